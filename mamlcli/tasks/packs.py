@@ -1,0 +1,180 @@
+"""Packs: a whole image set in one `.npz` file, read without pickle and held in memory once."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mamlcli.errors import DataError
+
+
+@dataclass(frozen=True)
+class Pack:
+    """A set of labelled images of one size.
+
+    Attributes:
+        images: [num_images, height, width, channels], uint8, channels 1 or 3.
+        labels: [num_images], int64, each in [0, num_classes).
+        class_names: [num_classes], unique, in the order of the labels.
+        class_groups: [num_classes], the group of each class (alphabet, superclass, script); None if there
+            are none.
+        source: licence, citation and preprocessing, primitives only.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    class_groups: tuple[str, ...] | None = None
+    source: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def class_counts(self) -> NDArray[np.int64]:
+        """Return the number of images of each class, [num_classes] int64."""
+        return np.bincount(self.labels, minlength=self.num_classes).astype(np.int64)
+
+
+def data_dir() -> Path:
+    """Return the folder where packs are looked for and kept: $MAMLCLI_DATA, else the user's cache."""
+    override = os.environ.get("MAMLCLI_DATA")
+    if override:
+        return Path(override).expanduser()
+    return cache_dir()
+
+
+def cache_dir() -> Path:
+    """Return the user's cache folder for mamlcli: $XDG_CACHE_HOME/mamlcli, by default ~/.cache/mamlcli."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base).expanduser() if base else Path.home() / ".cache") / "mamlcli"
+
+
+def find_pack(name: str) -> Path | None:
+    """Return the path of `<name>.npz` in $MAMLCLI_DATA, else in the user's cache; None if neither has it."""
+    for folder in dict.fromkeys((data_dir(), cache_dir())):
+        path = folder / f"{name}.npz"
+        if path.is_file():
+            return path
+    return None
+
+
+def load_pack(path: Path) -> Pack:
+    """Read a pack and check that it is one.
+
+    Raises:
+        DataError: the file is missing, no `.npz`, truncated, holds Python objects, lacks an array, or its
+            arrays do not have the dtypes and shapes of `Pack`.
+    """
+    where = str(path)
+    not_pack = "Run: mamlcli data check PATH to see what is wrong, or mamlcli data import to make a pack"
+    if not path.is_file():
+        raise DataError(where, expected="a pack (.npz file)", got="no such file", next_step="Run: mamlcli data ls")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not hasattr(archive, "files"):
+                raise DataError(where, expected="an .npz archive", got="a bare .npy array", next_step=not_pack)
+            missing = [key for key in ("images", "labels", "class_names") if key not in archive.files]
+            if missing:
+                raise DataError(where, expected=f"arrays {', '.join(missing)}", got=f"{archive.files}",
+                                next_step=not_pack)  # fmt: skip
+            arrays = {key: archive[key] for key in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile, KeyError) as error:
+        raise DataError(
+            where, expected="a readable pack", got=f"{type(error).__name__}: {_first_line(error)}",
+            why="The file is truncated, holds Python objects, or is not an .npz archive", next_step=not_pack,
+        ) from error  # fmt: skip
+    return _checked(where, arrays)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else "no message"
+
+
+def _checked(where: str, arrays: dict[str, NDArray[Any]]) -> Pack:
+    """Return the arrays as a Pack, or raise DataError for the first thing that is wrong with them."""
+    images, labels, names = arrays["images"], arrays["labels"], arrays["class_names"]
+
+    def wrong(expected: str, got: str) -> DataError:
+        return DataError(where, expected=expected, got=got, next_step="Make the pack again: mamlcli data import")
+
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+        raise wrong("images uint8 [num_images, height, width, 1 or 3]", f"{images.dtype} {list(images.shape)}")
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (len(images),):
+        raise wrong(f"labels int64 [{len(images)}]", f"{labels.dtype} {list(labels.shape)}")
+    if names.dtype.kind != "U" or names.ndim != 1 or len(set(names.tolist())) != len(names):
+        raise wrong("class_names unique str [num_classes]", f"{names.dtype} {list(names.shape)}")
+    if len(labels) == 0:
+        raise wrong("at least one image", "none")
+    if labels.min() < 0 or labels.max() >= len(names):
+        raise wrong(f"labels in [0, {len(names)})", f"{int(labels.min())} to {int(labels.max())}")
+    groups = arrays.get("class_groups")
+    if groups is not None and (groups.dtype.kind != "U" or groups.shape != names.shape):
+        raise wrong(f"class_groups str {list(names.shape)}", f"{groups.dtype} {list(groups.shape)}")
+    try:
+        source = json.loads(str(arrays["source"])) if "source" in arrays else {}
+    except json.JSONDecodeError as error:
+        raise wrong("source to be a JSON string", f"{error}") from error
+    return Pack(
+        images=images,
+        labels=labels.astype(np.int64, copy=False),
+        class_names=tuple(names.tolist()),
+        class_groups=None if groups is None else tuple(groups.tolist()),
+        source=source if isinstance(source, dict) else {"note": source},
+    )
+
+
+def save_pack(pack: Pack, path: Path) -> None:
+    """Write a pack so that the file is either the whole new pack or what was there before."""
+    arrays: dict[str, NDArray[Any]] = {
+        "images": pack.images,
+        "labels": pack.labels,
+        "class_names": np.array(pack.class_names, dtype=np.str_),
+        "source": np.array(json.dumps(pack.source, ensure_ascii=False)),
+    }
+    if pack.class_groups is not None:
+        arrays["class_groups"] = np.array(pack.class_groups, dtype=np.str_)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    except OSError as error:
+        raise DataError(str(path), expected="a folder that can be written", got=str(error),
+                        next_step="Set MAMLCLI_DATA to a folder of yours") from error  # fmt: skip
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            np.savez_compressed(stream, allow_pickle=False, **arrays)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def select_classes(pack: Pack, names: Iterable[str], *, where: str) -> list[int]:
+    """Return the labels of the named classes.
+
+    Raises:
+        DataError: some are not in the pack; the message names them.
+    """
+    index = {name: label for label, name in enumerate(pack.class_names)}
+    wanted = list(names)
+    missing = [name for name in wanted if name not in index]
+    if missing:
+        shown = ", ".join(missing[:25]) + (f" and {len(missing) - 25} more" if len(missing) > 25 else "")
+        raise DataError(
+            where, expected=f"all {len(wanted)} classes of the split in the pack",
+            got=f"{len(missing)} missing: {shown}",
+            next_step="Use another split (evaluation.split=validation), or import the full set: "
+            "mamlcli data import --help",
+        )  # fmt: skip
+    return [index[name] for name in wanted]
