@@ -151,7 +151,7 @@ def save_pack(pack: Pack, path: Path) -> None:
                         next_step="Set MAMLCLI_DATA to a folder of yours") from error  # fmt: skip
     try:
         with os.fdopen(handle, "wb") as stream:
-            np.savez_compressed(stream, allow_pickle=False, **arrays)
+            np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)

@@ -1,0 +1,64 @@
+"""The only module that writes to the terminal: results to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from typing import Any
+
+from rich.console import Console, RenderableType
+
+# Off a terminal, rich guesses 80 columns and would fold long paths and table cells; a file has no width.
+_FILE_WIDTH = 120
+
+_stdout = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, highlight=False)
+_stderr = Console(stderr=True, width=None if sys.stderr.isatty() else _FILE_WIDTH, highlight=False)
+
+
+def result(renderable: RenderableType) -> None:
+    """Show a result (a table, a finished text) on stdout."""
+    _stdout.print(renderable)
+
+
+def result_json(value: Any) -> None:  # noqa: ANN401
+    """Show a result as one JSON document on stdout; NaN and infinities become null, which JSON can say."""
+    sys.stdout.write(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def note(text: RenderableType) -> None:
+    """Tell the person something that is not a result, on stderr."""
+    _stderr.print(text)
+
+
+def warn(text: str) -> None:
+    """Warn on stderr."""
+    _stderr.print(f"[yellow]warning:[/yellow] {_escaped(text)}", soft_wrap=True)
+
+
+def error(text: str) -> None:
+    """Report a user's mistake on stderr, one line each."""
+    for line in text.splitlines():
+        _stderr.print(f"[red]error:[/red] {_escaped(line)}", soft_wrap=True)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def stderr_console() -> Console:
+    """Return the stderr console, for progress bars."""
+    return _stderr
