@@ -1,0 +1,312 @@
+"""Task distributions with known answers: linear regression, logistic classification, sinusoids.
+
+Here `shots` and `queries` are the support and query POINTS of a task in all. (For image tasks they count
+examples per class; in a generative task the classes come out as chance has it.)
+
+A task is drawn in float64 on the CPU from its own generator alone, support before query, and the batch is
+cast and moved once. So a task is the same in any batch, and its support set the same for any number of
+queries; noise scales draws that are always made, so distributions that differ in noise alone share the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mamlcli.tasks.base import Episode, ReferenceScores
+from mamlcli.tasks.references import (
+    classification_scores,
+    map_logistic_weights,
+    posterior_mean_weights,
+    regression_scores,
+)
+
+CPU = torch.device("cpu")
+
+
+def input_spectrum(dimension: int, condition_number: float) -> Tensor:
+    """Return the eigenvalues of the input covariance, [dimension] float64.
+
+    Log-spaced from 1 down to 1 / condition_number. The largest is always 1, so gradient descent on half the
+    squared error (many points) is stable for inner_lr < 2 whatever the condition number.
+    """
+    assert dimension >= 1, dimension
+    assert condition_number >= 1, condition_number
+    return torch.logspace(0.0, -math.log10(condition_number), dimension, dtype=torch.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearRegressionTasks:
+    """Linear regression: t ~ N(0, weight_scale^2 I), x ~ N(0, Sx), y = t.x + noise * eps with eps ~ N(0, 1).
+
+    Sx is diagonal with the eigenvalues of `input_spectrum`, not rotated: a method that learns one scale per
+    weight (Meta-SGD) can precondition these tasks perfectly, as a full matrix can.
+
+    Attributes:
+        dimension: number of inputs.
+        shots: support points of a task.
+        queries: query points of a task.
+        noise: sigma, standard deviation of the label noise, on support and query labels alike.
+        condition_number: largest over smallest eigenvalue of Sx.
+        weight_scale: standard deviation of each true weight.
+        dtype: of the inputs and targets.
+        device: of the inputs and targets.
+
+    Source: the setting of Arnold, Iqbal, Sha 2021, arXiv 1910.13603: tasks that a shallow model can solve.
+    Differs from the source: dimension, spectrum, noise and numbers of points are our choice.
+    """
+
+    dimension: int = 10
+    shots: int = 100
+    queries: int = 100
+    noise: float = 0.3
+    condition_number: float = 100.0
+    weight_scale: float = 1.0
+    dtype: torch.dtype = torch.float32
+    device: torch.device = CPU
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (self.dimension,)
+
+    @property
+    def num_outputs(self) -> int:
+        return 1
+
+    @property
+    def is_classification(self) -> bool:
+        return False
+
+    @property
+    def chance_accuracy(self) -> float | None:
+        return None
+
+    def input_covariance(self) -> Tensor:
+        """Return Sx, [dimension, dimension] float64."""
+        return torch.diag(input_spectrum(self.dimension, self.condition_number))
+
+    def task_covariance(self) -> Tensor:
+        """Return St = E[t t^T], [dimension, dimension] float64."""
+        return self.weight_scale**2 * torch.eye(self.dimension, dtype=torch.float64)
+
+    def sample(self, generators: Sequence[torch.Generator]) -> Episode:
+        """Draw one task per generator; truth: `weights` [num_tasks, dimension]."""
+        input_std = input_spectrum(self.dimension, self.condition_number).sqrt()
+        return _batch(
+            [self._draw(generator, input_std) for generator in generators],
+            dtype=self.dtype,
+            device=self.device,
+        )
+
+    def references(self, episode: Episode) -> dict[str, ReferenceScores]:
+        """Score the posterior mean (no method does better) and the true weights (the noise alone)."""
+        support_x, support_y, query_x, query_y = (part.cpu().double() for part in episode.data())
+        posterior_mean = posterior_mean_weights(
+            support_x, support_y.squeeze(-1), noise=self.noise, weight_scale=self.weight_scale
+        )
+        candidates = {"posterior mean": posterior_mean, "true weights": episode.truth["weights"]}
+        return {
+            name: regression_scores(torch.einsum("tpd,td->tp", query_x, weights), query_y.squeeze(-1))
+            for name, weights in candidates.items()
+        }
+
+    def _draw(self, generator: torch.Generator, input_std: Tensor) -> Episode:
+        weights = self.weight_scale * _normal(generator, self.dimension)
+
+        def points(num_points: int) -> tuple[Tensor, Tensor]:
+            x = _normal(generator, num_points, self.dimension) * input_std
+            return x, (x @ weights + self.noise * _normal(generator, num_points)).unsqueeze(-1)
+
+        return Episode(*points(self.shots), *points(self.queries), truth={"weights": weights})
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogisticTasks:
+    """Two-way classification: x ~ N(0, Sx), y ~ a sigmoid of t.x, flipped with probability eps.
+
+    t ~ N(0, weight_scale^2 I), P(y = 1 | x) = eps + (1 - 2 eps) sigmoid(t.x), eps the label noise.
+    Sx as in `LinearRegressionTasks`. A network has two outputs and a softmax, as for any classification; the
+    w.x of the references is the difference of its two outputs. A support set may lack a class.
+
+    Attributes:
+        dimension: number of inputs.
+        shots: support points of a task, of both classes together.
+        queries: query points of a task, of both classes together.
+        label_noise: eps, the probability that a label is flipped, support and query alike, in [0, 0.5).
+        condition_number: largest over smallest eigenvalue of Sx.
+        weight_scale: standard deviation of each true weight; the larger, the surer the labels.
+        dtype: of the inputs; labels are int64.
+        device: of inputs and labels.
+
+    Source: the setting of Arnold, Iqbal, Sha 2021, arXiv 1910.13603: tasks that a shallow model can solve.
+    Differs from the source: the generative model, its dimension and its numbers of points are our choice.
+    """
+
+    dimension: int = 20
+    shots: int = 100
+    queries: int = 100
+    label_noise: float = 0.0
+    condition_number: float = 100.0
+    weight_scale: float = 1.0
+    dtype: torch.dtype = torch.float32
+    device: torch.device = CPU
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (self.dimension,)
+
+    @property
+    def num_outputs(self) -> int:
+        return 2
+
+    @property
+    def is_classification(self) -> bool:
+        return True
+
+    @property
+    def chance_accuracy(self) -> float | None:
+        return 0.5
+
+    def input_covariance(self) -> Tensor:
+        """Return Sx, [dimension, dimension] float64."""
+        return torch.diag(input_spectrum(self.dimension, self.condition_number))
+
+    def task_covariance(self) -> Tensor:
+        """Return St = E[t t^T], [dimension, dimension] float64."""
+        return self.weight_scale**2 * torch.eye(self.dimension, dtype=torch.float64)
+
+    def sample(self, generators: Sequence[torch.Generator]) -> Episode:
+        """Draw one task per generator; truth: `weights` [num_tasks, dimension]."""
+        input_std = input_spectrum(self.dimension, self.condition_number).sqrt()
+        return _batch(
+            [self._draw(generator, input_std) for generator in generators],
+            dtype=self.dtype,
+            device=self.device,
+        )
+
+    def references(self, episode: Episode) -> dict[str, ReferenceScores]:
+        """Score MAP logistic regression under the task prior, and the true weights (the noise alone)."""
+        support_x, query_x = episode.support_x.cpu().double(), episode.query_x.cpu().double()
+        map_weights = map_logistic_weights(
+            support_x,
+            episode.support_y.cpu(),
+            weight_scale=self.weight_scale,
+            label_noise=self.label_noise,
+        )
+        candidates = {"MAP": map_weights, "true weights": episode.truth["weights"]}
+        return {
+            name: classification_scores(weights, query_x, episode.query_y.cpu(), label_noise=self.label_noise)
+            for name, weights in candidates.items()
+        }
+
+    def _draw(self, generator: torch.Generator, input_std: Tensor) -> Episode:
+        weights = self.weight_scale * _normal(generator, self.dimension)
+
+        def points(num_points: int) -> tuple[Tensor, Tensor]:
+            x = _normal(generator, num_points, self.dimension) * input_std
+            clean = _uniform(generator, num_points) < torch.sigmoid(x @ weights)
+            is_flipped = _uniform(generator, num_points) < self.label_noise
+            return x, (clean ^ is_flipped).long()
+
+        return Episode(*points(self.shots), *points(self.queries), truth={"weights": weights})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinusoidTasks:
+    """Sine waves: y = amplitude * sin(x - phase) + noise * eps, all but eps uniform in their ranges.
+
+    Attributes:
+        shots: support points of a task.
+        queries: query points of a task.
+        noise: standard deviation of the label noise, on support and query labels alike.
+        amplitude_range: least and greatest amplitude.
+        phase_range_rad: least and greatest phase, in radians.
+        input_range: least and greatest x.
+        dtype: of the inputs and targets.
+        device: of the inputs and targets.
+
+    Source: Finn, Abbeel, Levine 2017, arXiv 1703.03400, section 5.1 (all ranges).
+    Differs from the source: the loss is half the mean squared error, there the whole; the noise is our
+        addition, off by default; the phase is subtracted, its sign there is left open in the text.
+    """
+
+    shots: int = 10
+    queries: int = 10
+    noise: float = 0.0
+    amplitude_range: tuple[float, float] = (0.1, 5.0)
+    phase_range_rad: tuple[float, float] = (0.0, math.pi)
+    input_range: tuple[float, float] = (-5.0, 5.0)
+    dtype: torch.dtype = torch.float32
+    device: torch.device = CPU
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (1,)
+
+    @property
+    def num_outputs(self) -> int:
+        return 1
+
+    @property
+    def is_classification(self) -> bool:
+        return False
+
+    @property
+    def chance_accuracy(self) -> float | None:
+        return None
+
+    def sample(self, generators: Sequence[torch.Generator]) -> Episode:
+        """Draw one task per generator; truth: `amplitude` and `phase_rad`, each [num_tasks]."""
+        return _batch(
+            [self._draw(generator) for generator in generators], dtype=self.dtype, device=self.device
+        )
+
+    def references(self, episode: Episode) -> dict[str, ReferenceScores]:
+        """Score the true function (the noise alone)."""
+        query_x, query_y = (part.cpu().double().squeeze(-1) for part in (episode.query_x, episode.query_y))
+        amplitude, phase_rad = (episode.truth[name].unsqueeze(-1) for name in ("amplitude", "phase_rad"))
+        return {"true function": regression_scores(amplitude * torch.sin(query_x - phase_rad), query_y)}
+
+    def _draw(self, generator: torch.Generator) -> Episode:
+        amplitude = _uniform(generator, bounds=self.amplitude_range)
+        phase_rad = _uniform(generator, bounds=self.phase_range_rad)
+
+        def points(num_points: int) -> tuple[Tensor, Tensor]:
+            x = _uniform(generator, num_points, 1, bounds=self.input_range)
+            y = amplitude * torch.sin(x - phase_rad) + self.noise * _normal(generator, num_points, 1)
+            return x, y
+
+        truth = {"amplitude": amplitude, "phase_rad": phase_rad}
+        return Episode(*points(self.shots), *points(self.queries), truth=truth)
+
+
+def _normal(generator: torch.Generator, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def _uniform(generator: torch.Generator, *shape: int, bounds: tuple[float, float] = (0.0, 1.0)) -> Tensor:
+    low, high = bounds
+    return low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
+
+
+def _batch(tasks: Sequence[Episode], *, dtype: torch.dtype, device: torch.device) -> Episode:
+    """Stack single tasks (Episodes whose tensors lack the task axis) into a batch, then cast and move it."""
+
+    def stacked(parts: list[Tensor]) -> Tensor:
+        batch = torch.stack(parts)
+        # The cast comes first: not every device has float64.
+        return (batch.to(dtype) if batch.is_floating_point() else batch).to(device)
+
+    truth = {name: torch.stack([task.truth[name] for task in tasks]) for name in tasks[0].truth}
+    support_x, support_y, query_x, query_y = zip(*(task.data() for task in tasks), strict=True)
+    return Episode(
+        support_x=stacked(list(support_x)),
+        support_y=stacked(list(support_y)),
+        query_x=stacked(list(query_x)),
+        query_y=stacked(list(query_y)),
+        truth=truth,
+    )
