@@ -1,0 +1,147 @@
+"""The meta-test protocol: per-task scores at every inner step, on tasks that are the same for all runs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mamlcli.estimators import TRAJECTORY_COLUMNS, MetaObjective, MetaParams
+from mamlcli.execution import Execution, trajectories
+from mamlcli.statistics import Estimate, estimate
+from mamlcli.tasks.base import TaskDistribution, sample_tasks
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Per-task scores of a floor or baseline.
+
+    Attributes:
+        loss, accuracy: [num_tasks] float64 on query sets; None where there is none.
+    """
+
+    loss: NDArray[np.float64] | None
+    accuracy: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of one set of meta-parameters on many tasks.
+
+    Attributes:
+        scores: [num_tasks, num_inner_steps + 1, 4] float64, columns as `TRAJECTORY_COLUMNS`; step 0 is before
+            adaptation.
+        references: floors and baselines on the same tasks, by name.
+        is_classification: whether the accuracy columns mean something.
+        chance_accuracy: of guessing; None for regression.
+    """
+
+    scores: NDArray[np.float64]
+    references: dict[str, Reference]
+    is_classification: bool
+    chance_accuracy: float | None
+
+    @property
+    def num_inner_steps(self) -> int:
+        return self.scores.shape[1] - 1
+
+    def column(self, name: str, step: int) -> NDArray[np.float64]:
+        """Return one column of `TRAJECTORY_COLUMNS` at one inner step, [num_tasks]."""
+        return self.scores[:, step, TRAJECTORY_COLUMNS.index(name)]
+
+    def estimate(self, name: str, step: int) -> Estimate:
+        """Return mean and 95 % interval over tasks of one column at one inner step."""
+        return estimate(self.column(name, step))
+
+
+def evaluate(
+    objective: MetaObjective,
+    meta: MetaParams,
+    distribution: TaskDistribution,
+    *,
+    split: str,
+    seed: int,
+    num_tasks: int,
+    execution: Execution,
+    with_references: bool = True,
+) -> Evaluation:
+    """Adapt to `num_tasks` tasks and score support and query sets at every inner step.
+
+    Task i is drawn from the generator keyed by (seed, split, 0, i). No graph is built, and memory does not grow
+    with the number of tasks beyond the scores themselves.
+
+    Args:
+        objective: network and inner loop; its number of inner steps is the number scored.
+        meta: meta-parameters to score.
+        distribution: where tasks come from.
+        split: names the stream of tasks; must be the split that `distribution` draws from.
+        seed: `evaluation.seed`.
+        num_tasks: tasks.
+        execution: how tasks are run.
+        with_references: whether to score the distribution's floors and baselines too.
+    """
+    rows: list[NDArray[np.float64]] = []
+    parts: dict[str, list[tuple[torch.Tensor | None, torch.Tensor | None]]] = {}
+    for start in range(0, num_tasks, execution.chunk):
+        indices = range(start, min(start + execution.chunk, num_tasks))
+        episode = sample_tasks(distribution, seed=seed, split=split, iteration=0, indices=indices)
+        rows.append(trajectories(objective, meta, episode, execution).double().cpu().numpy())
+        if with_references:
+            for name, scores in distribution.references(episode).items():
+                parts.setdefault(name, []).append((scores.loss, scores.accuracy))
+    references = {
+        name: Reference(_joined([loss for loss, _ in found]), _joined([accuracy for _, accuracy in found]))
+        for name, found in parts.items()
+    }
+    return Evaluation(
+        np.concatenate(rows), references, distribution.is_classification, distribution.chance_accuracy
+    )
+
+
+def _joined(parts: list[torch.Tensor | None]) -> NDArray[np.float64] | None:
+    present = [part for part in parts if part is not None]
+    return torch.cat(present).double().cpu().numpy() if present else None
+
+
+def evaluation_to_json(evaluation: Evaluation, protocol: dict[str, Any]) -> dict[str, Any]:
+    """Return the machine-readable form: protocol, curve, final, references.
+
+    Every `ci95_over_tasks` is a half-width from the t distribution; accuracies are fractions; `loss` and
+    `accuracy` are on query sets. Numbers that do not exist are None.
+    """
+    curve = [_point(evaluation, step) for step in range(evaluation.num_inner_steps + 1)]
+    references = {
+        name: {
+            key: _number(estimate(values))
+            for key, values in (("loss", reference.loss), ("accuracy", reference.accuracy))
+            if values is not None
+        }
+        for name, reference in evaluation.references.items()
+    }
+    result: dict[str, Any] = {
+        "protocol": protocol,
+        "curve": curve,
+        "final": curve[-1],
+        "references": references,
+    }
+    if evaluation.chance_accuracy is not None:
+        result["chance_accuracy"] = evaluation.chance_accuracy
+    return result
+
+
+def _point(evaluation: Evaluation, step: int) -> dict[str, Any]:
+    names = {"loss": "query_loss", "support_loss": "support_loss"}
+    if evaluation.is_classification:
+        names |= {"accuracy": "query_accuracy", "support_accuracy": "support_accuracy"}
+    return {"step": step, **{key: _number(evaluation.estimate(name, step)) for key, name in names.items()}}
+
+
+def _number(value: Estimate) -> dict[str, float | None]:
+    return {
+        "mean": value.mean if math.isfinite(value.mean) else None,
+        "ci95_over_tasks": value.ci95 if math.isfinite(value.ci95) else None,
+    }

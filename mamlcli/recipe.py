@@ -1,0 +1,349 @@
+"""The recipe schema: every key there is, its type, its bounds and its default. Imports no torch.
+
+A recipe is a tree of closed sets of names and numbers, never a Python path, so that all of it can be checked
+without building anything. `recipe_files` reads and writes recipes; `build` turns one into objects.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Split = Literal["train", "validation", "test"]
+
+IMAGE_SOURCES = ("glyphs", "omniglot", "cifar-fs", "fc100", "mini-imagenet")
+
+
+class Section(BaseModel):
+    """A part of a recipe; unknown keys are refused, values are not coerced."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+
+
+class ImageKeys(Section):
+    """Keys that every image source has."""
+
+    ways: Annotated[int, Field(ge=2)] = Field(5, description="classes of a task, N")
+    shots: Positive = Field(1, description="support images of each class, K")
+    queries: Positive = Field(5, description="query images of each class")
+    path: str | None = Field(None, description="a pack (.npz) to use instead of the one found by name")
+    rotations: bool = Field(
+        False, description="add every class turned by 90, 180 and 270 degrees, in all splits"
+    )
+
+
+class ImageTasks(ImageKeys):
+    """N-way K-shot tasks drawn from a pack of images."""
+
+    source: Literal["glyphs", "omniglot", "cifar-fs", "fc100", "mini-imagenet"]
+    class_split: Literal["published", "vinyals", "seeded", "scripts"] | None = Field(
+        None,
+        description="which lists of classes: the source's own by default; omniglot has vinyals and seeded",
+    )
+
+
+class FolderTasks(ImageKeys):
+    """N-way K-shot tasks from a folder of class folders, or from a pack made of one."""
+
+    source: Literal["folder"]
+    class_split: Literal["folders", "seeded"] | None = Field(
+        None, description="folders: train/val/test below the path; seeded: drawn by `seed`"
+    )
+    image_size: Annotated[int, Field(ge=8, le=512)] = Field(
+        84, description="side to which images are brought"
+    )
+    channels: Literal[1, 3] = Field(3, description="1 for grey, 3 for colour")
+    invert: Literal["auto", "yes", "no"] = Field(
+        "no", description="turn dark ink on white into light on black"
+    )
+
+
+class SyntheticKeys(Section):
+    """Keys that every synthetic source has. Its shots and queries count points of a task, not per class."""
+
+    shots: Positive = Field(10, description="support points of a task")
+    queries: Positive = Field(10, description="query points of a task")
+
+
+class InputKeys(SyntheticKeys):
+    """Keys of tasks whose inputs are Gaussian."""
+
+    dimension: Positive = Field(10, description="inputs")
+    condition_number: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
+        1.0, description="largest over smallest eigenvalue of the input covariance; the largest is 1"
+    )
+    weight_scale: Rate = Field(1.0, description="standard deviation of each true weight under the task prior")
+
+
+class LinearRegressionTasks(InputKeys):
+    """y = t.x + noise."""
+
+    source: Literal["linear-regression"]
+    noise: NonNegative = Field(0.0, description="standard deviation of the label noise")
+
+
+class LogisticTasks(InputKeys):
+    """Two classes, P(y = 1) = sigmoid(t.x), labels flipped with probability `label_noise`."""
+
+    source: Literal["logistic"]
+    label_noise: Annotated[float, Field(ge=0, lt=0.5)] = Field(
+        0.0, description="probability of a flipped label"
+    )
+
+
+class SinusoidTasks(SyntheticKeys):
+    """y = amplitude * sin(x - phase)."""
+
+    source: Literal["sinusoid"]
+    noise: NonNegative = Field(0.0, description="standard deviation of the label noise")
+
+
+Tasks = Annotated[
+    ImageTasks | FolderTasks | LinearRegressionTasks | LogisticTasks | SinusoidTasks,
+    Field(discriminator="source"),
+]
+
+
+class ModelKeys(Section):
+    """Keys that every model has."""
+
+    init: Literal["release", "torch"] = Field(
+        "release",
+        description="release: Xavier uniform, zero biases, norm weights U(0, 1); torch: its defaults",
+    )
+    linear_layers: Annotated[int, Field(ge=0)] = Field(0, description="linear layers appended to the output")
+    linear_width: Positive | None = Field(None, description="their width; by default the number of features")
+
+
+class CNNModel(ModelKeys):
+    """Conv blocks, then global mean or flatten, then a linear head."""
+
+    kind: Literal["cnn"]
+    depth: Positive = Field(4, description="conv blocks; the head is not counted")
+    width: Positive = Field(32, description="channels of every block")
+    stride: Literal[1, 2] = Field(1, description="of every convolution")
+    pool: Annotated[int, Field(ge=1, le=8)] = Field(1, description="max-pool after every block; 1 for none")
+    norm: Literal["batch", "none", "group", "layer"] = Field(
+        "batch",
+        description="batch: statistics of the batch at hand (transductive); group, layer: of each image",
+    )
+    head: Literal["mean", "flatten"] = Field("mean", description="what turns maps into features")
+
+
+class MLPModel(ModelKeys):
+    """Hidden layers with a non-linearity, then a linear head."""
+
+    kind: Literal["mlp"]
+    depth: Positive = Field(2, description="hidden layers; the head is not counted")
+    width: Positive = Field(40, description="units of every hidden layer")
+    activation: Literal["relu", "tanh"] = Field("relu", description="non-linearity")
+
+
+class LinearModel(ModelKeys):
+    """Linear layers only: one function class at every depth."""
+
+    kind: Literal["linear"]
+    depth: Positive = Field(1, description="linear layers")
+    width: Positive | None = Field(None, description="of the layers between; by default the number of inputs")
+    bias: bool = Field(True, description="whether each layer has a bias")
+
+
+Model = Annotated[CNNModel | MLPModel | LinearModel, Field(discriminator="kind")]
+
+
+class Transform(Section):
+    """The gradient transform, the paper's meta-optimizer."""
+
+    name: Literal["none", "meta-sgd", "meta-curvature", "kfo", "kfo-mlp", "dense"] = Field(
+        "none", description="U_xi; none is MAML's plain gradient"
+    )
+    parameters: list[str] = Field(["*"], description="patterns of the parameter names that are transformed")
+    adapted: bool = Field(
+        False, description="xi takes a gradient step of its own from the second inner step on"
+    )
+    hidden_layers: Positive = Field(2, description="kfo-mlp: hidden layers")
+    hidden_width: Positive | None = Field(None, description="kfo-mlp: rows of the hidden matrices")
+
+
+class Inner(Section):
+    """The inner loop: how a network adapts to one task."""
+
+    algorithm: Literal["maml", "fomaml", "anil"] = Field(
+        "maml", description="which parameters move, and how exact"
+    )
+    lr: Rate = Field(0.1, description="inner learning rate, alpha")
+    steps: Positive = Field(5, description="inner steps of meta-training, K")
+    first_order: bool = Field(False, description="take inner gradients as constants; always true for fomaml")
+    adapt: list[str] | None = Field(
+        None, description="patterns of the parameter names that adapt; by default the algorithm's"
+    )
+    joint_features: bool = Field(
+        False, description="anil: support and query pass the body in one batch (the release's way)"
+    )
+    transform: Transform = Field(Transform(), description="the meta-optimizer; a name alone is enough")
+
+    @field_validator("transform", mode="before")
+    @classmethod
+    def _name_is_enough(cls, value: Any) -> Any:  # noqa: ANN401
+        return {"name": value} if isinstance(value, str) else value
+
+
+class Outer(Section):
+    """The outer loop: how the initialisation is learned."""
+
+    optimizer: Literal["adam", "sgd"] = Field("adam", description="outer optimizer")
+    lr: Rate = Field(1e-3, description="outer learning rate, beta")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="cosine: falls to zero at the end"
+    )
+    iterations: Positive = Field(1000, description="meta-iterations")
+    tasks: Positive = Field(16, description="tasks of a meta-batch")
+    clip_norm: Rate | None = Field(
+        None, description="largest norm of the meta-gradient; null for no clipping"
+    )
+    checkpoint_every: Positive = Field(200, description="iterations between checkpoints")
+
+
+class Validation(Section):
+    """Meta-validation while training: it chooses the best checkpoint."""
+
+    every: Positive | None = Field(200, description="iterations between validations; null for none")
+    tasks: Positive = Field(100, description="tasks of one validation, the same every time")
+    patience: Positive | None = Field(
+        None, description="validations without a new best before stopping early"
+    )
+
+
+class Evaluation(Section):
+    """The meta-test protocol."""
+
+    split: Split = Field("test", description="classes or tasks to score")
+    tasks: Annotated[int, Field(ge=2)] = Field(600, description="tasks scored")
+    steps: Positive | None = Field(None, description="inner steps; by default those of training")
+    seed: int = Field(0, description="of the tasks scored; the same for all runs that are to be compared")
+
+
+class Execution(Section):
+    """How it is computed; changes no result beyond rounding."""
+
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    dtype: Literal["float32", "float64"] = Field("float32", description="of parameters and inputs")
+    path: Literal["auto", "loop", "batched"] = Field("auto", description="tasks one by one, or vmapped")
+    chunk: Positive | None = Field(None, description="tasks at a time when batched")
+    threads: Positive | None = Field(None, description="CPU threads; by default torch's choice")
+
+
+class Recipe(Section):
+    """One experiment, complete."""
+
+    seed: int = Field(0, description="of the initialisation and of the training tasks")
+    tasks: Tasks
+    model: Model
+    inner: Inner = Inner()
+    outer: Outer = Outer()
+    validation: Validation = Validation()
+    evaluation: Evaluation = Evaluation()
+    execution: Execution = Execution()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_a_mapping(cls, value: Any) -> Any:  # noqa: ANN401
+        if not isinstance(value, dict):
+            raise ValueError(
+                f"expected keys and values (tasks, model, inner, ...), got {type(value).__name__}"
+            )
+        return value
+
+    def conflicts(self) -> list[tuple[str, str]]:
+        """Return the keys that do not go together, each with what was expected, got and why."""
+        found: list[tuple[str, str]] = []
+        is_image = self.tasks.source in (*IMAGE_SOURCES, "folder")
+        if self.model.kind == "cnn" and not is_image:
+            found.append(
+                ("model.kind", f"expected mlp or linear for tasks.source={self.tasks.source}, got 'cnn'.")
+            )
+        if self.inner.joint_features and self.inner.algorithm != "anil":
+            found.append(("inner.joint_features", "expected false unless inner.algorithm=anil, got true."))
+        if self.inner.algorithm == "fomaml" and "first_order" in self.inner.model_fields_set:
+            if not self.inner.first_order:
+                found.append(("inner.first_order", "expected true for inner.algorithm=fomaml, got false."))
+        if self.inner.transform.adapted and self.inner.transform.name == "none":
+            found.append(
+                ("inner.transform.adapted", "expected false for inner.transform.name=none, got true.")
+            )
+        split = getattr(self.tasks, "class_split", None)
+        if split is not None and split not in class_splits_of(self.tasks.source):
+            names = " or ".join(class_splits_of(self.tasks.source))
+            found.append(
+                (
+                    "tasks.class_split",
+                    f"expected {names} for tasks.source={self.tasks.source}, got {split!r}.",
+                )
+            )
+        return found
+
+    def resolved(self) -> Recipe:
+        """Return the recipe with every default that depends on other keys filled in."""
+        inner = self.inner.model_copy(
+            update={"first_order": self.inner.first_order or self.inner.algorithm == "fomaml"}
+        )
+        evaluation = self.evaluation.model_copy(update={"steps": self.evaluation.steps or self.inner.steps})
+        tasks = self.tasks
+        if isinstance(tasks, ImageTasks) and tasks.class_split is None:
+            tasks = tasks.model_copy(update={"class_split": class_splits_of(tasks.source)[0]})
+        return self.model_copy(update={"inner": inner, "evaluation": evaluation, "tasks": tasks})
+
+    @property
+    def is_classification(self) -> bool:
+        return self.tasks.source not in ("linear-regression", "sinusoid")
+
+
+def class_splits_of(source: str) -> tuple[str, ...]:
+    """Return the names of the class splits a source has, its default first."""
+    by_source = {
+        "glyphs": ("scripts",),
+        "omniglot": ("vinyals", "seeded"),
+        "folder": ("folders", "seeded"),
+    }
+    return by_source.get(source, ("published",))
+
+
+def section_of(path: tuple[str, ...], tags: dict[str, str]) -> type[Section] | None:
+    """Return the section class at a key path, such as Inner for ("inner",); None where there is none.
+
+    Args:
+        path: keys from the top.
+        tags: the values of tasks.source and model.kind, by "tasks" and "model"; they choose the section.
+    """
+    section: type[Section] = Recipe
+    for key in path:
+        if section is Recipe and key in ("tasks", "model"):
+            chosen = TAGGED[key].get(tags.get(key, ""))
+            if chosen is None:
+                return None
+            section = chosen
+            continue
+        field = section.model_fields.get(key)
+        if field is None or not (
+            isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+        ):
+            return None
+        section = field.annotation
+    return section
+
+
+TAGGED: dict[str, dict[str, type[Section]]] = {
+    "tasks": {
+        **dict.fromkeys(IMAGE_SOURCES, ImageTasks),
+        "folder": FolderTasks,
+        "linear-regression": LinearRegressionTasks,
+        "logistic": LogisticTasks,
+        "sinusoid": SinusoidTasks,
+    },
+    "model": {"cnn": CNNModel, "mlp": MLPModel, "linear": LinearModel},
+}
+TAG_KEYS = {"tasks": "source", "model": "kind"}

@@ -1,0 +1,284 @@
+"""Recipes in and out of YAML: shipped names, files, dotted overrides, and every error of a file at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from mamlcli.errors import RecipeError, nearest
+from mamlcli.recipe import TAG_KEYS, TAGGED, Recipe, section_of
+
+KeyPath = tuple[str, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads 1e-3 as a number and refuses a key written twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if key in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 wants a dot in a float; people write 1e-3.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+@dataclass
+class _Draft:
+    """A recipe on its way: the raw tree, where it came from, and where each key stands."""
+
+    name: str
+    where: str
+    tree: dict[str, Any]
+    lines: dict[KeyPath, int] = field(default_factory=dict)
+    overridden: set[KeyPath] = field(default_factory=set)
+
+    def place(self, path: KeyPath) -> str:
+        """Return `file:line: key.path` or `command line: key.path`."""
+        dotted = ".".join(path)
+        if any(path[: len(over)] == over for over in self.overridden):
+            return f"command line: {dotted}"
+        line = next((self.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.lines), None)
+        return f"{self.where}:{line}: {dotted}" if line else f"{self.where}: {dotted}"
+
+
+def shipped_dir() -> Path:
+    """Return the folder of the shipped recipes: in the installed package, or beside it in a checkout."""
+    inside = Path(__file__).parent / "recipes"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "recipes"
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Return the shipped recipes by name, sorted."""
+    return {path.stem: path for path in sorted(shipped_dir().glob("*.yaml"))}
+
+
+def find_recipe(name_or_path: str) -> Path:
+    """Return the file of a recipe: a path, or the name of a shipped recipe.
+
+    Raises:
+        RecipeError: neither; the message names the nearest shipped recipe.
+    """
+    path = Path(name_or_path).expanduser()
+    if path.is_file():
+        return path
+    shipped = shipped_recipes()
+    if name_or_path in shipped:
+        return shipped[name_or_path]
+    if path.is_dir():
+        raise RecipeError([f"{name_or_path}: expected a recipe file, got a folder. Run: mamlcli recipes ls"])
+    raise RecipeError(
+        [f"{name_or_path}: expected a recipe file or the name of a shipped recipe, got neither."
+         f"{nearest(name_or_path, shipped)} Run: mamlcli recipes ls"]
+    )  # fmt: skip
+
+
+def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> tuple[str, Recipe]:
+    """Read a recipe, apply dotted overrides and check all of it.
+
+    Args:
+        name_or_path: a file, or the name of a shipped recipe.
+        overrides: `key.path=value` strings; values are read as YAML.
+
+    Returns:
+        The recipe's name (the file's stem) and the resolved recipe.
+
+    Raises:
+        RecipeError: with every problem there is, each with its place.
+    """
+    draft = _read(find_recipe(name_or_path))
+    problems = [problem for text in overrides if (problem := _override(draft, text))]
+    recipe, schema_problems = _validated(draft)
+    problems += schema_problems
+    if problems or recipe is None:
+        raise RecipeError(problems)
+    return draft.name, recipe.resolved()
+
+
+def recipe_from_tree(tree: dict[str, Any], where: str = "recipe") -> Recipe:
+    """Check a recipe that is already a tree of Python values, and resolve it."""
+    recipe, problems = _validated(_Draft(where, where, tree))
+    if recipe is None or problems:
+        raise RecipeError(problems)
+    return recipe.resolved()
+
+
+def recipe_to_tree(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe as a tree of primitives, every key present."""
+    return recipe.model_dump(mode="json")
+
+
+def recipe_to_yaml(recipe: Recipe) -> str:
+    """Return a recipe as YAML that `load_recipe` reads back to an equal recipe."""
+    return yaml.safe_dump(recipe_to_tree(recipe), sort_keys=False, allow_unicode=True)
+
+
+def recipe_difference(a: Recipe, b: Recipe) -> dict[str, tuple[Any, Any]]:
+    """Return the dotted keys in which two recipes differ, with both values."""
+    flat_a, flat_b = _flat(recipe_to_tree(a)), _flat(recipe_to_tree(b))
+    keys = [*flat_a, *(key for key in flat_b if key not in flat_a)]
+    return {key: (flat_a.get(key), flat_b.get(key)) for key in keys if flat_a.get(key) != flat_b.get(key)}
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return flat
+
+
+def _read(path: Path) -> _Draft:
+    """Read a file to a draft; a file that is not YAML, is empty, or is binary is an error."""
+    where = str(path)
+    next_step = "Run: mamlcli recipes cp glyphs-5way-1shot my.yaml to start from one that works"
+    try:
+        text = path.read_bytes().decode("utf-8")
+        node = yaml.compose(text, Loader=_Loader)
+        tree = yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+    except OSError as error:
+        raise RecipeError([f"{where}: expected a readable file, got {error.strerror}."]) from error
+    except UnicodeDecodeError as error:
+        raise RecipeError([f"{where}: expected a YAML text file, got a binary file. {next_step}."]) from error
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise RecipeError(
+            [f"{where}{line}: expected YAML, got a syntax error: {error.problem}. {next_step}."]
+        ) from error
+    except yaml.YAMLError as error:
+        first = str(error).splitlines()[0]
+        raise RecipeError([f"{where}: expected YAML, got a syntax error: {first}. {next_step}."]) from error
+    if tree is None:
+        raise RecipeError([f"{where}: expected a recipe, got an empty file. {next_step}."])
+    if not isinstance(tree, dict):
+        raise RecipeError(
+            [
+                f"{where}: expected keys and values (tasks, model, ...), got {type(tree).__name__}. {next_step}."
+            ]
+        )
+    lines: dict[KeyPath, int] = {}
+    _collect_lines(node, (), lines)
+    return _Draft(path.stem, where, tree, lines)
+
+
+def _collect_lines(node: yaml.Node | None, prefix: KeyPath, lines: dict[KeyPath, int]) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key_node, value_node in node.value:
+            path = (*prefix, str(key_node.value))
+            lines[path] = key_node.start_mark.line + 1
+            _collect_lines(value_node, path, lines)
+
+
+def _override(draft: _Draft, text: str) -> str | None:
+    """Apply one `key.path=value`; return the problem if it is not one."""
+    dotted, separator, raw = text.partition("=")
+    path = tuple(dotted.strip().split("."))
+    if not separator or not all(path):
+        return f"command line: expected key.path=value, got {text!r}. For example: inner.steps=5."
+    try:
+        value = yaml.load(raw, Loader=_Loader) if raw.strip() else None  # noqa: S506
+    except yaml.YAMLError:
+        return f"command line: {dotted}: expected a YAML value, got {raw!r}."
+    tree = draft.tree
+    for key in path[:-1]:
+        below = tree.get(key)
+        if isinstance(below, str) and key == "transform":
+            below = {"name": below}
+        tree[key] = dict(below) if isinstance(below, dict) else {}
+        tree = tree[key]
+    tree[path[-1]] = value
+    draft.overridden.add(path)
+    return None
+
+
+def _validated(draft: _Draft) -> tuple[Recipe | None, list[str]]:
+    try:
+        recipe = Recipe.model_validate(draft.tree)
+    except ValidationError as error:
+        problems = [_problem(draft, dict(item)) for item in error.errors()]
+        return None, list(dict.fromkeys(problems))
+    return recipe, [f"{draft.place(tuple(key.split('.')))}: {text}" for key, text in recipe.conflicts()]
+
+
+def _problem(draft: _Draft, item: dict[str, Any]) -> str:
+    """Word one pydantic error as `<place>: expected <what>, got <repr>.`"""
+    path = _without_tag(tuple(str(part) for part in item["loc"]))
+    kind, context, got = item["type"], item.get("ctx", {}), item.get("input")
+    if kind.startswith("union_tag"):
+        path = (*path, TAG_KEYS[path[0]])
+        tag = got.get(path[-1]) if isinstance(got, dict) else None
+        if not isinstance(got, dict):
+            return f"{draft.place(path[:1])}: expected keys and values, got {got!r}."
+        names = [name.strip(" '") for name in str(context.get("expected_tags", "")).split(",")]
+        names = [name for name in names if name] or _tag_names(path[0])
+        got_text = "nothing" if tag is None else repr(tag)
+        return f"{draft.place(path)}: expected one of {', '.join(names)}, got {got_text}.{nearest(str(tag), names)}"
+    place = draft.place(path)
+    if kind == "extra_forbidden":
+        section = section_of(path[:-1], _tags(draft.tree))
+        known = list(section.model_fields) if section else []
+        return f"{place}: expected a known key, got {path[-1]!r}.{nearest(path[-1], known)} The keys are {', '.join(known)}."
+    if kind == "missing":
+        return f"{place}: expected a value, got nothing."
+    return f"{place}: expected {_expected(kind, context, item['msg'])}, got {got!r}."
+
+
+def _expected(kind: str, context: dict[str, Any], message: str) -> str:
+    names = {
+        "int": "an integer",
+        "float": "a number",
+        "bool": "true or false",
+        "string": "text",
+        "list": "a list",
+    }
+    for prefix, text in names.items():
+        if kind.startswith((f"{prefix}_type", f"{prefix}_parsing", f"{prefix}_from")):
+            return text
+    bounds = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+    if kind in bounds:
+        bound = context[bounds[kind]]
+        noun = "an integer" if isinstance(bound, int) else "a number"
+        return f"{noun} {signs[bounds[kind]]} {bound:g}"
+    if kind == "literal_error":
+        return str(context["expected"])
+    if kind == "finite_number":
+        return "a finite number"
+    if kind == "string_pattern_mismatch":
+        return "auto, cpu, cuda or cuda:N"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return "keys and values"
+    return message.removeprefix("Value error, ").removeprefix("expected ")
+
+
+def _without_tag(path: KeyPath) -> KeyPath:
+    """Drop what pydantic puts into a path for the chosen member of a union."""
+    if len(path) > 1 and path[0] in TAG_KEYS and path[1] in _tag_names(path[0]):
+        return (path[0], *path[2:])
+    return path
+
+
+def _tag_names(section: str) -> list[str]:
+    return list(TAGGED[section])
+
+
+def _tags(tree: dict[str, Any]) -> dict[str, str]:
+    return {
+        section: str(tree[section].get(key, ""))
+        for section, key in TAG_KEYS.items()
+        if isinstance(tree.get(section), dict)
+    }

@@ -1,0 +1,56 @@
+"""Means, intervals and paired comparisons; every interval says its level and what it varies over."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtrit
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and the half-width of its 95 % interval.
+
+    Attributes:
+        mean: of the values.
+        ci95: half-width of the two-sided 95 % interval of the mean, from Student's t with `num - 1` degrees of
+            freedom; NaN for fewer than two values.
+        num: values the mean is over.
+    """
+
+    mean: float
+    ci95: float
+    num: int
+
+
+def estimate(values: ArrayLike) -> Estimate:
+    """Return the mean of independent values with its 95 % interval: mean +- t_{0.975, n-1} * s / sqrt(n).
+
+    Args:
+        values: [n] float, one per task or one per seed; which, the caller says in the name it gives the interval.
+    """
+    data = np.asarray(values, dtype=np.float64)
+    if data.size < 2:
+        return Estimate(float(data.mean()) if data.size else math.nan, math.nan, int(data.size))
+    return Estimate(float(data.mean()), float(half_width_95(data)), int(data.size))
+
+
+def half_width_95(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the 95 % half-width of the mean over axis 0, [...]; at least two values."""
+    num = values.shape[0]
+    standard_error = values.std(axis=0, ddof=1) / math.sqrt(num)
+    return np.asarray(stdtrit(num - 1, 0.975) * standard_error)
+
+
+def paired_difference(a: ArrayLike, b: ArrayLike) -> Estimate:
+    """Return the estimate of the mean of a - b, pair by pair.
+
+    Args:
+        a, b: [n] float, scores of two methods on the same tasks (or seeds), in the same order.
+    """
+    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    assert first.shape == second.shape, "paired values must be of the same tasks"
+    return estimate(first - second)
