@@ -32,6 +32,7 @@ class OuterLoop:
         clip_norm: the meta-gradient is scaled down to this norm; None for no clipping.
         validate_every: meta-iterations between validations; None for none.
         patience: validations without a new best before training stops early; None for never.
+        seed: of the training tasks; only named in errors.
     """
 
     num_outer_steps: int
@@ -41,6 +42,7 @@ class OuterLoop:
     clip_norm: float | None = None
     validate_every: int | None = None
     patience: int | None = None
+    seed: int = 0
 
     def lr_at(self, iteration: int) -> float:
         """Return the outer learning rate of meta-iteration `iteration`, counted from 0."""
@@ -107,6 +109,7 @@ class TrainState:
         best_score: best meta-validation so far (accuracy, or minus the loss); None before the first.
         best_iteration: where it was reached.
         num_without_best: validations since.
+        last_validated: meta-iterations done at the last validation.
         is_stopped: whether training stopped early.
     """
 
@@ -116,6 +119,7 @@ class TrainState:
     best_score: float | None = None
     best_iteration: int = 0
     num_without_best: int = 0
+    last_validated: int = 0
     is_stopped: bool = False
     _names: list[str] = field(default_factory=list)
 
@@ -135,6 +139,7 @@ class TrainState:
             "best_score": self.best_score,
             "best_iteration": self.best_iteration,
             "num_without_best": self.num_without_best,
+            "last_validated": self.last_validated,
             "is_stopped": self.is_stopped,
         }
         return tensors, primitives
@@ -170,7 +175,14 @@ def restore_state(
             slots.setdefault(state._names.index(name), {})[slot] = value.clone()
     if slots:
         state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": slots})
-    for key in ("iteration", "best_score", "best_iteration", "num_without_best", "is_stopped"):
+    for key in (
+        "iteration",
+        "best_score",
+        "best_iteration",
+        "num_without_best",
+        "last_validated",
+        "is_stopped",
+    ):
         setattr(state, key, primitives[key])
     return state
 
@@ -178,8 +190,9 @@ def restore_state(
 def train(
     state: TrainState,
     gradient: Callable[[MetaParams, int], MetaGradient],
+    validate: Validate | None,
+    *,
     outer: OuterLoop,
-    validate: Validate | None = None,
 ) -> Iterator[Record]:
     """Meta-train from `state.iteration` to the end, yielding a record after every update and validation.
 
@@ -188,8 +201,8 @@ def train(
     Args:
         state: changed in place; whole at every yield.
         gradient: (meta-parameters, iteration from 0) -> meta-gradient on that iteration's tasks.
+        validate: meta-parameters -> (loss, accuracy or None) on the meta-validation tasks; None for none.
         outer: settings.
-        validate: meta-parameters -> (loss, accuracy or None) on the meta-validation tasks.
 
     Yields:
         Records, in order.
@@ -200,18 +213,24 @@ def train(
     Source: Finn et al. 2017, arXiv 1703.03400, algorithm 1; Adam as outer optimizer as in section 5.2's code and in
     Arnold et al. 2021.
     """
-    while state.iteration < outer.num_outer_steps and not state.is_stopped:
-        yield _step(state, gradient, outer)
-        is_due = outer.validate_every is not None and (
-            state.iteration % outer.validate_every == 0 or state.iteration == outer.num_outer_steps
-        )
-        if validate is not None and is_due:
+    while not state.is_stopped:
+        # Asked before each step, not after it: a state saved between a step and its validation goes on with the
+        # validation.
+        if validate is not None and _validation_is_due(state, outer):
             record = _validation(state, *validate(state.meta))
-            if outer.patience is not None and state.num_without_best >= outer.patience:
-                state.is_stopped = True
+            state.is_stopped = outer.patience is not None and state.num_without_best >= outer.patience
             yield record
-            if state.is_stopped:
-                yield StopRecord(state.iteration, state.num_without_best)
+        elif state.iteration < outer.num_outer_steps:
+            yield _step(state, gradient, outer)
+        else:
+            return
+    yield StopRecord(state.iteration, state.num_without_best)
+
+
+def _validation_is_due(state: TrainState, outer: OuterLoop) -> bool:
+    if outer.validate_every is None or state.iteration == state.last_validated:
+        return False
+    return state.iteration % outer.validate_every == 0 or state.iteration == outer.num_outer_steps
 
 
 def _step(
@@ -222,7 +241,7 @@ def _step(
     # One transfer for all that is read each iteration: on CUDA every .item() would wait for the device.
     summary = torch.stack([result.outer_loss.mean(), result.accuracy.mean(), norm]).tolist()
     if not (math.isfinite(summary[0]) and math.isfinite(summary[2])):
-        raise _non_finite(result, state.iteration)
+        raise _non_finite(result, state.iteration, outer.seed)
     scale = 1.0
     if outer.clip_norm is not None and summary[2] > outer.clip_norm:
         scale = outer.clip_norm / summary[2]
@@ -239,6 +258,7 @@ def _step(
 
 
 def _validation(state: TrainState, loss: float, accuracy: float | None) -> ValidationRecord:
+    state.last_validated = state.iteration
     score = accuracy if accuracy is not None else -loss
     is_best = math.isfinite(score) and (state.best_score is None or score > state.best_score)
     if is_best:
@@ -248,15 +268,14 @@ def _validation(state: TrainState, loss: float, accuracy: float | None) -> Valid
     return ValidationRecord(state.iteration, loss, accuracy, is_best)
 
 
-def _non_finite(result: MetaGradient, iteration: int) -> NonFiniteError:
+def _non_finite(result: MetaGradient, iteration: int, seed: int) -> NonFiniteError:
     """Return an error that names the iteration, the task and the parameter."""
     tasks = (~torch.isfinite(result.outer_loss)).nonzero().flatten().tolist()
     names = [name for name, value in result.gradients.items() if not bool(torch.isfinite(value).all())]
-    what = (
-        f"an outer loss of {result.outer_loss[tasks[0]].item()} on task {tasks[0]}"
-        if tasks
-        else "finite losses"
-    )
+    what = "finite losses"
+    if tasks:
+        key = f"seed {seed}, split train, iteration {iteration}, task {tasks[0]}"
+        what = f"an outer loss of {result.outer_loss[tasks[0]].item()} on the task of key ({key})"
     where = f"iteration {iteration + 1}"
     parameters = (
         f", and a non-finite meta-gradient of {names[0]} ({len(names)} of {len(result.gradients)} tensors)"

@@ -47,7 +47,7 @@ class Evaluation:
 
     @property
     def num_inner_steps(self) -> int:
-        return self.scores.shape[1] - 1
+        return int(self.scores.shape[1]) - 1
 
     def column(self, name: str, step: int) -> NDArray[np.float64]:
         """Return one column of `TRAJECTORY_COLUMNS` at one inner step, [num_tasks]."""

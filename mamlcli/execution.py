@@ -85,7 +85,7 @@ def run_chunk(
     """Run a per-task function over the tasks of one chunk and stack its outputs along a first dimension."""
     if execution.path == "batched":
         mapped = vmap(function, in_dims=(None, None, 0, 0, 0, 0))
-        return mapped(model, xi, *chunk.data())  # type: ignore[no-any-return]
+        return mapped(model, xi, *chunk.data())
     outputs = [function(model, xi, *(part[i] for part in chunk.data())) for i in range(chunk.num_tasks)]
     if isinstance(outputs[0], Tensor):
         return torch.stack(outputs)  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark
@@ -86,6 +86,12 @@ def find_recipe(name_or_path: str) -> Path:
         [f"{name_or_path}: expected a recipe file or the name of a shipped recipe, got neither."
          f"{nearest(name_or_path, shipped)} Run: mamlcli recipes ls"]
     )  # fmt: skip
+
+
+def recipe_summary(path: Path) -> str:
+    """Return the first comment line of a recipe, which says in one line what it is."""
+    first = path.read_text().splitlines()[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
 def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> tuple[str, Recipe]:

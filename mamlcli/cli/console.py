@@ -21,6 +21,12 @@ def result(renderable: RenderableType) -> None:
     _stdout.print(renderable)
 
 
+def result_text(text: str) -> None:
+    """Show a finished text on stdout as it is: no markup, no folding."""
+    sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+    sys.stdout.flush()
+
+
 def result_json(value: Any) -> None:  # noqa: ANN401
     """Show a result as one JSON document on stdout; NaN and infinities become null, which JSON can say."""
     sys.stdout.write(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")

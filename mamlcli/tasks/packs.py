@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
-import tempfile
+import secrets
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mamlcli.errors import DataError
+
+# What NumPy and zipfile raise for a file that is damaged, depending on where the damage is.
+_READ_ERRORS = (ValueError, OSError, EOFError, KeyError, NotImplementedError, RuntimeError, MemoryError,
+                OverflowError, SyntaxError, struct.error, zlib.error, zipfile.BadZipFile,
+                zipfile.LargeZipFile)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,15 @@ class Pack:
     def class_counts(self) -> NDArray[np.int64]:
         """Return the number of images of each class, [num_classes] int64."""
         return np.bincount(self.labels, minlength=self.num_classes).astype(np.int64)
+
+
+def pack_digest(pack: Pack) -> str:
+    """Return a digest of images, labels and class names, to tell whether two runs saw the same data."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(np.ascontiguousarray(pack.images).data)
+    digest.update(np.ascontiguousarray(pack.labels).data)
+    digest.update("\n".join(pack.class_names).encode())
+    return digest.hexdigest()
 
 
 def data_dir() -> Path:
@@ -76,24 +94,81 @@ def load_pack(path: Path) -> Pack:
             arrays do not have the dtypes and shapes of `Pack`.
     """
     where = str(path)
-    not_pack = "Run: mamlcli data check PATH to see what is wrong, or mamlcli data import to make a pack"
+    not_pack = "Make a pack: mamlcli data import --help"
     if not path.is_file():
-        raise DataError(where, expected="a pack (.npz file)", got="no such file", next_step="Run: mamlcli data ls")
+        raise DataError(
+            where, expected="a pack (.npz file)", got="no such file", next_step="Run: mamlcli data ls"
+        )
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not hasattr(archive, "files"):
-                raise DataError(where, expected="an .npz archive", got="a bare .npy array", next_step=not_pack)
+        # Opened here, not by NumPy, which leaves a damaged file open.
+        with path.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                raise DataError(
+                    where, expected="an .npz archive", got="a bare .npy array", next_step=not_pack
+                )
             missing = [key for key in ("images", "labels", "class_names") if key not in archive.files]
             if missing:
                 raise DataError(where, expected=f"arrays {', '.join(missing)}", got=f"{archive.files}",
                                 next_step=not_pack)  # fmt: skip
             arrays = {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile, KeyError) as error:
-        raise DataError(
-            where, expected="a readable pack", got=f"{type(error).__name__}: {_first_line(error)}",
-            why="The file is truncated, holds Python objects, or is not an .npz archive", next_step=not_pack,
-        ) from error  # fmt: skip
+    except _READ_ERRORS as error:
+        raise _unreadable(where, error) from error
     return _checked(where, arrays)
+
+
+def _unreadable(where: str, error: BaseException) -> DataError:
+    return DataError(
+        where, expected="a readable pack", got=f"{type(error).__name__}: {_first_line(error)}",
+        why="The file is damaged, holds Python objects, or is not an .npz archive",
+        next_step="Make the pack again: mamlcli data import --help",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PackHeader:
+    """What can be told of a pack without reading its images."""
+
+    num_images: int
+    height: int
+    width: int
+    channels: int
+    num_classes: int
+    source: dict[str, Any]
+
+
+def read_header(path: Path) -> PackHeader:
+    """Read the shapes and the `source` of a pack; a few kilobytes, however large the pack is.
+
+    Raises:
+        DataError: the file is missing or no pack. The images themselves may still be damaged.
+    """
+    try:
+        with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+            num_images, height, width, channels = _array_shape(archive, "images")
+            (num_classes,) = _array_shape(archive, "class_names")
+            source: dict[str, Any] = {}
+            if "source.npy" in archive.namelist():
+                with archive.open("source.npy") as member:
+                    source = _source(np.lib.format.read_array(member, allow_pickle=False))
+    except _READ_ERRORS as error:
+        raise _unreadable(str(path), error) from error
+    return PackHeader(num_images, height, width, channels, num_classes, source)
+
+
+def _array_shape(archive: zipfile.ZipFile, key: str) -> tuple[int, ...]:
+    from numpy.lib import format as npy
+
+    with archive.open(f"{key}.npy") as stream:
+        version = npy.read_magic(stream)
+        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        return header(stream)[0]
+
+
+def _source(array: NDArray[Any]) -> dict[str, Any]:
+    """Return the JSON in the `source` array; ValueError if it is none."""
+    value = json.loads(str(array))
+    return value if isinstance(value, dict) else {"note": value}
 
 
 def _first_line(error: BaseException) -> str:
@@ -105,10 +180,14 @@ def _checked(where: str, arrays: dict[str, NDArray[Any]]) -> Pack:
     images, labels, names = arrays["images"], arrays["labels"], arrays["class_names"]
 
     def wrong(expected: str, got: str) -> DataError:
-        return DataError(where, expected=expected, got=got, next_step="Make the pack again: mamlcli data import")
+        return DataError(
+            where, expected=expected, got=got, next_step="Make the pack again: mamlcli data import"
+        )
 
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
-        raise wrong("images uint8 [num_images, height, width, 1 or 3]", f"{images.dtype} {list(images.shape)}")
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape[1:]:
+        raise wrong(
+            "images uint8 [num_images, height, width, 1 or 3]", f"{images.dtype} {list(images.shape)}"
+        )
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (len(images),):
         raise wrong(f"labels int64 [{len(images)}]", f"{labels.dtype} {list(labels.shape)}")
     if names.dtype.kind != "U" or names.ndim != 1 or len(set(names.tolist())) != len(names):
@@ -121,20 +200,24 @@ def _checked(where: str, arrays: dict[str, NDArray[Any]]) -> Pack:
     if groups is not None and (groups.dtype.kind != "U" or groups.shape != names.shape):
         raise wrong(f"class_groups str {list(names.shape)}", f"{groups.dtype} {list(groups.shape)}")
     try:
-        source = json.loads(str(arrays["source"])) if "source" in arrays else {}
-    except json.JSONDecodeError as error:
+        source = _source(arrays["source"]) if "source" in arrays else {}
+    except (ValueError, RecursionError) as error:
         raise wrong("source to be a JSON string", f"{error}") from error
     return Pack(
         images=images,
         labels=labels.astype(np.int64, copy=False),
         class_names=tuple(names.tolist()),
         class_groups=None if groups is None else tuple(groups.tolist()),
-        source=source if isinstance(source, dict) else {"note": source},
+        source=source,
     )
 
 
 def save_pack(pack: Pack, path: Path) -> None:
-    """Write a pack so that the file is either the whole new pack or what was there before."""
+    """Write a pack so that the file is either the whole new pack or what was there before.
+
+    Raises:
+        DataError: the folder cannot be written, or the disk is full.
+    """
     arrays: dict[str, NDArray[Any]] = {
         "images": pack.images,
         "labels": pack.labels,
@@ -143,21 +226,23 @@ def save_pack(pack: Pack, path: Path) -> None:
     }
     if pack.class_groups is not None:
         arrays["class_groups"] = np.array(pack.class_groups, dtype=np.str_)
+    # Not tempfile: its files are closed to all but their owner, and so would the pack be.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    except OSError as error:
-        raise DataError(str(path), expected="a folder that can be written", got=str(error),
-                        next_step="Set MAMLCLI_DATA to a folder of yours") from error  # fmt: skip
-    try:
-        with os.fdopen(handle, "wb") as stream:
+        with temporary.open("xb") as stream:
             np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        raise DataError(
+            str(path), expected="a folder that can be written, with room for the pack", got=str(error),
+            next_step="Set MAMLCLI_DATA to a folder of yours",
+        ) from error  # fmt: skip
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def select_classes(pack: Pack, names: Iterable[str], *, where: str) -> list[int]:

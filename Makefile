@@ -1,0 +1,49 @@
+# Every target works on a fresh checkout: the environment is made first where it is missing or out of date.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help train test check fix clean
+help:
+	@echo "make train     install into $(VENV) and run bare mamlcli train"
+	@echo "make test      install into $(VENV) and run the test suite"
+	@echo "make check     lint, types and format; changes nothing"
+	@echo "make fix       mend what lint and format can mend"
+	@echo "make clean     remove $(VENV) and caches (runs stay)"
+
+# One stamp for each set of dependencies; setup.cfg is what they depend on.
+$(VENV)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "expected Python 3.10 or newer, got $$($(PYTHON) --version 2>&1). Run: make PYTHON=/path/to/python3.12 train"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/installed: $(VENV)/python setup.cfg pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+train: $(VENV)/installed
+	$(BIN)/mamlcli train
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fix: $(VENV)/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,278 @@
+"""Recipe -> objects and named random generators; the one place where both are known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mamlcli.engine import OuterLoop
+from mamlcli.errors import DataError, DeviceError, MamlError
+from mamlcli.estimators import MetaObjective, MetaParams, inner_loop_for
+from mamlcli.execution import Execution, choose_execution
+from mamlcli.models import Network, cnn, initial_params, linear, mlp, select_names
+from mamlcli.recipe import (
+    FolderTasks,
+    ImageKeys,
+    ImageTasks,
+    LinearRegressionTasks,
+    LogisticTasks,
+    Recipe,
+    Transform,
+)
+from mamlcli.tasks import synthetic
+from mamlcli.tasks.base import TaskDistribution
+from mamlcli.tasks.class_splits import class_split
+from mamlcli.tasks.fewshot import device_images, fewshot_tasks
+from mamlcli.tasks.glyphs import glyph_splits, load_glyphs
+from mamlcli.tasks.packs import Pack, find_pack, load_pack, pack_digest
+from mamlcli.transforms import (
+    KFO,
+    KFOMLP,
+    Dense,
+    GradientTransform,
+    Identity,
+    MetaCurvature,
+    MetaSGD,
+    Selected,
+)
+
+# A dense transform holds the square of a tensor's entries; above this it would not fit beside the model.
+MAX_DENSE_ENTRIES = 4096
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything a run needs, built from a recipe.
+
+    Attributes:
+        recipe: resolved.
+        device, dtype: where and in what precision.
+        network: the architecture.
+        distributions: the task distribution of each split asked for.
+        data: what the tasks come from, primitives, for the manifest.
+    """
+
+    recipe: Recipe
+    device: torch.device
+    dtype: torch.dtype
+    network: Network
+    distributions: dict[str, TaskDistribution]
+    data: dict[str, Any]
+
+    def objective(self, num_steps: int | None = None) -> MetaObjective:
+        """Return network and inner loop, with `inner.steps` steps or as many as given."""
+        inner = self.recipe.inner
+        loop = inner_loop_for(
+            inner.algorithm,
+            self.network,
+            lr=inner.lr,
+            num_steps=num_steps or inner.steps,
+            first_order=inner.first_order,
+            adapt_patterns=inner.adapt,
+            adapt_transform=inner.transform.adapted,
+            joint_features=inner.joint_features,
+        )
+        return MetaObjective(self.network, replace(loop, transform=self._transform(loop.adapted)))
+
+    def _transform(self, adapted: tuple[str, ...]) -> GradientTransform:
+        spec = self.recipe.inner.transform
+        if spec.name == "none":
+            return Identity()
+        names = select_names(adapted, spec.parameters, where="inner.transform.parameters")
+        transform = transform_for(spec)
+        if spec.name == "dense":
+            sizes = {name: p.numel() for name, p in self.network.named_parameters() if name in names}
+            largest = max(sizes, key=lambda name: sizes[name])
+            if sizes[largest] > MAX_DENSE_ENTRIES:
+                raise MamlError(
+                    "inner.transform.name", expected="another transform than dense for a model this large",
+                    got=f"{largest} with {sizes[largest]} entries, above {MAX_DENSE_ENTRIES}",
+                    why="dense learns the square of that",
+                    next_step="Use inner.transform=kfo, or choose small tensors with inner.transform.parameters",
+                )  # fmt: skip
+        return transform if names == adapted else Selected(transform, names)
+
+    def initial_meta(self) -> MetaParams:
+        """Return the meta-parameters before training."""
+        model = initial_params(
+            self.network,
+            init=self.recipe.model.init,
+            seed=self.recipe.seed,
+            dtype=self.dtype,
+            device=self.device,
+        )
+        inner = self.objective().inner
+        adapted = {name: model[name] for name in inner.adapted}
+        return MetaParams(model, inner.transform.init(adapted, self.recipe.seed))
+
+    def outer_loop(self) -> OuterLoop:
+        """Return the settings of the outer loop."""
+        outer, validation = self.recipe.outer, self.recipe.validation
+        return OuterLoop(
+            num_outer_steps=outer.iterations,
+            lr=outer.lr,
+            optimizer=outer.optimizer,
+            schedule=outer.schedule,
+            clip_norm=outer.clip_norm,
+            validate_every=validation.every,
+            patience=validation.patience,
+            seed=self.recipe.seed,
+        )
+
+    def execution(self, *, num_tasks: int, num_steps: int) -> Execution:
+        """Return how tasks are run; `num_steps` of them keep a graph (0 for evaluation)."""
+        spec, tasks = self.recipe.execution, self.recipe.tasks
+        if spec.path == "loop":
+            return Execution("loop", 1)
+        if spec.chunk is not None:
+            return Execution("batched", min(spec.chunk, num_tasks))
+        per_class = tasks.shots + tasks.queries
+        num_images = per_class * tasks.ways if isinstance(tasks, ImageKeys) else per_class
+        return choose_execution(
+            self.network,
+            num_images=num_images,
+            num_steps=num_steps,
+            num_tasks=num_tasks,
+            device_type=self.device.type,
+        )
+
+
+def build(recipe: Recipe, *, splits: tuple[str, ...]) -> Experiment:
+    """Turn a recipe into objects, checking all that only data and device can tell.
+
+    Args:
+        recipe: resolved.
+        splits: the splits that will be used; only those need be present in the data.
+
+    Raises:
+        DeviceError, DataError, MamlError: with the key to change or the command to run.
+    """
+    device = resolve_device(recipe.execution.device)
+    dtype = getattr(torch, recipe.execution.dtype)
+    if recipe.execution.threads is not None:
+        torch.set_num_threads(recipe.execution.threads)
+    distributions, data = build_tasks(recipe, splits=splits, device=device, dtype=dtype)
+    first = next(iter(distributions.values()))
+    network = build_network(recipe, first.input_shape, first.num_outputs)
+    experiment = Experiment(recipe, device, dtype, network, distributions, data)
+    experiment.objective()  # parameter patterns and transforms are checked here, before anything runs
+    return experiment
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device of `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        DeviceError: the machine has no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda"):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        index = int(name.partition(":")[2] or 0)
+        if index >= count:
+            found = f"{count} CUDA device{'s' if count != 1 else ''}"
+            raise DeviceError("--device", expected=f"a device of this machine, which has {found}", got=repr(name),
+                              next_step="Use --device auto, or --device cpu")  # fmt: skip
+    return torch.device(name)
+
+
+def build_network(recipe: Recipe, input_shape: tuple[int, ...], num_outputs: int) -> Network:
+    """Return the network of `recipe.model` for inputs and outputs of these shapes."""
+    keys = recipe.model.model_dump(exclude={"kind", "init"})
+    make = {"cnn": cnn, "mlp": mlp, "linear": linear}[recipe.model.kind]
+    return make(input_shape, num_outputs, **keys)  # type: ignore[operator,no-any-return]
+
+
+def transform_for(spec: Transform) -> GradientTransform:
+    """Return the gradient transform that `inner.transform` names."""
+    if spec.name == "kfo-mlp":
+        return KFOMLP(num_hidden=spec.hidden_layers, hidden_width=spec.hidden_width)
+    simple: dict[str, GradientTransform] = {
+        "none": Identity(), "meta-sgd": MetaSGD(), "meta-curvature": MetaCurvature(), "kfo": KFO(), "dense": Dense()
+    }  # fmt: skip
+    return simple[spec.name]
+
+
+def build_tasks(
+    recipe: Recipe, *, splits: tuple[str, ...], device: torch.device, dtype: torch.dtype
+) -> tuple[dict[str, TaskDistribution], dict[str, Any]]:
+    """Return the task distribution of each split, and what the data is (for the manifest)."""
+    tasks = recipe.tasks
+    if isinstance(tasks, ImageTasks | FolderTasks):
+        return _image_tasks(recipe, tasks, splits=splits, device=device, dtype=dtype)
+    keys = tasks.model_dump(exclude={"source"})
+    if isinstance(tasks, LinearRegressionTasks):
+        distribution: TaskDistribution = synthetic.LinearRegressionTasks(**keys, dtype=dtype, device=device)
+    elif isinstance(tasks, LogisticTasks):
+        distribution = synthetic.LogisticTasks(**keys, dtype=dtype, device=device)
+    else:
+        distribution = synthetic.SinusoidTasks(**keys, dtype=dtype, device=device)
+    # A synthetic split is a stream of tasks of its own; the distribution is the same.
+    return dict.fromkeys(splits, distribution), {"source": tasks.source, "generated": True}
+
+
+def _image_tasks(
+    recipe: Recipe,
+    tasks: ImageTasks | FolderTasks,
+    *,
+    splits: tuple[str, ...],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[dict[str, TaskDistribution], dict[str, Any]]:
+    pack, where = load_image_pack(tasks)
+    names = split_names(recipe, pack)
+    images = device_images(pack, device)
+    distributions: dict[str, TaskDistribution] = {
+        split: fewshot_tasks(
+            pack, images, names[split], where=f"{where}, {split} split", ways=tasks.ways, shots=tasks.shots,
+            queries=tasks.queries, rotations=tasks.rotations, dtype=dtype,
+        )
+        for split in splits
+    }  # fmt: skip
+    data = {
+        "source": tasks.source,
+        "pack": where,
+        "num_images": len(pack.images),
+        "num_classes": pack.num_classes,
+        "digest": pack_digest(pack),
+        "preprocessing": pack.source,
+    }
+    return distributions, data
+
+
+def split_names(recipe: Recipe, pack: Pack) -> dict[str, tuple[str, ...]]:
+    """Return the class names of train, validation and test, as `tasks.class_split` says."""
+    tasks = recipe.tasks
+    assert isinstance(tasks, ImageTasks | FolderTasks)
+    if tasks.source == "glyphs":
+        return glyph_splits(pack)
+    return class_split(tasks.source, pack, split_name=tasks.class_split, seed=recipe.seed)
+
+
+def load_image_pack(tasks: ImageTasks | FolderTasks) -> tuple[Pack, str]:
+    """Return the pack of an image source and where it came from.
+
+    Raises:
+        DataError: there is none; the message names the commands that make one.
+    """
+    if tasks.path is not None:
+        path = Path(tasks.path).expanduser()
+        if isinstance(tasks, FolderTasks) and path.is_dir():
+            raise NotImplementedError
+        return load_pack(path), str(path)
+    if tasks.source == "glyphs":
+        return load_glyphs(), "glyphs"
+    if isinstance(tasks, FolderTasks):
+        raise DataError("tasks.path", expected="a folder of class folders, or a pack", got="nothing",
+                        next_step="Run: mamlcli train folder tasks.path=DIR")  # fmt: skip
+    found = find_pack(tasks.source)
+    if found is None:
+        raise DataError(
+            "tasks.source", expected=f"a pack {tasks.source}.npz in $MAMLCLI_DATA or the cache folder", got="none",
+            next_step=f"Run: mamlcli data fetch {tasks.source}, or: mamlcli data import {tasks.source} PATH",
+        )  # fmt: skip
+    return load_pack(found), str(found)

@@ -1,0 +1,40 @@
+"""The command line: which commands there are. Imports no torch; each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import mamlcli
+from mamlcli.cli import console, data, recipes
+from mamlcli.cli.adapt import adapt
+from mamlcli.cli.train import train
+
+app = typer.Typer(
+    name="mamlcli",
+    help="Meta-train networks that adapt to a new task in a few gradient steps, and study when they can.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command("train")(train)
+app.command("adapt")(adapt)
+app.add_typer(recipes.app, name="recipes")
+app.add_typer(data.app, name="data")
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        console.result(f"mamlcli {mamlcli.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Meta-train networks that adapt to a new task in a few gradient steps, and study when they can."""

@@ -1,0 +1,328 @@
+"""`mamlcli data`: see, fetch, import, check and look at image sets."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mamlcli.cli import console
+from mamlcli.errors import DataError, nearest
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mamlcli.tasks.pack_checks import Finding
+    from mamlcli.tasks.packs import Pack
+    from mamlcli.tasks.sources import ImportReport
+
+app = typer.Typer(help="Image sets: list, fetch, import, check, look at.", no_args_is_help=True)
+
+_MAX_SKIPPED_SHOWN = 10
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+NameOrPath = Annotated[str, typer.Argument(help="A source, the name of a pack, or the path of an .npz file.")]
+
+
+@app.command("ls")
+def ls(json: Json = False) -> None:
+    """List the sources that are known and the packs that are here.
+
+    Packs are looked for in $MAMLCLI_DATA, then in the user's cache folder.
+
+    Example: mamlcli data ls --json
+    """
+    rows = _source_rows() + _other_rows()
+    if json:
+        console.result_json(rows)
+    else:
+        console.result(_ls_table(rows))
+
+
+@app.command("fetch")
+def fetch(
+    source: Annotated[str, typer.Argument(help="omniglot, cifar-fs or fc100.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace a pack that is there.")] = False,
+) -> None:
+    """Download a source, verify its checksums, and make a pack of it.
+
+    Example: mamlcli data fetch omniglot
+    """
+    from mamlcli.tasks.downloads import fetch as fetch_source
+    from mamlcli.tasks.packs import data_dir
+
+    with _progress("packing") as progress:
+        path = fetch_source(source, data_dir(), force=force, progress=progress)
+    console.result_text(f"Wrote {path}")
+
+
+@app.command("import")
+def import_(
+    source: Annotated[str, typer.Argument(help="omniglot, cifar-fs, fc100, mini-imagenet or folder.")],
+    path: Annotated[Path, typer.Argument(help="The folder; for CIFAR-100 also the .tar.gz archive.")],
+    name: Annotated[
+        str | None, typer.Option(help="Name of the pack; by default the source, or the folder's name.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="Height and width of the images, in pixels.")] = None,
+    channels: Annotated[int | None, typer.Option(help="1 for grey, 3 for RGB.")] = None,
+    invert: Annotated[
+        str, typer.Option(help="auto, yes or no: make ink bright and paper dark; auto decides once for all.")
+    ] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Replace a pack that is there.")] = False,
+) -> None:
+    """Make a pack from files on this machine.
+
+    omniglot: ALPHABET/CHARACTER/DRAWER.png, or what holds images_background
+    and images_evaluation. cifar-fs, fc100: the folder cifar-100-python or
+    its archive. mini-imagenet: class folders named as n01532829. folder: any
+    class folders, or train, val and test with class folders in them.
+
+    Pictures are turned upright, laid on white, cut to their middle square
+    (mini-imagenet: squeezed) and resized.
+
+    Example: mamlcli data import folder photos --name pets --size 84
+    """
+    from mamlcli.tasks.packs import data_dir
+    from mamlcli.tasks.sources import check_name, default_name, import_source
+
+    target = data_dir() / f"{check_name(name or default_name(source, path), source)}.npz"
+    with _progress("reading") as progress:
+        report = import_source(
+            source, path, target, size=size, channels=channels, invert=invert, force=force, progress=progress
+        )
+    _show_report(report)
+
+
+@app.command("check")
+def check(
+    name_or_path: NameOrPath,
+    split: Annotated[
+        str | None, typer.Option(help="train, validation or test; by default all three.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Look for what is wrong with a pack and its class splits.
+
+    Tells of missing classes, classes with too few images, constant images,
+    and images that are in two splits. The exit code is 1 if a command that
+    uses the pack would fail.
+
+    Example: mamlcli data check omniglot --split test
+    """
+    findings, where = _findings(name_or_path, split)
+    if json:
+        console.result_json({"pack": where, "findings": [vars(finding) for finding in findings]})
+    else:
+        console.result(_findings_table(findings))
+    num_errors = sum(finding.severity == "error" for finding in findings)
+    if num_errors:
+        raise DataError(where, expected="a pack without errors", got=f"{num_errors}, listed above")
+
+
+@app.command("show")
+def show(
+    name_or_path: NameOrPath,
+    ways: Annotated[int, typer.Option(min=1, help="Classes.")] = 5,
+    shots: Annotated[int, typer.Option(min=1, help="Support images of each class.")] = 1,
+    queries: Annotated[int, typer.Option(min=0, help="Query images of each class.")] = 3,
+    split: Annotated[str, typer.Option(help="train, validation, test or all.")] = "train",
+    seed: Annotated[int, typer.Option(min=0, help="Another seed draws another episode.")] = 0,
+    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("sheet.png"),
+) -> None:
+    """Draw an episode and save its images as one picture.
+
+    Example: mamlcli data show omniglot --ways 5 --shots 1 --out sheet.png
+    """
+    from mamlcli.tasks.sheets import contact_sheet, draw_episode, save_sheet
+
+    pack, source, where = _open(name_or_path)
+    names = _present_classes(pack, source, split, where)
+    support, query, drawn = draw_episode(pack, names, ways=ways, shots=shots, queries=queries, seed=seed)
+    save_sheet(contact_sheet(support, query, drawn), out)
+    console.result_text(f"Wrote {out}: {ways} classes of {where} ({split}): {', '.join(drawn)}")
+
+
+@contextlib.contextmanager
+def _progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar on stderr that appears with the first report and goes away at the end."""
+    from rich.progress import Progress
+
+    stderr = console.stderr_console()
+    with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
+        task = bar.add_task(label, total=None, visible=False)
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+
+
+def _show_report(report: ImportReport) -> None:
+    preprocessing = report.preprocessing
+    size = f"{preprocessing.size}x{preprocessing.size}x{preprocessing.channels}"
+    inverted = ", inverted" if preprocessing.invert else ""
+    console.result_text(
+        f"Wrote {report.path}: {report.num_images} images of {report.num_classes} classes, {size}{inverted}"
+    )
+    for file, reason in report.skipped[:_MAX_SKIPPED_SHOWN]:
+        console.warn(f"skipped {file}: {reason}")
+    more = len(report.skipped) - _MAX_SKIPPED_SHOWN
+    if more > 0:
+        console.warn(f"skipped {more} more files")
+
+
+def _source_rows() -> list[dict[str, Any]]:
+    from mamlcli.tasks.packs import find_pack
+    from mamlcli.tasks.sources import SOURCES
+
+    return [
+        {"what": facts.what, "licence": facts.licence, "get": facts.get} | _row(name, find_pack(name))
+        for name, facts in SOURCES.items()
+    ]
+
+
+def _other_rows() -> list[dict[str, Any]]:
+    """Return a row for each pack that is here under a name of its own."""
+    from mamlcli.tasks.packs import cache_dir, data_dir
+    from mamlcli.tasks.sources import SOURCES
+
+    paths: dict[str, Path] = {}
+    for folder in dict.fromkeys((data_dir(), cache_dir())):
+        for path in sorted(folder.glob("*.npz")):
+            # Drawn glyphs are kept there too, to save time; they are no import of the user's.
+            if path.stem not in SOURCES and not path.name.startswith((".", "glyphs-v")):
+                paths.setdefault(path.stem, path)
+    return [_row(name, path) for name, path in paths.items()]
+
+
+def _row(name: str, path: Path | None) -> dict[str, Any]:
+    from mamlcli.tasks.packs import read_header
+
+    row: dict[str, Any] = {"name": name, "path": str(path) if path else None}
+    if path is None:
+        return row
+    try:
+        header = read_header(path)
+    except DataError as error:
+        return row | {"problem": str(error)}
+    licence = header.source.get("licence")
+    shape = {"height": header.height, "width": header.width, "channels": header.channels}
+    counts = {"num_images": header.num_images, "num_classes": header.num_classes}
+    return row | counts | shape | ({"licence": str(licence)} if licence else {})
+
+
+def _ls_table(rows: list[dict[str, Any]]) -> Table:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("source", min_width=17, overflow="fold")
+    for title in ("images", "classes", "size"):
+        table.add_column(title, justify="right")
+    table.add_column("licence", max_width=14)
+    table.add_column("where it is, or how to get it", overflow="fold")
+    for row in rows:
+        counts = [str(row.get(key, "-")) for key in ("num_images", "num_classes")]
+        size = f"{row['height']}x{row['width']}x{row['channels']}" if "height" in row else "-"
+        where = f"damaged; see: mamlcli data check {row['name']}" if "problem" in row else row["path"]
+        cells = (row["name"], *counts, size, row.get("licence", ""), where or row["get"])
+        table.add_row(*(escape(cell) for cell in cells))
+    return table
+
+
+def _open(name_or_path: str) -> tuple[Pack, str, str]:
+    """Load a pack by name or path and return it with its source and its name in messages."""
+    from mamlcli.tasks.class_splits import SPLIT_NAMES
+    from mamlcli.tasks.packs import find_pack, load_pack
+
+    path = find_pack(name_or_path)
+    if path is None and (name_or_path.endswith(".npz") or Path(name_or_path).exists()):
+        path = Path(name_or_path)
+    if path is None and name_or_path == "glyphs":
+        from mamlcli.tasks.glyphs import load_glyphs
+
+        return load_glyphs(0), "glyphs", "glyphs"
+    if path is None:
+        raise _no_pack(name_or_path)
+    pack = load_pack(path)
+    known = (*SPLIT_NAMES, "glyphs")
+    source = next((name for name in (pack.source.get("name"), path.stem) if name in known), "folder")
+    return pack, source, str(path)
+
+
+def _no_pack(name: str) -> DataError:
+    from mamlcli.tasks.sources import SOURCES
+
+    facts = SOURCES.get(name)
+    if facts and not facts.get.startswith("mamlcli"):
+        return DataError(name, expected="a source of images", got="one whose tasks are computed")
+    return DataError(
+        name, expected="a pack in $MAMLCLI_DATA or the cache, or an .npz file", got="none of this name",
+        why=None if facts else nearest(name, SOURCES).strip(),
+        next_step=f"To get {name}: {facts.get}" if facts else "Run: mamlcli data ls",
+    )  # fmt: skip
+
+
+def _splits(pack: Pack, source: str) -> dict[str, tuple[str, ...]]:
+    if source == "glyphs":
+        from mamlcli.tasks.glyphs import glyph_splits
+
+        return glyph_splits(pack)
+    from mamlcli.tasks.class_splits import class_split
+
+    return class_split(source, pack)
+
+
+def _check_split_name(split: str, known: tuple[str, ...]) -> None:
+    if split not in known:
+        raise DataError(
+            "--split", expected=f"one of {', '.join(known)}", got=repr(split),
+            why=nearest(split, known).strip(),
+        )  # fmt: skip
+
+
+def _findings(name_or_path: str, split: str | None) -> tuple[list[Finding], str]:
+    """Check a pack with the splits asked for; that its classes cannot be split is a finding too."""
+    from mamlcli.tasks.class_splits import SPLITS
+    from mamlcli.tasks.pack_checks import Finding, check_pack
+
+    wanted = SPLITS if split is None else (split,)
+    for name in wanted:
+        _check_split_name(name, SPLITS)
+    pack, source, where = _open(name_or_path)
+    try:
+        splits = _splits(pack, source)
+    except DataError as error:
+        return [Finding("error", "class split", str(error)), *check_pack(pack, {})], where
+    return check_pack(pack, {name: splits[name] for name in wanted}), where
+
+
+def _findings_table(findings: list[Finding]) -> Table:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    styles = {"error": "red", "warning": "yellow", "note": ""}
+    table = Table("severity", "check", "what was found", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for finding in findings:
+        severity = (
+            f"[{styles[finding.severity]}]{finding.severity}[/]"
+            if styles[finding.severity]
+            else finding.severity
+        )
+        table.add_row(severity, finding.check, escape(finding.message))
+    return table
+
+
+def _present_classes(pack: Pack, source: str, split: str, where: str) -> list[str]:
+    """Return the classes of a split that the pack has, which is enough to look at some."""
+    from mamlcli.tasks.class_splits import SPLITS
+
+    _check_split_name(split, (*SPLITS, "all"))
+    wanted = pack.class_names if split == "all" else _splits(pack, source)[split]
+    present = set(pack.class_names)
+    names = [name for name in wanted if name in present]
+    if not names:
+        raise DataError(where, expected=f"classes of the split {split!r}", got="none of them in the pack",
+                        next_step="Use another split, or: --split all")  # fmt: skip
+    return names

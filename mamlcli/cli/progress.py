@@ -1,0 +1,84 @@
+"""Progress of a training run on stderr: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mamlcli.cli import console
+from mamlcli.engine import Record, StepRecord, StopRecord, ValidationRecord
+
+_LINES_OFF_TERMINAL = 10
+
+
+class TrainingProgress:
+    """Shows engine records as they come. Use as a context manager.
+
+    Args:
+        num_iterations: of the whole training.
+        start: iterations already done (a resumed run).
+    """
+
+    def __init__(self, num_iterations: int, start: int) -> None:
+        self._num = num_iterations
+        self._start = start
+        self._began = time.monotonic()
+        self._loss: float | None = None
+        self._accuracy: float | None = None
+        self._bar = Progress(
+            TextColumn("meta-training"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[live]}"),
+            console=console.stderr_console(),
+            disable=not console.stderr_console().is_terminal,
+        )
+        self._task = self._bar.add_task("", total=num_iterations, completed=start, rate="", live="")
+
+    def __enter__(self) -> TrainingProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def show(self, record: Record) -> None:
+        """Show one record."""
+        if isinstance(record, StepRecord):
+            self._show_step(record)
+        elif isinstance(record, ValidationRecord):
+            best = ", best so far" if record.is_best else ""
+            console.note(
+                f"iteration {record.iteration}: meta-validation {_scores(record.loss, record.accuracy)}{best}"
+            )
+        elif isinstance(record, StopRecord):
+            console.note(
+                f"iteration {record.iteration}: stopped early, no new best in {record.patience} validations"
+            )
+
+    def _show_step(self, record: StepRecord) -> None:
+        # A meta-batch is a handful of tasks: its loss jumps, a running mean can be read.
+        self._loss = _running(self._loss, record.outer_loss)
+        if record.accuracy is not None:
+            self._accuracy = _running(self._accuracy, record.accuracy)
+        live = _scores(self._loss, self._accuracy)
+        rate = (record.iteration - self._start) / max(time.monotonic() - self._began, 1e-9)
+        self._bar.update(self._task, completed=record.iteration, rate=f"{rate:.1f}/s", live=live)
+        every = max(self._num // _LINES_OFF_TERMINAL, 1)
+        if self._bar.disable and (record.iteration % every == 0 or record.iteration == self._num):
+            console.note(f"iteration {record.iteration}/{self._num}: {live}, {rate:.1f} iterations/s")
+
+
+def _running(old: float | None, new: float) -> float:
+    return new if old is None else 0.95 * old + 0.05 * new
+
+
+def _scores(loss: float | None, accuracy: float | None) -> str:
+    text = "" if loss is None else f"loss {loss:.3f}"
+    return text if accuracy is None else f"{text} accuracy {100 * accuracy:.1f} %"

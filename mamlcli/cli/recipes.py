@@ -1,0 +1,87 @@
+"""`mamlcli recipes`: list, show, copy and check recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mamlcli.cli import console
+from mamlcli.cli.common import JsonOption
+from mamlcli.errors import RecipeError, RunError
+
+app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=True)
+
+
+@app.command("ls")
+def ls(as_json: JsonOption = False) -> None:
+    """List the shipped recipes."""
+    from mamlcli.recipe_files import recipe_summary, shipped_recipes
+    from mamlcli.tables import plain_table
+
+    rows = [(name, recipe_summary(path)) for name, path in shipped_recipes().items()]
+    if as_json:
+        console.result_json([{"name": name, "summary": summary} for name, summary in rows])
+        return
+    table = plain_table(caption="mamlcli recipes show NAME tells what to expect; mamlcli train NAME runs it")
+    table.add_column("recipe", no_wrap=True)
+    table.add_column("what it is")
+    for name, summary in rows:
+        table.add_row(name, summary)
+    console.result(table)
+
+
+@app.command("show")
+def show(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe or a file.")],
+    resolved: Annotated[bool, typer.Option("--resolved", help="Every key, defaults filled in.")] = False,
+) -> None:
+    """Print a recipe."""
+    from mamlcli.recipe_files import find_recipe, load_recipe, recipe_to_yaml
+
+    if resolved:
+        console.result_text(recipe_to_yaml(load_recipe(recipe)[1]))
+    else:
+        load_recipe(recipe)
+        console.result_text(find_recipe(recipe).read_text())
+
+
+@app.command("cp")
+def cp(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe or a file.")],
+    target: Annotated[Path, typer.Argument(help="The new file, such as my.yaml.")],
+) -> None:
+    """Copy a recipe to a file of your own, to change it."""
+    from mamlcli.files import atomic_write
+    from mamlcli.recipe_files import find_recipe, load_recipe
+
+    load_recipe(recipe)
+    if target.exists():
+        raise RunError(str(target), expected="a new file", got="one that exists", next_step="Name another")
+    try:
+        atomic_write(target, find_recipe(recipe).read_bytes())
+    except OSError as error:
+        raise RunError(
+            str(target), expected="a place that can be written", got=str(error.strerror)
+        ) from error
+    console.note(f"Written: {target}. Next: mamlcli train {target}")
+
+
+@app.command("check")
+def check(
+    recipes: Annotated[list[str], typer.Argument(help="Shipped recipes or files.")],
+) -> None:
+    """Check recipes: every key, type and bound; all errors of all files at once."""
+    from mamlcli.recipe_files import load_recipe
+
+    problems: list[str] = []
+    for recipe in recipes:
+        try:
+            load_recipe(recipe)
+        except RecipeError as error:
+            problems += error.problems
+        else:
+            console.result(f"{recipe}: ok")
+    if problems:
+        raise RecipeError(problems)

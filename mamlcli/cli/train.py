@@ -1,0 +1,205 @@
+"""`mamlcli train`: meta-train a recipe, then score it on tasks it has never seen."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mamlcli.cli import console
+from mamlcli.cli.common import DeviceOption, JsonOption, recipe_and_overrides
+from mamlcli.errors import RunError
+
+if TYPE_CHECKING:
+    from mamlcli.build import Experiment
+    from mamlcli.recipe import Recipe
+    from mamlcli.rundir import RunDirectory
+    from mamlcli.session import Progress
+
+RUNS = Path("runs")
+
+
+def train(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RECIPE] [KEY=VALUE ...]", help="A shipped recipe or a file, then keys to change."
+        ),
+    ] = None,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where the run goes; by default runs/<recipe>-<number>.", show_default=False),
+    ] = None,
+    device: DeviceOption = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run, from its last checkpoint.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the run that is there.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show the resolved recipe and what it would cost; write nothing."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Meta-train a recipe, then adapt to unseen tasks and show the adaptation curve.
+
+    Without arguments: 5-way 1-shot on glyphs, which needs no download.
+
+    Examples:
+
+      mamlcli train
+
+      mamlcli train omniglot-5way-1shot inner.steps=5 seed=1
+
+      mamlcli train my.yaml --dry-run
+
+      mamlcli train --resume --run-dir runs/glyphs-5way-1shot-1
+    """
+    if resume and run_dir is not None and not arguments and device is None:
+        from mamlcli.rundir import RunDirectory
+
+        run = RunDirectory.open(run_dir)
+        name, recipe = run.name, run.recipe
+    else:
+        name, recipe = recipe_and_overrides(arguments, device)
+    if dry_run:
+        show_dry_run(name, recipe, as_json)
+        return
+    path = run_path(name, run_dir, resume)
+    report = train_to_report(name, recipe, path, resume=resume, force=force)
+    if as_json:
+        console.result_json(report)
+    else:
+        show_report(report, path)
+
+
+def run_path(name: str, run_dir: Path | None, resume: bool) -> Path:
+    """Return where a run goes: where asked, the newest one to resume, or the next free number."""
+    from mamlcli.rundir import newest_run_path, next_run_path
+
+    if run_dir is not None:
+        return run_dir
+    if not resume:
+        return next_run_path(RUNS, name)
+    newest = newest_run_path(RUNS, name)
+    if newest is None:
+        raise RunError(f"{RUNS}/{name}-*", expected="a run to resume", got="none",
+                       next_step=f"Run: mamlcli train {name}, or name it with --run-dir")  # fmt: skip
+    return newest
+
+
+def train_to_report(name: str, recipe: Recipe, path: Path, *, resume: bool, force: bool) -> dict[str, object]:
+    """Build everything, then make or open the run directory, train, and return the evaluation."""
+    from mamlcli.build import build
+    from mamlcli.rundir import RunDirectory, check_free, remove_run
+    from mamlcli.session import finished_result, splits_of_training, train_run
+
+    if resume:
+        run = RunDirectory.open(path)
+        run.check_recipe(recipe)
+        if (done := finished_result(run)) is not None:
+            console.note(f"{path} is already done; this is its result.")
+            return done.report
+    elif not force:
+        check_free(path)
+    warn_about_selection(recipe)
+    experiment = build(recipe, splits=splits_of_training(recipe))
+    if not resume:
+        if force:
+            remove_run(path)
+        run = RunDirectory.create(path, recipe, name)
+    with ProgressDisplay(recipe, resume) as display:
+        return train_run(run, experiment, argv=sys.argv, progress=display.callbacks()).report
+
+
+def warn_about_selection(recipe: Recipe) -> None:
+    """Say so where the split that is scored also chose the weights."""
+    if recipe.evaluation.split == "validation" and recipe.validation.every:
+        console.warn(
+            "evaluation.split=validation: the same classes choose the best checkpoint (other tasks of them are "
+            "scored), so the result is a little optimistic; validation.every=null leaves the choice out"
+        )
+
+
+class ProgressDisplay:
+    """Turns a run's callbacks into what the terminal shows."""
+
+    def __init__(self, recipe: Recipe, resume: bool) -> None:
+        self._recipe = recipe
+        self._resume = resume
+        self._training: object | None = None
+
+    def __enter__(self) -> ProgressDisplay:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop()
+
+    def callbacks(self) -> Progress:
+        """Return what the session calls as the run goes on."""
+        from mamlcli.session import Progress
+
+        return Progress(on_start=self._start, on_record=self._record, on_evaluation=self._evaluation)
+
+    def _start(self, experiment: Experiment, run: RunDirectory, iteration: int) -> None:
+        from mamlcli.cli.progress import TrainingProgress
+
+        manifest = run.manifest
+        console.note(
+            f"{run.name} on {manifest['device']}: {manifest['num_parameters']:,} parameters, run in {run.path}"
+        )
+        if self._resume:
+            begin = (
+                f"from iteration {iteration}"
+                if iteration
+                else "from the start: the run has no checkpoint yet"
+            )
+            console.note(f"resuming {begin}")
+        self._training = TrainingProgress(self._recipe.outer.iterations, iteration).__enter__()
+
+    def _record(self, record: object) -> None:
+        self._training.show(record)  # type: ignore[union-attr]
+
+    def _evaluation(self, num_tasks: int) -> None:
+        self._stop()
+        split = self._recipe.evaluation.split
+        console.note(f"adapting to {num_tasks} {split} tasks")
+
+    def _stop(self) -> None:
+        if self._training is not None:
+            self._training.__exit__(None, None, None)  # type: ignore[attr-defined]
+            self._training = None
+
+
+def show_report(report: dict[str, object], path: Path) -> None:
+    """Show the adaptation curve, what it means, and what to try next."""
+    from mamlcli.tables import curve_table, verdict
+
+    console.result(curve_table(report))
+    console.result(verdict(report))
+    name = report["recipe"]
+    steps = 2 * report["protocol"]["inner_steps"]  # type: ignore[index]
+    console.note(f"\nThe picture of this curve: {path}/curve.png. Next:")
+    for command, purpose in (
+        (f"mamlcli adapt {path} --steps {steps}", "more inner steps than in training"),
+        (f"mamlcli train {name} inner.algorithm=anil", "adapt the head alone"),
+        (f"mamlcli train {name} model.depth=1", "a shallow network: the paper's question"),
+        ("mamlcli recipes ls", "other data and settings"),
+    ):
+        console.note(f"  {command}   [dim]# {purpose}[/dim]")
+
+
+def show_dry_run(name: str, recipe: Recipe, as_json: bool) -> None:
+    """Show the resolved recipe and its measured cost."""
+    from mamlcli.recipe_files import recipe_to_tree, recipe_to_yaml
+    from mamlcli.session import dry_run
+    from mamlcli.tables import cost_text
+
+    cost = dry_run(recipe)
+    if as_json:
+        console.result_json({"recipe": recipe_to_tree(recipe), "cost": cost})
+        return
+    console.result_text(f"# {name}, resolved\n{recipe_to_yaml(recipe)}")
+    console.result(cost_text(cost, recipe.outer.iterations))

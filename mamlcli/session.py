@@ -1,0 +1,434 @@
+"""One run from start to end: build, engine, evaluation and run directory; what the command line and sweeps call."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mamlcli.build import Experiment, build
+from mamlcli.engine import Record, TrainState, ValidationRecord, new_state, restore_state, train
+from mamlcli.environment import device_name, git_state, interruption_flag, now, peak_memory_mb, versions
+from mamlcli.errors import Interrupted, NonFiniteError, RunError
+from mamlcli.estimators import TRAJECTORY_COLUMNS, MetaParams
+from mamlcli.evaluation import Evaluation, evaluate, evaluation_to_json
+from mamlcli.execution import MetaGradient, meta_gradient
+from mamlcli.files import atomic_write
+from mamlcli.models import count_parameters
+from mamlcli.plots import save_curve
+from mamlcli.recipe import ImageKeys, Recipe
+from mamlcli.recipe_files import recipe_from_tree, recipe_to_tree
+from mamlcli.rundir import RunDirectory
+from mamlcli.tasks.base import sample_tasks
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a run tells its caller while it goes on; each may be None.
+
+    Attributes:
+        on_start: called once with the experiment, the run and the iteration it starts from.
+        on_record: called with every engine record.
+        on_evaluation: called before the final evaluation with its number of tasks.
+    """
+
+    on_start: Callable[[Experiment, RunDirectory, int], None] | None = None
+    on_record: Callable[[Record], None] | None = None
+    on_evaluation: Callable[[int], None] | None = None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run.
+
+    Attributes:
+        run: its directory.
+        report: the content of evaluation.json.
+        weights: which checkpoint was scored, in words.
+    """
+
+    run: RunDirectory
+    report: dict[str, Any]
+    weights: str
+
+
+def splits_of_training(recipe: Recipe) -> tuple[str, ...]:
+    """Return the splits that meta-training, meta-validation and the final evaluation use."""
+    names = ["train", *(["validation"] if recipe.validation.every else []), recipe.evaluation.split]
+    return tuple(dict.fromkeys(names))
+
+
+def train_run(
+    run: RunDirectory, experiment: Experiment, *, argv: list[str], progress: Progress | None = None
+) -> RunResult:
+    """Meta-train and evaluate an experiment in a run directory, from its last checkpoint if it has one.
+
+    Args:
+        run: the directory, made for this recipe.
+        experiment: built from the run's recipe with `splits_of_training`.
+        argv: the command, for the manifest.
+        progress: what to call on the way.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM came; the state is saved.
+        NonFiniteError: training diverged; the last good state is saved.
+        RunError: the run is in use, damaged, or was trained on other data.
+    """
+    told = progress or Progress()
+    with run.lock():
+        state = _state_of(run, experiment)
+        wall_before = float(run.manifest.get("wall_s", 0.0)) if state.iteration else 0.0
+        _start_manifest(run, experiment, argv, state.iteration)
+        run.rewind_metrics(state.iteration, state.last_validated)
+        if told.on_start:
+            told.on_start(experiment, run, state.iteration)
+        started = time.monotonic()
+        outcome: dict[str, Any] = {"status": "failed"}
+        try:
+            with interruption_flag() as is_interrupted:
+                _train_to_end(run, experiment, state, is_interrupted, told)
+                result = _final_evaluation(run, experiment, is_interrupted, told)
+            outcome = {"status": "stopped early" if state.is_stopped else "done", "finished_at": now()}
+            return result
+        except BaseException as error:
+            is_interruption = isinstance(error, Interrupted | KeyboardInterrupt)
+            outcome = {"status": "interrupted" if is_interruption else "failed", "reason": str(error)}
+            raise
+        finally:
+            run.close()
+            run.update_manifest(
+                {
+                    **outcome,
+                    "iterations_done": state.iteration,
+                    "wall_s": round(wall_before + time.monotonic() - started, 3),
+                    "peak_memory_mb": peak_memory_mb(experiment.device),
+                }
+            )
+
+
+def finished_result(run: RunDirectory) -> RunResult | None:
+    """Return the result of a run that is already done, or None."""
+    manifest = run.manifest
+    if manifest.get("status") not in ("done", "stopped early"):
+        return None
+    report = _read_json(run.path / "evaluation.json")
+    return RunResult(run, report, str(report["weights"]))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise RunError(str(path), expected="a readable result", got=str(error),
+                       next_step="Run: mamlcli adapt RUN to score it again") from error  # fmt: skip
+    assert isinstance(value, dict)
+    return value
+
+
+def _state_of(run: RunDirectory, experiment: Experiment) -> TrainState:
+    """Return the state of the last checkpoint, or a new one."""
+    meta, outer = experiment.initial_meta(), experiment.outer_loop()
+    checkpoint = run.load_checkpoint("last")
+    if checkpoint is None:
+        return new_state(meta, outer)
+    try:
+        return restore_state(meta, outer, *checkpoint)
+    except (KeyError, ValueError) as error:
+        raise RunError(str(run.checkpoint_path("last")), expected="the tensors of this recipe's model",
+                       got=str(error), next_step="Train again with --force") from error  # fmt: skip
+
+
+def _train_to_end(
+    run: RunDirectory,
+    experiment: Experiment,
+    state: TrainState,
+    is_interrupted: Callable[[], bool],
+    told: Progress,
+) -> None:
+    """Consume the engine's records: log them, checkpoint, and stop where asked."""
+    every = experiment.recipe.outer.checkpoint_every
+    started = time.monotonic()
+    try:
+        for record in train(state, *training_functions(experiment), outer=experiment.outer_loop()):
+            elapsed = round(time.monotonic() - started, 4)
+            run.append_metrics({"kind": _kind(record), **asdict(record), "elapsed_s": elapsed})
+            if isinstance(record, ValidationRecord) and record.is_best:
+                best = {"iteration": state.iteration, "score": state.best_score}
+                run.save_checkpoint("best", state.params, best)
+            if told.on_record:
+                told.on_record(record)
+            if is_interrupted():
+                raise _interruption(run, f"after iteration {state.iteration}")
+            if state.iteration % every == 0:
+                _checkpoint(run, state)
+    except Interrupted:
+        _checkpoint(run, state)
+        raise
+    except NonFiniteError as error:
+        _checkpoint(run, state)
+        kept = f"The state before it is kept in {run.path / 'checkpoints'}. {error.next_step}"
+        raise NonFiniteError(error.where, expected=error.expected, got=error.got, why=error.why,
+                             next_step=kept) from error  # fmt: skip
+    _checkpoint(run, state)
+
+
+def _interruption(run: RunDirectory, when: str) -> Interrupted:
+    return Interrupted(
+        f"interrupted {when}; the run is saved. Continue: mamlcli train --resume --run-dir {run.path}"
+    )
+
+
+def _kind(record: Record) -> str:
+    return type(record).__name__.removesuffix("Record").lower()
+
+
+def _checkpoint(run: RunDirectory, state: TrainState) -> None:
+    tensors, primitives = state.export()
+    run.save_checkpoint("last", tensors, primitives)
+
+
+def training_functions(
+    experiment: Experiment,
+) -> tuple[
+    Callable[[MetaParams, int], MetaGradient], Callable[[MetaParams], tuple[float, float | None]] | None
+]:
+    """Return (gradient, validate), the two callables that `engine.train` needs."""
+    recipe, objective = experiment.recipe, experiment.objective()
+    how = experiment.execution(num_tasks=recipe.outer.tasks, num_steps=recipe.inner.steps)
+    indices = range(recipe.outer.tasks)
+
+    def gradient(meta: MetaParams, iteration: int) -> MetaGradient:
+        episode = sample_tasks(
+            experiment.distributions["train"],
+            seed=recipe.seed,
+            split="train",
+            iteration=iteration,
+            indices=indices,
+        )
+        return meta_gradient(objective, meta, episode, how)
+
+    def validate(meta: MetaParams) -> tuple[float, float | None]:
+        evaluation = score(
+            experiment, meta, split="validation", num_tasks=recipe.validation.tasks, references=False
+        )
+        accuracy = evaluation.estimate("query_accuracy", -1).mean if evaluation.is_classification else None
+        return evaluation.estimate("query_loss", -1).mean, accuracy
+
+    return gradient, validate if recipe.validation.every else None
+
+
+def score(
+    experiment: Experiment,
+    meta: MetaParams,
+    *,
+    split: str,
+    num_tasks: int,
+    num_steps: int | None = None,
+    references: bool = True,
+) -> Evaluation:
+    """Score meta-parameters on tasks of a split, drawn by `evaluation.seed`."""
+    how = experiment.execution(num_tasks=num_tasks, num_steps=0)
+    return evaluate(
+        experiment.objective(num_steps),
+        meta,
+        experiment.distributions[split],
+        split=split,
+        seed=experiment.recipe.evaluation.seed,
+        num_tasks=num_tasks,
+        execution=how,
+        with_references=references,
+    )
+
+
+def protocol_of(recipe: Recipe, *, split: str, num_tasks: int, num_steps: int) -> dict[str, Any]:
+    """Return the protocol block of evaluation.json: all that a number needs to be compared."""
+    tasks, model = recipe.tasks, recipe.model
+    ways = tasks.ways if isinstance(tasks, ImageKeys) else (2 if recipe.is_classification else None)
+    return {
+        "split": split,
+        "num_tasks": num_tasks,
+        "ways": ways,
+        "shots": tasks.shots,
+        "queries": tasks.queries,
+        "per_class": isinstance(tasks, ImageKeys),
+        "inner_steps": num_steps,
+        "batch_norm": getattr(model, "norm", "none"),
+        "seed": recipe.evaluation.seed,
+    }
+
+
+def best_weights(run: RunDirectory, experiment: Experiment) -> tuple[MetaParams, str]:
+    """Return the meta-parameters to score, and which they are: best by meta-validation, else the last."""
+    for which in ("best", "last"):
+        checkpoint = run.load_checkpoint(which)
+        if checkpoint is not None:
+            tensors, primitives = checkpoint
+            names = set(experiment.initial_meta().flat())
+            flat = {name: tensors[name].to(experiment.device) for name in tensors if name in names}
+            by = "best by meta-validation" if which == "best" else "last"
+            return MetaParams.from_flat(flat), f"{by}, iteration {primitives['iteration']}"
+    raise RunError(str(run.path), expected="a checkpoint", got="none",
+                   next_step=f"Run: mamlcli train --resume --run-dir {run.path}")  # fmt: skip
+
+
+def _final_evaluation(
+    run: RunDirectory, experiment: Experiment, is_interrupted: Callable[[], bool], told: Progress
+) -> RunResult:
+    spec = experiment.recipe.evaluation
+    if told.on_evaluation:
+        told.on_evaluation(spec.tasks)
+    meta, weights = best_weights(run, experiment)
+    steps = spec.steps or experiment.recipe.inner.steps
+    evaluation = score(experiment, meta, split=spec.split, num_tasks=spec.tasks, num_steps=steps)
+    if is_interrupted():
+        raise _interruption(run, "during the evaluation")
+    report = evaluation_report(run, experiment, evaluation, weights, split=spec.split, num_steps=steps)
+    write_evaluation(run.path, evaluation, report)
+    return RunResult(run, report, weights)
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation, report: dict[str, Any]) -> None:
+    """Write tasks.csv, curve.png and evaluation.json of an evaluation to a folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic_write(folder / "tasks.csv", _tasks_csv(evaluation).encode())
+        save_curve(report, folder / "curve.png")
+        text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+        atomic_write(folder / "evaluation.json", text.encode())
+    except OSError as error:
+        raise RunError(str(folder), expected="a folder that can be written", got=str(error)) from error
+
+
+def evaluation_report(
+    run: RunDirectory,
+    experiment: Experiment,
+    evaluation: Evaluation,
+    weights: str,
+    *,
+    split: str,
+    num_steps: int,
+) -> dict[str, Any]:
+    """Return the machine-readable form of an evaluation."""
+    recipe = experiment.recipe
+    protocol = protocol_of(recipe, split=split, num_tasks=len(evaluation.scores), num_steps=num_steps)
+    return {
+        "run": str(run.path),
+        "recipe": run.name,
+        "weights": weights,
+        **evaluation_to_json(evaluation, protocol),
+    }
+
+
+def _tasks_csv(evaluation: Evaluation) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["task", "inner_step", *TRAJECTORY_COLUMNS])
+    for task, rows in enumerate(evaluation.scores):
+        for step, row in enumerate(rows):
+            writer.writerow([task, step, *(f"{value:.9g}" for value in row)])
+    return out.getvalue()
+
+
+def adapt_run(
+    run: RunDirectory, *, device: str | None = None, num_tasks: int | None = None, num_steps: int | None = None,
+    split: str | None = None,
+) -> tuple[Evaluation, dict[str, Any]]:  # fmt: skip
+    """Score a trained run again: other tasks, more inner steps, another split.
+
+    Returns:
+        The evaluation and its machine-readable form.
+
+    Raises:
+        RunError: the run has no checkpoint; MamlError: a bad split or device.
+    """
+    tree = recipe_to_tree(run.recipe)
+    if device is not None:
+        tree["execution"]["device"] = device
+    if split is not None:
+        tree["evaluation"]["split"] = split
+    recipe = recipe_from_tree(tree, where="mamlcli adapt")
+    split, steps = recipe.evaluation.split, num_steps or recipe.evaluation.steps or recipe.inner.steps
+    experiment = build(recipe, splits=(split,))
+    meta, weights = best_weights(run, experiment)
+    num_tasks = num_tasks or recipe.evaluation.tasks
+    evaluation = score(experiment, meta, split=split, num_tasks=num_tasks, num_steps=steps)
+    report = evaluation_report(run, experiment, evaluation, weights, split=split, num_steps=steps)
+    return evaluation, report
+
+
+def dry_run(recipe: Recipe) -> dict[str, Any]:
+    """Return what a run would cost, measured on a few meta-iterations of it; nothing is written.
+
+    Returns:
+        num_parameters, num_transform_parameters, seconds_per_iteration, training_s, evaluation_s,
+        peak_memory_mb, execution, device.
+    """
+    experiment = build(recipe, splits=splits_of_training(recipe))
+    meta = experiment.initial_meta()
+    gradient, _ = training_functions(experiment)
+    gradient(meta, 0)  # warms caches up
+    per_iteration = min(_timed(lambda: gradient(meta, 0)) for _ in range(2))
+    sample = min(20, recipe.evaluation.tasks)
+    split = recipe.evaluation.split
+    per_task = _timed(lambda: score(experiment, meta, split=split, num_tasks=sample)) / sample
+    validations = recipe.outer.iterations // recipe.validation.every if recipe.validation.every else 0
+    return {
+        "device": str(experiment.device),
+        "num_parameters": count_parameters(meta.model),
+        "num_transform_parameters": count_parameters(meta.transform),
+        "seconds_per_iteration": per_iteration,
+        "training_s": per_iteration * recipe.outer.iterations
+        + per_task * validations * recipe.validation.tasks,
+        "evaluation_s": per_task * recipe.evaluation.tasks,
+        "peak_memory_mb": peak_memory_mb(experiment.device),
+        "execution": execution_record(experiment),
+    }
+
+
+def _timed(function: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    function()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def execution_record(experiment: Experiment) -> dict[str, Any]:
+    """Return how the run is computed, as resolved."""
+    recipe = experiment.recipe
+    how = experiment.execution(num_tasks=recipe.outer.tasks, num_steps=recipe.inner.steps)
+    return {**asdict(how), "threads": torch.get_num_threads(), "dtype": recipe.execution.dtype}
+
+
+def _start_manifest(run: RunDirectory, experiment: Experiment, argv: list[str], iteration: int) -> None:
+    meta = experiment.initial_meta()
+    manifest = run.manifest
+    if iteration and (recorded := manifest.get("data", {}).get("digest")) != experiment.data.get("digest"):
+        raise RunError(str(run.path), expected=f"the data it was trained on (digest {recorded})",
+                       got=f"other data (digest {experiment.data.get('digest')})",
+                       next_step="Put the first pack back, or train a new run")  # fmt: skip
+    run.update_manifest(
+        {
+            "status": "running",
+            "reason": None,
+            "argv": argv,
+            "started_at": manifest.get("started_at", now()),
+            "resumed_from": [*manifest.get("resumed_from", []), *([iteration] if iteration else [])],
+            "seed": experiment.recipe.seed,
+            "evaluation_seed": experiment.recipe.evaluation.seed,
+            "num_parameters": count_parameters(meta.model),
+            "num_transform_parameters": count_parameters(meta.transform),
+            "device": device_name(experiment.device),
+            "execution": execution_record(experiment),
+            "data": experiment.data,
+            "versions": versions(),
+            "git": git_state(),
+        }
+    )

@@ -1,0 +1,133 @@
+"""Records -> rich renderables. Accuracies become per cent here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+PERCENT = 100.0
+
+
+def plain_table(title: str | None = None, caption: str | None = None) -> Table:
+    """Return an empty table in the style of all tables here; it fits 80 columns and pastes as text."""
+    return Table(
+        title=title,
+        caption=caption,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        caption_justify="left",
+        title_style="bold",
+        caption_style="dim",
+        pad_edge=False,
+    )
+
+
+def with_interval(value: dict[str, float | None] | None, *, scale: float = 1.0, digits: int = 3) -> str:
+    """Return `mean ± half-width`, or `-` where there is no number."""
+    if not value or value["mean"] is None:
+        return "-"
+    text = f"{scale * value['mean']:.{digits}f}"
+    width = value.get("ci95_over_tasks", value.get("ci95_over_seeds"))
+    return text if width is None else f"{text} ± {scale * width:.{digits}f}"
+
+
+def curve_table(report: dict[str, Any]) -> Table:
+    """Return the adaptation curve of an evaluation as a table, with its floors and baselines below.
+
+    Args:
+        report: the content of evaluation.json.
+    """
+    protocol = report["protocol"]
+    has_accuracy = "accuracy" in report["final"]
+    ways = f"{protocol['ways']}-way " if protocol["ways"] else ""
+    title = (
+        f"{report['recipe']}: adaptation on {protocol['num_tasks']} {protocol['split']} tasks\n"
+        f"{ways}{protocol['shots']}-shot, {protocol['queries']} queries"
+        f"{' per class' if is_per_class(protocol) else ''}, batch norm: {batch_norm_words(protocol['batch_norm'])}"
+    )
+    table = plain_table(title, f"mean ± half-width of the 95 % interval over tasks; {report['weights']}")
+    table.add_column("inner step", justify="right")
+    for name in _columns(has_accuracy):
+        table.add_column(name, justify="right", no_wrap=True)
+    for point in report["curve"]:
+        label = "0 (before)" if point["step"] == 0 else str(point["step"])
+        table.add_row(label, *_cells(point, has_accuracy))
+    if report["references"] or report.get("chance_accuracy"):
+        table.add_section()
+    for name, values in report["references"].items():
+        table.add_row(name, *_cells(values, has_accuracy), style="dim")
+    if report.get("chance_accuracy"):
+        table.add_row("chance", *_cells({"accuracy": {"mean": report["chance_accuracy"]}}, True), style="dim")
+    return table
+
+
+def is_per_class(protocol: dict[str, Any]) -> bool:
+    """Return whether shots and queries count per class (images) or in all (synthetic tasks)."""
+    return bool(protocol.get("per_class"))
+
+
+def batch_norm_words(norm: str) -> str:
+    """Return what the norm key means for a result."""
+    return {"batch": "batch statistics (transductive)"}.get(norm, norm)
+
+
+def _columns(has_accuracy: bool) -> list[str]:
+    if not has_accuracy:
+        return ["support loss", "query loss"]
+    return ["support loss", "support %", "query loss", "query %"]
+
+
+def _cells(point: dict[str, Any], has_accuracy: bool) -> list[str]:
+    losses = [with_interval(point.get(key)) for key in ("support_loss", "loss")]
+    if not has_accuracy:
+        return losses
+    accuracies = [
+        with_interval(point.get(key), scale=PERCENT, digits=1) for key in ("support_accuracy", "accuracy")
+    ]
+    return [losses[0], accuracies[0], losses[1], accuracies[1]]
+
+
+def verdict(report: dict[str, Any]) -> str:
+    """Return in one or two sentences what adaptation reached, and how far that is above what."""
+    final, before, protocol = report["final"], report["curve"][0], report["protocol"]
+    steps = f"{final['step']} inner step{'s' if final['step'] != 1 else ''}"
+    where = f"on {protocol['num_tasks']} {protocol['split']} tasks"
+    if "accuracy" not in final:
+        text = f"Query loss {with_interval(final['loss'])} after {steps} {where}, from {before['loss']['mean']:.3f}."
+        floors = [f"{name} {values['loss']['mean']:.3f}" for name, values in report["references"].items()]
+        return text + (f" Floors: {', '.join(floors)}." if floors else "")
+    value = PERCENT * final["accuracy"]["mean"]
+    above = [f"{value - PERCENT * before['accuracy']['mean']:.1f} above the network before adaptation"]
+    for name, values in report["references"].items():
+        difference = value - PERCENT * values["accuracy"]["mean"]
+        above.append(f"{abs(difference):.1f} {'above' if difference >= 0 else 'below'} {name}")
+    chance = PERCENT * report["chance_accuracy"]
+    return (
+        f"Query accuracy {with_interval(final['accuracy'], scale=PERCENT, digits=1)} % after {steps} {where}: "
+        f"{value - chance:.1f} points above chance ({chance:.0f} %), {', '.join(above)}."
+    )
+
+
+def cost_text(cost: dict[str, Any], num_iterations: int) -> str:
+    """Return the cost of a dry run in words."""
+    how = cost["execution"]
+    transform = cost["num_transform_parameters"]
+    extra = f" and {transform:,} of the transform" if transform else ""
+    total = cost["training_s"] + cost["evaluation_s"]
+    memory = f", about {cost['peak_memory_mb']:,.0f} MB of memory" if cost["peak_memory_mb"] else ""
+    return (
+        f"{cost['num_parameters']:,} parameters{extra}. On {cost['device']}, {how['path']} with {how['chunk']} tasks "
+        f"at a time and {how['threads']} threads: {1000 * cost['seconds_per_iteration']:.0f} ms a meta-iteration, "
+        f"{num_iterations:,} of them with their validations {duration(cost['training_s'])}, the evaluation "
+        f"{duration(cost['evaluation_s'])}; about {duration(total)} in all{memory} (measured on a few "
+        "meta-iterations; nothing was written)."
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the unit that fits: `45 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,161 @@
+"""N-way K-shot tasks drawn from a pack: images stay uint8 on the device, episodes are draws of indices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mamlcli.errors import DataError
+from mamlcli.tasks.base import Episode, ReferenceScores
+from mamlcli.tasks.packs import Pack, select_classes
+
+NEAREST_NEIGHBOUR = "nearest neighbour on pixels"
+
+
+@dataclass(frozen=True)
+class FewShotTasks:
+    """Tasks of `ways` classes, each with `shots` support and `queries` query images, none in both.
+
+    Attributes:
+        images: [num_images, channels, height, width] uint8, on the device where episodes are wanted; shared by
+            all splits.
+        class_images: for each class of the split, the indices of its images, int64 on the CPU.
+        ways: classes of a task; their labels are 0 ... ways - 1 in the order drawn.
+        shots: support images of each class.
+        queries: query images of each class.
+        rotations: each class turned by 0, 90, 180 and 270 degrees counts as four classes.
+        dtype: of the images of an episode, scaled from 0...255 to [0, 1].
+
+    Source: Vinyals et al. 2016, arXiv 1606.04080, for N-way K-shot tasks; Santoro et al. 2016, arXiv 1605.06065,
+    for rotations as classes. Differs from the release: rotations are a key; inputs are in [0, 1] for every source.
+    """
+
+    images: Tensor
+    class_images: tuple[Tensor, ...]
+    ways: int
+    shots: int
+    queries: int
+    rotations: bool = False
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return tuple(self.images.shape[1:])
+
+    @property
+    def num_outputs(self) -> int:
+        return self.ways
+
+    @property
+    def is_classification(self) -> bool:
+        return True
+
+    @property
+    def chance_accuracy(self) -> float | None:
+        return 1.0 / self.ways
+
+    def sample(self, generators: Sequence[torch.Generator]) -> Episode:
+        """Draw one task per generator.
+
+        Returns:
+            support_x [num_tasks, ways * shots, channels, height, width], class after class; query_x likewise.
+        """
+        draws = [self._draw(generator) for generator in generators]
+        indices = torch.stack([index for index, _ in draws]).to(self.images.device, non_blocking=True)
+        x = self.images[indices]  # [num_tasks, ways, shots + queries, channels, height, width]
+        if self.rotations:
+            turns = torch.stack([turn for _, turn in draws]).to(self.images.device, non_blocking=True)
+            x = self._turned(x, turns)
+        x = x.to(self.dtype) / 255
+        return Episode(
+            support_x=x[:, :, : self.shots].flatten(1, 2),
+            support_y=self._labels(len(generators), self.shots),
+            query_x=x[:, :, self.shots :].flatten(1, 2),
+            query_y=self._labels(len(generators), self.queries),
+            truth={},
+        )
+
+    def _draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return the image indices [ways, shots + queries] and quarter turns [ways] of one task."""
+        turns_of_a_class = 4 if self.rotations else 1
+        num_classes = len(self.class_images) * turns_of_a_class
+        chosen = torch.randperm(num_classes, generator=generator)[: self.ways]
+        num = self.shots + self.queries
+        rows = []
+        for label in (chosen // turns_of_a_class).tolist():
+            members = self.class_images[label]
+            rows.append(members[torch.randperm(len(members), generator=generator)[:num]])
+        return torch.stack(rows), chosen % turns_of_a_class
+
+    def _turned(self, x: Tensor, turns: Tensor) -> Tensor:
+        """Turn the images of each class by its quarter turns, as one gather (no loop, no synchronisation)."""
+        side = x.shape[-1]
+        places = torch.arange(side * side, device=x.device).reshape(side, side)
+        table = torch.stack([torch.rot90(places, k).flatten() for k in range(4)])
+        pixels = torch.take_along_dim(x.flatten(-2), table[turns][:, :, None, None, :], dim=-1)
+        return pixels.reshape(x.shape)
+
+    def _labels(self, num_tasks: int, repeats: int) -> Tensor:
+        labels = torch.arange(self.ways, device=self.images.device).repeat_interleave(repeats)
+        return labels.expand(num_tasks, -1)
+
+    def references(self, episode: Episode) -> dict[str, ReferenceScores]:
+        """Score the baseline that learns nothing: the class of the support image nearest in L2 on pixels."""
+        distance = torch.cdist(episode.query_x.flatten(2), episode.support_x.flatten(2))
+        nearest = distance.argmin(dim=-1)
+        predicted = torch.gather(episode.support_y, 1, nearest)
+        accuracy = (predicted == episode.query_y).double().mean(dim=1).cpu()
+        return {NEAREST_NEIGHBOUR: ReferenceScores(loss=None, accuracy=accuracy)}
+
+
+def fewshot_tasks(
+    pack: Pack,
+    images: Tensor,
+    class_names: Sequence[str],
+    *,
+    where: str,
+    ways: int,
+    shots: int,
+    queries: int,
+    rotations: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> FewShotTasks:
+    """Return the tasks of one split of a pack, after checking that the pack has enough for them.
+
+    Args:
+        pack: the image set.
+        images: its images on the device, as `device_images` gives them.
+        class_names: the classes of the split.
+        where: how messages name the split, as in "omniglot.npz, test split".
+        ways, shots, queries, rotations, dtype: as in `FewShotTasks`.
+
+    Raises:
+        DataError: classes that the pack lacks (named), fewer classes than ways, or a class with fewer than
+            shots + queries images.
+    """
+    labels = select_classes(pack, class_names, where=where)
+    num_classes = len(labels) * (4 if rotations else 1)
+    if num_classes < ways:
+        raise DataError(f"tasks.ways ({where})", expected=f"at most {num_classes}, the classes there are",
+                        got=str(ways), next_step=f"Set tasks.ways={max(num_classes, 2)} or use another split")  # fmt: skip
+    counts = pack.class_counts()
+    smallest = min(labels, key=lambda label: int(counts[label]))
+    if counts[smallest] < shots + queries:
+        raise DataError(
+            f"tasks.shots + tasks.queries ({where})",
+            expected=f"at most {counts[smallest]}, the images of class {pack.class_names[smallest]!r}",
+            got=f"{shots} + {queries}", next_step="Lower tasks.shots or tasks.queries",
+        )  # fmt: skip
+    if rotations and pack.images.shape[1] != pack.images.shape[2]:
+        raise DataError(f"tasks.rotations ({where})", expected="square images", got=f"{pack.images.shape[1:3]}",
+                        next_step="Set tasks.rotations=false")  # fmt: skip
+    members = tuple(torch.from_numpy((pack.labels == label).nonzero()[0]) for label in labels)
+    return FewShotTasks(images, members, ways, shots, queries, rotations, dtype)
+
+
+def device_images(pack: Pack, device: torch.device) -> Tensor:
+    """Return the pack's images as [num_images, channels, height, width] uint8 on the device."""
+    return torch.from_numpy(pack.images).permute(0, 3, 1, 2).contiguous().to(device)
