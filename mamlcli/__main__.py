@@ -40,9 +40,7 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(0)
     except Exception as error:
-        console.error(
-            f"{type(error).__name__}: {error}. This is a bug in mamlcli; its traceback is in {_log()}"
-        )
+        console.error(f"{type(error).__name__}: {error}. This is a bug in mamlcli; its traceback is in {_log()}")
         sys.exit(EXIT_BUG)
 
 

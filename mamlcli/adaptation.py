@@ -39,7 +39,7 @@ class InnerLoop:
     lr: float
     num_steps: int
     first_order: bool = False
-    transform: GradientTransform = Identity()
+    transform: GradientTransform = Identity()  # noqa: RUF009 - frozen and empty
     adapt_transform: bool = False
     joint_features: bool = False
 

@@ -26,8 +26,9 @@ from mamlcli.tasks import synthetic
 from mamlcli.tasks.base import TaskDistribution
 from mamlcli.tasks.class_splits import class_split
 from mamlcli.tasks.fewshot import device_images, fewshot_tasks
-from mamlcli.tasks.glyphs import glyph_splits, load_glyphs
+from mamlcli.tasks.glyphs import load_glyphs
 from mamlcli.tasks.packs import Pack, find_pack, load_pack, pack_digest
+from mamlcli.tasks.sources import pack_of_tree
 from mamlcli.transforms import (
     KFO,
     KFOMLP,
@@ -223,8 +224,8 @@ def _image_tasks(
     device: torch.device,
     dtype: torch.dtype,
 ) -> tuple[dict[str, TaskDistribution], dict[str, Any]]:
-    pack, where = load_image_pack(tasks)
-    names = split_names(recipe, pack)
+    pack, where, skipped = load_image_pack(tasks)
+    names = class_split(tasks.source, pack, split_name=tasks.class_split, seed=recipe.seed)
     images = device_images(pack, device)
     distributions: dict[str, TaskDistribution] = {
         split: fewshot_tasks(
@@ -240,21 +241,13 @@ def _image_tasks(
         "num_classes": pack.num_classes,
         "digest": pack_digest(pack),
         "preprocessing": pack.source,
+        "skipped": skipped,
     }
     return distributions, data
 
 
-def split_names(recipe: Recipe, pack: Pack) -> dict[str, tuple[str, ...]]:
-    """Return the class names of train, validation and test, as `tasks.class_split` says."""
-    tasks = recipe.tasks
-    assert isinstance(tasks, ImageTasks | FolderTasks)
-    if tasks.source == "glyphs":
-        return glyph_splits(pack)
-    return class_split(tasks.source, pack, split_name=tasks.class_split, seed=recipe.seed)
-
-
-def load_image_pack(tasks: ImageTasks | FolderTasks) -> tuple[Pack, str]:
-    """Return the pack of an image source and where it came from.
+def load_image_pack(tasks: ImageTasks | FolderTasks) -> tuple[Pack, str, list[tuple[str, str]]]:
+    """Return the pack of an image source, where it came from, and (file, reason) of files not taken.
 
     Raises:
         DataError: there is none; the message names the commands that make one.
@@ -262,10 +255,13 @@ def load_image_pack(tasks: ImageTasks | FolderTasks) -> tuple[Pack, str]:
     if tasks.path is not None:
         path = Path(tasks.path).expanduser()
         if isinstance(tasks, FolderTasks) and path.is_dir():
-            raise NotImplementedError
-        return load_pack(path), str(path)
+            pack, skipped = pack_of_tree(
+                "folder", path, size=tasks.image_size, channels=tasks.channels, invert=tasks.invert
+            )
+            return pack, str(path), skipped
+        return load_pack(path), str(path), []
     if tasks.source == "glyphs":
-        return load_glyphs(), "glyphs"
+        return load_glyphs(), "glyphs", []
     if isinstance(tasks, FolderTasks):
         raise DataError("tasks.path", expected="a folder of class folders, or a pack", got="nothing",
                         next_step="Run: mamlcli train folder tasks.path=DIR")  # fmt: skip
@@ -275,4 +271,4 @@ def load_image_pack(tasks: ImageTasks | FolderTasks) -> tuple[Pack, str]:
             "tasks.source", expected=f"a pack {tasks.source}.npz in $MAMLCLI_DATA or the cache folder", got="none",
             next_step=f"Run: mamlcli data fetch {tasks.source}, or: mamlcli data import {tasks.source} PATH",
         )  # fmt: skip
-    return load_pack(found), str(found)
+    return load_pack(found), str(found), []

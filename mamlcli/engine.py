@@ -233,9 +233,7 @@ def _validation_is_due(state: TrainState, outer: OuterLoop) -> bool:
     return state.iteration % outer.validate_every == 0 or state.iteration == outer.num_outer_steps
 
 
-def _step(
-    state: TrainState, gradient: Callable[[MetaParams, int], MetaGradient], outer: OuterLoop
-) -> StepRecord:
+def _step(state: TrainState, gradient: Callable[[MetaParams, int], MetaGradient], outer: OuterLoop) -> StepRecord:
     result = gradient(state.meta, state.iteration)
     norm = torch.linalg.vector_norm(torch.stack([g.norm() for g in result.gradients.values()]))
     # One transfer for all that is read each iteration: on CUDA every .item() would wait for the device.
@@ -277,9 +275,7 @@ def _non_finite(result: MetaGradient, iteration: int, seed: int) -> NonFiniteErr
         key = f"seed {seed}, split train, iteration {iteration}, task {tasks[0]}"
         what = f"an outer loss of {result.outer_loss[tasks[0]].item()} on the task of key ({key})"
     where = f"iteration {iteration + 1}"
-    parameters = (
-        f", and a non-finite meta-gradient of {names[0]} ({len(names)} of {len(result.gradients)} tensors)"
-    )
+    parameters = f", and a non-finite meta-gradient of {names[0]} ({len(names)} of {len(result.gradients)} tensors)"
     return NonFiniteError(
         where,
         expected="finite losses and meta-gradients",

@@ -42,9 +42,7 @@ def git_state() -> dict[str, Any] | None:
         return None
     try:
         commit = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True)
-        status = subprocess.run(
-            ["git", "-C", str(root), "status", "--porcelain"], capture_output=True, text=True
-        )
+        status = subprocess.run(["git", "-C", str(root), "status", "--porcelain"], capture_output=True, text=True)
     except OSError:
         return None
     if commit.returncode:

@@ -40,7 +40,7 @@ class MamlError(Exception):
             message += f", got {got}"
         message += "."
         if why:
-            message += f" {why.rstrip('.')}."
+            message += f" {why.rstrip('.')}" + ("" if why.endswith("?") else ".")
         if next_step:
             message += f" {next_step.rstrip('.')}."
         super().__init__(message)

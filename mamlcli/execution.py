@@ -123,9 +123,7 @@ def meta_gradient(
     return MetaGradient(totals, torch.cat(losses), torch.cat(accuracies))
 
 
-def trajectories(
-    objective: MetaObjective, meta: MetaParams, episode: Episode, execution: Execution
-) -> Tensor:
+def trajectories(objective: MetaObjective, meta: MetaParams, episode: Episode, execution: Execution) -> Tensor:
     """Return each task's scores at every inner step, [num_tasks, num_inner_steps + 1, 4], without any graph."""
     with torch.no_grad():
         parts = [

@@ -304,9 +304,7 @@ def initial_params(
         for name, parameter in own.items():
             full_name = f"{module_name}.{name}"
             generator = torch.Generator().manual_seed(key_seed(seed, "init", full_name))
-            low, high = _uniform_range(
-                name, init, is_norm=own["weight"].ndim == 1, fan_in=fan_in, fan_out=fan_out
-            )
+            low, high = _uniform_range(name, init, is_norm=own["weight"].ndim == 1, fan_in=fan_in, fan_out=fan_out)
             value = torch.empty(parameter.shape, dtype=torch.float64).uniform_(low, high, generator=generator)
             params[full_name] = value.to(dtype=dtype).to(device)
     return params
@@ -347,9 +345,7 @@ def activation_size(network: Network) -> int:
 
     hooks = [m.register_forward_hook(count) for m in network.modules() if not list(m.children())]
     try:
-        template = {
-            name: torch.empty_like(value, device="meta") for name, value in network.named_parameters()
-        }
+        template = {name: torch.empty_like(value, device="meta") for name, value in network.named_parameters()}
         apply_network(network, template, torch.empty((1, *network.input_shape), device="meta"))
     finally:
         for hook in hooks:

@@ -67,17 +67,13 @@ def _draw_arm(axes: Axes, report: dict[str, Any], quantity: str, key: str, colou
 
 def _draw_references(axes: Axes, report: dict[str, Any], quantity: str) -> None:
     scale = 100.0 if quantity == "accuracy" else 1.0
-    for (name, values), (colour, dashes) in zip(
-        report["references"].items(), _REFERENCE_STYLES, strict=False
-    ):
+    for (name, values), (colour, dashes) in zip(report["references"].items(), _REFERENCE_STYLES, strict=False):
         if quantity in values:
             axes.axhline(
                 scale * values[quantity]["mean"], color=colour, linestyle=dashes, linewidth=1.2, label=name
             )
     if quantity == "accuracy" and report.get("chance_accuracy"):
-        axes.axhline(
-            scale * report["chance_accuracy"], color="black", linestyle=":", linewidth=1.2, label="chance"
-        )
+        axes.axhline(scale * report["chance_accuracy"], color="black", linestyle=":", linewidth=1.2, label="chance")
 
 
 def _label(axes: Axes, report: dict[str, Any], quantity: str) -> None:

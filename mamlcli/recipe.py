@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from mamlcli.names import CLASS_SPLITS, IMAGE_SOURCES
+
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Split = Literal["train", "validation", "test"]
-
-IMAGE_SOURCES = ("glyphs", "omniglot", "cifar-fs", "fc100", "mini-imagenet")
 
 
 class Section(BaseModel):
@@ -31,9 +31,7 @@ class ImageKeys(Section):
     shots: Positive = Field(1, description="support images of each class, K")
     queries: Positive = Field(5, description="query images of each class")
     path: str | None = Field(None, description="a pack (.npz) to use instead of the one found by name")
-    rotations: bool = Field(
-        False, description="add every class turned by 90, 180 and 270 degrees, in all splits"
-    )
+    rotations: bool = Field(False, description="add every class turned by 90, 180 and 270 degrees, in all splits")
 
 
 class ImageTasks(ImageKeys):
@@ -51,15 +49,12 @@ class FolderTasks(ImageKeys):
 
     source: Literal["folder"]
     class_split: Literal["folders", "seeded"] | None = Field(
-        None, description="folders: train/val/test below the path; seeded: drawn by `seed`"
+        None,
+        description="folders: train/val/test below the path (the default where they are there); seeded: drawn by `seed`",
     )
-    image_size: Annotated[int, Field(ge=8, le=512)] = Field(
-        84, description="side to which images are brought"
-    )
+    image_size: Annotated[int, Field(ge=8, le=512)] = Field(84, description="side to which images are brought")
     channels: Literal[1, 3] = Field(3, description="1 for grey, 3 for colour")
-    invert: Literal["auto", "yes", "no"] = Field(
-        "no", description="turn dark ink on white into light on black"
-    )
+    invert: Literal["auto", "yes", "no"] = Field("no", description="turn dark ink on white into light on black")
 
 
 class SyntheticKeys(Section):
@@ -90,9 +85,7 @@ class LogisticTasks(InputKeys):
     """Two classes, P(y = 1) = sigmoid(t.x), labels flipped with probability `label_noise`."""
 
     source: Literal["logistic"]
-    label_noise: Annotated[float, Field(ge=0, lt=0.5)] = Field(
-        0.0, description="probability of a flipped label"
-    )
+    label_noise: Annotated[float, Field(ge=0, lt=0.5)] = Field(0.0, description="probability of a flipped label")
 
 
 class SinusoidTasks(SyntheticKeys):
@@ -162,9 +155,7 @@ class Transform(Section):
         "none", description="U_xi; none is MAML's plain gradient"
     )
     parameters: list[str] = Field(["*"], description="patterns of the parameter names that are transformed")
-    adapted: bool = Field(
-        False, description="xi takes a gradient step of its own from the second inner step on"
-    )
+    adapted: bool = Field(False, description="xi takes a gradient step of its own from the second inner step on")
     hidden_layers: Positive = Field(2, description="kfo-mlp: hidden layers")
     hidden_width: Positive | None = Field(None, description="kfo-mlp: rows of the hidden matrices")
 
@@ -172,9 +163,7 @@ class Transform(Section):
 class Inner(Section):
     """The inner loop: how a network adapts to one task."""
 
-    algorithm: Literal["maml", "fomaml", "anil"] = Field(
-        "maml", description="which parameters move, and how exact"
-    )
+    algorithm: Literal["maml", "fomaml", "anil"] = Field("maml", description="which parameters move, and how exact")
     lr: Rate = Field(0.1, description="inner learning rate, alpha")
     steps: Positive = Field(5, description="inner steps of meta-training, K")
     first_order: bool = Field(False, description="take inner gradients as constants; always true for fomaml")
@@ -188,7 +177,7 @@ class Inner(Section):
 
     @field_validator("transform", mode="before")
     @classmethod
-    def _name_is_enough(cls, value: Any) -> Any:  # noqa: ANN401
+    def _name_is_enough(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
 
 
@@ -197,14 +186,10 @@ class Outer(Section):
 
     optimizer: Literal["adam", "sgd"] = Field("adam", description="outer optimizer")
     lr: Rate = Field(1e-3, description="outer learning rate, beta")
-    schedule: Literal["constant", "cosine"] = Field(
-        "constant", description="cosine: falls to zero at the end"
-    )
+    schedule: Literal["constant", "cosine"] = Field("constant", description="cosine: falls to zero at the end")
     iterations: Positive = Field(1000, description="meta-iterations")
     tasks: Positive = Field(16, description="tasks of a meta-batch")
-    clip_norm: Rate | None = Field(
-        None, description="largest norm of the meta-gradient; null for no clipping"
-    )
+    clip_norm: Rate | None = Field(None, description="largest norm of the meta-gradient; null for no clipping")
     checkpoint_every: Positive = Field(200, description="iterations between checkpoints")
 
 
@@ -213,9 +198,7 @@ class Validation(Section):
 
     every: Positive | None = Field(200, description="iterations between validations; null for none")
     tasks: Positive = Field(100, description="tasks of one validation, the same every time")
-    patience: Positive | None = Field(
-        None, description="validations without a new best before stopping early"
-    )
+    patience: Positive | None = Field(None, description="validations without a new best before stopping early")
 
 
 class Evaluation(Section):
@@ -251,11 +234,9 @@ class Recipe(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _is_a_mapping(cls, value: Any) -> Any:  # noqa: ANN401
+    def _is_a_mapping(cls, value: Any) -> Any:
         if not isinstance(value, dict):
-            raise ValueError(
-                f"expected keys and values (tasks, model, inner, ...), got {type(value).__name__}"
-            )
+            raise ValueError(f"expected keys and values (tasks, model, inner, ...), got {type(value).__name__}")
         return value
 
     def conflicts(self) -> list[tuple[str, str]]:
@@ -263,21 +244,17 @@ class Recipe(Section):
         found: list[tuple[str, str]] = []
         is_image = self.tasks.source in (*IMAGE_SOURCES, "folder")
         if self.model.kind == "cnn" and not is_image:
-            found.append(
-                ("model.kind", f"expected mlp or linear for tasks.source={self.tasks.source}, got 'cnn'.")
-            )
+            found.append(("model.kind", f"expected mlp or linear for tasks.source={self.tasks.source}, got 'cnn'."))
         if self.inner.joint_features and self.inner.algorithm != "anil":
             found.append(("inner.joint_features", "expected false unless inner.algorithm=anil, got true."))
         if self.inner.algorithm == "fomaml" and "first_order" in self.inner.model_fields_set:
             if not self.inner.first_order:
                 found.append(("inner.first_order", "expected true for inner.algorithm=fomaml, got false."))
         if self.inner.transform.adapted and self.inner.transform.name == "none":
-            found.append(
-                ("inner.transform.adapted", "expected false for inner.transform.name=none, got true.")
-            )
+            found.append(("inner.transform.adapted", "expected false for inner.transform.name=none, got true."))
         split = getattr(self.tasks, "class_split", None)
-        if split is not None and split not in class_splits_of(self.tasks.source):
-            names = " or ".join(class_splits_of(self.tasks.source))
+        if split is not None and split not in CLASS_SPLITS[self.tasks.source]:
+            names = " or ".join(CLASS_SPLITS[self.tasks.source])
             found.append(
                 (
                     "tasks.class_split",
@@ -294,22 +271,12 @@ class Recipe(Section):
         evaluation = self.evaluation.model_copy(update={"steps": self.evaluation.steps or self.inner.steps})
         tasks = self.tasks
         if isinstance(tasks, ImageTasks) and tasks.class_split is None:
-            tasks = tasks.model_copy(update={"class_split": class_splits_of(tasks.source)[0]})
+            tasks = tasks.model_copy(update={"class_split": CLASS_SPLITS[tasks.source][0]})
         return self.model_copy(update={"inner": inner, "evaluation": evaluation, "tasks": tasks})
 
     @property
     def is_classification(self) -> bool:
         return self.tasks.source not in ("linear-regression", "sinusoid")
-
-
-def class_splits_of(source: str) -> tuple[str, ...]:
-    """Return the names of the class splits a source has, its default first."""
-    by_source = {
-        "glyphs": ("scripts",),
-        "omniglot": ("vinyals", "seeded"),
-        "folder": ("folders", "seeded"),
-    }
-    return by_source.get(source, ("published",))
 
 
 def section_of(path: tuple[str, ...], tags: dict[str, str]) -> type[Section] | None:
@@ -328,9 +295,7 @@ def section_of(path: tuple[str, ...], tags: dict[str, str]) -> type[Section] | N
             section = chosen
             continue
         field = section.model_fields.get(key)
-        if field is None or not (
-            isinstance(field.annotation, type) and issubclass(field.annotation, Section)
-        ):
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, Section)):
             return None
         section = field.annotation
     return section

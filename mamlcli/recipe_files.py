@@ -155,7 +155,7 @@ def _read(path: Path) -> _Draft:
     try:
         text = path.read_bytes().decode("utf-8")
         node = yaml.compose(text, Loader=_Loader)
-        tree = yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+        tree = yaml.load(text, Loader=_Loader)
     except OSError as error:
         raise RecipeError([f"{where}: expected a readable file, got {error.strerror}."]) from error
     except UnicodeDecodeError as error:
@@ -172,9 +172,7 @@ def _read(path: Path) -> _Draft:
         raise RecipeError([f"{where}: expected a recipe, got an empty file. {next_step}."])
     if not isinstance(tree, dict):
         raise RecipeError(
-            [
-                f"{where}: expected keys and values (tasks, model, ...), got {type(tree).__name__}. {next_step}."
-            ]
+            [f"{where}: expected keys and values (tasks, model, ...), got {type(tree).__name__}. {next_step}."]
         )
     lines: dict[KeyPath, int] = {}
     _collect_lines(node, (), lines)
@@ -196,7 +194,7 @@ def _override(draft: _Draft, text: str) -> str | None:
     if not separator or not all(path):
         return f"command line: expected key.path=value, got {text!r}. For example: inner.steps=5."
     try:
-        value = yaml.load(raw, Loader=_Loader) if raw.strip() else None  # noqa: S506
+        value = yaml.load(raw, Loader=_Loader) if raw.strip() else None
     except yaml.YAMLError:
         return f"command line: {dotted}: expected a YAML value, got {raw!r}."
     tree = draft.tree

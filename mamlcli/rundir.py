@@ -96,7 +96,7 @@ class RunDirectory:
         current = self.manifest if (self.path / "manifest.json").is_file() else {}
         self.write_json("manifest.json", {**current, **changes})
 
-    def write_json(self, name: str, value: Any) -> None:  # noqa: ANN401
+    def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the run."""
         atomic_write(self.path / name, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
@@ -107,9 +107,7 @@ class RunDirectory:
         """
         difference = recipe_difference(self.recipe, recipe)
         if difference:
-            listed = ", ".join(
-                f"{key} ({old!r} there, {new!r} here)" for key, (old, new) in difference.items()
-            )
+            listed = ", ".join(f"{key} ({old!r} there, {new!r} here)" for key, (old, new) in difference.items())
             raise RunError(str(self.path), expected="a run of the same recipe", got=f"another: {listed}",
                            next_step=f"Run: mamlcli train --resume --run-dir {self.path}, without recipe and keys, "
                            "or name another --run-dir")  # fmt: skip
@@ -174,14 +172,10 @@ class RunDirectory:
     def checkpoint_path(self, which: str) -> Path:
         return self.path / "checkpoints" / f"{which}.safetensors"
 
-    def save_checkpoint(
-        self, which: str, tensors: Mapping[str, Tensor], primitives: Mapping[str, Any]
-    ) -> None:
+    def save_checkpoint(self, which: str, tensors: Mapping[str, Tensor], primitives: Mapping[str, Any]) -> None:
         """Write a checkpoint, one file, so that tensors and primitives can never disagree."""
         cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        atomic_write(
-            self.checkpoint_path(which), save_tensors(cpu, metadata={STATE_KEY: json.dumps(primitives)})
-        )
+        atomic_write(self.checkpoint_path(which), save_tensors(cpu, metadata={STATE_KEY: json.dumps(primitives)}))
 
     def load_checkpoint(self, which: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Return (tensors, primitives) of a checkpoint; None if there is none.

@@ -196,9 +196,7 @@ def _checkpoint(run: RunDirectory, state: TrainState) -> None:
 
 def training_functions(
     experiment: Experiment,
-) -> tuple[
-    Callable[[MetaParams, int], MetaGradient], Callable[[MetaParams], tuple[float, float | None]] | None
-]:
+) -> tuple[Callable[[MetaParams, int], MetaGradient], Callable[[MetaParams], tuple[float, float | None]] | None]:
     """Return (gradient, validate), the two callables that `engine.train` needs."""
     recipe, objective = experiment.recipe, experiment.objective()
     how = experiment.execution(num_tasks=recipe.outer.tasks, num_steps=recipe.inner.steps)
@@ -384,8 +382,7 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
         "num_parameters": count_parameters(meta.model),
         "num_transform_parameters": count_parameters(meta.transform),
         "seconds_per_iteration": per_iteration,
-        "training_s": per_iteration * recipe.outer.iterations
-        + per_task * validations * recipe.validation.tasks,
+        "training_s": per_iteration * recipe.outer.iterations + per_task * validations * recipe.validation.tasks,
         "evaluation_s": per_task * recipe.evaluation.tasks,
         "peak_memory_mb": peak_memory_mb(experiment.device),
         "execution": execution_record(experiment),

@@ -95,7 +95,9 @@ def verdict(report: dict[str, Any]) -> str:
     steps = f"{final['step']} inner step{'s' if final['step'] != 1 else ''}"
     where = f"on {protocol['num_tasks']} {protocol['split']} tasks"
     if "accuracy" not in final:
-        text = f"Query loss {with_interval(final['loss'])} after {steps} {where}, from {before['loss']['mean']:.3f}."
+        text = (
+            f"Query loss {with_interval(final['loss'])} after {steps} {where}, from {before['loss']['mean']:.3f}."
+        )
         floors = [f"{name} {values['loss']['mean']:.3f}" for name, values in report["references"].items()]
         return text + (f" Floors: {', '.join(floors)}." if floors else "")
     value = PERCENT * final["accuracy"]["mean"]

@@ -169,9 +169,7 @@ class KFOMLP:
             for layer, (size_in, size_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
                 is_last = layer == self.num_hidden
                 key = f"{name}/left{layer}"
-                xi[key] = self._start(
-                    size_out, size_in, value, key_seed(seed, "transform", key), zero=is_last
-                )
+                xi[key] = self._start(size_out, size_in, value, key_seed(seed, "transform", key), zero=is_last)
                 xi[f"{name}/right{layer}"] = _eye(columns, value)
         return xi
 
@@ -183,9 +181,7 @@ class KFOMLP:
             return _eye(size_in, like)
         bound = (6.0 / (size_in + size_out)) ** 0.5  # Xavier uniform
         generator = torch.Generator().manual_seed(seed)
-        value = torch.empty(size_out, size_in, dtype=torch.float64).uniform_(
-            -bound, bound, generator=generator
-        )
+        value = torch.empty(size_out, size_in, dtype=torch.float64).uniform_(-bound, bound, generator=generator)
         return value.to(dtype=like.dtype).to(like.device)
 
     def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Params:
@@ -221,9 +217,7 @@ class Selected:
     names: tuple[str, ...]
 
     def init(self, params: Mapping[str, Tensor], seed: int) -> Params:
-        return self.transform.init(
-            {name: value for name, value in params.items() if name in self.names}, seed
-        )
+        return self.transform.init({name: value for name, value in params.items() if name in self.names}, seed)
 
     def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Params:
         chosen = {name: value for name, value in gradients.items() if name in self.names}

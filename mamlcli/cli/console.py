@@ -27,13 +27,13 @@ def result_text(text: str) -> None:
     sys.stdout.flush()
 
 
-def result_json(value: Any) -> None:  # noqa: ANN401
+def result_json(value: Any) -> None:
     """Show a result as one JSON document on stdout; NaN and infinities become null, which JSON can say."""
     sys.stdout.write(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     sys.stdout.flush()
 
 
-def _finite(value: Any) -> Any:  # noqa: ANN401
+def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):

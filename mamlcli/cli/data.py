@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mamlcli.cli import console
+from mamlcli.cli.common import JsonOption
 from mamlcli.errors import DataError, nearest
+from mamlcli.names import CLASS_SPLITS, SPLITS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,12 +25,11 @@ app = typer.Typer(help="Image sets: list, fetch, import, check, look at.", no_ar
 
 _MAX_SKIPPED_SHOWN = 10
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 NameOrPath = Annotated[str, typer.Argument(help="A source, the name of a pack, or the path of an .npz file.")]
 
 
 @app.command("ls")
-def ls(json: Json = False) -> None:
+def ls(json: JsonOption = False) -> None:
     """List the sources that are known and the packs that are here.
 
     Packs are looked for in $MAMLCLI_DATA, then in the user's cache folder.
@@ -99,10 +100,8 @@ def import_(
 @app.command("check")
 def check(
     name_or_path: NameOrPath,
-    split: Annotated[
-        str | None, typer.Option(help="train, validation or test; by default all three.")
-    ] = None,
-    json: Json = False,
+    split: Annotated[str | None, typer.Option(help="train, validation or test; by default all three.")] = None,
+    json: JsonOption = False,
 ) -> None:
     """Look for what is wrong with a pack and its class splits.
 
@@ -232,7 +231,6 @@ def _ls_table(rows: list[dict[str, Any]]) -> Table:
 
 def _open(name_or_path: str) -> tuple[Pack, str, str]:
     """Load a pack by name or path and return it with its source and its name in messages."""
-    from mamlcli.tasks.class_splits import SPLIT_NAMES
     from mamlcli.tasks.packs import find_pack, load_pack
 
     path = find_pack(name_or_path)
@@ -245,8 +243,8 @@ def _open(name_or_path: str) -> tuple[Pack, str, str]:
     if path is None:
         raise _no_pack(name_or_path)
     pack = load_pack(path)
-    known = (*SPLIT_NAMES, "glyphs")
-    source = next((name for name in (pack.source.get("name"), path.stem) if name in known), "folder")
+    candidates = (str(pack.source.get("name")), path.stem)
+    source = next((name for name in candidates if name in CLASS_SPLITS), "folder")
     return pack, source, str(path)
 
 
@@ -263,16 +261,6 @@ def _no_pack(name: str) -> DataError:
     )  # fmt: skip
 
 
-def _splits(pack: Pack, source: str) -> dict[str, tuple[str, ...]]:
-    if source == "glyphs":
-        from mamlcli.tasks.glyphs import glyph_splits
-
-        return glyph_splits(pack)
-    from mamlcli.tasks.class_splits import class_split
-
-    return class_split(source, pack)
-
-
 def _check_split_name(split: str, known: tuple[str, ...]) -> None:
     if split not in known:
         raise DataError(
@@ -283,7 +271,7 @@ def _check_split_name(split: str, known: tuple[str, ...]) -> None:
 
 def _findings(name_or_path: str, split: str | None) -> tuple[list[Finding], str]:
     """Check a pack with the splits asked for; that its classes cannot be split is a finding too."""
-    from mamlcli.tasks.class_splits import SPLITS
+    from mamlcli.tasks.class_splits import class_split
     from mamlcli.tasks.pack_checks import Finding, check_pack
 
     wanted = SPLITS if split is None else (split,)
@@ -291,7 +279,7 @@ def _findings(name_or_path: str, split: str | None) -> tuple[list[Finding], str]
         _check_split_name(name, SPLITS)
     pack, source, where = _open(name_or_path)
     try:
-        splits = _splits(pack, source)
+        splits = class_split(source, pack)
     except DataError as error:
         return [Finding("error", "class split", str(error)), *check_pack(pack, {})], where
     return check_pack(pack, {name: splits[name] for name in wanted}), where
@@ -306,9 +294,7 @@ def _findings_table(findings: list[Finding]) -> Table:
     table = Table("severity", "check", "what was found", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for finding in findings:
         severity = (
-            f"[{styles[finding.severity]}]{finding.severity}[/]"
-            if styles[finding.severity]
-            else finding.severity
+            f"[{styles[finding.severity]}]{finding.severity}[/]" if styles[finding.severity] else finding.severity
         )
         table.add_row(severity, finding.check, escape(finding.message))
     return table
@@ -316,10 +302,10 @@ def _findings_table(findings: list[Finding]) -> Table:
 
 def _present_classes(pack: Pack, source: str, split: str, where: str) -> list[str]:
     """Return the classes of a split that the pack has, which is enough to look at some."""
-    from mamlcli.tasks.class_splits import SPLITS
+    from mamlcli.tasks.class_splits import class_split
 
     _check_split_name(split, (*SPLITS, "all"))
-    wanted = pack.class_names if split == "all" else _splits(pack, source)[split]
+    wanted = pack.class_names if split == "all" else class_split(source, pack)[split]
     present = set(pack.class_names)
     names = [name for name in wanted if name in present]
     if not names:

@@ -62,9 +62,7 @@ def cp(
     try:
         atomic_write(target, find_recipe(recipe).read_bytes())
     except OSError as error:
-        raise RunError(
-            str(target), expected="a place that can be written", got=str(error.strerror)
-        ) from error
+        raise RunError(str(target), expected="a place that can be written", got=str(error.strerror)) from error
     console.note(f"Written: {target}. Next: mamlcli train {target}")
 
 

@@ -24,18 +24,14 @@ RUNS = Path("runs")
 def train(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[RECIPE] [KEY=VALUE ...]", help="A shipped recipe or a file, then keys to change."
-        ),
+        typer.Argument(metavar="[RECIPE] [KEY=VALUE ...]", help="A shipped recipe or a file, then keys to change."),
     ] = None,
     run_dir: Annotated[
         Path | None,
         typer.Option(help="Where the run goes; by default runs/<recipe>-<number>.", show_default=False),
     ] = None,
     device: DeviceOption = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run, from its last checkpoint.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run, from its last checkpoint.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the run that is there.")] = False,
     dry_run: Annotated[
         bool,
@@ -151,11 +147,7 @@ class ProgressDisplay:
             f"{run.name} on {manifest['device']}: {manifest['num_parameters']:,} parameters, run in {run.path}"
         )
         if self._resume:
-            begin = (
-                f"from iteration {iteration}"
-                if iteration
-                else "from the start: the run has no checkpoint yet"
-            )
+            begin = f"from iteration {iteration}" if iteration else "from the start: the run has no checkpoint yet"
             console.note(f"resuming {begin}")
         self._training = TrainingProgress(self._recipe.outer.iterations, iteration).__enter__()
 

@@ -142,9 +142,7 @@ def _load(where: str, content: bytes) -> dict[str, Any]:
 def _names(where: str, meta: dict[str, Any], key: str) -> list[str]:
     names = meta.get(key)
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise DataError(
-            f"{where}: meta", expected=f"a list of strings under {key!r}", got=type(names).__name__
-        )
+        raise DataError(f"{where}: meta", expected=f"a list of strings under {key!r}", got=type(names).__name__)
     if len(set(names)) < len(names):
         raise DataError(f"{where}: meta", expected=f"names under {key!r} that differ", got="repeated ones")
     return names
@@ -164,9 +162,7 @@ def _half(
     return images, fine, _labels(where, content, "coarse_labels", len(data), num_coarse)
 
 
-def _labels(
-    where: str, content: dict[str, Any], key: str, num_images: int, num_names: int
-) -> NDArray[np.int64]:
+def _labels(where: str, content: dict[str, Any], key: str, num_images: int, num_names: int) -> NDArray[np.int64]:
     labels = content.get(key)
     if (
         not isinstance(labels, list)

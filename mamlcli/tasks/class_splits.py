@@ -9,18 +9,8 @@ from importlib import resources
 from typing import Any
 
 from mamlcli.errors import DataError, nearest
+from mamlcli.names import CLASS_SPLITS, SPLITS
 from mamlcli.tasks.packs import Pack
-
-SPLITS = ("train", "validation", "test")
-
-# The names of the class splits of each source, the default first.
-SPLIT_NAMES: dict[str, tuple[str, ...]] = {
-    "omniglot": ("vinyals", "seeded"),
-    "cifar-fs": ("published",),
-    "fc100": ("published",),
-    "mini-imagenet": ("published",),
-    "folder": ("folders", "seeded"),
-}
 
 # Finn et al. 2017, arXiv:1703.03400, section 5.2: 1200 characters drawn at random for meta-training, the rest
 # for meta-testing. Of these 423, 100 are kept for meta-validation here.
@@ -39,9 +29,9 @@ def class_split(
     error only for the split that a command uses (see `select_classes`).
 
     Args:
-        source: "omniglot", "cifar-fs", "fc100", "mini-imagenet" or "folder".
+        source: "glyphs", "omniglot", "cifar-fs", "fc100", "mini-imagenet" or "folder".
         pack: the images; its class names are what a seed splits, its `source` says which folders they had.
-        split_name: one of `SPLIT_NAMES[source]`; None is the default: the first, or for a folder "folders"
+        split_name: one of `CLASS_SPLITS[source]`; None is the default: the first, or for a folder "folders"
             where the pack records them and "seeded" where it does not.
         seed: of the seeded splits; without effect on the others.
 
@@ -56,6 +46,10 @@ def class_split(
         superclass. mini-imagenet: Ravi and Larochelle 2017. No known deviation.
     """
     name = _split_name(source, pack, split_name)
+    if source == "glyphs":
+        from mamlcli.tasks.glyphs import glyph_splits  # loads torch, which listing the data must not
+
+        return glyph_splits(pack)
     if source == "folder":
         return _recorded_split(pack) if name == "folders" else _fraction_split(pack, seed)
     if source == "omniglot":
@@ -66,14 +60,14 @@ def class_split(
 
 
 def _split_name(source: str, pack: Pack, split_name: str | None) -> str:
-    if source not in SPLIT_NAMES:
+    if source not in CLASS_SPLITS:
         raise DataError(
             "source",
-            expected=f"one of {', '.join(SPLIT_NAMES)}",
+            expected=f"one of {', '.join(CLASS_SPLITS)}",
             got=repr(source),
-            why=nearest(source, SPLIT_NAMES).strip(),
+            why=nearest(source, CLASS_SPLITS).strip(),
         )
-    names = SPLIT_NAMES[source]
+    names = CLASS_SPLITS[source]
     if split_name is None:
         return "seeded" if source == "folder" and "class_splits" not in pack.source else names[0]
     if split_name not in names:
@@ -155,9 +149,7 @@ def _shuffled(names: tuple[str, ...], seed: int) -> list[str]:
     The order is that of a keyed hash of each name, so it is the same on every machine, for every version of
     every library, and in whatever order the pack holds its classes.
     """
-    return sorted(
-        names, key=lambda name: hashlib.blake2b(f"{seed}\x1f{name}".encode(), digest_size=16).digest()
-    )
+    return sorted(names, key=lambda name: hashlib.blake2b(f"{seed}\x1f{name}".encode(), digest_size=16).digest())
 
 
 def _cut(names: list[str], sizes: tuple[int, int, int]) -> dict[str, tuple[str, ...]]:

@@ -259,9 +259,7 @@ def letter_shape(font: ImageFont.FreeTypeFont, char: str, *, with_marks: bool = 
     return Shape(
         distance=((outside - inside + (ink - 0.5)) / scale).astype(np.float32),  # zero between two pixels
         scale=scale,
-        half_pen=float(
-            2.0 * inside[ink].mean() / scale
-        ),  # across a stroke the mean is half of the half width
+        half_pen=float(2.0 * inside[ink].mean() / scale),  # across a stroke the mean is half of the half width
         half_size=(size / (2.0 * scale)).astype(np.float32),
         largest_part=float(largest / size.max()),
         has_marks=int(is_body.sum()) < num_parts,

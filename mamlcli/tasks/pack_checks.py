@@ -71,9 +71,7 @@ def _count_findings(pack: Pack, splits: Mapping[str, Sequence[str]]) -> list[Fin
     findings = [Finding("note", "class counts", total)]
     for split, names in (splits or {"the pack": pack.class_names}).items():
         wanted = set(names)
-        few = [
-            name for name, count in zip(pack.class_names, counts, strict=True) if count < 2 and name in wanted
-        ]
+        few = [name for name, count in zip(pack.class_names, counts, strict=True) if count < 2 and name in wanted]
         if few:
             message = f"{split}: {len(few)} classes with fewer than 2 images, too few for support and query: "
             findings.append(Finding("error", "class counts", message + _shown(few)))

@@ -96,17 +96,13 @@ def load_pack(path: Path) -> Pack:
     where = str(path)
     not_pack = "Make a pack: mamlcli data import --help"
     if not path.is_file():
-        raise DataError(
-            where, expected="a pack (.npz file)", got="no such file", next_step="Run: mamlcli data ls"
-        )
+        raise DataError(where, expected="a pack (.npz file)", got="no such file", next_step="Run: mamlcli data ls")
     try:
         # Opened here, not by NumPy, which leaves a damaged file open.
         with path.open("rb") as stream:
             archive = np.load(stream, allow_pickle=False)
             if isinstance(archive, np.ndarray):
-                raise DataError(
-                    where, expected="an .npz archive", got="a bare .npy array", next_step=not_pack
-                )
+                raise DataError(where, expected="an .npz archive", got="a bare .npy array", next_step=not_pack)
             missing = [key for key in ("images", "labels", "class_names") if key not in archive.files]
             if missing:
                 raise DataError(where, expected=f"arrays {', '.join(missing)}", got=f"{archive.files}",
@@ -180,14 +176,10 @@ def _checked(where: str, arrays: dict[str, NDArray[Any]]) -> Pack:
     images, labels, names = arrays["images"], arrays["labels"], arrays["class_names"]
 
     def wrong(expected: str, got: str) -> DataError:
-        return DataError(
-            where, expected=expected, got=got, next_step="Make the pack again: mamlcli data import"
-        )
+        return DataError(where, expected=expected, got=got, next_step="Make the pack again: mamlcli data import")
 
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape[1:]:
-        raise wrong(
-            "images uint8 [num_images, height, width, 1 or 3]", f"{images.dtype} {list(images.shape)}"
-        )
+        raise wrong("images uint8 [num_images, height, width, 1 or 3]", f"{images.dtype} {list(images.shape)}")
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (len(images),):
         raise wrong(f"labels int64 [{len(images)}]", f"{labels.dtype} {list(labels.shape)}")
     if names.dtype.kind != "U" or names.ndim != 1 or len(set(names.tolist())) != len(names):
@@ -259,7 +251,7 @@ def select_classes(pack: Pack, names: Iterable[str], *, where: str) -> list[int]
         raise DataError(
             where, expected=f"all {len(wanted)} classes of the split in the pack",
             got=f"{len(missing)} missing: {shown}",
-            next_step="Use another split (evaluation.split=validation), or import the full set: "
+            next_step="Use another split (such as evaluation.split=validation), or import the full set: "
             "mamlcli data import --help",
         )  # fmt: skip
     return [index[name] for name in wanted]

@@ -54,9 +54,7 @@ def classification_scores(
     return ReferenceScores(loss=-log_likelihood.mean(dim=-1), accuracy=is_right.double().mean(dim=-1))
 
 
-def posterior_mean_weights(
-    support_x: Tensor, support_y: Tensor, *, noise: float, weight_scale: float
-) -> Tensor:
+def posterior_mean_weights(support_x: Tensor, support_y: Tensor, *, noise: float, weight_scale: float) -> Tensor:
     """Return the posterior mean of the weights of each linear regression task.
 
     E[t | X, y] = (X^T X + lambda I)^{-1} X^T y with lambda = sigma^2 / weight_scale^2, for the prior
@@ -170,9 +168,7 @@ def _descend(
     return moved
 
 
-def _negative_log_posterior(
-    weights: Tensor, signed_x: Tensor, precision: float, label_noise: float
-) -> Tensor:
+def _negative_log_posterior(weights: Tensor, signed_x: Tensor, precision: float, label_noise: float) -> Tensor:
     """Return each task's objective up to a constant, [num_tasks]."""
     log_likelihood, _ = _label_log_likelihood(_linear_outputs(weights, signed_x), label_noise=label_noise)
     return 0.5 * precision * weights.square().sum(dim=-1) - log_likelihood.sum(dim=-1)

@@ -98,9 +98,7 @@ def contact_sheet(support: NDArray[np.uint8], query: NDArray[np.uint8], class_na
     for (text, colour, images), band_height in zip(bands, band_heights, strict=True):
         if not images.shape[1]:
             continue
-        draw.rectangle(
-            (_MARGIN // 2, top, sheet.width - _MARGIN // 2 - 1, top + band_height - 1), fill=colour
-        )
+        draw.rectangle((_MARGIN // 2, top, sheet.width - _MARGIN // 2 - 1, top + band_height - 1), fill=colour)
         draw.text((_MARGIN, top + band_height // 2), text, fill=_INK, font=_font(), anchor="lm")
         _paste(sheet, images, scale, left + _GAP, top + _GAP)
         top += band_height + _GAP

@@ -132,23 +132,40 @@ def import_source(
     require_free(target, force=force)
     if source in ("cifar-fs", "fc100"):
         _refuse_options(source, size=size, channels=channels, invert=invert)
-        pack, skipped = _cifar_pack(source, path), []
+        pack, skipped = _cifar_pack(source, path), list[tuple[str, str]]()
     else:
-        _check_options(size=size, channels=channels, invert=invert)
-        tree = _tree(source, path)
-        read = read_tree(
-            tree,
-            size=size or {"omniglot": 28, "mini-imagenet": 84}.get(source) or default_size(tree),
-            channels=channels or (1 if source == "omniglot" else 3),
-            invert={"auto": None, "yes": True, "no": False}[invert],
-            # The released MAML code, data/miniImagenet/proc_images.py, resizes to 84x84 without cropping.
-            fit="stretch" if source == "mini-imagenet" else "center-crop",
-            progress=progress,
-        )
-        pack, skipped = _tree_pack(source, tree, read), tree.skipped
+        pack, skipped = pack_of_tree(source, path, size=size, channels=channels, invert=invert, progress=progress)
     save_pack(pack, target)
     preprocessing = Preprocessing(**pack.source["preprocessing"])
     return ImportReport(target, len(pack.images), pack.num_classes, preprocessing, tuple(skipped))
+
+
+def pack_of_tree(
+    source: str,
+    path: Path,
+    *,
+    size: int | None = None,
+    channels: int | None = None,
+    invert: str = "auto",
+    progress: Progress | None = None,
+) -> tuple[Pack, list[tuple[str, str]]]:
+    """Read a folder of image files to a pack in memory; arguments and errors as in `import_source`.
+
+    Returns:
+        The pack, and (file, reason) for everything that was not taken.
+    """
+    _check_options(size=size, channels=channels, invert=invert)
+    tree = _tree(source, path)
+    read = read_tree(
+        tree,
+        size=size or {"omniglot": 28, "mini-imagenet": 84}.get(source) or default_size(tree),
+        channels=channels or (1 if source == "omniglot" else 3),
+        invert={"auto": None, "yes": True, "no": False}[invert],
+        # The released MAML code, data/miniImagenet/proc_images.py, resizes to 84x84 without cropping.
+        fit="stretch" if source == "mini-imagenet" else "center-crop",
+        progress=progress,
+    )
+    return _tree_pack(source, tree, read), tree.skipped
 
 
 def require_source(source: str, known: tuple[str, ...], verb: str) -> None:

@@ -261,9 +261,7 @@ class SinusoidTasks:
 
     def sample(self, generators: Sequence[torch.Generator]) -> Episode:
         """Draw one task per generator; truth: `amplitude` and `phase_rad`, each [num_tasks]."""
-        return _batch(
-            [self._draw(generator) for generator in generators], dtype=self.dtype, device=self.device
-        )
+        return _batch([self._draw(generator) for generator in generators], dtype=self.dtype, device=self.device)
 
     def references(self, episode: Episode) -> dict[str, ReferenceScores]:
         """Score the true function (the noise alone)."""

@@ -157,9 +157,7 @@ def _require_classes(tree: ImageTree, root: Path, expected: str) -> None:
         return
     got = f"{len(tree.files)} class folders and no image file in them" if tree.files else "no class folder"
     why = f"{tree.skipped[0][0]}: {tree.skipped[0][1]}" if tree.skipped else None
-    raise DataError(
-        str(root), expected=expected, got=got, why=why, next_step="See: mamlcli data import --help"
-    )
+    raise DataError(str(root), expected=expected, got=got, why=why, next_step="See: mamlcli data import --help")
 
 
 def _entries(folder: Path) -> Iterator[Path]:
