@@ -112,7 +112,7 @@ def _inner_gradients(support_loss: SupportLoss, fast_weights: Params, first_orde
 
 
 def _adapted_xi(inner: InnerLoop, xi: Params, previous: Params, gradients: Params) -> Params:
-    """Return xi after a gradient step of rate alpha on the support loss, whose xi-gradient is -alpha * the below."""
+    """Return xi after a step of rate alpha on the support loss, whose xi-gradient is -alpha * the below."""
 
     def agreement(candidate: Params) -> Tensor:
         updates = inner.transform.apply(candidate, previous)

@@ -8,6 +8,7 @@ checkpoints and in the patterns of `inner.adapt`: `body.<block>.conv.weight`, `b
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -157,7 +158,7 @@ def linear_head(
             why="A narrower layer would take capacity away",
         )
     sizes = [num_features, *[width] * num_extra, num_outputs]
-    return nn.Sequential(*(nn.Linear(a, b, bias=bias) for a, b in zip(sizes[:-1], sizes[1:], strict=True)))
+    return nn.Sequential(*(nn.Linear(a, b, bias=bias) for a, b in itertools.pairwise(sizes)))
 
 
 def cnn(
@@ -230,7 +231,7 @@ def mlp(
     """Return `depth` hidden layers of `width` units and their non-linearity ("relu" or "tanh"), then the head."""
     sizes = [math.prod(input_shape), *[width] * depth]
     layers: list[nn.Module] = [nn.Flatten()] if len(input_shape) > 1 else []
-    for size_in, size_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for size_in, size_out in itertools.pairwise(sizes):
         layers += [nn.Linear(size_in, size_out), nn.Tanh() if activation == "tanh" else nn.ReLU()]
     return Network(
         nn.Sequential(*layers),

@@ -50,7 +50,7 @@ class FolderTasks(ImageKeys):
     source: Literal["folder"]
     class_split: Literal["folders", "seeded"] | None = Field(
         None,
-        description="folders: train/val/test below the path (the default where they are there); seeded: drawn by `seed`",
+        description="folders: train/val/test below the path, the default where they are; seeded: drawn by `seed`",
     )
     image_size: Annotated[int, Field(ge=8, le=512)] = Field(84, description="side to which images are brought")
     channels: Literal[1, 3] = Field(3, description="1 for grey, 3 for colour")
@@ -247,8 +247,9 @@ class Recipe(Section):
             found.append(("model.kind", f"expected mlp or linear for tasks.source={self.tasks.source}, got 'cnn'."))
         if self.inner.joint_features and self.inner.algorithm != "anil":
             found.append(("inner.joint_features", "expected false unless inner.algorithm=anil, got true."))
-        if self.inner.algorithm == "fomaml" and "first_order" in self.inner.model_fields_set:
-            if not self.inner.first_order:
+        if self.inner.algorithm == "fomaml" and not self.inner.first_order:
+            # Only where it was written: resolving the recipe fills it in.
+            if "first_order" in self.inner.model_fields_set:
                 found.append(("inner.first_order", "expected true for inner.algorithm=fomaml, got false."))
         if self.inner.transform.adapted and self.inner.transform.name == "none":
             found.append(("inner.transform.adapted", "expected false for inner.transform.name=none, got true."))

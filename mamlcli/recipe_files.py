@@ -235,7 +235,8 @@ def _problem(draft: _Draft, item: dict[str, Any]) -> str:
     if kind == "extra_forbidden":
         section = section_of(path[:-1], _tags(draft.tree))
         known = list(section.model_fields) if section else []
-        return f"{place}: expected a known key, got {path[-1]!r}.{nearest(path[-1], known)} The keys are {', '.join(known)}."
+        hint = f"{nearest(path[-1], known)} The keys are {', '.join(known)}."
+        return f"{place}: expected a known key, got {path[-1]!r}.{hint}"
     if kind == "missing":
         return f"{place}: expected a value, got nothing."
     return f"{place}: expected {_expected(kind, context, item['msg'])}, got {got!r}."

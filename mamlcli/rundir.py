@@ -124,8 +124,12 @@ class RunDirectory:
                 try:
                     fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except OSError as error:
-                    raise RunError(str(self.path), expected="a run that no other process works on",
-                                   got="one in use", next_step="Wait for it to end, or stop it") from error  # fmt: skip
+                    raise RunError(
+                        str(self.path),
+                        expected="a run that no other process works on",
+                        got="one in use",
+                        next_step="Wait for it to end, or stop it",
+                    ) from error
             yield
 
     # Metrics -----------------------------------------------------------------------------------------------

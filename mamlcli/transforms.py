@@ -7,6 +7,7 @@ no state. Its meta-parameters are tensors by name, `<parameter name>/<part>`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -166,7 +167,7 @@ class KFOMLP:
             rows, columns = _as_matrices(value).shape[-2:]
             width = rows if self.hidden_width is None else self.hidden_width
             sizes = [rows, *[width] * self.num_hidden, rows]
-            for layer, (size_in, size_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+            for layer, (size_in, size_out) in enumerate(itertools.pairwise(sizes)):
                 is_last = layer == self.num_hidden
                 key = f"{name}/left{layer}"
                 xi[key] = self._start(size_out, size_in, value, key_seed(seed, "transform", key), zero=is_last)

@@ -139,8 +139,12 @@ def fewshot_tasks(
     labels = select_classes(pack, class_names, where=where)
     num_classes = len(labels) * (4 if rotations else 1)
     if num_classes < ways:
-        raise DataError(f"tasks.ways ({where})", expected=f"at most {num_classes}, the classes there are",
-                        got=str(ways), next_step=f"Set tasks.ways={max(num_classes, 2)} or use another split")  # fmt: skip
+        raise DataError(
+            f"tasks.ways ({where})",
+            expected=f"at most {num_classes}, the classes there are",
+            got=str(ways),
+            next_step=f"Set tasks.ways={max(num_classes, 2)} or use another split",
+        )
     counts = pack.class_counts()
     smallest = min(labels, key=lambda label: int(counts[label]))
     if counts[smallest] < shots + queries:
