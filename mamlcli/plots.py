@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mamlcli.files import atomic_write
+from mamlcli.tables import task_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +41,7 @@ def save_curve(report: dict[str, Any], path: Path) -> None:
         path: the picture, written whole or not at all.
     """
     has_accuracy = "accuracy" in report["final"]
-    figure = new_figure(8.6 if has_accuracy else 4.8, 3.6)
+    figure = new_figure(8.6 if has_accuracy else 5.6, 3.6)
     panels = ["accuracy", "loss"] if has_accuracy else ["loss"]
     for index, quantity in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), index + 1)
@@ -48,7 +49,10 @@ def save_curve(report: dict[str, Any], path: Path) -> None:
         _draw_arm(axes, report, quantity, quantity, BLUE, "query")
         _draw_references(axes, report, quantity)
         _label(axes, report, quantity)
-    figure.suptitle(_title(report), fontsize=10)
+        if index == 0:
+            handles = axes.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
+    figure.suptitle(_title(report), fontsize=9)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     atomic_write(path, buffer.getvalue())
@@ -86,13 +90,11 @@ def _label(axes: Axes, report: dict[str, Any], quantity: str) -> None:
     axes.set_ylabel("accuracy (%)" if quantity == "accuracy" else loss_name)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False)
 
 
 def _title(report: dict[str, Any]) -> str:
     protocol = report["protocol"]
-    kind = f"{protocol['ways']}-way " if protocol["ways"] else ""
     return (
-        f"{report['recipe']}: {kind}{protocol['shots']}-shot, {protocol['num_tasks']} {protocol['split']} tasks, "
-        "mean and 95 % interval over tasks"
+        f"{report['recipe']}: {task_words(protocol)}; mean and 95 % interval over "
+        f"{protocol['num_tasks']} {protocol['split']} tasks"
     )

@@ -247,10 +247,10 @@ class Recipe(Section):
             found.append(("model.kind", f"expected mlp or linear for tasks.source={self.tasks.source}, got 'cnn'."))
         if self.inner.joint_features and self.inner.algorithm != "anil":
             found.append(("inner.joint_features", "expected false unless inner.algorithm=anil, got true."))
-        if self.inner.algorithm == "fomaml" and not self.inner.first_order:
-            # Only where it was written: resolving the recipe fills it in.
-            if "first_order" in self.inner.model_fields_set:
-                found.append(("inner.first_order", "expected true for inner.algorithm=fomaml, got false."))
+        # Only where it was written: resolving the recipe fills it in.
+        is_written = "first_order" in self.inner.model_fields_set
+        if self.inner.algorithm == "fomaml" and is_written and not self.inner.first_order:
+            found.append(("inner.first_order", "expected true for inner.algorithm=fomaml, got false."))
         if self.inner.transform.adapted and self.inner.transform.name == "none":
             found.append(("inner.transform.adapted", "expected false for inner.transform.name=none, got true."))
         split = getattr(self.tasks, "class_split", None)

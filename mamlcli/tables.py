@@ -41,13 +41,11 @@ def curve_table(report: dict[str, Any]) -> Table:
     """
     protocol = report["protocol"]
     has_accuracy = "accuracy" in report["final"]
-    ways = f"{protocol['ways']}-way " if protocol["ways"] else ""
     title = (
         f"{report['recipe']}: adaptation on {protocol['num_tasks']} {protocol['split']} tasks\n"
-        f"{ways}{protocol['shots']}-shot, {protocol['queries']} queries"
-        f"{' per class' if is_per_class(protocol) else ''}, batch norm: {batch_norm_words(protocol['batch_norm'])}"
+        f"{task_words(protocol)}; batch norm: {batch_norm_words(protocol['batch_norm'])}"
     )
-    table = plain_table(title, f"mean ± half-width of the 95 % interval over tasks; {report['weights']}")
+    table = plain_table(title, f"mean ± half-width of the 95 % interval over tasks\nweights: {report['weights']}")
     table.add_column("inner step", justify="right")
     for name in _columns(has_accuracy):
         table.add_column(name, justify="right", no_wrap=True)
@@ -63,9 +61,11 @@ def curve_table(report: dict[str, Any]) -> Table:
     return table
 
 
-def is_per_class(protocol: dict[str, Any]) -> bool:
-    """Return whether shots and queries count per class (images) or in all (synthetic tasks)."""
-    return bool(protocol.get("per_class"))
+def task_words(protocol: dict[str, Any]) -> str:
+    """Return what one task is, in words; images count per class, points of synthetic tasks in all."""
+    if protocol["per_class"]:
+        return f"{protocol['ways']}-way {protocol['shots']}-shot, {protocol['queries']} queries per class"
+    return f"{protocol['shots']} support and {protocol['queries']} query points"
 
 
 def batch_norm_words(norm: str) -> str:
@@ -120,8 +120,8 @@ def cost_text(cost: dict[str, Any], num_iterations: int) -> str:
     total = cost["training_s"] + cost["evaluation_s"]
     memory = f", about {cost['peak_memory_mb']:,.0f} MB of memory" if cost["peak_memory_mb"] else ""
     return (
-        f"{cost['num_parameters']:,} parameters{extra}. On {cost['device']}, {how['path']} with {how['chunk']} "
-        f"tasks at a time and {how['threads']} threads: {1000 * cost['seconds_per_iteration']:.0f} ms a meta-iteration, "
+        f"{cost['num_parameters']:,} parameters{extra}. On {cost['device']}, {how['path']} with {how['chunk']} tasks at "
+        f"a time and {how['threads']} threads: {1000 * cost['seconds_per_iteration']:.0f} ms a meta-iteration; "
         f"{num_iterations:,} of them with their validations {duration(cost['training_s'])}, the evaluation "
         f"{duration(cost['evaluation_s'])}; about {duration(total)} in all{memory} (measured on a few "
         "meta-iterations; nothing was written)."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -68,7 +68,7 @@ def train(
     if as_json:
         console.result_json(report)
     else:
-        show_report(report, path)
+        show_report(report, recipe, path)
 
 
 def run_path(name: str, run_dir: Path | None, resume: bool) -> Path:
@@ -86,7 +86,7 @@ def run_path(name: str, run_dir: Path | None, resume: bool) -> Path:
     return newest
 
 
-def train_to_report(name: str, recipe: Recipe, path: Path, *, resume: bool, force: bool) -> dict[str, object]:
+def train_to_report(name: str, recipe: Recipe, path: Path, *, resume: bool, force: bool) -> dict[str, Any]:
     """Build everything, then make or open the run directory, train, and return the evaluation."""
     from mamlcli.build import build
     from mamlcli.rundir import RunDirectory, check_free, remove_run
@@ -165,22 +165,31 @@ class ProgressDisplay:
             self._training = None
 
 
-def show_report(report: dict[str, object], path: Path) -> None:
+def show_report(report: dict[str, Any], recipe: Recipe, path: Path) -> None:
     """Show the adaptation curve, what it means, and what to try next."""
     from mamlcli.tables import curve_table, verdict
 
     console.result(curve_table(report))
     console.result(verdict(report))
-    name = report["recipe"]
-    steps = 2 * report["protocol"]["inner_steps"]  # type: ignore[index]
     console.note(f"\nThe picture of this curve: {path}/curve.png. Next:")
-    for command, purpose in (
-        (f"mamlcli adapt {path} --steps {steps}", "more inner steps than in training"),
-        (f"mamlcli train {name} inner.algorithm=anil", "adapt the head alone"),
-        (f"mamlcli train {name} model.depth=1", "a shallow network: the paper's question"),
-        ("mamlcli recipes ls", "other data and settings"),
-    ):
+    for command, purpose in next_commands(report, recipe, path):
         console.note(f"  {command}   [dim]# {purpose}[/dim]")
+
+
+def next_commands(report: dict[str, Any], recipe: Recipe, path: Path) -> list[tuple[str, str]]:
+    """Return commands worth trying after a run, each with its purpose."""
+    name, depth = report["recipe"], recipe.model.depth
+    steps = 2 * report["protocol"]["inner_steps"]
+    commands = [(f"mamlcli adapt {path} --steps {steps}", "more inner steps than in training")]
+    if recipe.model.kind == "linear":
+        commands.append(
+            (f"mamlcli train {name} model.depth={depth + 1}", "the same function class, one layer more")
+        )
+    else:
+        commands.append((f"mamlcli train {name} inner.algorithm=anil", "adapt the head alone"))
+        if depth > 1:
+            commands.append((f"mamlcli train {name} model.depth=1", "a shallow network: the paper's question"))
+    return [*commands, ("mamlcli recipes ls", "other data and settings")]
 
 
 def show_dry_run(name: str, recipe: Recipe, as_json: bool) -> None:
