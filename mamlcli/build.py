@@ -12,7 +12,7 @@ from mamlcli.engine import OuterLoop
 from mamlcli.errors import DataError, DeviceError, MamlError
 from mamlcli.estimators import MetaObjective, MetaParams, inner_loop_for
 from mamlcli.execution import Execution, choose_execution
-from mamlcli.models import Network, cnn, initial_params, linear, mlp, select_names
+from mamlcli.models import Network, activation_size, cnn, initial_params, linear, mlp, select_names
 from mamlcli.recipe import (
     FolderTasks,
     ImageKeys,
@@ -125,20 +125,33 @@ class Experiment:
 
     def execution(self, *, num_tasks: int, num_steps: int) -> Execution:
         """Return how tasks are run; `num_steps` of them keep a graph (0 for evaluation)."""
-        spec, tasks = self.recipe.execution, self.recipe.tasks
+        spec = self.recipe.execution
         if spec.path == "loop":
             return Execution("loop", 1)
         if spec.chunk is not None:
             return Execution("batched", min(spec.chunk, num_tasks))
-        per_class = tasks.shots + tasks.queries
-        num_images = per_class * tasks.ways if isinstance(tasks, ImageKeys) else per_class
         return choose_execution(
             self.network,
-            num_images=num_images,
+            num_images=self._num_inputs(),
             num_steps=num_steps,
             num_tasks=num_tasks,
             device_type=self.device.type,
         )
+
+    def _num_inputs(self) -> int:
+        """Return the inputs of one task, support and query."""
+        tasks = self.recipe.tasks
+        per_class = tasks.shots + tasks.queries
+        return per_class * tasks.ways if isinstance(tasks, ImageKeys) else per_class
+
+    def default_threads(self) -> int | None:
+        """Return 1 for models so small that threads only wait for each other, else None: torch's choice."""
+        size = activation_size(self.network) * self._num_inputs() * self.recipe.outer.tasks
+        return 1 if self.device.type == "cpu" and size < _SMALL_ACTIVATIONS else None
+
+
+# Below this many activations of a meta-batch, threads cost more to wake than they compute.
+_SMALL_ACTIVATIONS = 1_000_000
 
 
 def build(recipe: Recipe, *, splits: tuple[str, ...]) -> Experiment:
@@ -153,13 +166,14 @@ def build(recipe: Recipe, *, splits: tuple[str, ...]) -> Experiment:
     """
     device = resolve_device(recipe.execution.device)
     dtype = getattr(torch, recipe.execution.dtype)
-    if recipe.execution.threads is not None:
-        torch.set_num_threads(recipe.execution.threads)
     distributions, data = build_tasks(recipe, splits=splits, device=device, dtype=dtype)
     first = next(iter(distributions.values()))
     network = build_network(recipe, first.input_shape, first.num_outputs)
     experiment = Experiment(recipe, device, dtype, network, distributions, data)
     experiment.objective()  # parameter patterns and transforms are checked here, before anything runs
+    threads = recipe.execution.threads or experiment.default_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
     return experiment
 
 

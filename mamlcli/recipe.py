@@ -217,7 +217,9 @@ class Execution(Section):
     dtype: Literal["float32", "float64"] = Field("float32", description="of parameters and inputs")
     path: Literal["auto", "loop", "batched"] = Field("auto", description="tasks one by one, or vmapped")
     chunk: Positive | None = Field(None, description="tasks at a time when batched")
-    threads: Positive | None = Field(None, description="CPU threads; by default torch's choice")
+    threads: Positive | None = Field(
+        None, description="CPU threads; by default 1 for tiny models, else torch's choice"
+    )
 
 
 class Recipe(Section):

@@ -84,6 +84,8 @@ def train_run(
     told = progress or Progress()
     with run.lock():
         state = _state_of(run, experiment)
+        if state.iteration and (threads := run.manifest.get("execution", {}).get("threads")):
+            torch.set_num_threads(threads)  # sums in another order round differently
         wall_before = float(run.manifest.get("wall_s", 0.0)) if state.iteration else 0.0
         _start_manifest(run, experiment, argv, state.iteration)
         run.rewind_metrics(state.iteration, state.last_validated)

@@ -120,8 +120,8 @@ def cost_text(cost: dict[str, Any], num_iterations: int) -> str:
     total = cost["training_s"] + cost["evaluation_s"]
     memory = f", about {cost['peak_memory_mb']:,.0f} MB of memory" if cost["peak_memory_mb"] else ""
     return (
-        f"{cost['num_parameters']:,} parameters{extra}. On {cost['device']}, {how['path']} with {how['chunk']} tasks at "
-        f"a time and {how['threads']} threads: {1000 * cost['seconds_per_iteration']:.0f} ms a meta-iteration; "
+        f"{cost['num_parameters']:,} parameters{extra}. On {cost['device']}, {how['path']} with {how['chunk']} tasks "
+        f"at a time and {how['threads']} threads: {1000 * cost['seconds_per_iteration']:.0f} ms a meta-iteration; "
         f"{num_iterations:,} of them with their validations {duration(cost['training_s'])}, the evaluation "
         f"{duration(cost['evaluation_s'])}; about {duration(total)} in all{memory} (measured on a few "
         "meta-iterations; nothing was written)."
