@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import tempfile
@@ -18,13 +19,17 @@ from mamlcli.errors import Interrupted, MamlError
 
 EXIT_USER, EXIT_BUG, EXIT_INTERRUPTED = 1, 3, 130
 
+_SMALLER = "Lower execution.chunk (1 is the least), model.width, model.depth or inner.steps, or use another --device."
+
 
 def main() -> None:
     """Run the command line."""
     signal.signal(signal.SIGTERM, _as_interrupt)
-    from mamlcli.cli.app import app
-
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the parent had it ignored
+        signal.signal(signal.SIGINT, _as_interrupt)
     try:
+        from mamlcli.cli.app import app
+
         app()
     except MamlError as error:
         console.error(str(error))
@@ -40,12 +45,36 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(0)
     except Exception as error:
-        console.error(f"{type(error).__name__}: {error}. This is a bug in mamlcli; its traceback is in {_log()}")
+        if _is_out_of_memory(error):
+            console.error(f"memory: expected enough for this recipe, got {_first_line(error)}. {_SMALLER}")
+            sys.exit(EXIT_USER)
+        what = f"{type(error).__name__}: {_first_line(error)}"
+        console.error(f"{what}. This is a bug in mamlcli; its traceback is in {_log()}")
         sys.exit(EXIT_BUG)
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    # An exception inside torch's import would abort the process with a page of C++ frames. Nothing is open at an
+    # import, so the process can go at once.
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            console.note("interrupted")
+            os._exit(EXIT_INTERRUPTED)
+        frame = frame.f_back
     raise KeyboardInterrupt
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # Told by its name and its text, so that a command which needs no torch loads none to ask.
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or ("DefaultCPUAllocator" in str(error))
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or ["no message"])[0].rstrip(".")
 
 
 def _log() -> Path:

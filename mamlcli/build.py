@@ -273,6 +273,9 @@ def load_image_pack(tasks: ImageTasks | FolderTasks) -> tuple[Pack, str, list[tu
                 "folder", path, size=tasks.image_size, channels=tasks.channels, invert=tasks.invert
             )
             return pack, str(path), skipped
+        if isinstance(tasks, FolderTasks) and not path.exists():
+            raise DataError("tasks.path", expected="a folder of class folders, or a pack",
+                            got=f"{tasks.path!r}, which does not exist")  # fmt: skip
         return load_pack(path), str(path), []
     if tasks.source == "glyphs":
         return load_glyphs(), "glyphs", []

@@ -218,7 +218,8 @@ def train(
         # validation.
         if validate is not None and _validation_is_due(state, outer):
             record = _validation(state, *validate(state.meta))
-            state.is_stopped = outer.patience is not None and state.num_without_best >= outer.patience
+            is_out = outer.patience is not None and state.num_without_best >= outer.patience
+            state.is_stopped = is_out and state.iteration < outer.num_outer_steps
             yield record
         elif state.iteration < outer.num_outer_steps:
             yield _step(state, gradient, outer)
@@ -275,11 +276,14 @@ def _non_finite(result: MetaGradient, iteration: int, seed: int) -> NonFiniteErr
         key = f"seed {seed}, split train, iteration {iteration}, task {tasks[0]}"
         what = f"an outer loss of {result.outer_loss[tasks[0]].item()} on the task of key ({key})"
     where = f"iteration {iteration + 1}"
-    parameters = f", and a non-finite meta-gradient of {names[0]} ({len(names)} of {len(result.gradients)} tensors)"
+    if names:
+        what += f", and a non-finite meta-gradient of {names[0]} ({len(names)} of {len(result.gradients)} tensors)"
+    elif not tasks:
+        what = "meta-gradients whose norm overflows"
     return NonFiniteError(
         where,
         expected="finite losses and meta-gradients",
-        got=what + (parameters if names else ""),
+        got=what,
         why="The inner loop diverged, most often because inner.lr is too high for this model and these inputs",
         next_step="Lower inner.lr or outer.lr, or set outer.clip_norm=10",
     )

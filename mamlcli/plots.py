@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -61,7 +62,8 @@ def save_curve(report: dict[str, Any], path: Path) -> None:
 def _draw_arm(axes: Axes, report: dict[str, Any], quantity: str, key: str, colour: str, label: str) -> None:
     scale = 100.0 if quantity == "accuracy" else 1.0
     steps = [point["step"] for point in report["curve"]]
-    means = [scale * point[key]["mean"] for point in report["curve"]]
+    # A mean that overflowed is None; a gap in the line stands for it.
+    means = [scale * _or_nan(point[key]["mean"]) for point in report["curve"]]
     widths = [scale * (point[key]["ci95_over_tasks"] or 0.0) for point in report["curve"]]
     axes.plot(steps, means, color=colour, marker="o", markersize=3.5, label=label)
     low = [mean - width for mean, width in zip(means, widths, strict=True)]
@@ -69,12 +71,16 @@ def _draw_arm(axes: Axes, report: dict[str, Any], quantity: str, key: str, colou
     axes.fill_between(steps, low, high, color=colour, alpha=0.25, linewidth=0)
 
 
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
 def _draw_references(axes: Axes, report: dict[str, Any], quantity: str) -> None:
     scale = 100.0 if quantity == "accuracy" else 1.0
     for (name, values), (colour, dashes) in zip(report["references"].items(), _REFERENCE_STYLES, strict=False):
         if quantity in values:
             axes.axhline(
-                scale * values[quantity]["mean"], color=colour, linestyle=dashes, linewidth=1.2, label=name
+                scale * _or_nan(values[quantity]["mean"]), color=colour, linestyle=dashes, linewidth=1.2, label=name
             )
     if quantity == "accuracy" and report.get("chance_accuracy"):
         axes.axhline(scale * report["chance_accuracy"], color="black", linestyle=":", linewidth=1.2, label="chance")

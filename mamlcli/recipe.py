@@ -154,7 +154,9 @@ class Transform(Section):
     name: Literal["none", "meta-sgd", "meta-curvature", "kfo", "kfo-mlp", "dense"] = Field(
         "none", description="U_xi; none is MAML's plain gradient"
     )
-    parameters: list[str] = Field(["*"], description="patterns of the parameter names that are transformed")
+    parameters: list[str] = Field(
+        ["*"], min_length=1, description="patterns of the parameter names that are transformed"
+    )
     adapted: bool = Field(False, description="xi takes a gradient step of its own from the second inner step on")
     hidden_layers: Positive = Field(2, description="kfo-mlp: hidden layers")
     hidden_width: Positive | None = Field(None, description="kfo-mlp: rows of the hidden matrices")
@@ -167,7 +169,7 @@ class Inner(Section):
     lr: Rate = Field(0.1, description="inner learning rate, alpha")
     steps: Positive = Field(5, description="inner steps of meta-training, K")
     first_order: bool = Field(False, description="take inner gradients as constants; always true for fomaml")
-    adapt: list[str] | None = Field(
+    adapt: Annotated[list[str], Field(min_length=1)] | None = Field(
         None, description="patterns of the parameter names that adapt; by default the algorithm's"
     )
     joint_features: bool = Field(
@@ -217,9 +219,7 @@ class Execution(Section):
     dtype: Literal["float32", "float64"] = Field("float32", description="of parameters and inputs")
     path: Literal["auto", "loop", "batched"] = Field("auto", description="tasks one by one, or vmapped")
     chunk: Positive | None = Field(None, description="tasks at a time when batched")
-    threads: Positive | None = Field(
-        None, description="CPU threads; by default 1 for tiny models, else torch's choice"
-    )
+    threads: Positive | None = Field(None, description="CPU threads; by default 1 for tiny models, else torch's choice")
 
 
 class Recipe(Section):

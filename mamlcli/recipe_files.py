@@ -16,6 +16,8 @@ from mamlcli.recipe import TAG_KEYS, TAGGED, Recipe, section_of
 
 KeyPath = tuple[str, ...]
 
+_MERGE_TAG = "tag:yaml.org,2002:merge"  # of the key <<, which takes over the keys of another mapping
+
 
 class _Loader(yaml.SafeLoader):
     """SafeLoader that reads 1e-3 as a number and refuses a key written twice."""
@@ -23,11 +25,13 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == _MERGE_TAG:
+                continue
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.MarkedYAMLError(problem="a key that is no name", problem_mark=key_node.start_mark)
             if key in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark
-                )
+                raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -74,6 +78,9 @@ def find_recipe(name_or_path: str) -> Path:
     Raises:
         RecipeError: neither; the message names the nearest shipped recipe.
     """
+    if not name_or_path.strip():
+        raise RecipeError(["RECIPE: expected a recipe file or a shipped recipe, got an empty name. "
+                           "Run: mamlcli recipes ls"])  # fmt: skip
     path = Path(name_or_path).expanduser()
     if path.is_file():
         return path
@@ -156,6 +163,8 @@ def _read(path: Path) -> _Draft:
         text = path.read_bytes().decode("utf-8")
         node = yaml.compose(text, Loader=_Loader)
         tree = yaml.load(text, Loader=_Loader)
+        lines: dict[KeyPath, int] = {}
+        _collect_lines(node, (), lines)
     except OSError as error:
         raise RecipeError([f"{where}: expected a readable file, got {error.strerror}."]) from error
     except UnicodeDecodeError as error:
@@ -168,14 +177,17 @@ def _read(path: Path) -> _Draft:
     except yaml.YAMLError as error:
         first = str(error).splitlines()[0]
         raise RecipeError([f"{where}: expected YAML, got a syntax error: {first}. {next_step}."]) from error
+    except RecursionError as error:
+        got = "one that holds itself, or has far too many levels"
+        raise RecipeError([f"{where}: expected a recipe of a few levels, got {got}. {next_step}."]) from error
+    except ValueError as error:  # a date that does not exist, a number of thousands of digits
+        raise RecipeError([f"{where}: expected values that can be read, got {error}. {next_step}."]) from error
     if tree is None:
         raise RecipeError([f"{where}: expected a recipe, got an empty file. {next_step}."])
     if not isinstance(tree, dict):
         raise RecipeError(
             [f"{where}: expected keys and values (tasks, model, ...), got {type(tree).__name__}. {next_step}."]
         )
-    lines: dict[KeyPath, int] = {}
-    _collect_lines(node, (), lines)
     return _Draft(path.stem, where, tree, lines)
 
 
@@ -195,7 +207,7 @@ def _override(draft: _Draft, text: str) -> str | None:
         return f"command line: expected key.path=value, got {text!r}. For example: inner.steps=5."
     try:
         value = yaml.load(raw, Loader=_Loader) if raw.strip() else None
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         return f"command line: {dotted}: expected a YAML value, got {raw!r}."
     tree = draft.tree
     for key in path[:-1]:
@@ -261,6 +273,8 @@ def _expected(kind: str, context: dict[str, Any], message: str) -> str:
         return f"{noun} {signs[bounds[kind]]} {bound:g}"
     if kind == "literal_error":
         return str(context["expected"])
+    if kind == "too_short":
+        return "at least one entry"
     if kind == "finite_number":
         return "a finite number"
     if kind == "string_pattern_mismatch":

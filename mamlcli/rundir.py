@@ -81,10 +81,11 @@ class RunDirectory:
         """The manifest as it is on disk."""
         try:
             value = json.loads((self.path / "manifest.json").read_text())
-        except (OSError, json.JSONDecodeError) as error:
+            if not isinstance(value, dict):
+                raise ValueError("no JSON object")
+        except (OSError, ValueError) as error:
             raise RunError(str(self.path / "manifest.json"), expected="a readable manifest", got=str(error),
                            next_step="Train again with --force, or name another run") from error  # fmt: skip
-        assert isinstance(value, dict)
         return value
 
     @property
@@ -230,8 +231,10 @@ def remove_run(path: Path) -> None:
     """Delete a run directory; anything else is refused.
 
     Raises:
-        RunError: the folder has files but is not a run directory.
+        RunError: the path is a file, or a folder with files that is not a run directory.
     """
+    if path.exists() and not path.is_dir():
+        raise RunError(str(path), expected="a run directory", got="a file", next_step="Name another --run-dir")
     if path.exists() and any(path.iterdir()):
         RunDirectory.open(path)
         shutil.rmtree(path)

@@ -127,10 +127,11 @@ def finished_result(run: RunDirectory) -> RunResult | None:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text())
+        if not isinstance(value, dict):
+            raise ValueError("no JSON object")
     except (OSError, ValueError) as error:
         raise RunError(str(path), expected="a readable result", got=str(error),
                        next_step="Run: mamlcli adapt RUN to score it again") from error  # fmt: skip
-    assert isinstance(value, dict)
     return value
 
 

@@ -35,7 +35,9 @@ def estimate(values: ArrayLike) -> Estimate:
     data = np.asarray(values, dtype=np.float64)
     if data.size < 2:
         return Estimate(float(data.mean()) if data.size else math.nan, math.nan, int(data.size))
-    return Estimate(float(data.mean()), float(half_width_95(data)), int(data.size))
+    # A score that overflowed makes these infinite or NaN, which the numbers say without a warning.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return Estimate(float(data.mean()), float(half_width_95(data)), int(data.size))
 
 
 def half_width_95(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -53,4 +55,5 @@ def paired_difference(a: ArrayLike, b: ArrayLike) -> Estimate:
     """
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     assert first.shape == second.shape, "paired values must be of the same tasks"
-    return estimate(first - second)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return estimate(first - second)

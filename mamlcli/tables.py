@@ -28,9 +28,14 @@ def with_interval(value: dict[str, float | None] | None, *, scale: float = 1.0, 
     """Return `mean ± half-width`, or `-` where there is no number."""
     if not value or value["mean"] is None:
         return "-"
-    text = f"{scale * value['mean']:.{digits}f}"
+    text = _decimal(scale * value["mean"], digits)
     width = value.get("ci95_over_tasks", value.get("ci95_over_seeds"))
-    return text if width is None else f"{text} ± {scale * width:.{digits}f}"
+    return text if width is None else f"{text} ± {_decimal(scale * width, digits)}"
+
+
+def _decimal(value: float, digits: int) -> str:
+    # Losses of an inner loop that diverges have dozens of digits, and would push the rest off the table.
+    return f"{value:.{digits}f}" if abs(value) < 1e5 else f"{value:.1e}"
 
 
 def curve_table(report: dict[str, Any]) -> Table:
@@ -83,9 +88,7 @@ def _cells(point: dict[str, Any], has_accuracy: bool) -> list[str]:
     losses = [with_interval(point.get(key)) for key in ("support_loss", "loss")]
     if not has_accuracy:
         return losses
-    accuracies = [
-        with_interval(point.get(key), scale=PERCENT, digits=1) for key in ("support_accuracy", "accuracy")
-    ]
+    accuracies = [with_interval(point.get(key), scale=PERCENT, digits=1) for key in ("support_accuracy", "accuracy")]
     return [losses[0], accuracies[0], losses[1], accuracies[1]]
 
 
@@ -95,10 +98,9 @@ def verdict(report: dict[str, Any]) -> str:
     steps = f"{final['step']} inner step{'s' if final['step'] != 1 else ''}"
     where = f"on {protocol['num_tasks']} {protocol['split']} tasks"
     if "accuracy" not in final:
-        text = (
-            f"Query loss {with_interval(final['loss'])} after {steps} {where}, from {before['loss']['mean']:.3f}."
-        )
-        floors = [f"{name} {values['loss']['mean']:.3f}" for name, values in report["references"].items()]
+        reached = "overflowed" if final["loss"]["mean"] is None else with_interval(final["loss"])
+        text = f"Query loss {reached} after {steps} {where}, from {_mean(before['loss'])}."
+        floors = [f"{name} {_mean(values['loss'])}" for name, values in report["references"].items()]
         return text + (f" Floors: {', '.join(floors)}." if floors else "")
     value = PERCENT * final["accuracy"]["mean"]
     above = [f"{value - PERCENT * before['accuracy']['mean']:.1f} above the network before adaptation"]
@@ -110,6 +112,10 @@ def verdict(report: dict[str, Any]) -> str:
         f"Query accuracy {with_interval(final['accuracy'], scale=PERCENT, digits=1)} % after {steps} {where}: "
         f"{value - chance:.1f} points above chance ({chance:.0f} %), {', '.join(above)}."
     )
+
+
+def _mean(value: dict[str, float | None]) -> str:
+    return with_interval({"mean": value["mean"]})
 
 
 def cost_text(cost: dict[str, Any], num_iterations: int) -> str:

@@ -53,6 +53,9 @@ def train(
 
       mamlcli train --resume --run-dir runs/glyphs-5way-1shot-1
     """
+    if resume and force:
+        raise RunError("--resume --force", expected="one of them", got="both",
+                       next_step="--resume continues the run that is there, --force replaces it")  # fmt: skip
     if resume and run_dir is not None and not arguments and device is None:
         from mamlcli.rundir import RunDirectory
 
@@ -182,9 +185,7 @@ def next_commands(report: dict[str, Any], recipe: Recipe, path: Path) -> list[tu
     steps = 2 * report["protocol"]["inner_steps"]
     commands = [(f"mamlcli adapt {path} --steps {steps}", "more inner steps than in training")]
     if recipe.model.kind == "linear":
-        commands.append(
-            (f"mamlcli train {name} model.depth={depth + 1}", "the same function class, one layer more")
-        )
+        commands.append((f"mamlcli train {name} model.depth={depth + 1}", "the same function class, one layer more"))
     else:
         commands.append((f"mamlcli train {name} inner.algorithm=anil", "adapt the head alone"))
         if depth > 1:

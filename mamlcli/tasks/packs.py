@@ -96,7 +96,8 @@ def load_pack(path: Path) -> Pack:
     where = str(path)
     not_pack = "Make a pack: mamlcli data import --help"
     if not path.is_file():
-        raise DataError(where, expected="a pack (.npz file)", got="no such file", next_step="Run: mamlcli data ls")
+        got = "a folder" if path.is_dir() else "no such file"
+        raise DataError(where, expected="a pack (.npz file)", got=got, next_step="Run: mamlcli data ls")
     try:
         # Opened here, not by NumPy, which leaves a damaged file open.
         with path.open("rb") as stream:
@@ -114,8 +115,11 @@ def load_pack(path: Path) -> Pack:
 
 
 def _unreadable(where: str, error: BaseException) -> DataError:
+    text = _first_line(error).rstrip(".")
+    # NumPy tells how to unpickle such a file, which nobody should do.
+    got = "no archive of plain arrays" if "pickle" in text else f"{type(error).__name__}: {text}"
     return DataError(
-        where, expected="a readable pack", got=f"{type(error).__name__}: {_first_line(error)}",
+        where, expected="a readable pack", got=got,
         why="The file is damaged, holds Python objects, or is not an .npz archive",
         next_step="Make the pack again: mamlcli data import --help",
     )  # fmt: skip

@@ -1,0 +1,148 @@
+"""`mamlcli layers`, run as a user would."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from mamlcli.layer_tables import layer_parts
+from tests.running import TINY_IMAGES, train_tiny
+
+
+def shown(report, width):
+    """Return the lines that a terminal of this width shows."""
+    console = Console(width=width, file=io.StringIO())
+    for part in layer_parts(report):
+        console.print(part)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+@pytest.fixture
+def shallow(tmp_path):
+    return train_tiny(tmp_path / "shallow", "linear-regression", "tasks.dimension=3", "model.depth=1")
+
+
+@pytest.fixture
+def deep(tmp_path):
+    return train_tiny(tmp_path / "deep", "linear-regression", "tasks.dimension=3", "model.depth=3", "inner.lr=0.05")
+
+
+@pytest.fixture
+def conv(tmp_path, with_glyphs):
+    return train_tiny(tmp_path / "conv", "glyphs-5way-1shot", "tasks.shots=1", *TINY_IMAGES, "model.depth=2")
+
+
+@pytest.fixture
+def conv_with_stack(tmp_path, with_glyphs):
+    return train_tiny(tmp_path / "stack", "glyphs-5way-1shot", "tasks.shots=1", *TINY_IMAGES, "model.linear_layers=2")
+
+
+def test_json_holds_all_four_analyses_of_a_linear_stack(cli, deep):
+    report = json.loads(cli("layers", "deep", "--tasks", 20, "--json").out)
+    assert [row["layer"] for row in report["movement"]] == ["head.0", "head.1", "head.2"]
+    assert [(row["part"], row["num_layers"]) for row in report["partial"]] == [
+        (part, num) for part in ("lower", "upper") for num in range(4)
+    ]
+    assert report["partial"][3]["minus_all_layers"]["loss"]["mean"] == 0.0
+    operator = report["operator"]
+    assert [row["layer"] for row in operator["layers"]] == ["head.0", "head.1", "head.2"]
+    assert len(operator["spectrum"]) == 3
+    assert operator["optimum"]["optimal"]["distance"] == 0.0
+    assert operator["optimum"]["plain"]["loss_as_one_step"] > operator["optimum"]["optimal"]["loss_as_one_step"]
+    assert operator["optimum"]["all_steps"]["distance"] > 0
+    assert [row["upper_is_linear"] for row in report["bottom"]] == [True, True]
+    assert all(row["length_ratio"]["mean"] == pytest.approx(1.0, abs=1e-3) for row in report["bottom"])
+    assert report["collapse"]["max_relative_difference"] < report["collapse"]["tolerance"]
+    assert (report["collapse"]["num_parameters"], report["collapse"]["num_parameters_collapsed"]) == (21, 3)
+    assert report["protocol"]["num_tasks"] == 20
+
+
+def test_scores_with_all_layers_are_those_that_adapt_shows(cli, deep):
+    adapted = json.loads(cli("adapt", "deep", "--tasks", 20, "--json").out)
+    report = json.loads(cli("layers", "deep", "--tasks", 20, "--json").out)
+    for row, point in ((report["partial"][0], adapted["curve"][0]), (report["partial"][3], adapted["final"])):
+        assert row["loss"]["mean"] == pytest.approx(point["loss"]["mean"], rel=1e-5)
+        assert row["loss"]["ci95_over_tasks"] == pytest.approx(point["loss"]["ci95_over_tasks"], rel=1e-5)
+
+
+def test_tables_and_pictures_are_written_beside_the_run(cli, deep):
+    done = cli("layers", "deep", "--tasks", 20)
+    assert done.code == 0, done.err
+    for words in ("1. How far", "2. Query scores", "3. What the other", "4. The bottom", "Collapsed into one"):
+        assert words in done.out
+    assert (deep.path / "layers.png").read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in (deep.path / "layers.svg").read_bytes()
+
+
+def test_out_names_another_folder_for_the_pictures(cli, shallow, tmp_path):
+    assert cli("layers", "shallow", "--tasks", 4, "--out", "seen").code == 0
+    assert (tmp_path / "seen" / "layers.png").is_file()
+    assert not (shallow.path / "layers.png").exists()
+
+
+def test_one_layer_is_compared_with_the_best_operator_all_the_same(cli, shallow):
+    done = cli("layers", "shallow", "--tasks", 8)
+    assert "Distance to the best operator" in done.out
+    assert "There is one layer, and nothing above it." in done.out
+    assert "left: largest" not in done.out
+
+
+def test_a_network_without_linear_stack_is_told_so_in_one_line(cli, conv):
+    done = cli("layers", "conv", "--tasks", 3)
+    assert done.code == 0, done.err
+    assert "The head is one linear layer: no other layer transforms its gradient." in done.out
+    report = json.loads(cli("layers", "conv", "--tasks", 3, "--json").out)
+    assert report["operator"] is None
+    assert report["collapse"] is None
+    assert [row["upper_is_linear"] for row in report["bottom"]] == [False, True]
+    assert 0 <= report["partial"][0]["accuracy"]["mean"] <= 1
+
+
+def test_an_image_network_with_a_stack_has_operators_but_no_known_optimum(cli, conv_with_stack):
+    report = json.loads(cli("layers", "stack", "--tasks", 3, "--json").out)
+    assert len(report["operator"]["layers"]) == 3
+    assert len(report["operator"]["spectrum"]) == 5 * (3 + 1)
+    assert report["operator"]["optimum"] is None
+    assert report["collapse"]["max_relative_difference"] < 1e-4
+
+
+def test_nothing_folds_at_80_columns(cli, deep, conv):
+    for run in ("deep", "conv"):
+        report = json.loads(cli("layers", run, "--tasks", 4, "--json").out)
+        report["collapse"] = None  # prose, which folds anywhere
+        assert shown(report, 80) == shown(report, 200)
+
+
+def test_another_split_is_studied_on_demand(cli, shallow):
+    report = json.loads(cli("layers", "shallow", "--tasks", 4, "--split", "train", "--json").out)
+    assert report["protocol"]["split"] == "train"
+    assert cli("layers", "shallow", "--split", "holdout").code == 1
+
+
+def test_a_run_without_checkpoint_is_an_error_that_says_what_to_do(cli, shallow):
+    (shallow.path / "checkpoints" / "last.safetensors").unlink()
+    done = cli("layers", "shallow")
+    assert done.code == 1
+    assert len(done.errors) == 1
+    assert done.errors[0].startswith("shallow: expected a checkpoint, got none.")
+    assert "mamlcli train --resume --run-dir shallow" in done.errors[0]
+
+
+def test_no_run_at_all_is_an_error(cli):
+    done = cli("layers", "nowhere")
+    assert done.code == 1
+    assert done.errors == ["nowhere: expected a run directory, got no such folder. Run: mamlcli train."]
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(cli, shallow, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    done = cli("layers", "shallow", "--tasks", 4, "--out", "taken")
+    assert done.code == 1
+    assert done.errors[0].startswith("taken: expected a folder that can be written")
+
+
+def test_help_names_the_options(cli):
+    text = cli("layers", "--help").out
+    for word in ("--tasks", "--split", "--device", "--out", "--json"):
+        assert word in text

@@ -1,0 +1,135 @@
+"""The entry point: errors become messages and exit codes, here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+import mamlcli
+from mamlcli.errors import DataError, Interrupted
+from tests.running import end_of
+
+
+@pytest.fixture
+def failing(cli, monkeypatch, tmp_path):
+    """Run a command whose work raises."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def run(error):
+        def work(*_args):
+            raise error
+
+        monkeypatch.setattr("mamlcli.recipe_files.shipped_recipes", work)
+        return cli("recipes", "ls")
+
+    return run
+
+
+def test_version_is_shown(cli):
+    ended = cli("--version")
+    assert (ended.code, ended.out) == (0, f"mamlcli {mamlcli.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["train", "--help"], ["adapt", "--help"], ["recipes", "--help"], ["data", "--help"]]
+)
+def test_help_is_a_result(cli, words):
+    ended = cli(*words)
+    assert ended.code == 0
+    assert "Usage" in ended.out
+    assert ended.err == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["trian"], ["train", "--nothing"], ["adapt"], ["recipes", "show"], ["recipes", "nothing"]],
+    ids=" ".join,
+)
+def test_usage_errors_have_their_code(cli, words):
+    ended = cli(*words)
+    assert ended.code == 2
+    assert ended.out == ""
+    assert "--help" in ended.err
+
+
+def test_users_mistake_is_one_line(failing):
+    ended = failing(DataError("x.npz", expected="a pack", got="[red]none[/red]", next_step="Run: mamlcli data ls"))
+    assert ended.code == 1
+    # Square brackets are text, not markup.
+    assert ended.err == "error: x.npz: expected a pack, got [red]none[/red]. Run: mamlcli data ls.\n"
+
+
+def test_bug_is_one_line_with_the_path_of_its_traceback(failing):
+    ended = failing(ZeroDivisionError("no such luck\nframe #0\nframe #1"))
+    assert ended.code == 3
+    (line,) = ended.errors
+    assert line.startswith("ZeroDivisionError: no such luck. This is a bug in mamlcli; its traceback is in ")
+    log = Path(line.rpartition(" ")[2]).read_text()
+    assert log.startswith("mamlcli recipes ls\n")
+    assert "Traceback" in log
+    assert "ZeroDivisionError: no such luck" in log
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch names its own."""
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB\nx")])
+def test_too_little_memory_is_no_bug(failing, error):
+    ended = failing(error)
+    assert ended.code == 1
+    (line,) = ended.errors
+    assert line.startswith("memory: expected enough for this recipe, got ")
+    assert "execution.chunk" in line
+
+
+def test_interruption_says_how_to_go_on(failing):
+    ended = failing(Interrupted("interrupted; continue: mamlcli train --resume"))
+    assert ended.code == 130
+    assert ended.err == "interrupted; continue: mamlcli train --resume\n"
+
+
+def test_keyboard_interrupt_is_no_traceback(failing):
+    ended = failing(KeyboardInterrupt())
+    assert ended.code == 130
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_while_torch_is_imported_ends_the_program_quietly(tmp_path, number):
+    # An exception there would abort the process with a page of C++ frames.
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text(
+        "import sys, time\nprint('importing', flush=True)\ntime.sleep(30)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(mamlcli.__file__).parents[1]}"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mamlcli", "train", "linear-regression"],
+        cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(number)
+    ended = end_of(process)
+    assert (ended.code, ended.out, ended.err) == (130, "", "interrupted\n")
+
+
+def test_reader_that_leaves_is_no_traceback(tmp_path):
+    command = [sys.executable, "-m", "mamlcli", "recipes", "show", "logistic"]
+    environment = os.environ | {"PYTHONPATH": str(Path(mamlcli.__file__).parents[1])}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert process.returncode in (0, 1)
+    assert process.stderr.read() == ""
+    process.stderr.close()

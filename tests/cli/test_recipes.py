@@ -1,0 +1,82 @@
+"""`mamlcli recipes`, run as a user would."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mamlcli.recipe_files import load_recipe, shipped_recipes
+
+SHIPPED = shipped_recipes()
+
+
+def test_ls_lists_every_shipped_recipe_with_what_it_is(cli):
+    rows = json.loads(cli("recipes", "ls", "--json").out)
+    assert [row["name"] for row in rows] == list(SHIPPED)
+    assert all(row["summary"] for row in rows)
+    table = cli("recipes", "ls").out
+    assert all(name in table for name in SHIPPED)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_show_prints_the_file_as_it_is(cli, name):
+    assert cli("recipes", "show", name).out == SHIPPED[name].read_text()
+
+
+def test_show_resolved_prints_every_key(cli, tmp_path):
+    (tmp_path / "all.yaml").write_text(cli("recipes", "show", "glyphs-5way-1shot", "--resolved").out)
+    assert "class_split: scripts" in (tmp_path / "all.yaml").read_text()
+    assert load_recipe(str(tmp_path / "all.yaml"))[1] == load_recipe("glyphs-5way-1shot")[1]
+
+
+def test_cp_makes_a_recipe_of_ones_own(cli, tmp_path):
+    ended = cli("recipes", "cp", "logistic", "mine.yaml")
+    assert ended.code == 0
+    assert "mamlcli train mine.yaml" in ended.err
+    assert (tmp_path / "mine.yaml").read_bytes() == SHIPPED["logistic"].read_bytes()
+
+
+def test_cp_overwrites_nothing(cli, tmp_path):
+    (tmp_path / "mine.yaml").write_text("mine")
+    for target in ("mine.yaml", "."):
+        ended = cli("recipes", "cp", "logistic", target)
+        assert ended.code == 1
+        assert "expected a new file, got one that exists" in ended.errors[0]
+    assert (tmp_path / "mine.yaml").read_text() == "mine"
+
+
+def test_cp_to_a_place_that_cannot_be_written_is_refused(cli):
+    ended = cli("recipes", "cp", "logistic", "nothing/mine.yaml")
+    assert ended.code == 1
+    assert ended.errors[0].startswith("nothing/mine.yaml: expected a place that can be written")
+
+
+@pytest.mark.parametrize("command", [["show"], ["check"], ["cp"]])
+def test_unknown_recipe_is_refused_with_the_nearest_name(cli, command):
+    target = ["new.yaml"] if command == ["cp"] else []
+    ended = cli("recipes", *command, "logistics", *target)
+    assert ended.code == 1
+    assert "Did you mean 'logistic'?" in ended.errors[0]
+
+
+def test_check_accepts_every_shipped_recipe(cli):
+    ended = cli("recipes", "check", *SHIPPED)
+    assert ended.code == 0
+    assert ended.out.splitlines() == [f"{name}: ok" for name in SHIPPED]
+
+
+def test_check_tells_all_errors_of_all_files(cli, tmp_path):
+    (tmp_path / "a.yaml").write_text("tasks: {source: logistic, shots: 0}\nmodel: {kind: mlp, depth: 0}\n")
+    (tmp_path / "b.yaml").write_text("")
+    ended = cli("recipes", "check", "a.yaml", "logistic", "b.yaml")
+    assert ended.code == 1
+    assert ended.out == "logistic: ok\n"
+    assert [line.split(" ")[0] for line in ended.errors] == ["a.yaml:1:", "a.yaml:2:", "b.yaml:"]
+
+
+def test_show_of_a_recipe_with_errors_shows_the_errors(cli, tmp_path):
+    (tmp_path / "a.yaml").write_text("tasks: {source: logistic}\nmodel: {kind: mlp, depth: 0}\n")
+    ended = cli("recipes", "show", "a.yaml")
+    assert (ended.code, ended.out) == (1, "")
+    assert "a.yaml:2: model.depth" in ended.errors[0]

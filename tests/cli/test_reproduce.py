@@ -1,0 +1,70 @@
+"""`mamlcli reproduce`."""
+
+import json
+
+import pytest
+
+from mamlcli.decisions import UNDECIDED
+from mamlcli.errors import MamlError
+from mamlcli.reproduce import SCALES, Family, decide_claims, present_families, sweep_of
+from mamlcli.sweep import cells_of
+
+
+def test_smoke_runs_everything_and_decides_only_what_is_exact(tmp_path, cli, with_glyphs):
+    done = cli("reproduce", "--scale", "smoke", "--seeds", "1", "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert [claim["id"] for claim in found["claims"]] == ["C1", "C2", "C3", "C4", "C5", "C6", "C7"]
+    assert {claim["verdict"] for claim in found["claims"]} == {UNDECIDED}
+    checks = [check for claim in found["claims"] for check in claim["evidence"]["checks"]]
+    assert checks
+    assert all(check["holds"] for check in checks)
+    folder = tmp_path / "runs" / "reproduce-smoke"
+    assert "C7" in (folder / "report.md").read_text()
+    assert "data:image/png;base64," in (folder / "report.html").read_text()
+    # Again: every cell was done, nothing is trained, the result is the same.
+    again = cli("reproduce", "--scale", "smoke", "--seeds", "1", "--json")
+    assert again.err.count("(was done)") > 10
+    assert json.loads(again.out)["claims"] == found["claims"]
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_every_scale_has_the_cells_that_its_claims_look_at(name):
+    scale = SCALES[name]()
+    for family in scale.families:
+        assert cells_of(sweep_of(family, scale.num_seeds))
+    # With no result at all, each claim says what is missing instead of failing to decide.
+    assert {result.verdict for result in decide_claims(scale, [])} == {UNDECIDED}
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_fixed_inner_rate_is_always_a_candidate(name):
+    for family in SCALES[name]().families:
+        sweep = sweep_of(family, 1)
+        assert sweep.recipe.inner.lr in sweep.inner_lrs, family.key
+
+
+def test_laptop_leaves_out_what_has_no_pack_and_paper_refuses():
+    families, left_out = present_families(SCALES["laptop"]())
+    assert {family.key for family in families} == {"linear-regression", "logistic", "glyphs-maml", "glyphs-anil"}
+    assert "omniglot" in left_out[0]
+    with pytest.raises(MamlError, match="mamlcli data fetch omniglot; mamlcli data fetch cifar-fs"):
+        present_families(SCALES["paper"]())
+
+
+def test_cells_of_a_family_share_seeds_and_meta_test_tasks():
+    family = next(family for family in SCALES["laptop"]().families if family.key == "glyphs-maml")
+    assert isinstance(family, Family)
+    cells = cells_of(sweep_of(family, 3))
+    assert len({cell.recipe.evaluation.model_dump_json() for cell in cells}) == 1
+    by_value = {}
+    for cell in cells:
+        by_value.setdefault((cell.value.label, cell.inner_lr), []).append(cell.seed)
+    assert {tuple(seeds) for seeds in by_value.values()} == {(0, 1, 2)}
+
+
+def test_unknown_scale_is_refused_with_the_nearest_name(tmp_path, cli):
+    done = cli("reproduce", "--scale", "labtop")
+    assert done.code == 1
+    assert "Did you mean 'laptop'?" in done.err
+    assert not (tmp_path / "runs").exists()
