@@ -9,6 +9,9 @@ import typer
 import mamlcli
 from mamlcli.cli import console, data, recipes
 from mamlcli.cli.adapt import adapt
+from mamlcli.cli.layers import layers
+from mamlcli.cli.reproduce import reproduce
+from mamlcli.cli.studies import add_linear, meta_opt, sweep_depth
 from mamlcli.cli.train import train
 
 app = typer.Typer(
@@ -20,6 +23,11 @@ app = typer.Typer(
 )
 app.command("train")(train)
 app.command("adapt")(adapt)
+app.command("sweep-depth")(sweep_depth)
+app.command("add-linear")(add_linear)
+app.command("meta-opt")(meta_opt)
+app.command("layers")(layers)
+app.command("reproduce")(reproduce)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(data.app, name="data")
 

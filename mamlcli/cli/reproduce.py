@@ -1,0 +1,188 @@
+"""`mamlcli reproduce`: every claim of the paper, a verdict, a report."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mamlcli.cli import console
+from mamlcli.cli.common import DeviceOption, JsonOption
+from mamlcli.cli.studies import RUNS, SweepProgress, again
+from mamlcli.errors import Interrupted, MamlError, nearest
+
+if TYPE_CHECKING:
+    from mamlcli.claims import ClaimResult, Study
+    from mamlcli.reproduce import Family, Scale
+    from mamlcli.sweep import Sweep
+
+
+def reproduce(
+    scale: Annotated[str, typer.Option(help="smoke, laptop or paper.")] = "laptop",
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Seeds of every cell; by default the scale's.", show_default=False)
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Cells at a time; by default the cores, 1 on CUDA.", show_default=False)
+    ] = None,
+    directory: Annotated[
+        Path | None,
+        typer.Option("--dir", help="Where it goes, or one to finish; by default runs/reproduce-<scale>."),
+    ] = None,
+    device: DeviceOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run and what it would cost.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check every claim of the paper: run what each needs, decide it by a stated rule, write a report.
+
+    smoke (under 2 minutes) shows that everything runs; laptop (2 cores, under 25 minutes, no download) decides what it
+    can, on synthetic tasks and glyphs, and on Omniglot if its pack is there; paper has the release's settings, for a
+    GPU. The same command again continues where it was cut.
+
+    Examples:
+
+      mamlcli reproduce
+
+      mamlcli reproduce --scale smoke --json
+
+      mamlcli reproduce --scale paper --dry-run
+    """
+    from mamlcli.reproduce import decide_claims, present_families, reproduction_to_json, run_families
+
+    chosen = scale_of(scale)
+    families, left_out = present_families(chosen)
+    num_seeds = seeds or chosen.num_seeds
+    num_workers = workers(families, num_seeds, jobs, device)
+    if dry_run or chosen.needs_packs:
+        show_cost(chosen, families, num_seeds, num_workers, device)
+    if dry_run:
+        return
+    path = directory or RUNS / f"reproduce-{scale}"
+    display = Display(num_workers)
+    try:
+        studies, failures = run_families(
+            families, path, num_seeds=num_seeds, num_workers=num_workers, argv=sys.argv, command=again(path),
+            device=device, on_family=display.begin, on_end=display.show,
+        )  # fmt: skip
+    except Interrupted as error:
+        raise Interrupted(f"interrupted; what was done is saved. Continue: {again(path)}") from error
+    results = decide_claims(chosen, studies)
+    content = {**reproduction_to_json(chosen, results, studies), "num_seeds": num_seeds, "left_out": left_out}
+    write_report(path, chosen, num_seeds, results, studies, [*left_out, *failures], content)
+    show(results, path, content, as_json)
+    if failures:
+        raise MamlError(str(path), expected="every cell to finish", got=f"{len(failures)} that failed: {failures[0]}",
+                        next_step=f"The others are done. Try these again: {again(path)}")  # fmt: skip
+
+
+def scale_of(name: str) -> Scale:
+    """Return a scale by its name."""
+    from mamlcli.reproduce import SCALES
+
+    if name not in SCALES:
+        raise MamlError("--scale", expected=f"one of {', '.join(SCALES)}", got=repr(name),
+                        why=nearest(name, SCALES).strip() or None)  # fmt: skip
+    return SCALES[name]()
+
+
+def workers(families: list[Family], num_seeds: int, jobs: int | None, device: str | None) -> int:
+    """Return the processes to use."""
+    from mamlcli.reproduce import sweep_of
+    from mamlcli.sweep import default_jobs, num_cores
+
+    if jobs is None:
+        return default_jobs(sweep_of(families[0], num_seeds, device).recipe, num_cores())
+    if jobs > num_cores():
+        console.warn(f"--jobs {jobs}: there are {num_cores()} cores; more processes than that wait for each other")
+    return jobs
+
+
+def show_cost(scale: Scale, families: list[Family], num_seeds: int, num_workers: int, device: str | None) -> None:
+    """Say how many runs a scale has and what they cost, measured on a few meta-iterations of each."""
+    from mamlcli.reproduce import cost_s, num_cells
+    from mamlcli.tables import duration
+
+    total = cost_s(families, num_seeds, num_workers, device)
+    names = ", ".join(family.words for family in families)
+    console.note(
+        f"scale {scale.name}: {scale.words}. {num_cells(families, num_seeds)} runs ({names}), {num_workers} at a time: "
+        f"at most about {duration(total)} (measured on a few meta-iterations of each family's deepest cell)"
+    )
+
+
+class Display:
+    """A heading for each family, then one line for each of its cells."""
+
+    def __init__(self, num_workers: int) -> None:
+        self._num_workers = num_workers
+        self._progress: SweepProgress | None = None
+
+    def begin(self, family: Family, sweep: Sweep) -> None:
+        """Show that a family begins."""
+        self._progress = SweepProgress(sweep, self._num_workers)
+        console.note(f"{family.words}: {self._progress.plan}")
+
+    def show(self, end: Any) -> None:
+        """Show one cell."""
+        assert self._progress is not None
+        self._progress.show(end)
+
+
+def write_report(
+    path: Path, scale: Scale, num_seeds: int, results: list[ClaimResult], studies: list[Study], notes: list[str],
+    content: dict[str, Any],
+) -> None:  # fmt: skip
+    """Write result.json, report.md with its figures, and report.html."""
+    from mamlcli.claim_plots import operators_png, study_png
+    from mamlcli.environment import versions
+    from mamlcli.files import atomic_write
+    from mamlcli.report import Picture, report_blocks, to_html, to_markdown
+
+    pictures: dict[str, list[Picture]] = {}
+    for study in studies:
+        if study.result["cells"]:
+            caption = f"{study.words}: after adaptation against depth; adaptation curves"
+            pictures[study.key] = [Picture(f"{study.key}.png", study_png(study.result, study.words), caption)]
+        if study.operators:
+            picture = Picture("operators.png", operators_png(study.operators), "The learned operators and the best one")
+            pictures[study.key].append(picture)
+    title = f"When MAML can adapt fast: claims C1 to C7 at scale {scale.name}"
+    intro = [
+        f"Scale {scale.name}: {scale.words}. {num_seeds} seeds of every cell.",
+        *([f"Left out: {'; '.join(notes)}."] if notes else []),
+    ]
+    settings = {
+        **versions(),
+        "seeds": str(num_seeds),
+        **{f"{study.words}: protocol": json.dumps(study.result.get("protocol")) for study in studies},
+        **{f"{study.words}: runs": str(study.result["directory"]) for study in studies},
+    }
+    blocks = report_blocks(
+        title=title, intro=intro, settings=settings, results=results, studies=studies, pictures=pictures
+    )
+    for picture in (picture for found in pictures.values() for picture in found):
+        atomic_write(path / picture.name, picture.png)
+    atomic_write(path / "report.md", to_markdown(blocks).encode())
+    atomic_write(path / "report.html", to_html(blocks, title).encode())
+    atomic_write(path / "result.json", (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def show(results: list[ClaimResult], path: Path, content: dict[str, Any], as_json: bool) -> None:
+    """Show the verdicts."""
+    from mamlcli.report import verdict_grid
+    from mamlcli.tables import plain_table
+
+    if as_json:
+        console.result_json(content)
+        return
+    grid = verdict_grid(results)
+    table = plain_table(caption="holds, fails or undecided: by intervals over seeds and exact checks, see the report")
+    for name in grid.header:
+        table.add_column(name, no_wrap=name in ("claim", "verdict"))
+    for row in grid.rows:
+        table.add_row(*row)
+    console.result(table)
+    console.note(f"\nReport: {path}/report.html (also report.md, result.json)")

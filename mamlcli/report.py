@@ -1,0 +1,272 @@
+"""A reproduction as a report: report.md beside its figures, and report.html, one file that opens without a network.
+
+Both are made from the same blocks, so they say the same.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mamlcli.claims import ClaimResult, Study
+from mamlcli.decisions import MAX_SEEDS, UNDECIDED, Decision
+from mamlcli.tables import PERCENT, with_interval
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading; level 1 is the report's title."""
+
+    text: str
+    level: int
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Plain text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table: a header and rows of plain text."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure: a file beside the report, and its bytes (PNG) for the one-file form."""
+
+    name: str
+    png: bytes
+    caption: str
+
+
+Block = Heading | Paragraph | Grid | Picture
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
+table { border-collapse: collapse; margin: 1rem 0; font-size: 0.85rem; display: block; overflow-x: auto; }
+th, td { border-bottom: 1px solid #ccc; padding: 0.3rem 0.6rem; text-align: left; vertical-align: top; }
+img { max-width: 100%; } figcaption { color: #555; font-size: 0.85rem; } figure { margin: 1rem 0; }
+"""
+
+
+def report_blocks(
+    *,
+    title: str,
+    intro: Sequence[str],
+    settings: Mapping[str, str],
+    results: Sequence[ClaimResult],
+    studies: Sequence[Study],
+    pictures: Mapping[str, Sequence[Picture]],
+) -> list[Block]:
+    """Return a report.
+
+    Args:
+        title: of the report.
+        intro: paragraphs: scale, what was left out, what failed.
+        settings: versions, device, seeds and the like, in words.
+        results: the decided claims.
+        studies: what they rest on.
+        pictures: figures of each study, by its key.
+    """
+    blocks: list[Block] = [Heading(title, 1), *(Paragraph(text) for text in intro)]
+    blocks += [Heading("Verdicts", 2), verdict_grid(results), Paragraph(RULE)]
+    blocks.append(Heading("Claims", 2))
+    for result in results:
+        blocks += _claim_blocks(result)
+    blocks.append(Heading("Studies", 2))
+    for study in studies:
+        blocks += _study_blocks(study)
+        blocks += pictures.get(study.key, ())
+    blocks += [Heading("Settings", 2), Grid(("what", "value"), tuple(settings.items()))]
+    return blocks
+
+
+RULE = (
+    "How a verdict is reached: each prediction is a difference paired by seed. It holds if its interval lies wholly on "
+    "the predicted side of zero, fails if wholly on the other, and is undecided otherwise, and always with fewer than "
+    "three seeds. The predictions of one claim share an error of 5 % (Holm). A claim holds if all of its predictions "
+    "and exact checks hold, fails if one fails, and is undecided otherwise. Inner learning rates are chosen on "
+    "meta-validation tasks for each cell; scores are on meta-test tasks."
+)
+
+
+def verdict_grid(results: Sequence[ClaimResult]) -> Grid:
+    """Return one row for each claim: id, statement, verdict, and how many of its predictions and checks hold."""
+    rows = []
+    for result in results:
+        parts = [decision.verdict for decision in result.decisions]
+        counts = ", ".join(f"{parts.count(v)} {v}" for v in ("holds", "fails", "undecided") if v in parts)
+        checks = f"{sum(check.holds for check in result.checks)} of {len(result.checks)} exact checks hold"
+        support = "; ".join([*([f"predictions: {counts}"] if counts else []), *([checks] if result.checks else [])])
+        rows.append((result.id, result.statement, result.verdict, support))
+    return Grid(("claim", "statement", "verdict", "evidence"), tuple(rows))
+
+
+def _claim_blocks(result: ClaimResult) -> list[Block]:
+    blocks: list[Block] = [Heading(f"{result.id}: {result.verdict}", 3), Paragraph(result.statement)]
+    blocks.append(Paragraph(f"Prediction: {result.rule}"))
+    if result.decisions:
+        header = ("difference", "predicted", "mean, interval over seeds", "level", "p", "verdict", "to decide it")
+        blocks.append(Grid(header, tuple(_decision_row(decision) for decision in result.decisions)))
+    if result.checks:
+        rows = tuple(
+            (check.name, f"{check.value:.1e}", f"{check.tolerance:.0e}", "holds" if check.holds else "fails")
+            for check in result.checks
+        )
+        blocks.append(Grid(("exact check", "largest error", "allowed", ""), rows))
+    blocks += [Paragraph(f"Not looked at: {text}.") for text in result.missing]
+    return blocks
+
+
+def _decision_row(decision: Decision) -> tuple[str, ...]:
+    num = len(decision.prediction.differences)
+    return (
+        decision.prediction.name,
+        "< 0" if decision.prediction.predicted_sign < 0 else "> 0",
+        f"{decision.mean:.4f} ± {decision.half_width:.4f} ({num} seeds)",
+        f"{PERCENT * decision.level:.1f} %",
+        f"{decision.p_value:.2g}",
+        decision.verdict,
+        seeds_words(decision),
+    )
+
+
+def seeds_words(decision: Decision) -> str:
+    """Return how many seeds would decide an undecided prediction, as measured variance says."""
+    if decision.verdict != UNDECIDED:
+        return ""
+    if decision.seeds_needed is None:
+        return "nothing can be said"
+    if decision.seeds_needed > MAX_SEEDS:
+        return f"more than {MAX_SEEDS} seeds"
+    return f"about {decision.seeds_needed} seeds"
+
+
+def _study_blocks(study: Study) -> list[Block]:
+    result = study.result
+    has_accuracy = any("accuracy" in cell for cell in result["cells"])
+    header = ["cell", "inner lr, chosen", "query loss", *(["query accuracy %"] if has_accuracy else [])]
+    header += ["at the recipe's inner lr", "parameters", "of the transform", "collapsed"]
+    rows = []
+    for cell in result["cells"]:
+        row = [cell_words(cell["value"]), f"{cell['inner_lr']:g}", with_interval(cell["loss"])]
+        row += [with_interval(cell.get("accuracy"), scale=PERCENT, digits=1)] if has_accuracy else []
+        row += [_fixed_words(cell), f"{cell['num_parameters']:,}", f"{cell['num_transform_parameters']:,}"]
+        collapsed = cell.get("num_parameters_collapsed")
+        rows.append((*row, f"{collapsed:,}" if collapsed else "-"))
+    blocks: list[Block] = [Heading(study.words, 3), Grid(tuple(header), tuple(rows))]
+    blocks.append(Paragraph("Mean over seeds ± half-width of the 95 % interval over seeds. " + _references(result)))
+    if study.operators:
+        blocks += [Paragraph(OPERATOR_WORDS), operator_grid(study)]
+    return blocks
+
+
+OPERATOR_WORDS = (
+    "The operator D that an adaptation applies to the support gradient of the one-layer model (w = -D g), beside the "
+    "best one, D*, of the finite support set. Distances are relative, in coordinates in which the inputs are white; "
+    "'scaled': after the best scalar factor. All steps: D fitted over tasks. Loss: expected query loss after "
+    "one step with D, in closed form (mean over seeds)."
+)
+
+
+def operator_grid(study: Study) -> Grid:
+    """Return the learned operators beside the best one, means over seeds."""
+    any_report = next(iter(study.operators.values()))[0]
+    rows = [
+        (name, "-", "-", f"{any_report[key]['distance_scaled']:.3f}", f"{any_report[key]['loss']:.4f}")
+        for name, key in (("best operator D*", "optimal"), ("best scalar alpha I", "plain"))
+    ]
+    for value, reports in study.operators.items():
+        one, every = _mean(reports, "one_step", "distance_scaled"), _mean(reports, "all_steps", "distance_scaled")
+        explained = _mean(reports, None, "all_steps_explained")
+        rows.append((value, one, explained, every, _mean(reports, "all_steps", "loss", digits=4)))
+    header = ("operator", "scaled distance, first step", "explained by all steps", "scaled distance, all steps", "loss")
+    return Grid(header, tuple(rows))
+
+
+def _mean(reports: Sequence[Mapping[str, Any]], part: str | None, key: str, digits: int = 3) -> str:
+    found = [report if part is None else report[part] for report in reports]
+    values = [item[key] for item in found if item is not None and item[key] is not None]
+    return f"{sum(values) / len(values):.{digits}f}" if values else "-"
+
+
+def cell_words(value: Mapping[str, Any]) -> str:
+    """Return one cell of a reproduction in words."""
+    parts = [f"depth {value['depth']}"]
+    parts += [f"+ {value['layers']} linear"] if value["layers"] else []
+    parts += [str(value["optimizer"])] if value["optimizer"] != "none" else []
+    return " ".join(parts)
+
+
+def _fixed_words(cell: Mapping[str, Any]) -> str:
+    fixed = cell.get("at_fixed_rate")
+    if fixed is None:
+        return "diverged"
+    score = with_interval(fixed["loss"])
+    accuracy = with_interval(fixed.get("accuracy"), scale=PERCENT, digits=1)
+    return f"{fixed['inner_lr']:g}: {score}" + (f"; {accuracy} %" if accuracy != "-" else "")
+
+
+def _references(result: Mapping[str, Any]) -> str:
+    words = []
+    for name, values in result.get("references", {}).items():
+        numbers = [
+            f"{PERCENT * found['mean']:.1f} %" if metric == "accuracy" else f"loss {found['mean']:.3f}"
+            for metric, found in values.items()
+        ]
+        words.append(f"{name}: {', '.join(numbers)}")
+    if "chance_accuracy" in result:
+        words.append(f"chance: {PERCENT * result['chance_accuracy']:.0f} %")
+    return "References: " + "; ".join(words) + "." if words else ""
+
+
+# Two forms of the same blocks ----------------------------------------------------------------------------------
+
+
+def to_markdown(blocks: Sequence[Block]) -> str:
+    """Return the report as Markdown; figures are files beside it."""
+    return "\n\n".join(_markdown(block) for block in blocks) + "\n"
+
+
+def _markdown(block: Block) -> str:
+    if isinstance(block, Heading):
+        return f"{'#' * block.level} {block.text}"
+    if isinstance(block, Paragraph):
+        return block.text
+    if isinstance(block, Picture):
+        return f"![{block.caption}]({block.name})"
+    lines = [block.header, tuple("---" for _ in block.header), *block.rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def to_html(blocks: Sequence[Block], title: str) -> str:
+    """Return the report as one HTML file, figures inside."""
+    body = "\n".join(_html(block) for block in blocks)
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n'
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def _html(block: Block) -> str:
+    if isinstance(block, Heading):
+        return f"<h{block.level}>{html.escape(block.text)}</h{block.level}>"
+    if isinstance(block, Paragraph):
+        return f"<p>{html.escape(block.text)}</p>"
+    if isinstance(block, Picture):
+        data = base64.b64encode(block.png).decode()
+        caption = html.escape(block.caption)
+        image = f'<img alt="{caption}" src="data:image/png;base64,{data}">'
+        return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in block.header)
+    rows = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in block.rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"

@@ -1,0 +1,396 @@
+"""The paper's studies: what each one's axis changes in a recipe, and what it shows beyond its cells' scores.
+
+sweep-depth: model.depth, with closed forms for linear regression and a capacity arm.
+add-linear: model.linear_layers, with the real collapse of the layers into one.
+meta-opt: inner.transform.name, alone or crossed with model.depth.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from safetensors.torch import save as save_tensors
+from torch import nn
+
+from mamlcli.build import Experiment, build
+from mamlcli.capacity import capacity
+from mamlcli.cells import collapse_record
+from mamlcli.errors import MamlError, RecipeError, RunError, nearest
+from mamlcli.estimators import MetaParams
+from mamlcli.files import atomic_write
+from mamlcli.linear_stack import collapse_head
+from mamlcli.models import linear
+from mamlcli.pool import IsStopped, Job
+from mamlcli.recipe import LinearRegressionTasks, Recipe, SyntheticKeys, Transform
+from mamlcli.recipe_files import recipe_difference, recipe_from_tree, recipe_to_tree
+from mamlcli.rundir import STATE_KEY, RunDirectory
+from mamlcli.session import best_weights, score
+from mamlcli.study_plots import save_study_figure
+from mamlcli.study_results import result_csv, summary
+from mamlcli.sweep import AxisValue, Sweep, cells_of, changed_recipe
+from mamlcli.tasks import closed_forms, synthetic
+from mamlcli.tasks.base import TaskDistribution
+from mamlcli.tasks.fewshot import FewShotTasks
+
+DEPTH, LAYERS, OPTIMIZER = "model.depth", "model.linear_layers", "inner.transform.name"
+OPTIMIZERS: tuple[str, ...] = get_args(Transform.model_fields["name"].annotation)
+
+SYNTHETIC = (synthetic.LinearRegressionTasks, synthetic.LogisticTasks, synthetic.SinusoidTasks)
+
+# The capacity arm: so many examples that a model which can express the task also finds it.
+NUM_CAPACITY_TASKS = 5
+NUM_CAPACITY_SHOTS = 1000
+MAX_CAPACITY_SHOTS_OF_A_CLASS = 100
+MAX_CAPACITY_STEPS = {"synthetic": 20_000, "images": 2_000}
+
+
+# The three axes ------------------------------------------------------------------------------------------------
+
+
+def depth_sweep(
+    name: str, recipe: Recipe, *, depths: Sequence[int], num_seeds: int, inner_lrs: Sequence[float] = ()
+) -> Sweep:
+    """Return the study of model depth: conv blocks, hidden layers, or linear layers of a linear model."""
+    _check_once(depths, "--depths")
+    values = tuple(AxisValue(depth, f"depth {depth}", {DEPTH: depth}, f"--depths {depth}") for depth in depths)
+    return Sweep(
+        "sweep-depth", DEPTH, name, recipe, values, num_seeds=num_seeds, inner_lrs=tuple(inner_lrs),
+        pairs=_neighbours_and_first(len(values)),
+    )  # fmt: skip
+
+
+def linear_sweep(
+    name: str,
+    recipe: Recipe,
+    *,
+    layers: Sequence[int],
+    num_seeds: int,
+    inner_lrs: Sequence[float] = (),
+    started_from: Path | None = None,
+) -> Sweep:
+    """Return the study of linear layers appended to the output, from a fresh start or from a trained run.
+
+    Raises:
+        RunError: the run to start from has such layers already, or the recipe is not the run's.
+    """
+    _check_once(layers, "--layers")
+    if started_from is not None:
+        _check_start(RunDirectory.open(started_from), recipe)
+    values = tuple(
+        AxisValue(num, f"{num} layer{'s' if num != 1 else ''}", {LAYERS: num}, f"--layers {num}") for num in layers
+    )
+    return Sweep(
+        "add-linear", LAYERS, name, recipe, values, num_seeds=num_seeds, inner_lrs=tuple(inner_lrs),
+        pairs=_neighbours_and_first(len(values)), started_from=started_from, with_collapse=True,
+    )  # fmt: skip
+
+
+def optimizer_sweep(
+    name: str,
+    recipe: Recipe,
+    *,
+    optimizers: Sequence[str],
+    depths: Sequence[int] = (),
+    num_seeds: int,
+    inner_lrs: Sequence[float] = (),
+) -> Sweep:
+    """Return the study of gradient transforms; with depths, the grid of depth x optimizer.
+
+    Raises:
+        RecipeError: a name that is no transform; the message has the nearest one.
+    """
+    _check_once(optimizers, "--optimizers")
+    _check_once(depths, "--depths")
+    unknown = [
+        f"--optimizers: expected one of {', '.join(OPTIMIZERS)}, got {found!r}.{nearest(found, OPTIMIZERS)}"
+        for found in optimizers
+        if found not in OPTIMIZERS
+    ]
+    if unknown:
+        raise RecipeError(unknown)
+    if not depths:
+        values = tuple(
+            AxisValue(found, found, _transform_changes(found), f"--optimizers {found}") for found in optimizers
+        )
+        pairs = tuple((b, a) for a, b in itertools.combinations(range(len(values)), 2))
+        axis = OPTIMIZER
+    else:
+        values = tuple(
+            AxisValue(
+                {"depth": depth, "optimizer": found}, f"depth {depth}, {found}",
+                {DEPTH: depth, **_transform_changes(found)}, f"--depths {depth} --optimizers {found}",
+            )
+            for depth, found in itertools.product(depths, optimizers)
+        )  # fmt: skip
+        pairs = _grid_pairs(len(depths), len(optimizers))
+        axis = f"{DEPTH} x {OPTIMIZER}"
+    return Sweep(
+        "meta-opt", axis, name, recipe, values, num_seeds=num_seeds, inner_lrs=tuple(inner_lrs), pairs=pairs
+    )
+
+
+def _transform_changes(name: str) -> dict[str, Any]:
+    # Without a transform there is none to adapt; its other keys mean nothing then.
+    return {"inner.transform": {"name": "none"}} if name == "none" else {OPTIMIZER: name}
+
+
+def _check_once(values: Sequence[Any], option: str) -> None:
+    repeated = [value for index, value in enumerate(values) if value in values[:index]]
+    if repeated:
+        raise MamlError(option, expected="each value once", got=f"{repeated[0]} twice")
+
+
+def _neighbours_and_first(num_values: int) -> tuple[tuple[int, int], ...]:
+    """Return (later, earlier) for neighbours, then each value against the first."""
+    neighbours = [(index, index - 1) for index in range(1, num_values)]
+    return tuple(dict.fromkeys([*neighbours, *((index, 0) for index in range(1, num_values))]))
+
+
+def _grid_pairs(num_depths: int, num_optimizers: int) -> tuple[tuple[int, int], ...]:
+    """Return each optimizer against the first of its depth, then each depth against the one before."""
+    index = {cell: i for i, cell in enumerate(itertools.product(range(num_depths), range(num_optimizers)))}
+    against_first = [(index[d, o], index[d, 0]) for d in range(num_depths) for o in range(1, num_optimizers)]
+    deeper = [(index[d, o], index[d - 1, o]) for d in range(1, num_depths) for o in range(num_optimizers)]
+    return (*against_first, *deeper)
+
+
+def _check_start(run: RunDirectory, recipe: Recipe) -> None:
+    if run.recipe.model.linear_layers:
+        raise RunError(str(run.path), expected="a run without appended linear layers",
+                       got=f"model.linear_layers={run.recipe.model.linear_layers}",
+                       next_step="Start from its recipe, or from a shallow run")  # fmt: skip
+    changed = [
+        key
+        for key in recipe_difference(run.recipe, recipe)
+        if key.startswith(("model.", "tasks.source", "tasks.ways", "tasks.dimension"))
+        and key != "model.linear_width"
+    ]
+    if changed:
+        raise RunError(str(run.path), expected="keys that leave the trained weights as they are",
+                       got=", ".join(changed), next_step="Start from a recipe instead of a run")  # fmt: skip
+
+
+def check_start_width(sweep: Sweep, experiment: Experiment) -> None:
+    """Raise MamlError where appended layers are too narrow to start as the identity."""
+    width, last = sweep.recipe.model.linear_width, experiment.network.head[-1]
+    assert isinstance(last, nn.Linear), "a head is linear layers only"
+    if sweep.started_from is not None and width is not None and width < last.in_features:
+        raise MamlError(
+            "model.linear_width", expected=f"an integer >= {last.in_features}, the inputs of the last layer",
+            got=str(width), why="Layers appended to a trained run start as the identity",
+        )  # fmt: skip
+
+
+# The capacity arm ----------------------------------------------------------------------------------------------
+
+
+def capacity_jobs(sweep: Sweep, path: Path) -> list[Job]:
+    """Return the jobs of the capacity arm that are not done yet, one for each axis value."""
+    first_seed = {cell.value.label: cell for cell in reversed(cells_of(sweep))}
+    jobs = []
+    for value in sweep.values:
+        file = _capacity_file(path, value)
+        if not file.is_file():
+            payload = {"recipe": recipe_to_tree(first_seed[value.label].recipe), "file": str(file)}
+            jobs.append(Job(f"capacity/{value.label}", run_capacity, payload, can_stop=False))
+    return jobs
+
+
+def _capacity_file(path: Path, value: AxisValue) -> Path:
+    return path / "capacity" / f"{value.slug}.json"
+
+
+def run_capacity(payload: dict[str, Any], is_stopped: IsStopped) -> dict[str, Any]:
+    """Train a cell's network without meta-learning on many examples of meta-test tasks, and write what it reaches.
+
+    Each of 5 tasks is learned by itself: from 1000 support points in float64 (synthetic tasks), or from all the
+    images of its classes that are not queries, up to 100 of each.
+    """
+    recipe = recipe_from_tree(payload["recipe"], where="capacity")
+    is_synthetic = isinstance(recipe.tasks, SyntheticKeys)
+    if is_synthetic:
+        recipe = changed_recipe(recipe, {"execution.dtype": "float64"}, "capacity")
+    split, num_tasks = recipe.evaluation.split, min(NUM_CAPACITY_TASKS, recipe.evaluation.tasks)
+    experiment = build(recipe, splits=(split,))
+    distribution = experiment.distributions[split]
+    richer, shots = _with_many_shots(distribution)
+    max_steps = MAX_CAPACITY_STEPS["synthetic" if is_synthetic else "images"]
+    found = capacity(
+        experiment.network, richer, num_tasks=num_tasks, split=split, seed=recipe.evaluation.seed,
+        init=recipe.model.init, init_seed=recipe.seed, max_steps=max_steps,
+    )  # fmt: skip
+    record: dict[str, Any] = {"loss": summary(found.loss, "tasks")}
+    if experiment.recipe.is_classification:
+        record["accuracy"] = summary(found.accuracy, "tasks")
+    record["references"] = {
+        name: {
+            key: summary(values.double().cpu().numpy(), "tasks")
+            for key, values in (("loss", scores.loss), ("accuracy", scores.accuracy))
+            if values is not None
+        }
+        for name, scores in found.references.items()
+    }
+    record |= {
+        "shots": shots,
+        "num_tasks": num_tasks,
+        "num_converged": int(found.is_converged.sum()),
+        "num_steps": found.num_steps,
+    }
+    file = Path(payload["file"])
+    file.parent.mkdir(exist_ok=True)
+    atomic_write(file, (json.dumps(record, indent=2) + "\n").encode())
+    return {}
+
+
+def _with_many_shots(distribution: TaskDistribution) -> tuple[TaskDistribution, int]:
+    """Return the same tasks with as many examples as the capacity arm learns from, and how many they are."""
+    if isinstance(distribution, FewShotTasks):
+        num_others = min(len(members) for members in distribution.class_images) - distribution.queries
+        shots = min(num_others, MAX_CAPACITY_SHOTS_OF_A_CLASS)
+        return replace(distribution, shots=shots), shots
+    assert isinstance(distribution, SYNTHETIC)
+    return replace(distribution, shots=NUM_CAPACITY_SHOTS, queries=NUM_CAPACITY_SHOTS), NUM_CAPACITY_SHOTS
+
+
+def add_capacity(result: dict[str, Any], sweep: Sweep, path: Path) -> None:
+    """Put what the capacity arm found into the cells of a result."""
+    by_value = {json.dumps(value.value): _capacity_file(path, value) for value in sweep.values}
+    for cell in result["cells"]:
+        file = by_value[json.dumps(cell["value"])]
+        if file.is_file():
+            cell["capacity"] = json.loads(file.read_text())
+
+
+# Closed forms --------------------------------------------------------------------------------------------------
+
+
+def add_closed_form(result: dict[str, Any], sweep: Sweep, experiment: Experiment) -> None:
+    """Put the closed forms of linear regression into the result of a depth study of linear models.
+
+    Args:
+        result: changed in place.
+        sweep: the study.
+        experiment: of any of its cells; its meta-test tasks are used.
+    """
+    recipe = sweep.recipe
+    is_linear = isinstance(recipe.tasks, LinearRegressionTasks) and recipe.model.kind == "linear"
+    if sweep.axis != DEPTH or not is_linear or recipe.inner.transform.name != "none":
+        return
+    shallow = [cell["inner_lr"] for cell in result["cells"] if cell["value"] == 1]
+    inner_lr = shallow[0] if shallow else recipe.inner.lr
+    result["closed_form"] = closed_form(experiment, inner_lr=inner_lr)
+
+
+def closed_form(experiment: Experiment, *, inner_lr: float) -> dict[str, Any]:
+    """Return what is known of linear regression without training, losses with label noise included.
+
+    Keys: `shallow_infinite_support`, the least outer loss of one linear layer, whatever is meta-learned, were
+    support sets endless (paper.md 3.1); `shallow_from_zero`, that of the best start theta = 0 with the support sets
+    there are, measured on the same meta-test tasks (Monte Carlo); `shallow_one_step` and `preconditioned_one_step`,
+    exact for one inner step: one layer, and one layer whose gradient the best matrix multiplies, which is what
+    another linear layer can learn to do (paper.md 3.2).
+    """
+    recipe, spec = experiment.recipe, experiment.recipe.evaluation
+    num_steps = spec.steps or recipe.inner.steps
+    distribution = experiment.distributions[spec.split]
+    assert isinstance(distribution, synthetic.LinearRegressionTasks)
+    input_cov, task_cov = distribution.input_covariance(), distribution.task_covariance()
+    floor = distribution.noise**2 / 2
+    infinite = closed_forms.shallow_loss_infinite_support(
+        input_cov, task_cov, inner_lr=inner_lr, num_steps=num_steps
+    )
+    finite = {"shots": distribution.shots, "noise": distribution.noise}
+    best = closed_forms.optimal_preconditioner(input_cov, task_cov, **finite)
+    one_step = closed_forms.shallow_loss_one_step(
+        input_cov, task_cov, inner_lr=inner_lr, query_noise=distribution.noise, **finite
+    )
+    preconditioned = closed_forms.preconditioned_loss_one_step(
+        best, input_cov, task_cov, query_noise=distribution.noise, **finite
+    )
+    return {
+        "inner_lr": inner_lr,
+        "inner_steps": num_steps,
+        "shallow_infinite_support": float(infinite) + floor,
+        "shallow_from_zero": _shallow_from_zero(experiment, inner_lr),
+        "shallow_one_step": float(one_step),
+        "preconditioned_one_step": float(preconditioned),
+        "noise_floor": floor,
+    }
+
+
+def _shallow_from_zero(experiment: Experiment, inner_lr: float) -> dict[str, float | None]:
+    spec = experiment.recipe.evaluation
+    recipe = changed_recipe(
+        experiment.recipe, {DEPTH: 1, LAYERS: 0, "inner.lr": inner_lr, "inner.adapt": None}, "closed form"
+    )
+    network = linear(experiment.network.input_shape, 1, depth=1, bias=False)
+    shallow = replace(experiment, recipe=recipe, network=network)
+    zero = MetaParams(
+        {name: torch.zeros_like(value, dtype=experiment.dtype) for name, value in network.named_parameters()}, {}
+    )
+    found = score(shallow, zero, split=spec.split, num_tasks=spec.tasks, num_steps=spec.steps, references=False)
+    return summary(found.column("query_loss", -1), "tasks")
+
+
+# A collapsed model of its own ----------------------------------------------------------------------------------
+
+
+def export_collapsed(run_path: Path, out: Path) -> dict[str, Any]:
+    """Write a run's weights with its linear layers multiplied into one, and say how far its outputs move.
+
+    The file is a safetensors file with the names of the shallow network; its metadata hold the run, the recipe of
+    that network and the check. Note that the weights before adaptation are collapsed: the file computes what the
+    run computes before it adapts, and adapts as a shallow network does.
+
+    Raises:
+        RunError: no run, no checkpoint, one layer only, or a file that cannot be written; MamlError: the outputs
+            differ by more than rounding.
+    """
+    run = RunDirectory.open(run_path)
+    recipe = run.recipe
+    experiment = build(recipe, splits=(recipe.evaluation.split,))
+    if len(experiment.network.head) < 2:
+        raise RunError(str(run_path), expected="a run with a stack of linear layers", got="one linear layer")
+    record = collapse_record(run, experiment)
+    if record["largest_relative_difference"] > record["tolerance"]:
+        raise MamlError(str(run_path), expected="a collapsed model with the outputs of the stack",
+                        got=f"a relative difference of {record['largest_relative_difference']:.1e}",
+                        next_step="Train with execution.dtype=float64")  # fmt: skip
+    meta, weights = best_weights(run, experiment)
+    _, params = collapse_head(experiment.network, meta.model)
+    keys: dict[str, Any] = {LAYERS: 0, "model.linear_width": None, "inner.transform": {"name": "none"}}
+    shallow = changed_recipe(recipe, keys | ({DEPTH: 1} if recipe.model.kind == "linear" else {}), "collapsed")
+    metadata = {"run": str(run_path), "weights": weights, "recipe": recipe_to_tree(shallow), "check": record}
+    cpu = {name: value.detach().cpu().contiguous() for name, value in params.items()}
+    try:
+        atomic_write(out, save_tensors(cpu, metadata={STATE_KEY: json.dumps(metadata)}))
+    except OSError as error:
+        raise RunError(str(out), expected="a file that can be written", got=str(error.strerror)) from error
+    return record
+
+
+# Files ---------------------------------------------------------------------------------------------------------
+
+
+def write_result(path: Path, result: dict[str, Any]) -> None:
+    """Write result.json, table.csv, figure.png and figure.svg to a study's folder."""
+    text = json.dumps(_finite(result), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    atomic_write(path / "result.json", text.encode())
+    atomic_write(path / "table.csv", result_csv(result).encode())
+    if result["cells"]:
+        save_study_figure(result, path)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value

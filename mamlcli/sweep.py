@@ -1,0 +1,468 @@
+"""The study engine: axis values x seeds over a recipe, each cell an ordinary run directory.
+
+A study folder holds study.json (what is studied; written first), cells/<slug>/ (run directories), and, once cells
+are done, result.json, table.csv, figure.png and figure.svg. The same command on the same folder skips cells that
+are done, resumes those that were cut, and tries those again that failed. All axis values share seeds and meta-test
+tasks, so that they can be compared pair by pair.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mamlcli.build import Experiment, build, build_network, resolve_device
+from mamlcli.cells import finished_report, run_cell
+from mamlcli.errors import MamlError, RecipeError, RunError
+from mamlcli.files import atomic_write
+from mamlcli.pool import Job, Outcome, run_jobs
+from mamlcli.recipe import Recipe
+from mamlcli.recipe_files import recipe_difference, recipe_from_tree, recipe_to_tree
+from mamlcli.rundir import RunDirectory
+from mamlcli.session import splits_of_training
+from mamlcli.study_results import FinishedCell, collect, read_report
+
+
+@dataclass(frozen=True)
+class AxisValue:
+    """One value of a study's axis.
+
+    Attributes:
+        value: as it stands in the result: a number, a name, or an object on a two-axis grid.
+        label: in words, as in "depth 2".
+        changes: dotted recipe keys and what they become.
+        option: the command-line option that it came from, for errors.
+    """
+
+    value: Any
+    label: str
+    changes: Mapping[str, Any]
+    option: str
+
+    @property
+    def slug(self) -> str:
+        """The label as part of a folder's name."""
+        return self.label.replace(",", "").replace(" ", "-")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A study: what varies, and over what.
+
+    Attributes:
+        study: the command's name.
+        axis: the recipe key that varies; on a grid both, joined by " x ".
+        recipe_name, recipe: the base.
+        values: of the axis, in order.
+        num_seeds: seeds from `recipe.seed` upwards.
+        inner_lrs: candidates for each value's inner learning rate, chosen by meta-validation; empty for the
+            recipe's own.
+        pairs: (a, b) as indices into `values`, compared pair by pair.
+        started_from: a trained run that every cell starts from, with linear layers appended; None for a fresh
+            start.
+        with_collapse: whether each cell's linear layers are collapsed and the outputs compared.
+    """
+
+    study: str
+    axis: str
+    recipe_name: str
+    recipe: Recipe
+    values: tuple[AxisValue, ...]
+    num_seeds: int = 3
+    inner_lrs: tuple[float, ...] = ()
+    pairs: tuple[tuple[int, int], ...] = ()
+    started_from: Path | None = None
+    with_collapse: bool = False
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(range(self.recipe.seed, self.recipe.seed + self.num_seeds))
+
+    def settings(self) -> dict[str, Any]:
+        """Return all that makes two studies the same, primitives."""
+        return {
+            "study": self.study,
+            "axis": self.axis,
+            "recipe_name": self.recipe_name,
+            "values": [value.value for value in self.values],
+            "seeds": list(self.seeds),
+            "inner_lrs": list(self.inner_lrs),
+            "started_from": str(self.started_from) if self.started_from else None,
+            "recipe": recipe_to_tree(self.recipe),
+        }
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study.
+
+    Attributes:
+        value: of the axis.
+        seed: of the run.
+        inner_lr: of the run.
+        recipe: resolved.
+        name: of its folder below cells/.
+        is_candidate: whether its inner learning rate is one of several to choose from.
+    """
+
+    value: AxisValue
+    seed: int
+    inner_lr: float
+    recipe: Recipe
+    name: str
+    is_candidate: bool
+
+    @property
+    def label(self) -> str:
+        rate = f", inner lr {self.inner_lr:g}" if self.is_candidate else ""
+        return f"{self.value.label}{rate}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class CellEnd:
+    """How a cell ended, for a line of progress.
+
+    Attributes:
+        label: the cell in words.
+        status: "done", "skipped" (it was done before), "failed", "diverged" or "interrupted".
+        num_ended, num_total: cells that have ended, this one included, and all.
+        report: the content of its evaluation.json; None unless done.
+        reason: why it failed.
+        wall_s: seconds it took; 0 if skipped.
+    """
+
+    label: str
+    status: str
+    num_ended: int
+    num_total: int
+    report: dict[str, Any] | None = None
+    reason: str = ""
+    wall_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class SweepOutcome:
+    """What a sweep came to.
+
+    Attributes:
+        result: the machine-readable result, of the cells that are done.
+        failures: (cell or job in words, reason) of those that failed.
+    """
+
+    result: dict[str, Any]
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+
+def changed_recipe(recipe: Recipe, changes: Mapping[str, Any], where: str) -> Recipe:
+    """Return a recipe with some dotted keys changed, checked as a whole.
+
+    Raises:
+        RecipeError: with every problem; each begins with `where`.
+    """
+    tree = recipe_to_tree(recipe)
+    for dotted, value in changes.items():
+        *path, last = dotted.split(".")
+        section = tree
+        for key in path:
+            section = section[key]
+        section[last] = value
+    return recipe_from_tree(tree, where=where)
+
+
+def cells_of(sweep: Sweep) -> list[Cell]:
+    """Return the cells of a sweep: seed by seed, so that an early stop leaves whole seeds.
+
+    Raises:
+        RecipeError: values that the recipe cannot have, all at once.
+    """
+    cells, problems = [], []
+    for seed in sweep.seeds:
+        for value in sweep.values:
+            for rate in sweep.inner_lrs or (sweep.recipe.inner.lr,):
+                changes = {**value.changes, "seed": seed, "inner.lr": rate}
+                try:
+                    recipe = changed_recipe(sweep.recipe, changes, where=value.option)
+                except RecipeError as error:
+                    problems += error.problems
+                    continue
+                middle = f"-lr{rate:g}" if sweep.inner_lrs else ""
+                name = f"{value.slug}{middle}-seed-{seed}"
+                cells.append(Cell(value, seed, rate, recipe, name, bool(sweep.inner_lrs)))
+    if problems:
+        raise RecipeError(list(dict.fromkeys(problems)))
+    return cells
+
+
+def check_sweep(sweep: Sweep) -> Experiment:
+    """Build every axis value's network and inner loop, so that what cannot run is refused before anything does.
+
+    Returns:
+        The first value's experiment, on the CPU.
+
+    Raises:
+        MamlError: values that the model cannot have, all at once; data or a device that is missing.
+    """
+    if sweep.inner_lrs and sweep.recipe.validation.every is None:
+        raise MamlError("--inner-lrs", expected="a recipe with meta-validation to choose rates by",
+                        got="validation.every=null", next_step="Set validation.every=200")  # fmt: skip
+    by_value = {cell.value.label: cell for cell in cells_of(sweep)}
+    first = next(iter(by_value.values())).recipe
+    resolve_device(first.execution.device)
+    # On the CPU: the parent of a sweep on CUDA computes nothing and should hold no memory there.
+    on_cpu = changed_recipe(first, {"execution.device": "cpu", "inner.transform": {"name": "none"}}, "recipe")
+    base = build(on_cpu, splits=splits_of_training(first))
+    problems: list[str] = []
+    shape, num_outputs = base.network.input_shape, next(iter(base.distributions.values())).num_outputs
+    for cell in by_value.values():
+        try:
+            network = build_network(cell.recipe, shape, num_outputs)
+            replace(base, recipe=cell.recipe, network=network).objective()
+        except MamlError as error:
+            problems.append(f"{cell.value.option}: {error}")
+    if problems:
+        raise RecipeError(list(dict.fromkeys(problems)))
+    return replace(base, recipe=on_cpu)
+
+
+def open_study(path: Path, sweep: Sweep, command: str) -> bool:
+    """Make a study's folder, or check that the folder there is this study's.
+
+    Returns:
+        Whether it was there already.
+
+    Raises:
+        RunError: the folder is another study's, something else, or cannot be written.
+    """
+    file = path / "study.json"
+    if not file.is_file():
+        _make_folder(path, {**sweep.settings(), "command": command})
+        return False
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise RunError(str(file), expected="a readable study.json", got=str(error),
+                       next_step="Name another --dir") from error  # fmt: skip
+    difference = _settings_difference(found, sweep)
+    if difference:
+        raise RunError(
+            str(path), expected="a folder of this study", got=f"another study's: {', '.join(difference)}",
+            next_step=f"Name another --dir, or continue that one: {found.get('command', '')}",
+        )  # fmt: skip
+    return True
+
+
+def _make_folder(path: Path, settings: dict[str, Any]) -> None:
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        got = "a folder of something else" if path.is_dir() else "a file"
+        raise RunError(str(path), expected="a new or empty folder, or one of this study", got=got,
+                       next_step="Name another --dir")  # fmt: skip
+    try:
+        (path / "cells").mkdir(parents=True, exist_ok=True)
+        atomic_write(path / "study.json", (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode())
+    except OSError as error:
+        raise RunError(str(path), expected="a folder that can be written", got=error.strerror,
+                       next_step="Name another --dir") from error  # fmt: skip
+
+
+def _settings_difference(found: dict[str, Any], sweep: Sweep) -> list[str]:
+    here = json.loads(json.dumps(sweep.settings()))
+    keys = [key for key in here if key != "recipe" and found.get(key) != here[key]]
+    differences = {key: (found.get(key), here[key]) for key in keys}
+    if isinstance(found.get("recipe"), dict):
+        old = recipe_from_tree(found["recipe"], where="study.json")
+        differences |= {f"recipe.{k}": pair for k, pair in recipe_difference(old, sweep.recipe).items()}
+    return [f"{key} ({old!r} there, {new!r} here)" for key, (old, new) in differences.items()]
+
+
+def num_cores() -> int:
+    """Return the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def default_jobs(recipe: Recipe, num_cells: int) -> int:
+    """Return the processes of a sweep where none are asked for: one on CUDA, else one for each core."""
+    if resolve_device(recipe.execution.device).type == "cuda":
+        return 1
+    return max(1, min(num_cores(), num_cells))
+
+
+def run_sweep(
+    sweep: Sweep,
+    path: Path,
+    *,
+    num_workers: int,
+    argv: Sequence[str],
+    extra_jobs: Sequence[Job] = (),
+    on_start: Callable[[str, int], None] | None = None,
+    on_end: Callable[[CellEnd], None] | None = None,
+) -> SweepOutcome:
+    """Run what is missing of a study and collect its result.
+
+    Args:
+        sweep: checked by `check_sweep`.
+        path: its folder, made or checked by `open_study`.
+        num_workers: processes.
+        argv: the command, for the manifests.
+        extra_jobs: further work for the same processes, after the cells.
+        on_start: called with a cell's name (or a job's key) and the id of the process that works on it.
+        on_end: called when a cell ends.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM came; the cells at work have saved their state.
+        RunError: another process works on the folder.
+    """
+    cells = cells_of(sweep)
+    labels = {cell.name: cell.label for cell in cells} | {job.key: job.key.replace("/", ": ") for job in extra_jobs}
+    num_ended = 0
+
+    def tell(name: str, status: str, **fields: Any) -> None:
+        nonlocal num_ended
+        num_ended += 1
+        if on_end:
+            on_end(CellEnd(labels[name], status, num_ended, len(labels), **fields))
+
+    def end(outcome: Outcome) -> None:
+        folder = path / "cells" / outcome.key
+        if outcome.details and folder.is_dir():
+            atomic_write(folder / "error.log", outcome.details.encode())
+        is_run = outcome.status == "done" and (folder / "evaluation.json").is_file()
+        report = read_report(RunDirectory(folder)) if is_run else None
+        status = "diverged" if outcome.error == "NonFiniteError" else outcome.status
+        tell(outcome.key, status, report=report, reason=outcome.reason, wall_s=outcome.wall_s)
+
+    with RunDirectory(path).lock():
+        jobs = []
+        for cell in cells:
+            if (report := _done_before(sweep, path / "cells" / cell.name)) is not None:
+                tell(cell.name, "skipped", report=report)
+            else:
+                jobs.append(_cell_job(sweep, path, cell, argv=argv, num_threads=max(1, num_cores() // num_workers)))
+        outcomes = run_jobs(
+            [*jobs, *extra_jobs],
+            num_workers=num_workers,
+            on_start=(lambda job, pid: on_start(job.key, pid)) if on_start else None,
+            on_end=end,
+        )
+        return _outcome(sweep, path, cells, outcomes, labels)
+
+
+def _done_before(sweep: Sweep, folder: Path) -> dict[str, Any] | None:
+    """Return the report of a cell that needs no more work."""
+    if not (folder / "manifest.json").is_file() or not (folder / "recipe.yaml").is_file():
+        return None
+    if sweep.with_collapse and not (folder / "collapse.json").is_file():
+        return None
+    return finished_report(RunDirectory(folder))
+
+
+def _cell_job(sweep: Sweep, path: Path, cell: Cell, *, argv: Sequence[str], num_threads: int) -> Job:
+    payload = {
+        "path": str(path / "cells" / cell.name),
+        "name": sweep.recipe_name,
+        "recipe": recipe_to_tree(cell.recipe),
+        "argv": list(argv),
+        "num_threads": num_threads,
+        "started_from": str(sweep.started_from) if sweep.started_from else None,
+        "with_collapse": sweep.with_collapse,
+    }
+    return Job(cell.name, run_cell, payload)
+
+
+def _outcome(
+    sweep: Sweep, path: Path, cells: list[Cell], outcomes: dict[str, Outcome], labels: dict[str, str]
+) -> SweepOutcome:
+    """Read the finished runs, choose inner learning rates where asked, and collect."""
+    failed = {key: outcome for key, outcome in outcomes.items() if outcome.status == "failed"}
+    diverged = {key for key, outcome in failed.items() if outcome.error == "NonFiniteError"}
+    failures = [
+        (labels[key], outcome.reason)
+        for key, outcome in failed.items()
+        if not (sweep.inner_lrs and key in diverged)
+    ]
+    finished = []
+    for value in sweep.values:
+        own = [cell for cell in cells if cell.value is value]
+        more: dict[str, Any] = {}
+        rate = sweep.recipe.inner.lr
+        if sweep.inner_lrs:
+            candidates = [_candidate(path, own, rate, failed, diverged) for rate in sweep.inner_lrs]
+            more["inner_lr_candidates"] = candidates
+            chosen = choose_inner_lr(candidates)
+            if any(candidate["status"] == "failed" for candidate in candidates):
+                own = []  # a choice among those that happen to be left would be another choice
+            elif chosen is None:
+                failures.append((value.label, f"every inner learning rate diverged: {sweep.inner_lrs}"))
+                own = []
+            rate = rate if chosen is None else chosen
+        chosen_cells = [cell for cell in own if cell.inner_lr == rate and cell.name not in failed]
+        runs = {cell.seed: RunDirectory(path / "cells" / cell.name) for cell in chosen_cells}
+        if sweep.with_collapse and runs:
+            more |= _collapse_summary(runs)
+        finished.append(FinishedCell(value.value, rate, runs, more))
+    result = {
+        "study": sweep.study,
+        "axis": sweep.axis,
+        "recipe": sweep.recipe_name,
+        "seeds": list(sweep.seeds),
+        "directory": str(path),
+        "inner_lr_is_chosen": bool(sweep.inner_lrs),
+        "started_from": str(sweep.started_from) if sweep.started_from else None,
+        **collect(finished, sweep.pairs, num_seeds=sweep.num_seeds),
+        "failed": [{"cell": label, "reason": reason} for label, reason in failures],
+    }
+    return SweepOutcome(result, failures)
+
+
+def _collapse_summary(runs: Mapping[int, RunDirectory]) -> dict[str, Any]:
+    records = [json.loads((run.path / "collapse.json").read_text()) for run in runs.values()]
+    largest = max(records, key=lambda record: float(record["largest_relative_difference"]))
+    return {
+        "num_parameters_collapsed": records[0]["num_parameters_collapsed"],
+        "collapse_max_difference": largest["largest_relative_difference"],
+        "collapse": largest,
+    }
+
+
+# The inner learning rate, by meta-validation -------------------------------------------------------------------
+
+
+def validation_score(run: RunDirectory) -> float | None:
+    """Return a run's best meta-validation score: accuracy, or minus the loss for regression; None without one."""
+    scores = [
+        record["accuracy"] if record["accuracy"] is not None else -record["loss"]
+        for record in run.read_metrics()
+        if record["kind"] == "validation"
+    ]
+    finite = [score for score in scores if math.isfinite(score)]
+    return max(finite, default=None)
+
+
+def _candidate(
+    path: Path, cells: list[Cell], rate: float, failed: Mapping[str, Outcome], diverged: set[str]
+) -> dict[str, Any]:
+    """Return one rate of one axis value with its mean meta-validation score over seeds."""
+    own = [cell for cell in cells if cell.inner_lr == rate]
+    if any(cell.name in failed and cell.name not in diverged for cell in own):
+        return {"inner_lr": rate, "status": "failed", "validation_score": None}
+    scores = [
+        None if cell.name in diverged else validation_score(RunDirectory(path / "cells" / cell.name))
+        for cell in own
+    ]
+    known = [score for score in scores if score is not None]
+    if len(known) < len(scores):
+        return {"inner_lr": rate, "status": "diverged", "validation_score": None}
+    return {"inner_lr": rate, "status": "done", "validation_score": math.fsum(known) / len(known)}
+
+
+def choose_inner_lr(candidates: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the rate with the best meta-validation score, the smaller one of equals; None if there is none."""
+    scored = [candidate for candidate in candidates if candidate["validation_score"] is not None]
+    best = max(scored, key=lambda found: (found["validation_score"], -found["inner_lr"]), default=None)
+    return None if best is None else float(best["inner_lr"])
