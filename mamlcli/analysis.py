@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mamlcli.adaptation import adapt
 from mamlcli.estimators import MetaObjective, MetaParams, example_loss
-from mamlcli.estimators import _task_problem as task_problem
+from mamlcli.estimators import task_problem as task_problem
 from mamlcli.execution import Execution, chunks, run_chunk
 from mamlcli.linear_stack import collapse_difference, collapsed_network
 from mamlcli.models import Network, Params

@@ -19,7 +19,7 @@ _MARKERS = {"none": "o", "kfo": "s", "meta-sgd": "^", "meta-curvature": "D", "kf
 
 
 def study_png(result: Mapping[str, Any], words: str) -> bytes:
-    """Draw one study: the final score against depth for each transform, and every cell's adaptation curve."""
+    """Draw one study: the final score against depth for each transform, and adaptation curves without one."""
     has_accuracy = "accuracy" in result["cells"][0]
     metric, scale = ("accuracy", 100.0) if has_accuracy else ("loss", 1.0)
     label = "query accuracy (%)" if has_accuracy else "query loss"
@@ -27,6 +27,8 @@ def study_png(result: Mapping[str, Any], words: str) -> bytes:
     left, right = figure.subplots(1, 2)
     _draw_depth(left, result, metric, scale)
     _draw_curves(right, result, metric, scale)
+    if has_accuracy:
+        left.set_ylim(0, 100)
     left.set_xlabel("depth")
     right.set_xlabel("inner steps")
     for axes in (left, right):
@@ -43,22 +45,18 @@ def study_png(result: Mapping[str, Any], words: str) -> bytes:
 def _draw_depth(axes: Axes, result: Mapping[str, Any], metric: str, scale: float) -> None:
     """One line for each transform over depth; appended linear layers stand beside depth 1."""
     optimizers = list(dict.fromkeys(cell["value"]["optimizer"] for cell in result["cells"]))
-    for optimizer in optimizers:
+    for index, optimizer in enumerate(optimizers):
         cells = [c for c in result["cells"] if c["value"]["optimizer"] == optimizer and not c["value"]["layers"]]
-        depths = [cell["value"]["depth"] for cell in cells]
-        style: dict[str, Any] = {
-            "color": _COLOURS[optimizer],
-            "marker": _MARKERS[optimizer],
-            "capsize": 3,
-            "markersize": 5,
-        }
+        # Side by side, so that no interval hides another.
+        where = [cell["value"]["depth"] + 0.05 * (index - (len(optimizers) - 1) / 2) for cell in cells]
+        style: dict[str, Any] = {"color": _COLOURS[optimizer], "marker": _MARKERS[optimizer], "capsize": 3}
         name = "no transform" if optimizer == "none" else optimizer
-        axes.errorbar(depths, _means(cells, metric, scale), _widths(cells, metric, scale), label=name, **style)
+        axes.errorbar(where, _means(cells, metric, scale), _widths(cells, metric, scale), label=name, **style)
     stacked = [cell for cell in result["cells"] if cell["value"]["layers"]]
     for index, cell in enumerate(stacked):
         layers = cell["value"]["layers"]
         name = f"depth {cell['value']['depth']} + {layers} linear layer{'s' if layers > 1 else ''}"
-        where = [cell["value"]["depth"] + 0.12 * (index + 1)]
+        where = [cell["value"]["depth"] + 0.15 + 0.08 * index]
         mark: dict[str, Any] = {
             "color": "black",
             "marker": "x" if index % 2 else "+",
@@ -74,18 +72,18 @@ def _draw_depth(axes: Axes, result: Mapping[str, Any], metric: str, scale: float
 
 
 def _draw_curves(axes: Axes, result: Mapping[str, Any], metric: str, scale: float) -> None:
-    """Every cell's query curve; deeper is darker, the transform gives colour and marker."""
-    depths = sorted({cell["value"]["depth"] for cell in result["cells"]})
-    for cell in result["cells"]:
+    """The query curves of the cells without a transform: one colour for each depth, dashed with appended layers."""
+    cells = [cell for cell in result["cells"] if cell["value"]["optimizer"] == "none"]
+    depths = sorted({cell["value"]["depth"] for cell in cells})
+    colours = dict(zip(depths, (BLUE, ORANGE, GREEN, PURPLE, GREY), strict=False))
+    for cell in cells:
         value = cell["value"]
-        alpha = 0.35 + 0.65 * (depths.index(value["depth"]) + 1) / len(depths)
         steps = [point["step"] for point in cell["curve"]]
         means = [scale * point[metric]["mean"] for point in cell["curve"]]
-        colour = "black" if value["layers"] else _COLOURS[value["optimizer"]]
-        axes.plot(steps, means, color=colour, alpha=alpha, marker=_MARKERS[value["optimizer"]], markersize=3)
-        axes.annotate(cell_words(value), (steps[-1], means[-1]), fontsize=5, color=colour, alpha=alpha, xytext=(3, 0),
-                      textcoords="offset points", va="center")  # fmt: skip
-    axes.margins(x=0.22)
+        style = {0: "-", 1: "--", 2: ":"}.get(value["layers"], "-.")
+        axes.plot(steps, means, color=colours[value["depth"]], linestyle=style, marker="o", markersize=3,
+                  label=cell_words(value))  # fmt: skip
+    axes.legend(fontsize=7, frameon=False)
 
 
 def operators_png(operators: Mapping[str, list[dict[str, Any]]]) -> bytes:

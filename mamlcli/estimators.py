@@ -126,16 +126,16 @@ def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _TaskProblem:
+class TaskProblem:
     """One task's forward maps: fast weights -> outputs on support and query."""
 
     support: Callable[[Params], Tensor]
     query: Callable[[Params], Tensor]
 
 
-def _task_problem(
+def task_problem(
     network: Network, params: Params, inner: InnerLoop, support_x: Tensor, query_x: Tensor
-) -> _TaskProblem:
+) -> TaskProblem:
     """Return how a task's outputs depend on its fast weights.
 
     Where only the head adapts, the features do not change in the inner loop and are computed once.
@@ -148,11 +148,11 @@ def _task_problem(
             support_f = apply_network(network, params, support_x, "body")
             query_f = apply_network(network, params, query_x, "body")
         head = {name: params[name] for name in network.head_parameter_names()}
-        return _TaskProblem(
+        return TaskProblem(
             lambda fast: apply_network(network, {**head, **fast}, support_f, "head"),
             lambda fast: apply_network(network, {**head, **fast}, query_f, "head"),
         )
-    return _TaskProblem(
+    return TaskProblem(
         lambda fast: apply_network(network, {**params, **fast}, support_x),
         lambda fast: apply_network(network, {**params, **fast}, query_x),
     )
@@ -184,7 +184,7 @@ class MetaObjective:
         query_y: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Return (L_Q(phi_K), accuracy on the query set at phi_K), scalars; the loss is differentiable."""
-        problem = _task_problem(self.network, model, self.inner, support_x, query_x)
+        problem = task_problem(self.network, model, self.inner, support_x, query_x)
         adaptation = adapt(lambda fast: example_loss(problem.support(fast), support_y), model, xi, self.inner)
         outputs = problem.query(adaptation.fast_weights)
         return example_loss(outputs, query_y), accuracy(outputs.detach(), query_y)
@@ -203,7 +203,7 @@ class MetaObjective:
         Columns: support loss, support accuracy, query loss, query accuracy (as in `TRAJECTORY_COLUMNS`). Call
         it under `torch.no_grad()`: nothing here needs a graph, and then none is kept.
         """
-        problem = _task_problem(self.network, model, self.inner, support_x, query_x)
+        problem = task_problem(self.network, model, self.inner, support_x, query_x)
 
         def scores(fast: Params) -> Tensor:
             support, query = problem.support(fast), problem.query(fast)

@@ -136,6 +136,7 @@ def run_jobs(
     *,
     num_workers: int,
     max_attempts: int = 2,
+    hopeless: Sequence[str] = (),
     on_start: Callable[[Job, int], None] | None = None,
     on_end: Callable[[Outcome], None] | None = None,
 ) -> dict[str, Outcome]:
@@ -145,6 +146,7 @@ def run_jobs(
         jobs: taken in this order.
         num_workers: processes.
         max_attempts: how often a job is tried.
+        hopeless: names of the errors that come again however often a job is tried.
         on_start: called with a job and the id of its process when it begins, each time.
         on_end: called with the outcome of a job, once.
 
@@ -172,7 +174,8 @@ def run_jobs(
                     if outcome.status == "failed":
                         workers.remove(worker)  # whatever made it fail may still be in its memory
                         worker.close()
-                    if outcome.status == "failed" and outcome.attempts < max_attempts:
+                    has_hope = outcome.attempts < max_attempts and outcome.error not in hopeless
+                    if outcome.status == "failed" and has_hope:
                         queue.append((job, outcome.attempts + 1))
                         continue
                     outcomes[outcome.key] = outcome

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save as save_tensors
 from torch import nn
 
-from mamlcli.build import Experiment, build
+from mamlcli.build import Experiment, build, build_network
 from mamlcli.capacity import capacity
 from mamlcli.cells import collapse_record
 from mamlcli.errors import MamlError, RecipeError, RunError, nearest
@@ -58,7 +58,7 @@ def depth_sweep(
     name: str, recipe: Recipe, *, depths: Sequence[int], num_seeds: int, inner_lrs: Sequence[float] = ()
 ) -> Sweep:
     """Return the study of model depth: conv blocks, hidden layers, or linear layers of a linear model."""
-    _check_once(depths, "--depths")
+    _check_values(depths, "--depths")
     values = tuple(AxisValue(depth, f"depth {depth}", {DEPTH: depth}, f"--depths {depth}") for depth in depths)
     return Sweep(
         "sweep-depth", DEPTH, name, recipe, values, num_seeds=num_seeds, inner_lrs=tuple(inner_lrs),
@@ -80,7 +80,7 @@ def linear_sweep(
     Raises:
         RunError: the run to start from has such layers already, or the recipe is not the run's.
     """
-    _check_once(layers, "--layers")
+    _check_values(layers, "--layers")
     if started_from is not None:
         _check_start(RunDirectory.open(started_from), recipe)
     values = tuple(
@@ -106,8 +106,9 @@ def optimizer_sweep(
     Raises:
         RecipeError: a name that is no transform; the message has the nearest one.
     """
-    _check_once(optimizers, "--optimizers")
-    _check_once(depths, "--depths")
+    _check_values(optimizers, "--optimizers")
+    if depths:
+        _check_values(depths, "--depths")
     unknown = [
         f"--optimizers: expected one of {', '.join(OPTIMIZERS)}, got {found!r}.{nearest(found, OPTIMIZERS)}"
         for found in optimizers
@@ -131,9 +132,7 @@ def optimizer_sweep(
         )  # fmt: skip
         pairs = _grid_pairs(len(depths), len(optimizers))
         axis = f"{DEPTH} x {OPTIMIZER}"
-    return Sweep(
-        "meta-opt", axis, name, recipe, values, num_seeds=num_seeds, inner_lrs=tuple(inner_lrs), pairs=pairs
-    )
+    return Sweep("meta-opt", axis, name, recipe, values, num_seeds=num_seeds, inner_lrs=tuple(inner_lrs), pairs=pairs)
 
 
 def _transform_changes(name: str) -> dict[str, Any]:
@@ -141,7 +140,9 @@ def _transform_changes(name: str) -> dict[str, Any]:
     return {"inner.transform": {"name": "none"}} if name == "none" else {OPTIMIZER: name}
 
 
-def _check_once(values: Sequence[Any], option: str) -> None:
+def _check_values(values: Sequence[Any], option: str) -> None:
+    if not values:
+        raise MamlError(option, expected="at least one value", got="none")
     repeated = [value for index, value in enumerate(values) if value in values[:index]]
     if repeated:
         raise MamlError(option, expected="each value once", got=f"{repeated[0]} twice")
@@ -169,8 +170,7 @@ def _check_start(run: RunDirectory, recipe: Recipe) -> None:
     changed = [
         key
         for key in recipe_difference(run.recipe, recipe)
-        if key.startswith(("model.", "tasks.source", "tasks.ways", "tasks.dimension"))
-        and key != "model.linear_width"
+        if key.startswith(("model.", "tasks.source", "tasks.ways", "tasks.dimension")) and key != "model.linear_width"
     ]
     if changed:
         raise RunError(str(run.path), expected="keys that leave the trained weights as they are",
@@ -179,7 +179,10 @@ def _check_start(run: RunDirectory, recipe: Recipe) -> None:
 
 def check_start_width(sweep: Sweep, experiment: Experiment) -> None:
     """Raise MamlError where appended layers are too narrow to start as the identity."""
-    width, last = sweep.recipe.model.linear_width, experiment.network.head[-1]
+    width = sweep.recipe.model.linear_width
+    shallow = changed_recipe(sweep.recipe, {LAYERS: 0}, "recipe")
+    num_outputs = next(iter(experiment.distributions.values())).num_outputs
+    last = build_network(shallow, experiment.network.input_shape, num_outputs).head[-1]
     assert isinstance(last, nn.Linear), "a head is linear layers only"
     if sweep.started_from is not None and width is not None and width < last.in_features:
         raise MamlError(
@@ -303,9 +306,7 @@ def closed_form(experiment: Experiment, *, inner_lr: float) -> dict[str, Any]:
     assert isinstance(distribution, synthetic.LinearRegressionTasks)
     input_cov, task_cov = distribution.input_covariance(), distribution.task_covariance()
     floor = distribution.noise**2 / 2
-    infinite = closed_forms.shallow_loss_infinite_support(
-        input_cov, task_cov, inner_lr=inner_lr, num_steps=num_steps
-    )
+    infinite = closed_forms.shallow_loss_infinite_support(input_cov, task_cov, inner_lr=inner_lr, num_steps=num_steps)
     finite = {"shots": distribution.shots, "noise": distribution.noise}
     best = closed_forms.optimal_preconditioner(input_cov, task_cov, **finite)
     one_step = closed_forms.shallow_loss_one_step(

@@ -18,7 +18,7 @@ from typing import Any
 
 from mamlcli.build import Experiment, build, build_network, resolve_device
 from mamlcli.cells import finished_report, run_cell
-from mamlcli.errors import MamlError, RecipeError, RunError
+from mamlcli.errors import MamlError, NonFiniteError, RecipeError, RunError
 from mamlcli.files import atomic_write
 from mamlcli.pool import Job, Outcome, run_jobs
 from mamlcli.recipe import Recipe
@@ -334,7 +334,7 @@ def run_sweep(
             atomic_write(folder / "error.log", outcome.details.encode())
         is_run = outcome.status == "done" and (folder / "evaluation.json").is_file()
         report = read_report(RunDirectory(folder)) if is_run else None
-        status = "diverged" if outcome.error == "NonFiniteError" else outcome.status
+        status = "diverged" if outcome.error == NonFiniteError.__name__ else outcome.status
         tell(outcome.key, status, report=report, reason=outcome.reason, wall_s=outcome.wall_s)
 
     with RunDirectory(path).lock():
@@ -347,6 +347,7 @@ def run_sweep(
         outcomes = run_jobs(
             [*jobs, *extra_jobs],
             num_workers=num_workers,
+            hopeless=[NonFiniteError.__name__],  # a training that diverged does so again, bit for bit
             on_start=(lambda job, pid: on_start(job.key, pid)) if on_start else None,
             on_end=end,
         )
@@ -380,11 +381,9 @@ def _outcome(
 ) -> SweepOutcome:
     """Read the finished runs, choose inner learning rates where asked, and collect."""
     failed = {key: outcome for key, outcome in outcomes.items() if outcome.status == "failed"}
-    diverged = {key for key, outcome in failed.items() if outcome.error == "NonFiniteError"}
+    diverged = {key for key, outcome in failed.items() if outcome.error == NonFiniteError.__name__}
     failures = [
-        (labels[key], outcome.reason)
-        for key, outcome in failed.items()
-        if not (sweep.inner_lrs and key in diverged)
+        (labels[key], outcome.reason) for key, outcome in failed.items() if not (sweep.inner_lrs and key in diverged)
     ]
     finished = []
     for value in sweep.values:
@@ -452,8 +451,7 @@ def _candidate(
     if any(cell.name in failed and cell.name not in diverged for cell in own):
         return {"inner_lr": rate, "status": "failed", "validation_score": None}
     scores = [
-        None if cell.name in diverged else validation_score(RunDirectory(path / "cells" / cell.name))
-        for cell in own
+        None if cell.name in diverged else validation_score(RunDirectory(path / "cells" / cell.name)) for cell in own
     ]
     known = [score for score in scores if score is not None]
     if len(known) < len(scores):

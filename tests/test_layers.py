@@ -23,7 +23,7 @@ LEVELS = {
     "estimators": 4,
     "execution": 5,
     "engine": 6, "evaluation": 6, "analysis": 6, "capacity": 6,
-    "operators": 7, "claims": 7,
+    "operators": 7, "bottom_update": 7, "claims": 7,
     "build": 8, "environment": 8, "rundir": 8,
     "tables": 9, "pool": 9, "study_results": 9,
     "plots": 10, "layer_tables": 10, "study_tables": 10,
@@ -41,7 +41,7 @@ ROOMS_FREE_WITHIN = ("tasks", "cli")
 # The part that computes: it could be used without recipes, files or a terminal.
 CORE = (
     "tasks", "models", "transforms", "linear_stack", "adaptation", "estimators", "execution", "engine", "evaluation",
-    "analysis", "capacity", "operators", "claims", "decisions", "statistics",
+    "analysis", "bottom_update", "capacity", "operators", "claims", "decisions", "statistics",
 )  # fmt: skip
 NOT_IN_CORE = {"recipe", "recipe_files", "build", "environment", "rundir", "session", "tables", "plots", "cli"}
 PACKAGES_NOT_IN_CORE = {"rich", "typer", "matplotlib", "yaml", "pydantic"}

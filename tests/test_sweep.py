@@ -31,7 +31,8 @@ from mamlcli.sweep import (
 
 TINY = (
     "tasks.dimension=3", "tasks.shots=8", "tasks.queries=8", "outer.iterations=8", "outer.tasks=2",
-    "outer.checkpoint_every=2", "validation.every=4", "validation.tasks=5", "evaluation.tasks=12", "inner.steps=2",
+    "outer.checkpoint_every=2", "validation.every=4", "validation.tasks=5", "evaluation.tasks=12",
+    "inner.steps=2", "inner.lr=0.5",
 )  # fmt: skip
 
 
@@ -102,9 +103,8 @@ def test_a_cut_cell_is_resumed_and_equals_an_uncut_one(study, tmp_path):
     outcome = run_sweep(sweep, path, num_workers=1, argv=[])
     assert not outcome.failures
     assert cut.manifest["resumed_from"]
-    assert np.array_equal(
-        read_tasks(path / "cells" / name / "tasks.csv"), read_tasks(uncut / "cells" / name / "tasks.csv")
-    )
+    resumed, whole = (read_tasks(folder / "cells" / name / "tasks.csv") for folder in (path, uncut))
+    assert np.array_equal(resumed, whole, equal_nan=True)  # accuracies of regression are NaN
 
 
 def test_a_killed_worker_costs_its_own_cell_one_attempt_and_the_others_nothing(study, tmp_path):
@@ -161,7 +161,7 @@ def test_a_damaged_evaluation_is_written_again_from_the_checkpoint(study, tmp_pa
 
 
 def test_another_studys_folder_is_refused_with_the_keys_that_differ(study):
-    sweep, path = study
+    _, path = study
     other = tiny_sweep(depths=(1, 3), overrides=["inner.lr=0.25"])
     with pytest.raises(RunError, match=r"values \(\[1, 2\] there, \[1, 3\] here\).*recipe\.inner\.lr \(0\.5 there"):
         open_study(path, other, "command")

@@ -1,0 +1,254 @@
+"""The three studies: their axes, the appended start, the collapse, closed forms, the capacity arm, figures."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from mamlcli.build import build
+from mamlcli.cells import collapse_record, run_cell, write_start
+from mamlcli.errors import MamlError, RecipeError, RunError
+from mamlcli.models import apply_network
+from mamlcli.recipe_files import load_recipe, recipe_to_tree
+from mamlcli.rundir import RunDirectory
+from mamlcli.session import best_weights, splits_of_training, train_run
+from mamlcli.studies import (
+    add_closed_form,
+    check_start_width,
+    depth_sweep,
+    export_collapsed,
+    linear_sweep,
+    optimizer_sweep,
+    run_capacity,
+    write_result,
+)
+from mamlcli.study_tables import study_tables, study_verdict
+from mamlcli.sweep import _cell_job, cells_of, changed_recipe, check_sweep
+from tests.test_sweep import TINY
+
+LOGISTIC = (*TINY, "execution.dtype=float64")
+
+
+def recipe_of(name, *overrides):
+    return load_recipe(name, [*LOGISTIC, *overrides])[1]
+
+
+@pytest.fixture(scope="module")
+def shallow(tmp_path_factory):
+    """A trained run of one linear layer."""
+    recipe = recipe_of("logistic")
+    run = RunDirectory.create(tmp_path_factory.mktemp("runs") / "shallow", recipe, "logistic")
+    train_run(run, build(recipe, splits=splits_of_training(recipe)), argv=[])
+    return run
+
+
+# Axes ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_optimizer_is_refused_with_the_nearest_name():
+    with pytest.raises(RecipeError, match=r"got 'kfo-mpl'\. Did you mean 'kfo-mlp'\?"):
+        optimizer_sweep("logistic", recipe_of("logistic"), optimizers=["none", "kfo-mpl"], num_seeds=1)
+
+
+def test_a_value_twice_is_refused():
+    with pytest.raises(MamlError, match=r"--depths: expected each value once, got 2 twice"):
+        depth_sweep("logistic", recipe_of("logistic"), depths=[1, 2, 2], num_seeds=1)
+
+
+def test_every_optimizer_works_with_every_algorithm_adapted_or_not():
+    for overrides in (
+        ["inner.algorithm=maml"],
+        ["inner.algorithm=anil"],
+        ["inner.algorithm=fomaml"],
+        ["inner.algorithm=anil", "inner.first_order=true"],
+        ["inner.transform.parameters=[head.*]"],
+        ["inner.transform.name=kfo", "inner.transform.adapted=true"],
+    ):
+        recipe = recipe_of("logistic", *overrides)
+        names = ["none", "meta-sgd", "meta-curvature", "kfo", "kfo-mlp", "dense"]
+        check_sweep(optimizer_sweep("logistic", recipe, optimizers=names, num_seeds=1))
+
+
+def test_none_beside_adapted_transforms_has_nothing_to_adapt():
+    recipe = recipe_of("logistic", "inner.transform.name=kfo", "inner.transform.adapted=true")
+    cells = cells_of(optimizer_sweep("logistic", recipe, optimizers=["none", "meta-sgd"], num_seeds=1))
+    assert [cell.recipe.inner.transform.adapted for cell in cells] == [False, True]
+
+
+def test_a_grid_compares_optimizers_at_the_same_depth_and_depths_with_the_same_optimizer():
+    sweep = optimizer_sweep("logistic", recipe_of("logistic"), optimizers=["none", "kfo"], depths=[1, 2], num_seeds=1)
+    values = [value.value for value in sweep.values]
+    pairs = {tuple((values[i]["depth"], values[i]["optimizer"]) for i in pair) for pair in sweep.pairs}
+    assert pairs == {
+        ((1, "kfo"), (1, "none")), ((2, "kfo"), (2, "none")), ((2, "none"), (1, "none")), ((2, "kfo"), (1, "kfo")),
+    }  # fmt: skip
+
+
+# Appended layers ------------------------------------------------------------------------------------------------
+
+
+def start_of(shallow, num_layers, width=None, seed=3):
+    changes = {"model.linear_layers": num_layers, "model.linear_width": width, "seed": seed}
+    recipe = changed_recipe(shallow.recipe, changes, "test")
+    run = RunDirectory.create(shallow.path.parent / f"start-{num_layers}-{width}-{seed}", recipe, "logistic")
+    experiment = build(recipe, splits=splits_of_training(recipe))
+    write_start(run, experiment, shallow)
+    return run, experiment
+
+
+@pytest.mark.parametrize(("num_layers", "width"), [(0, None), (1, None), (2, 5)])
+def test_layers_appended_to_a_run_leave_its_function_unchanged_at_the_start(shallow, num_layers, width):
+    run, experiment = start_of(shallow, num_layers, width)
+    source = build(shallow.recipe, splits=("test",))
+    trained, _ = best_weights(shallow, source)
+    longer, _ = best_weights(run, experiment)
+    x = torch.randn(7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert len(experiment.network.head) == 1 + num_layers
+    # Identities and zeros are exact in floating point; the sums gain only zeros.
+    expected = apply_network(source.network, trained.model, x)
+    assert torch.allclose(apply_network(experiment.network, longer.model, x), expected, rtol=0, atol=1e-15)
+
+
+def test_a_started_run_trains_on_and_its_manifest_says_where_from(shallow):
+    run, experiment = start_of(shallow, 2, seed=4)
+    result = train_run(run, experiment, argv=[])
+    assert run.manifest["started_from"]["run"] == str(shallow.path)
+    assert run.manifest["status"] == "done"
+    before = json.loads((shallow.path / "evaluation.json").read_text())["final"]["loss"]["mean"]
+    assert result.report["final"]["loss"]["mean"] != before
+
+
+def test_a_run_that_has_appended_layers_already_is_refused_as_a_start(shallow):
+    run, _ = start_of(shallow, 1, seed=5)
+    with pytest.raises(RunError, match="without appended linear layers"):
+        linear_sweep("logistic", run.recipe, layers=[1], num_seeds=1, started_from=run.path)
+
+
+def test_a_width_below_the_features_is_refused_as_a_start(shallow):
+    recipe = changed_recipe(shallow.recipe, {"model.linear_width": 2}, "test")
+    sweep = linear_sweep("logistic", recipe, layers=[1], num_seeds=1, started_from=shallow.path)
+    with pytest.raises(MamlError, match=r"model\.linear_width: expected an integer >= 3"):
+        check_start_width(sweep, check_sweep(sweep))
+
+
+def test_adapted_stacks_collapse_to_the_same_outputs_and_the_shallow_size(shallow):
+    run, experiment = start_of(shallow, 2, width=5, seed=6)
+    record = collapse_record(run, experiment)
+    assert record["largest_relative_difference"] <= 1e-10
+    # 3 inputs and 2 outputs: 8 collapsed; as trained 3*5+5 + 5*5+5 + 5*2+2.
+    assert (record["num_parameters"], record["num_parameters_collapsed"]) == (62, 8)
+
+
+def test_the_exported_collapsed_weights_compute_what_the_run_computes(shallow, tmp_path):
+    run, experiment = start_of(shallow, 2, seed=7)
+    export_collapsed(run.path, tmp_path / "small.safetensors")
+    with safe_open(str(tmp_path / "small.safetensors"), framework="pt") as archive:
+        tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
+        metadata = json.loads(archive.metadata()["mamlcli"])
+    assert set(tensors) == {"head.0.weight", "head.0.bias"}
+    assert metadata["recipe"]["model"]["linear_layers"] == 0
+    meta, _ = best_weights(run, experiment)
+    x = torch.eye(3, dtype=torch.float64)
+    expected = apply_network(experiment.network, meta.model, x)
+    assert torch.allclose(x @ tensors["head.0.weight"].T + tensors["head.0.bias"], expected, atol=1e-12)
+
+
+def test_a_run_of_one_layer_has_nothing_to_collapse(shallow, tmp_path):
+    with pytest.raises(RunError, match="a stack of linear layers"):
+        export_collapsed(shallow.path, tmp_path / "small.safetensors")
+
+
+# Depth: closed forms and capacity ---------------------------------------------------------------------------------
+
+
+def test_closed_form_of_the_shallow_model_matches_the_scalar_formula():
+    # One input of variance 1, no noise, task weights of variance 1: 1/2 (1 - alpha)^(2K), alpha 0.2, K 3.
+    recipe = recipe_of(
+        "linear-regression", "tasks.dimension=1", "tasks.noise=0", "tasks.shots=2000", "inner.steps=3",
+        "evaluation.tasks=400", "inner.lr=0.2",
+    )  # fmt: skip
+    sweep = depth_sweep("linear-regression", recipe, depths=[1], num_seeds=1)
+    result = {"cells": [{"value": 1, "inner_lr": 0.2}]}
+    add_closed_form(result, sweep, check_sweep(sweep))
+    found = result["closed_form"]
+    expected = 0.5 * 0.8**6
+    assert found["shallow_infinite_support"] == pytest.approx(expected)
+    # Measured on 400 tasks; 2.5 half-widths are about 5 standard errors.
+    measured = found["shallow_from_zero"]
+    assert abs(measured["mean"] - expected) < 2.5 * measured["ci95_over_tasks"]
+    assert found["preconditioned_one_step"] < found["shallow_one_step"]
+
+
+def test_capacity_arm_reaches_the_floor_at_every_depth(tmp_path):
+    losses = []
+    for depth in (1, 2):
+        recipe = recipe_of("linear-regression", f"model.depth={depth}", "tasks.condition_number=1")
+        file = tmp_path / "capacity" / f"{depth}.json"
+        run_capacity({"recipe": recipe_to_tree(recipe), "file": str(file)}, lambda: False)
+        record = json.loads(file.read_text())
+        assert record["num_converged"] == record["num_tasks"]
+        losses.append(record["loss"]["mean"])
+        # Noise 0.3: 0.045; 3 weights from 1000 points add 3 / 1000 of it.
+        assert losses[-1] == pytest.approx(record["references"]["posterior mean"]["loss"]["mean"], rel=1e-2)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+# Results ----------------------------------------------------------------------------------------------------------
+
+
+def number(mean, width=0.01):
+    return {"mean": mean, "ci95_over_seeds": width}
+
+
+def grid_result():
+    values = [{"depth": d, "optimizer": o} for d in (1, 2) for o in ("none", "kfo")]
+    cells = [
+        {
+            "value": value, "seeds": [0, 1, 2], "run_dirs": [], "inner_lr": 0.1, "loss": number(0.5),
+            "accuracy": number(0.6 + 0.05 * i), "num_parameters": 10, "num_transform_parameters": 5 * (i % 2),
+            "curve": [{"step": s, "loss": number(0.5), "accuracy": number(0.5)} for s in (0, 1)],
+        }
+        for i, value in enumerate(values)
+    ]  # fmt: skip
+    comparisons = [
+        {"a": values[1], "b": values[0], "metric": "accuracy", "difference": number(0.05)},
+        {"a": values[3], "b": values[2], "metric": "accuracy", "difference": number(0.02, 0.03)},
+    ]
+    protocol = {
+        "inner_steps": 1, "num_tasks": 12, "split": "test", "per_class": False, "shots": 8, "queries": 8,
+        "batch_norm": "none",
+    }  # fmt: skip
+    return {
+        "study": "meta-opt", "axis": "model.depth x inner.transform.name", "recipe": "logistic", "seeds": [0, 1, 2],
+        "inner_lr_is_chosen": False, "started_from": None, "cells": cells, "comparisons": comparisons,
+        "protocol": protocol, "references": {}, "chance_accuracy": 0.5,
+    }  # fmt: skip
+
+
+def test_the_grid_verdict_names_the_advantage_at_every_depth():
+    result = grid_result()
+    assert len(study_tables(result)) == 3
+    assert study_verdict(result) == (
+        "The best advantage over none, in accuracy points: +5.0 ± 1.0 at depth 1 (kfo), +2.0 ± 3.0 at depth 2 (kfo)."
+    )
+
+
+def test_figures_and_files_are_written(tmp_path):
+    from PIL import Image
+
+    write_result(tmp_path, grid_result())
+    with Image.open(tmp_path / "figure.png") as picture:
+        assert np.asarray(picture).std() > 0
+    assert (tmp_path / "figure.svg").read_text().startswith("<?xml")
+    assert json.loads((tmp_path / "result.json").read_text())["study"] == "meta-opt"
+    assert (tmp_path / "table.csv").read_text().splitlines()[0].startswith("depth,optimizer,")
+
+
+def test_a_cell_of_add_linear_records_its_collapse(tmp_path):
+    sweep = linear_sweep("logistic", recipe_of("logistic"), layers=[1], num_seeds=1)
+    [cell] = cells_of(sweep)
+    run_cell(_cell_job(sweep, tmp_path, cell, argv=[], num_threads=1).payload, lambda: False)
+    record = json.loads((tmp_path / "cells" / "1-layer-seed-0" / "collapse.json").read_text())
+    assert record["num_parameters_collapsed"] == 8
