@@ -85,9 +85,7 @@ def write_start(run: RunDirectory, experiment: Experiment, source: RunDirectory)
     fresh = experiment.initial_meta().transform
     assert network.parameter_names() == experiment.network.parameter_names()
     xi = {
-        name: meta.transform[name]
-        if name in meta.transform and meta.transform[name].shape == value.shape
-        else value
+        name: meta.transform[name] if name in meta.transform and meta.transform[name].shape == value.shape else value
         for name, value in fresh.items()
     }
     ordered = {name: params[name] for name in experiment.network.parameter_names()}

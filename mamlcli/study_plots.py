@@ -39,7 +39,7 @@ def save_study_figure(result: dict[str, Any], folder: Path) -> None:
 
 def _axis_figure(result: dict[str, Any]) -> Figure:
     metrics = [metric for metric in ("loss", "accuracy") if metric in result["cells"][0]]
-    figure = new_figure(4.0 * (len(metrics) + 1), 4.0)
+    figure = new_figure(4.0 * (len(metrics) + 1), 4.2)
     panels = figure.subplots(1, len(metrics) + 1)
     for axes, metric in zip(panels, metrics, strict=False):
         _draw_axis(axes, result, metric)
@@ -47,7 +47,10 @@ def _axis_figure(result: dict[str, Any]) -> Figure:
     handles: dict[str, Any] = {}
     for axes in panels[:-1]:
         handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    num_columns = 2 * len(metrics)
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=num_columns, fontsize=8, frameon=False
+    )
     figure.suptitle(_title(result), fontsize=9)
     return figure
 
@@ -58,7 +61,7 @@ def _draw_axis(axes: Axes, result: dict[str, Any], metric: str) -> None:
     labels = [value_label(cell["value"]) for cell in result["cells"]]
     positions = {label: index for index, label in enumerate(labels)}
     where = [positions[value_label(cell["value"])] for cell in cells]
-    is_ordered = "optimizer" not in result["axis"]
+    is_ordered = "optimizer" not in AXIS_WORDS[result["axis"]]
     style: dict[str, Any] = {
         "marker": "o",
         "markersize": 5,
@@ -89,9 +92,7 @@ def _draw_references(axes: Axes, result: dict[str, Any], metric: str) -> None:
                 _scale(metric) * values[metric]["mean"], color=colour, linestyle=dashes, linewidth=1.2, label=name
             )
     if metric == "accuracy" and result.get("chance_accuracy"):
-        axes.axhline(
-            PERCENT * result["chance_accuracy"], color="black", linestyle=":", linewidth=1.2, label="chance"
-        )
+        axes.axhline(PERCENT * result["chance_accuracy"], color="black", linestyle=":", linewidth=1.2, label="chance")
 
 
 def _draw_closed_form(axes: Axes, result: dict[str, Any], positions: dict[str, int]) -> None:
@@ -111,7 +112,7 @@ def _draw_closed_form(axes: Axes, result: dict[str, Any], positions: dict[str, i
 def _draw_curves(axes: Axes, result: dict[str, Any], metric: str) -> None:
     """Draw the adaptation curve of every axis value."""
     cells, words = result["cells"], AXIS_WORDS[result["axis"]]
-    is_ordered = "optimizer" not in result["axis"]
+    is_ordered = "optimizer" not in AXIS_WORDS[result["axis"]]
     for index, cell in enumerate(cells):
         colour = _shade(index, len(cells)) if is_ordered else _NAMED[index % len(_NAMED)]
         points = [point for point in cell["curve"] if point[metric]["mean"] is not None]
@@ -156,9 +157,7 @@ def _grid_figure(result: dict[str, Any]) -> Figure:
         axes.set_xticks(sorted({cell["value"]["depth"] for cell in cells}))
         axes.set_xlabel("depth")
         _tidy(axes)
-    figure.legend(
-        *scores.get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8, frameon=False
-    )
+    figure.legend(*scores.get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8, frameon=False)
     figure.suptitle(_title(result), fontsize=9)
     return figure
 

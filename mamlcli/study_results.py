@@ -149,8 +149,7 @@ def _comparison(a: FinishedCell, b: FinishedCell, metric: str, over: str) -> dic
         scores = [_task_scores(cell.runs[seeds[0]], metric) for cell in (a, b)]
     else:
         scores = [
-            np.array([_number(read_report(cell.runs[s])["final"][metric]["mean"]) for s in seeds])
-            for cell in (a, b)
+            np.array([_number(read_report(cell.runs[s])["final"][metric]["mean"]) for s in seeds]) for cell in (a, b)
         ]
     difference = _as_json(paired_difference(scores[0], scores[1]), over)
     return {"a": a.value, "b": b.value, "metric": metric, "difference": difference, "num_pairs": len(scores[0])}

@@ -173,7 +173,7 @@ def curves_table(result: dict[str, Any]) -> Table:
     """Return the query metric at every inner step, a column for each axis value."""
     metric, cells = main_metric(result), result["cells"]
     unit = "accuracy %" if metric == "accuracy" else "loss"
-    table = plain_table(f"query {unit} at every inner step, by {AXIS_WORDS[result['axis']]}")
+    table = plain_table(f"query {unit} at each inner step")
     table.add_column("step", justify="right")
     for cell in cells:
         table.add_column(value_label(cell["value"]), justify="right")
@@ -290,7 +290,7 @@ def _best_sentence(result: dict[str, Any]) -> str:
     clear = "its interval excludes zero" if is_clear(difference) else "which its interval does not tell from zero"
     points = " points" if metric == "accuracy" else ""
     shown = difference_text(difference, metric).rstrip(" *")
-    return f"{text}; {shown}{points} against {value_label(first['value'])}, paired, {clear}."
+    return f"{text}; {shown}{points} against {words} {value_label(first['value'])}, paired, {clear}."
 
 
 def collapse_sentence(result: dict[str, Any]) -> str:

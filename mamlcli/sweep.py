@@ -335,7 +335,8 @@ def run_sweep(
         is_run = outcome.status == "done" and (folder / "evaluation.json").is_file()
         report = read_report(RunDirectory(folder)) if is_run else None
         status = "diverged" if outcome.error == NonFiniteError.__name__ else outcome.status
-        tell(outcome.key, status, report=report, reason=outcome.reason, wall_s=outcome.wall_s)
+        reason = outcome.reason if outcome.status == "failed" else ""
+        tell(outcome.key, status, report=report, reason=reason, wall_s=outcome.wall_s)
 
     with RunDirectory(path).lock():
         jobs = []

@@ -324,15 +324,17 @@ class SweepProgress:
             if "accuracy" in final:
                 text += f", accuracy {PERCENT * final['accuracy']['mean']:.1f} %"
         elif end.status != "done":
-            text += f"{end.status}. {end.reason}".rstrip(". ") + "."
+            # Of a divergence the iteration is enough here; the end of the study says all of it.
+            reason = end.reason.partition(":")[0] if end.status == "diverged" else end.reason
+            text += f"{end.status}: {reason}" if reason else end.status
         else:
             text += "done"
         if end.status == "skipped":
             text += " (was done)"
-        else:
+        elif end.status != "interrupted":
             self._walls.append(end.wall_s)
             left = sum(self._walls) / len(self._walls) * (end.num_total - end.num_ended) / self._num_workers
-            text += f", {duration(end.wall_s)}" + (f"; about {duration(left)} left" if left > 0 else "")
+            text += f" ({duration(end.wall_s)}" + (f"; about {duration(left)} left)" if left > 0 else ")")
         console.note(Text(text))
 
 
