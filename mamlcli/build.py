@@ -120,6 +120,7 @@ class Experiment:
             clip_norm=outer.clip_norm,
             validate_every=validation.every,
             patience=validation.patience,
+            validation_metric=validation.metric or "accuracy",
             seed=self.recipe.seed,
         )
 
@@ -239,7 +240,7 @@ def _image_tasks(
     dtype: torch.dtype,
 ) -> tuple[dict[str, TaskDistribution], dict[str, Any]]:
     pack, where, skipped = load_image_pack(tasks)
-    names = class_split(tasks.source, pack, split_name=tasks.class_split, seed=recipe.seed)
+    names = class_split(tasks.source, pack, split_name=tasks.class_split, seed=tasks.split_seed)
     images = device_images(pack, device)
     distributions: dict[str, TaskDistribution] = {
         split: fewshot_tasks(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mamlcli.analysis import TaskStream, collapse_check
 from mamlcli.build import Experiment, build, build_network
@@ -69,8 +71,9 @@ def _open_cell(path: Path, recipe: Recipe, name: str) -> RunDirectory:
 def write_start(run: RunDirectory, experiment: Experiment, source: RunDirectory) -> None:
     """Write the checkpoint that a cell starts from: a trained run with linear layers appended.
 
-    Nothing is done where the cell has a checkpoint already. Meta-parameters of a gradient transform are kept for
-    tensors that keep their shape and start as the identity for the others.
+    Nothing is done where the cell has a checkpoint already. Meta-parameters of a gradient transform stay with their
+    layer (the last one moves up) where they keep their shape; the others, and those of the appended layers, start
+    as the identity.
     """
     if run.load_checkpoint("last") is not None:
         return
@@ -82,15 +85,34 @@ def write_start(run: RunDirectory, experiment: Experiment, source: RunDirectory)
     network, params = append_layers(
         old.network, meta.model, keys.linear_layers, keys.linear_width, experiment.recipe.seed
     )
-    fresh = experiment.initial_meta().transform
     assert network.parameter_names() == experiment.network.parameter_names()
-    xi = {
-        name: meta.transform[name] if name in meta.transform and meta.transform[name].shape == value.shape else value
-        for name, value in fresh.items()
-    }
+    fresh = experiment.initial_meta().transform
+    xi = start_transform(meta.transform, fresh, last=len(old.network.head) - 1, num_layers=keys.linear_layers)
     ordered = {name: params[name] for name in experiment.network.parameter_names()}
     run.update_manifest({"started_from": {"run": str(source.path), "weights": weights}})
     run.save_checkpoint("last", *new_state(MetaParams(ordered, xi), experiment.outer_loop()).export())
+
+
+def start_transform(
+    trained: Mapping[str, Tensor], fresh: Mapping[str, Tensor], *, last: int, num_layers: int
+) -> dict[str, Tensor]:
+    """Return the meta-parameters xi of a gradient transform for a network that linear layers were appended to.
+
+    Args:
+        trained: xi of the shallow network, names as in `<parameter name>/<part>`.
+        fresh: xi of the longer network at the identity; it says which names there are, and their shapes.
+        last: index of the shallow network's last layer in its head; the last of the longer one, last + num_layers,
+            does what it did, and takes its xi. The layers from `last` up to that one are new.
+        num_layers: layers appended.
+    """
+    moved = {}
+    for name, value in trained.items():
+        is_last = name.startswith(f"head.{last}.")
+        moved[f"head.{last + num_layers}.{name.split('.', 2)[2]}" if is_last else name] = value
+    return {
+        name: moved[name] if name in moved and moved[name].shape == value.shape else value
+        for name, value in fresh.items()
+    }
 
 
 def collapse_record(run: RunDirectory, experiment: Experiment) -> dict[str, Any]:

@@ -38,7 +38,9 @@ def study_png(result: Mapping[str, Any], words: str) -> bytes:
         axes.xaxis.get_major_locator().set_params(integer=True)
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-    figure.suptitle(f"{words}: mean and 95 % interval over {len(result['seeds'])} seeds", fontsize=9)
+    num = len(result["seeds"])
+    over = f"{num} seeds" if num > 1 else "the tasks of one seed"
+    figure.suptitle(f"{words}: mean and 95 % interval over {over}", fontsize=9)
     return _png(figure)
 
 

@@ -82,6 +82,7 @@ class ClaimResult:
         decisions: of its predictions.
         checks: its exact parts.
         missing: what could not be looked at, and why.
+        notes: further numbers, in words; they decide nothing.
     """
 
     id: str
@@ -91,6 +92,7 @@ class ClaimResult:
     decisions: list[Decision]
     checks: list[ExactCheck] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def value_key(depth: int, layers: int = 0, optimizer: str = "none") -> str:
@@ -128,7 +130,7 @@ def advantage_slopes(study: Study, depths: Sequence[int], optimizer: str) -> lis
 
 def decided(
     claim: str, statement: str, rule: str, predictions: Sequence[Prediction], *,
-    checks: Sequence[ExactCheck] = (), missing: Sequence[str] = (),
+    checks: Sequence[ExactCheck] = (), missing: Sequence[str] = (), notes: Sequence[str] = (),
 ) -> ClaimResult:  # fmt: skip
     """Decide a claim: all predictions together, and every exact check."""
     decisions: list[Decision] = []
@@ -139,12 +141,14 @@ def decided(
     verdicts += [HOLDS if check.holds else FAILS for check in checks]
     if missing or not predictions:
         verdicts.append(UNDECIDED)
-    return ClaimResult(claim, statement, rule, combine(verdicts), decisions, list(checks), list(missing))
+    return ClaimResult(claim, statement, rule, combine(verdicts), decisions, list(checks), list(missing), list(notes))
 
 
 def c1(studies: Sequence[Study], pairs: Mapping[str, tuple[str, str]]) -> ClaimResult:
     """Decide C1 on synthetic tasks; `pairs` gives for each study (deeper, shallow)."""
     predictions, missing = _differences(studies, {key: [pair] for key, pair in pairs.items()})
+    found = {study.key for study in studies}
+    missing += [f"{key}: no cell finished" for key in pairs if key not in found]
     return decided(
         "C1",
         "On tasks that a linear model solves, a shallow linear model cannot adapt fast; the same function class with "
@@ -152,7 +156,25 @@ def c1(studies: Sequence[Study], pairs: Mapping[str, tuple[str, str]]) -> ClaimR
         "The deeper linear model has the lower query loss, on linear regression and on binary classification.",
         predictions,
         missing=missing,
+        notes=[note for study in studies if study.key in pairs for note in excess_notes(study, *pairs[study.key])],
     )
+
+
+def excess_notes(study: Study, deeper: str, shallow: str) -> list[str]:
+    """Return how much of the shallow model's excess over the floor the deeper one removes, where a floor is known.
+
+    The floor is the posterior mean of linear regression. Over seeds: the ratio of means.
+    """
+    floor = study.result.get("references", {}).get("posterior mean", {}).get("loss", {}).get("mean")
+    if floor is None or not study.has(deeper, shallow):
+        return []
+    loss = study.scores["loss"]
+    deep, plain = float(np.mean(loss[deeper])), float(np.mean(loss[shallow]))
+    removed = (plain - deep) / (plain - floor)
+    return [
+        f"{study.words}: the posterior mean has a query loss of {floor:.4f}; {shallow} keeps {plain - floor:.4f} above "
+        f"it at its best inner rate, {deeper} {deep - floor:.4f}: {100 * removed:.0f} % of the excess is removed"
+    ]
 
 
 def c2(studies: Sequence[Study], depths: Sequence[int]) -> ClaimResult:
@@ -161,7 +183,8 @@ def c2(studies: Sequence[Study], depths: Sequence[int]) -> ClaimResult:
     return decided(
         "C2",
         "MAML adapts better with more layers, even where a task needs only a shallow model.",
-        f"The slope of the query loss over depths {', '.join(map(str, depths))} is negative.",
+        f"The slope of the query loss over depths {', '.join(map(str, depths))} is negative. (Whether a shallow model "
+        "would do for these tasks is the capacity arm of sweep-depth, and not decided here.)",
         [depth_slope(study, depths) for study in complete],
         missing=_missing(studies, complete, "cells of the depths"),
     )
@@ -202,8 +225,8 @@ def capacity_checks(study: Study) -> list[ExactCheck]:
         for cell in stacked
         if cell["value"]["depth"] in plain
     ]
-    size = ExactCheck(f"{study.words}: parameters of the collapsed models beyond the shallow model's", max(sizes), 0.0)
-    return [outputs, size] if sizes else [outputs]
+    name = f"{study.words}: parameters of the collapsed models beyond the shallow model's"
+    return [outputs, ExactCheck(name, float(max(sizes)), 0.0)] if sizes else [outputs]
 
 
 def c4(studies: Sequence[Study], optimizers: Sequence[str]) -> ClaimResult:
@@ -229,25 +252,28 @@ def c5(studies: Sequence[Study], depths: Sequence[int], optimizer: str) -> Claim
         "C5",
         "The advantage of a meta-optimizer shrinks as the model gets deeper.",
         f"Over depths {', '.join(map(str, depths))}, the difference {optimizer} minus none rises on query loss and "
-        "falls on the log-odds of accuracy (accuracy itself has a ceiling).",
+        "falls on the log-odds of accuracy (accuracy itself has a ceiling). Of the transforms, this one is looked at.",
         [prediction for study in complete for prediction in advantage_slopes(study, depths, optimizer)],
         missing=_missing(studies, complete, f"cells of the grid depth x {optimizer}"),
     )
 
 
 def c6(studies: Sequence[Study], depths: Sequence[int], layers: Sequence[int], optimizer: str) -> ClaimResult:
-    """Decide C6: C2, C3 and C4 under ANIL."""
+    """Decide C6: C2, C3, C4 and C5 under ANIL."""
     base = value_key(1)
     wanted = [(value_key(1, layers=n), base) for n in layers] + [(value_key(1, optimizer=optimizer), base)]
     predictions, missing = _differences(studies, {study.key: wanted for study in studies})
-    complete = [study for study in studies if study.has(*map(value_key, depths))]
+    needed = [value_key(depth, optimizer=name) for depth in depths for name in ("none", optimizer)]
+    complete = [study for study in studies if study.has(*needed)]
+    for study in complete:
+        predictions += [depth_slope(study, depths), *advantage_slopes(study, depths, optimizer)]
     return decided(
         "C6",
         "All of this holds for ANIL as it does for MAML.",
-        "Under ANIL too, the query loss falls with depth, is lower with appended linear layers, and is lower with "
-        f"{optimizer}.",
-        [*(depth_slope(study, depths) for study in complete), *predictions],
-        missing=[*missing, *_missing(studies, complete, "cells of the depths")],
+        "Under ANIL too, the query loss falls with depth, is lower with appended linear layers, is lower with "
+        f"{optimizer}, and that advantage shrinks with depth.",
+        predictions,
+        missing=[*missing, *_missing(studies, complete, f"cells of the grid depth x {optimizer}")],
     )
 
 

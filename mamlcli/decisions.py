@@ -74,17 +74,22 @@ def decide(predictions: Sequence[Prediction]) -> tuple[str, list[Decision]]:
 
     Source: Holm 1979, A simple sequentially rejective multiple test procedure.
     """
-    order = sorted(
-        range(len(predictions)), key=lambda index: _p_value(predictions[index].differences, otherwise=1.0)
-    )
+    order = sorted(range(len(predictions)), key=lambda index: _sort_key(predictions[index].differences))
     decisions: dict[int, Decision] = {}
-    is_open = True
+    closed_at: float | None = None
     for rank, index in enumerate(order):
-        decision = _decide_one(predictions[index], ERROR_RATE / (len(predictions) - rank), is_open)
-        is_open = is_open and decision.verdict != UNDECIDED
+        error_rate = ERROR_RATE / (len(predictions) - rank)
+        decision = _decide_one(predictions[index], error_rate, closed_at)
+        if closed_at is None and decision.verdict == UNDECIDED:
+            closed_at = error_rate
         decisions[index] = decision
     in_order = [decisions[index] for index in range(len(predictions))]
     return combine([decision.verdict for decision in in_order]), in_order
+
+
+def _sort_key(differences: NDArray[np.float64]) -> float:
+    p_value = _p_value(differences)
+    return p_value if math.isfinite(p_value) else 1.0
 
 
 def combine(verdicts: Sequence[str]) -> str:
@@ -94,17 +99,19 @@ def combine(verdicts: Sequence[str]) -> str:
     return HOLDS if verdicts and all(verdict == HOLDS for verdict in verdicts) else UNDECIDED
 
 
-def _decide_one(prediction: Prediction, error_rate: float, is_open: bool) -> Decision:
+def _decide_one(prediction: Prediction, error_rate: float, closed_at: float | None) -> Decision:
+    """Decide one prediction; `closed_at` is the error rate at which Holm's procedure stopped, None while it is open."""
     data = prediction.differences
     num, mean = len(data), float(np.mean(data))
     deviation = float(np.std(data, ddof=1)) if num > 1 else math.nan
     half_width = _half_width(deviation, num, error_rate)
-    verdict = UNDECIDED
-    if is_open and num >= MIN_SEEDS and abs(mean) > half_width:
+    verdict, needed = UNDECIDED, None
+    if closed_at is None and num >= MIN_SEEDS and abs(mean) > half_width:
         verdict = HOLDS if math.copysign(1.0, mean) == prediction.predicted_sign else FAILS
-    needed = _seeds_needed(mean, deviation, error_rate) if verdict == UNDECIDED else None
-    p_value = _p_value(data, otherwise=math.nan)
-    return Decision(prediction, verdict, mean, half_width, 1.0 - error_rate, p_value, needed)
+    else:
+        # One that stands behind a closed door needs what would open the door, and more seeds than there are.
+        needed = _seeds_needed(mean, deviation, error_rate if closed_at is None else closed_at, num + 1)
+    return Decision(prediction, verdict, mean, half_width, 1.0 - error_rate, _p_value(data), needed)
 
 
 def _half_width(deviation: float, num: int, error_rate: float) -> float:
@@ -113,10 +120,10 @@ def _half_width(deviation: float, num: int, error_rate: float) -> float:
     return float(stdtrit(num - 1, 1.0 - error_rate / 2)) * deviation / math.sqrt(num)
 
 
-def _p_value(data: NDArray[np.float64], *, otherwise: float) -> float:
-    """Return the two-sided p-value of Student's t test that the mean is zero."""
-    if len(data) < 2:
-        return otherwise
+def _p_value(data: NDArray[np.float64]) -> float:
+    """Return the two-sided p-value of Student's t test that the mean is zero; NaN where there is none."""
+    if len(data) < 2 or not np.isfinite(data).all():
+        return math.nan
     mean, deviation = float(np.mean(data)), float(np.std(data, ddof=1))
     if deviation == 0.0:
         return 1.0 if mean == 0.0 else 0.0
@@ -124,11 +131,11 @@ def _p_value(data: NDArray[np.float64], *, otherwise: float) -> float:
     return float(2.0 * stdtr(len(data) - 1, -statistic))
 
 
-def _seeds_needed(mean: float, deviation: float, error_rate: float) -> int | None:
+def _seeds_needed(mean: float, deviation: float, error_rate: float, least: int) -> int | None:
     """Return the smallest number of seeds whose interval would leave zero; MAX_SEEDS + 1 if none up to that."""
-    if not math.isfinite(deviation) or mean == 0.0:
+    if not math.isfinite(deviation) or not math.isfinite(mean) or mean == 0.0:
         return None
-    for num in range(MIN_SEEDS, MAX_SEEDS + 1):
+    for num in range(max(least, MIN_SEEDS), MAX_SEEDS + 1):
         if _half_width(deviation, num, error_rate) < abs(mean):
             return num
     return MAX_SEEDS + 1

@@ -32,6 +32,7 @@ class OuterLoop:
         clip_norm: the meta-gradient is scaled down to this norm; None for no clipping.
         validate_every: meta-iterations between validations; None for none.
         patience: validations without a new best before training stops early; None for never.
+        validation_metric: "accuracy" or "loss", what makes a validation the best; for regression always the loss.
         seed: of the training tasks; only named in errors.
     """
 
@@ -42,6 +43,7 @@ class OuterLoop:
     clip_norm: float | None = None
     validate_every: int | None = None
     patience: int | None = None
+    validation_metric: str = "accuracy"
     seed: int = 0
 
     def lr_at(self, iteration: int) -> float:
@@ -77,7 +79,7 @@ class ValidationRecord:
     Attributes:
         iteration: meta-iterations done.
         loss, accuracy: means over the validation tasks at phi_K; accuracy None for regression.
-        is_best: whether it is the best so far: by accuracy, for regression by loss.
+        is_best: whether it is the best so far, by `OuterLoop.validation_metric`.
     """
 
     iteration: int
@@ -217,7 +219,7 @@ def train(
         # Asked before each step, not after it: a state saved between a step and its validation goes on with the
         # validation.
         if validate is not None and _validation_is_due(state, outer):
-            record = _validation(state, *validate(state.meta))
+            record = _validation(state, outer.validation_metric, *validate(state.meta))
             is_out = outer.patience is not None and state.num_without_best >= outer.patience
             state.is_stopped = is_out and state.iteration < outer.num_outer_steps
             yield record
@@ -251,14 +253,12 @@ def _step(state: TrainState, gradient: Callable[[MetaParams, int], MetaGradient]
         parameter.grad = result.gradients[name] * scale
     state.optimizer.step()
     state.iteration += 1
-    return StepRecord(
-        state.iteration, summary[0], summary[1] if math.isfinite(summary[1]) else None, summary[2], lr
-    )
+    return StepRecord(state.iteration, summary[0], summary[1] if math.isfinite(summary[1]) else None, summary[2], lr)
 
 
-def _validation(state: TrainState, loss: float, accuracy: float | None) -> ValidationRecord:
+def _validation(state: TrainState, metric: str, loss: float, accuracy: float | None) -> ValidationRecord:
     state.last_validated = state.iteration
-    score = accuracy if accuracy is not None else -loss
+    score = accuracy if metric == "accuracy" and accuracy is not None else -loss
     is_best = math.isfinite(score) and (state.best_score is None or score > state.best_score)
     if is_best:
         state.best_score, state.best_iteration, state.num_without_best = score, state.iteration, 0

@@ -63,7 +63,7 @@ def evaluate(
     meta: MetaParams,
     distribution: TaskDistribution,
     *,
-    split: str,
+    stream: str,
     seed: int,
     num_tasks: int,
     execution: Execution,
@@ -71,14 +71,14 @@ def evaluate(
 ) -> Evaluation:
     """Adapt to `num_tasks` tasks and score support and query sets at every inner step.
 
-    Task i is drawn from the generator keyed by (seed, split, 0, i). No graph is built, and memory does not grow
+    Task i is drawn from the generator keyed by (seed, stream, 0, i). No graph is built, and memory does not grow
     with the number of tasks beyond the scores themselves.
 
     Args:
         objective: network and inner loop; its number of inner steps is the number scored.
         meta: meta-parameters to score.
         distribution: where tasks come from.
-        split: names the stream of tasks; must be the split that `distribution` draws from.
+        stream: names the stream of tasks, by default the name of the split that `distribution` draws from.
         seed: `evaluation.seed`.
         num_tasks: tasks.
         execution: how tasks are run.
@@ -88,7 +88,7 @@ def evaluate(
     parts: dict[str, list[tuple[torch.Tensor | None, torch.Tensor | None]]] = {}
     for start in range(0, num_tasks, execution.chunk):
         indices = range(start, min(start + execution.chunk, num_tasks))
-        episode = sample_tasks(distribution, seed=seed, split=split, iteration=0, indices=indices)
+        episode = sample_tasks(distribution, seed=seed, split=stream, iteration=0, indices=indices)
         rows.append(trajectories(objective, meta, episode, execution).double().cpu().numpy())
         if with_references:
             for name, scores in distribution.references(episode).items():

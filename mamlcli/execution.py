@@ -68,7 +68,9 @@ def choose_execution(
         num_tasks: tasks there are.
         device_type: "cpu" or "cuda".
     """
-    per_task = activation_size(network) * num_images * (num_steps + 1) * _COPIES_PER_STEP * 4
+    num_parameters = sum(parameter.numel() for parameter in network.parameters())
+    numbers = activation_size(network) * num_images + num_parameters
+    per_task = numbers * (num_steps + 1) * _COPIES_PER_STEP * 4
     chunk = _BUDGET_BYTES[device_type] // max(per_task, 1)
     return Execution("batched", int(max(1, min(chunk, num_tasks))))
 

@@ -134,7 +134,13 @@ def apply_network(network: Network, params: Mapping[str, Tensor], x: Tensor, par
 
 
 def linear_head(
-    num_features: int, num_outputs: int, *, num_extra: int, extra_width: int | None, bias: bool
+    num_features: int,
+    num_outputs: int,
+    *,
+    num_extra: int,
+    extra_width: int | None,
+    bias: bool,
+    width_key: str = "model.linear_width",
 ) -> nn.Sequential:
     """Return the head: one linear map d -> o, or d -> w -> ... -> w -> o with `num_extra` layers appended.
 
@@ -144,6 +150,7 @@ def linear_head(
         num_extra: appended linear layers, n; the head has n + 1 layers.
         extra_width: w, by default d.
         bias: whether each layer has a bias.
+        width_key: the recipe key that w comes from, for errors.
 
     Raises:
         MamlError: w < min(d, o), where the stack could express less than the one map it replaces.
@@ -151,7 +158,7 @@ def linear_head(
     width = num_features if extra_width is None else extra_width
     if num_extra > 0 and width < min(num_features, num_outputs):
         raise MamlError(
-            "model.linear_width",
+            width_key,
             expected=f"an integer >= {min(num_features, num_outputs)} (the smaller of {num_features} features "
             f"and {num_outputs} outputs)",
             got=str(width),
@@ -262,7 +269,7 @@ def linear(
         linear_width: their width.
     """
     size = math.prod(input_shape)
-    head = linear_head(size, num_outputs, num_extra=depth - 1, extra_width=width, bias=bias)
+    head = linear_head(size, num_outputs, num_extra=depth - 1, extra_width=width, bias=bias, width_key="model.width")
     if linear_layers:
         last = head[-1]
         assert isinstance(last, nn.Linear)

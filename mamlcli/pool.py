@@ -97,7 +97,11 @@ class _Worker:
             self.connection.send(job)
 
     def finish(self, *, was_interrupted: bool) -> Outcome:
-        """Return how the job ended; the worker has none after that."""
+        """Return how the job ended; the worker has none after that.
+
+        A job may end as interrupted by a signal to its worker alone; unless the parent was interrupted too, that
+        is a death like any other.
+        """
         assert self.job is not None
         try:
             status, fields = self.connection.recv()
@@ -105,6 +109,8 @@ class _Worker:
             self.process.join(_PATIENCE_S)
             status = "interrupted" if was_interrupted else "failed"
             fields = {"reason": _death(self.process.exitcode), "error": "died"}
+        if status == "interrupted" and not was_interrupted:  # not by the parent: as good as killed
+            status, fields = "failed", {"reason": "its process was told to stop (SIGTERM or SIGINT)", "error": "died"}
         wall_s = time.monotonic() - self.began
         outcome = Outcome(self.job.key, status, **fields, attempts=self.attempt, wall_s=wall_s)
         self.job = None

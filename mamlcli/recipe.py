@@ -31,6 +31,7 @@ class ImageKeys(Section):
     shots: Positive = Field(1, description="support images of each class, K")
     queries: Positive = Field(5, description="query images of each class")
     path: str | None = Field(None, description="a pack (.npz) to use instead of the one found by name")
+    split_seed: int = Field(0, description="of class splits drawn at random; not that of the run")
     rotations: bool = Field(False, description="add every class turned by 90, 180 and 270 degrees, in all splits")
 
 
@@ -50,7 +51,7 @@ class FolderTasks(ImageKeys):
     source: Literal["folder"]
     class_split: Literal["folders", "seeded"] | None = Field(
         None,
-        description="folders: train/val/test below the path, the default where they are; seeded: drawn by `seed`",
+        description="folders: train/val/test below the path, the default where they are; seeded: drawn by split_seed",
     )
     image_size: Annotated[int, Field(ge=8, le=512)] = Field(84, description="side to which images are brought")
     channels: Literal[1, 3] = Field(3, description="1 for grey, 3 for colour")
@@ -200,6 +201,9 @@ class Validation(Section):
 
     every: Positive | None = Field(200, description="iterations between validations; null for none")
     tasks: Positive = Field(100, description="tasks of one validation, the same every time")
+    metric: Literal["accuracy", "loss"] | None = Field(
+        None, description="what is best; by default accuracy, for regression loss"
+    )
     patience: Positive | None = Field(None, description="validations without a new best before stopping early")
 
 
@@ -255,6 +259,8 @@ class Recipe(Section):
             found.append(("inner.first_order", "expected true for inner.algorithm=fomaml, got false."))
         if self.inner.transform.adapted and self.inner.transform.name == "none":
             found.append(("inner.transform.adapted", "expected false for inner.transform.name=none, got true."))
+        if self.validation.metric == "accuracy" and not self.is_classification:
+            found.append(("validation.metric", f"expected loss for tasks.source={self.tasks.source}, got 'accuracy'."))
         split = getattr(self.tasks, "class_split", None)
         if split is not None and split not in CLASS_SPLITS[self.tasks.source]:
             names = " or ".join(CLASS_SPLITS[self.tasks.source])
@@ -275,7 +281,10 @@ class Recipe(Section):
         tasks = self.tasks
         if isinstance(tasks, ImageTasks) and tasks.class_split is None:
             tasks = tasks.model_copy(update={"class_split": CLASS_SPLITS[tasks.source][0]})
-        return self.model_copy(update={"inner": inner, "evaluation": evaluation, "tasks": tasks})
+        metric = self.validation.metric or ("accuracy" if self.is_classification else "loss")
+        validation = self.validation.model_copy(update={"metric": metric})
+        changes = {"inner": inner, "evaluation": evaluation, "tasks": tasks, "validation": validation}
+        return self.model_copy(update=changes)
 
     @property
     def is_classification(self) -> bool:

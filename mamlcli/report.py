@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import base64
 import html
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mamlcli.claims import ClaimResult, Study
-from mamlcli.decisions import MAX_SEEDS, UNDECIDED, Decision
+from mamlcli.decisions import FAILS, HOLDS, MAX_SEEDS, MIN_SEEDS, UNDECIDED, Decision
 from mamlcli.tables import PERCENT, with_interval
 
 
@@ -48,7 +49,14 @@ class Picture:
     caption: str
 
 
-Block = Heading | Paragraph | Grid | Picture
+@dataclass(frozen=True)
+class Code:
+    """Text as it is."""
+
+    text: str
+
+
+Block = Heading | Paragraph | Grid | Picture | Code
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
@@ -63,6 +71,7 @@ def report_blocks(
     title: str,
     intro: Sequence[str],
     settings: Mapping[str, str],
+    recipes: Mapping[str, str],
     results: Sequence[ClaimResult],
     studies: Sequence[Study],
     pictures: Mapping[str, Sequence[Picture]],
@@ -73,6 +82,7 @@ def report_blocks(
         title: of the report.
         intro: paragraphs: scale, what was left out, what failed.
         settings: versions, device, seeds and the like, in words.
+        recipes: the base recipe of each study as YAML, by its words.
         results: the decided claims.
         studies: what they rest on.
         pictures: figures of each study, by its key.
@@ -87,6 +97,8 @@ def report_blocks(
         blocks += _study_blocks(study)
         blocks += pictures.get(study.key, ())
     blocks += [Heading("Settings", 2), Grid(("what", "value"), tuple(settings.items()))]
+    for words, text in recipes.items():
+        blocks += [Heading(f"Recipe of {words}, before the changes of each cell", 3), Code(text)]
     return blocks
 
 
@@ -94,8 +106,8 @@ RULE = (
     "How a verdict is reached: each prediction is a difference paired by seed. It holds if its interval lies wholly on "
     "the predicted side of zero, fails if wholly on the other, and is undecided otherwise, and always with fewer than "
     "three seeds. The predictions of one claim share an error of 5 % (Holm). A claim holds if all of its predictions "
-    "and exact checks hold, fails if one fails, and is undecided otherwise. Inner learning rates are chosen on "
-    "meta-validation tasks for each cell; scores are on meta-test tasks."
+    "and exact checks hold, fails if one fails, and is undecided otherwise. Inner learning rates are chosen for each "
+    "cell by the query loss on meta-validation tasks, mean over seeds; scores are on meta-test tasks."
 )
 
 
@@ -124,7 +136,35 @@ def _claim_blocks(result: ClaimResult) -> list[Block]:
         )
         blocks.append(Grid(("exact check", "largest error", "allowed", ""), rows))
     blocks += [Paragraph(f"Not looked at: {text}.") for text in result.missing]
+    blocks += [Paragraph(f"{note}.") for note in result.notes]
+    blocks.append(Paragraph(reason(result)))
     return blocks
+
+
+def reason(result: ClaimResult) -> str:
+    """Return why a claim has its verdict, and what would decide an undecided one."""
+    if result.verdict == HOLDS:
+        return "Why: every prediction lies on the predicted side, and every exact check holds."
+    failed = [d.prediction.name for d in result.decisions if d.verdict == FAILS]
+    failed += [check.name for check in result.checks if not check.holds]
+    if result.verdict == FAILS:
+        return (
+            f"Why: on the other side lie: {'; '.join(failed)}. More seeds will hardly change that at this scale; "
+            "longer training and larger models (--scale paper) may."
+        )
+    open_ones = [d for d in result.decisions if d.verdict == UNDECIDED]
+    reasons = [f"{text}" for text in result.missing]
+    if any(len(d.prediction.differences) < MIN_SEEDS for d in open_ones):
+        reasons.append(f"fewer than {MIN_SEEDS} seeds decide nothing")
+    elif open_ones:
+        reasons.append(f"the interval of {len(open_ones)} of {len(result.decisions)} predictions contains zero")
+    if any(len(d.prediction.differences) < MIN_SEEDS for d in open_ones):
+        return f"Why: {'; '.join(reasons)}. Run it with --seeds {MIN_SEEDS} or more."
+    known = [d.seeds_needed for d in open_ones if d.seeds_needed is not None and d.seeds_needed <= MAX_SEEDS]
+    text = f"Why: {'; '.join(reasons)}."
+    if known and len(known) == len(open_ones):
+        return f"{text} With the variance measured, {max(known)} seeds would decide: --seeds {max(known)}."
+    return f"{text} No number of seeds that is practical would decide; another scale (--scale paper) may."
 
 
 def _decision_row(decision: Decision) -> tuple[str, ...]:
@@ -132,12 +172,17 @@ def _decision_row(decision: Decision) -> tuple[str, ...]:
     return (
         decision.prediction.name,
         "< 0" if decision.prediction.predicted_sign < 0 else "> 0",
-        f"{decision.mean:.4f} ± {decision.half_width:.4f} ({num} seeds)",
+        f"{decision.mean:.4f}" + (f" ± {decision.half_width:.4f}" if num > 1 else "") + f" ({seeds_count(num)})",
         f"{PERCENT * decision.level:.1f} %",
-        f"{decision.p_value:.2g}",
+        f"{decision.p_value:.2g}" if math.isfinite(decision.p_value) else "-",
         decision.verdict,
         seeds_words(decision),
     )
+
+
+def seeds_count(num: int) -> str:
+    """Return a number of seeds in words."""
+    return f"{num} seed{'s' if num != 1 else ''}"
 
 
 def seeds_words(decision: Decision) -> str:
@@ -164,7 +209,8 @@ def _study_blocks(study: Study) -> list[Block]:
         collapsed = cell.get("num_parameters_collapsed")
         rows.append((*row, f"{collapsed:,}" if collapsed else "-"))
     blocks: list[Block] = [Heading(study.words, 3), Grid(tuple(header), tuple(rows))]
-    blocks.append(Paragraph("Mean over seeds ± half-width of the 95 % interval over seeds. " + _references(result)))
+    over = "seeds" if len(result["seeds"]) > 1 else "tasks, of the one seed"
+    blocks.append(Paragraph(f"Mean ± half-width of the 95 % interval over {over}. {_references(result)}"))
     if study.operators:
         blocks += [Paragraph(OPERATOR_WORDS), operator_grid(study)]
     return blocks
@@ -210,7 +256,7 @@ def cell_words(value: Mapping[str, Any]) -> str:
 def _fixed_words(cell: Mapping[str, Any]) -> str:
     fixed = cell.get("at_fixed_rate")
     if fixed is None:
-        return "diverged"
+        return "no number: a seed diverged or is missing"
     score = with_interval(fixed["loss"])
     accuracy = with_interval(fixed.get("accuracy"), scale=PERCENT, digits=1)
     return f"{fixed['inner_lr']:g}: {score}" + (f"; {accuracy} %" if accuracy != "-" else "")
@@ -242,6 +288,8 @@ def _markdown(block: Block) -> str:
         return f"{'#' * block.level} {block.text}"
     if isinstance(block, Paragraph):
         return block.text
+    if isinstance(block, Code):
+        return f"```yaml\n{block.text.rstrip()}\n```"
     if isinstance(block, Picture):
         return f"![{block.caption}]({block.name})"
     lines = [block.header, tuple("---" for _ in block.header), *block.rows]
@@ -262,6 +310,8 @@ def _html(block: Block) -> str:
         return f"<h{block.level}>{html.escape(block.text)}</h{block.level}>"
     if isinstance(block, Paragraph):
         return f"<p>{html.escape(block.text)}</p>"
+    if isinstance(block, Code):
+        return f"<pre>{html.escape(block.text)}</pre>"
     if isinstance(block, Picture):
         data = base64.b64encode(block.png).decode()
         caption = html.escape(block.caption)

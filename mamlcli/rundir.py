@@ -22,7 +22,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from mamlcli.errors import RunError
-from mamlcli.files import atomic_write
+from mamlcli.files import atomic_write, json_text
 from mamlcli.recipe import Recipe
 from mamlcli.recipe_files import load_recipe, recipe_difference, recipe_to_yaml
 
@@ -99,7 +99,7 @@ class RunDirectory:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the run."""
-        atomic_write(self.path / name, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+        atomic_write(self.path / name, json_text(value).encode())
 
     def check_recipe(self, recipe: Recipe) -> None:
         """Raise RunError unless `recipe` is the run's own; how it is computed must agree too.

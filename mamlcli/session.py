@@ -20,7 +20,7 @@ from mamlcli.errors import Interrupted, NonFiniteError, RunError
 from mamlcli.estimators import TRAJECTORY_COLUMNS, MetaParams
 from mamlcli.evaluation import Evaluation, evaluate, evaluation_to_json
 from mamlcli.execution import MetaGradient, meta_gradient
-from mamlcli.files import atomic_write
+from mamlcli.files import atomic_write, json_text
 from mamlcli.models import count_parameters
 from mamlcli.plots import save_curve
 from mamlcli.recipe import ImageKeys, Recipe
@@ -57,6 +57,10 @@ class RunResult:
     run: RunDirectory
     report: dict[str, Any]
     weights: str
+
+
+# Meta-validation draws its tasks from a stream of its own: those that choose the weights are never those scored.
+SELECTION_STREAM = "selection"
 
 
 def splits_of_training(recipe: Recipe) -> tuple[str, ...]:
@@ -183,9 +187,7 @@ def _train_to_end(
 
 
 def _interruption(run: RunDirectory, when: str) -> Interrupted:
-    return Interrupted(
-        f"interrupted {when}; the run is saved. Continue: mamlcli train --resume --run-dir {run.path}"
-    )
+    return Interrupted(f"interrupted {when}; the run is saved. Continue: mamlcli train --resume --run-dir {run.path}")
 
 
 def _kind(record: Record) -> str:
@@ -217,7 +219,12 @@ def training_functions(
 
     def validate(meta: MetaParams) -> tuple[float, float | None]:
         evaluation = score(
-            experiment, meta, split="validation", num_tasks=recipe.validation.tasks, references=False
+            experiment,
+            meta,
+            split="validation",
+            stream=SELECTION_STREAM,
+            num_tasks=recipe.validation.tasks,
+            references=False,
         )
         accuracy = evaluation.estimate("query_accuracy", -1).mean if evaluation.is_classification else None
         return evaluation.estimate("query_loss", -1).mean, accuracy
@@ -232,15 +239,16 @@ def score(
     split: str,
     num_tasks: int,
     num_steps: int | None = None,
+    stream: str | None = None,
     references: bool = True,
 ) -> Evaluation:
-    """Score meta-parameters on tasks of a split, drawn by `evaluation.seed`."""
+    """Score meta-parameters on tasks of a split, drawn by `evaluation.seed`; `stream` names other tasks of it."""
     how = experiment.execution(num_tasks=num_tasks, num_steps=0)
     return evaluate(
         experiment.objective(num_steps),
         meta,
         experiment.distributions[split],
-        split=split,
+        stream=stream or split,
         seed=experiment.recipe.evaluation.seed,
         num_tasks=num_tasks,
         execution=how,
@@ -301,8 +309,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation, report: dict[str, Any
         folder.mkdir(parents=True, exist_ok=True)
         atomic_write(folder / "tasks.csv", _tasks_csv(evaluation).encode())
         save_curve(report, folder / "curve.png")
-        text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-        atomic_write(folder / "evaluation.json", text.encode())
+        atomic_write(folder / "evaluation.json", json_text(report).encode())
     except OSError as error:
         raise RunError(str(folder), expected="a folder that can be written", got=str(error)) from error
 

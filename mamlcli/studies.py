@@ -10,8 +10,10 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, get_args
 
@@ -194,14 +196,21 @@ def check_start_width(sweep: Sweep, experiment: Experiment) -> None:
 # The capacity arm ----------------------------------------------------------------------------------------------
 
 
-def capacity_jobs(sweep: Sweep, path: Path) -> list[Job]:
-    """Return the jobs of the capacity arm that are not done yet, one for each axis value."""
+def capacity_jobs(sweep: Sweep, path: Path, *, num_threads: int) -> list[Job]:
+    """Return the jobs of the capacity arm that are not done yet, one for each axis value.
+
+    Args:
+        sweep: the study.
+        path: its folder.
+        num_threads: of each job's process.
+    """
     first_seed = {cell.value.label: cell for cell in reversed(cells_of(sweep))}
     jobs = []
     for value in sweep.values:
         file = _capacity_file(path, value)
         if not file.is_file():
-            payload = {"recipe": recipe_to_tree(first_seed[value.label].recipe), "file": str(file)}
+            recipe = recipe_to_tree(first_seed[value.label].recipe)
+            payload = {"recipe": recipe, "file": str(file), "num_threads": num_threads}
             jobs.append(Job(f"capacity/{value.label}", run_capacity, payload, can_stop=False))
     return jobs
 
@@ -217,6 +226,8 @@ def run_capacity(payload: dict[str, Any], is_stopped: IsStopped) -> dict[str, An
     images of its classes that are not queries, up to 100 of each.
     """
     recipe = recipe_from_tree(payload["recipe"], where="capacity")
+    # Before building: the recipe, or a model too small for threads, may set another number.
+    torch.set_num_threads(payload["num_threads"])
     is_synthetic = isinstance(recipe.tasks, SyntheticKeys)
     if is_synthetic:
         recipe = changed_recipe(recipe, {"execution.dtype": "float64"}, "capacity")
@@ -286,6 +297,10 @@ def add_closed_form(result: dict[str, Any], sweep: Sweep, experiment: Experiment
     is_linear = isinstance(recipe.tasks, LinearRegressionTasks) and recipe.model.kind == "linear"
     if sweep.axis != DEPTH or not is_linear or recipe.inner.transform.name != "none":
         return
+    # The forms are those of one layer that adapts: at depth 1 the model must be that.
+    adapts = any(fnmatchcase("head.0.weight", pattern) for pattern in recipe.inner.adapt or ["*"])
+    if recipe.model.linear_layers or not adapts:
+        return
     shallow = [cell["inner_lr"] for cell in result["cells"] if cell["value"] == 1]
     inner_lr = shallow[0] if shallow else recipe.inner.lr
     result["closed_form"] = closed_form(experiment, inner_lr=inner_lr)
@@ -351,10 +366,11 @@ def export_collapsed(run_path: Path, out: Path) -> dict[str, Any]:
     run computes before it adapts, and adapts as a shallow network does.
 
     Raises:
-        RunError: no run, no checkpoint, one layer only, or a file that cannot be written; MamlError: the outputs
-            differ by more than rounding.
+        RunError: no run, no checkpoint, one layer only, or a file that is there already or cannot be written;
+            MamlError: the outputs differ by more than rounding.
     """
     run = RunDirectory.open(run_path)
+    _check_new(out, run_path)
     recipe = run.recipe
     experiment = build(recipe, splits=(recipe.evaluation.split,))
     if len(experiment.network.head) < 2:
@@ -375,6 +391,16 @@ def export_collapsed(run_path: Path, out: Path) -> dict[str, Any]:
     except OSError as error:
         raise RunError(str(out), expected="a file that can be written", got=str(error.strerror)) from error
     return record
+
+
+def _check_new(out: Path, run_path: Path) -> None:
+    if not out.exists():
+        return
+    names = (out.with_stem(f"{out.stem}-{number}") for number in itertools.count(2))
+    other = next(name for name in names if not name.exists())
+    command = shlex.join(["mamlcli", "add-linear", str(run_path), "--collapse", str(other)])
+    raise RunError(str(out), expected="a file that does not exist", got="one that does",
+                   next_step=f"Name another: {command}")  # fmt: skip
 
 
 # Files ---------------------------------------------------------------------------------------------------------

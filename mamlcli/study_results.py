@@ -80,7 +80,9 @@ def collect(cells: Sequence[FinishedCell], pairs: Sequence[tuple[int, int]], *, 
     }
     if first is not None:
         result["protocol"] = first["protocol"]
-        result["references"] = _references([report for found in reports for report in found.values()])
+        # One report of each seed: all axis values have the seed's tasks, and with them its references.
+        by_seed = {seed: report for found in reversed(reports) for seed, report in found.items()}
+        result["references"] = _references([by_seed[seed] for seed in sorted(by_seed)])
         if "chance_accuracy" in first:
             result["chance_accuracy"] = first["chance_accuracy"]
     return result
@@ -160,7 +162,11 @@ def _task_scores(run: RunDirectory, metric: str) -> NDArray[np.float64]:
 
 
 def _references(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the references: as any run has them, or their mean over runs where the seeds' tasks differ."""
+    """Return the references: as any run has them, or their mean over seeds where the seeds' tasks differ.
+
+    Args:
+        reports: one of each seed.
+    """
     all_references = [report["references"] for report in reports]
     if all(references == all_references[0] for references in all_references):
         found = all_references[0]
@@ -168,7 +174,7 @@ def _references(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
         return found
     return {
         name: {
-            metric: summary([_number(references[name][metric]["mean"]) for references in all_references], "runs")
+            metric: summary([_number(references[name][metric]["mean"]) for references in all_references])
             for metric in values
         }
         for name, values in all_references[0].items()

@@ -56,7 +56,9 @@ def interval_words(result: dict[str, Any]) -> str:
     """Return what the intervals of a result are over."""
     num = len(result["seeds"])
     if num > 1:
-        return f"mean ± half-width of the 95 % interval over {num} seeds"
+        fewer = [f"{value_label(c['value'])}: {len(c['seeds'])}" for c in result["cells"] if len(c["seeds"]) != num]
+        exceptions = f" ({'; '.join(fewer)})" if fewer else ""
+        return f"mean ± half-width of the 95 % interval over {num} seeds{exceptions}"
     return f"one seed; ± half-width of the 95 % interval over {result['protocol']['num_tasks']} tasks"
 
 
@@ -134,10 +136,14 @@ def closed_form_lines(result: dict[str, Any]) -> list[tuple[str, dict[str, float
 
 def _notes(result: dict[str, Any]) -> list[str]:
     notes = [interval_words(result)]
-    if result.get("references") and len(result["seeds"]) > 1:
+    if len(result["seeds"]) > 1 and _have_intervals_over_tasks(result.get("references", {})):
         notes[0] += " (of references: over tasks)"
     if result["inner_lr_is_chosen"]:
         notes.append("inner lr: chosen on meta-validation tasks, for each line by itself")
+        if at_edge := [value_label(cell["value"]) for cell in result["cells"] if is_at_edge(cell)]:
+            notes.append(
+                f"inner lr of {', '.join(at_edge)}: chosen at the edge of --inner-lrs: a wider list may be fairer"
+            )
     capacity: dict[str, Any] = next((cell["capacity"] for cell in result["cells"] if "capacity" in cell), {})
     if capacity:
         per_class = " per class" if result["protocol"]["per_class"] else ""
@@ -162,7 +168,19 @@ def _notes(result: dict[str, Any]) -> list[str]:
         notes.append(f"inner lr: {rates} for every line; --inner-lrs LIST chooses one for each by meta-validation")
     if result["started_from"]:
         notes.append(f"every line starts from {result['started_from']}, 0 is that run trained on")
+        if len(result["seeds"]) > 1:
+            notes.append("all seeds share that start: the intervals leave out how much starts vary")
     return notes
+
+
+def _have_intervals_over_tasks(references: dict[str, Any]) -> bool:
+    return any("ci95_over_tasks" in value for values in references.values() for value in values.values())
+
+
+def is_at_edge(cell: dict[str, Any]) -> bool:
+    """Return whether a cell's inner learning rate is the smallest or largest of those it was chosen from."""
+    rates = [candidate["inner_lr"] for candidate in cell.get("inner_lr_candidates", [])]
+    return len(rates) > 1 and cell["inner_lr"] in (min(rates), max(rates))
 
 
 def _is_cut(cell: dict[str, Any]) -> bool:
@@ -277,7 +295,8 @@ def _best_sentence(result: dict[str, Any]) -> str:
     best = max(cells, key=lambda cell: sign * cell[metric]["mean"])
     words, first = AXIS_WORDS[result["axis"]], result["cells"][0]
     unit = " %" if metric == "accuracy" else ""
-    text = f"Best: {words} {value_label(best['value'])}, {metric} {number(best[metric], metric)}{unit}"
+    choice = _choice_words(len(cells))
+    text = f"Best{choice}: {words} {value_label(best['value'])}, {metric} {number(best[metric], metric)}{unit}"
     difference = next(
         (
             c["difference"] for c in result["comparisons"]
@@ -291,6 +310,11 @@ def _best_sentence(result: dict[str, Any]) -> str:
     points = " points" if metric == "accuracy" else ""
     shown = difference_text(difference, metric).rstrip(" *")
     return f"{text}; {shown}{points} against {words} {value_label(first['value'])}, paired, {clear}."
+
+
+def _choice_words(num: int) -> str:
+    """Say that the best of several was chosen by the scores that are shown; its score is then too good."""
+    return f" of {num} on meta-test, not corrected for the choice" if num > 1 else ""
 
 
 def collapse_sentence(result: dict[str, Any]) -> str:
@@ -329,4 +353,6 @@ def _grid_verdict(result: dict[str, Any]) -> str:
         for depth, (_, name, difference) in sorted(best.items())
     ]
     unit = "accuracy points" if metric == "accuracy" else "loss"
-    return f"The best advantage over {first}, in {unit}: {', '.join(parts)}."
+    choice = _choice_words(len({cell["value"]["optimizer"] for cell in result["cells"]}) - 1)
+    best_of = f" (best{choice})" if choice else ""
+    return f"The best advantage over {first}, in {unit}{best_of}: {', '.join(parts)}."

@@ -9,7 +9,6 @@ tasks, so that they can be compared pair by pair.
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from mamlcli.cells import finished_report, run_cell
 from mamlcli.errors import MamlError, NonFiniteError, RecipeError, RunError
 from mamlcli.files import atomic_write
 from mamlcli.pool import Job, Outcome, run_jobs
+from mamlcli.rate_choice import choose_inner_lr, rate_candidate, validation_metric
 from mamlcli.recipe import Recipe
 from mamlcli.recipe_files import recipe_difference, recipe_from_tree, recipe_to_tree
 from mamlcli.rundir import RunDirectory
@@ -232,11 +232,13 @@ def check_sweep(sweep: Sweep) -> Experiment:
 def open_study(path: Path, sweep: Sweep, command: str) -> bool:
     """Make a study's folder, or check that the folder there is this study's.
 
+    It may have other seeds from the same first one upwards: more are added to it, and with fewer the rest are left.
+
     Returns:
         Whether it was there already.
 
     Raises:
-        RunError: the folder is another study's, something else, or cannot be written.
+        RunError: the folder is another study's, something else, in use, or cannot be written.
     """
     file = path / "study.json"
     if not file.is_file():
@@ -253,6 +255,9 @@ def open_study(path: Path, sweep: Sweep, command: str) -> bool:
             str(path), expected="a folder of this study", got=f"another study's: {', '.join(difference)}",
             next_step=f"Name another --dir, or continue that one: {found.get('command', '')}",
         )  # fmt: skip
+    if len(sweep.seeds) > len(found["seeds"]):
+        with RunDirectory(path).lock():
+            _write_settings(path, {**found, "seeds": list(sweep.seeds), "command": command})
     return True
 
 
@@ -263,15 +268,22 @@ def _make_folder(path: Path, settings: dict[str, Any]) -> None:
                        next_step="Name another --dir")  # fmt: skip
     try:
         (path / "cells").mkdir(parents=True, exist_ok=True)
-        atomic_write(path / "study.json", (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode())
+        _write_settings(path, settings)
     except OSError as error:
         raise RunError(str(path), expected="a folder that can be written", got=error.strerror,
                        next_step="Name another --dir") from error  # fmt: skip
 
 
+def _write_settings(path: Path, settings: dict[str, Any]) -> None:
+    atomic_write(path / "study.json", (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode())
+
+
 def _settings_difference(found: dict[str, Any], sweep: Sweep) -> list[str]:
     here = json.loads(json.dumps(sweep.settings()))
-    keys = [key for key in here if key != "recipe" and found.get(key) != here[key]]
+    # Seeds count up from the recipe's, which is compared below, so that more of them are a superset.
+    keys = [key for key in here if key not in ("recipe", "seeds") and found.get(key) != here[key]]
+    if not isinstance(found.get("seeds"), list):
+        keys.append("seeds")
     differences = {key: (found.get(key), here[key]) for key in keys}
     if isinstance(found.get("recipe"), dict):
         old = recipe_from_tree(found["recipe"], where="study.json")
@@ -284,6 +296,11 @@ def num_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def threads_of(num_workers: int) -> int:
+    """Return the threads that each of several processes may use, so that together they fill the cores."""
+    return max(1, num_cores() // num_workers)
 
 
 def default_jobs(recipe: Recipe, num_cells: int) -> int:
@@ -330,7 +347,9 @@ def run_sweep(
 
     def end(outcome: Outcome) -> None:
         folder = path / "cells" / outcome.key
-        if outcome.details and folder.is_dir():
+        if outcome.status == "done":
+            (folder / "error.log").unlink(missing_ok=True)  # of an earlier attempt
+        elif outcome.details and folder.is_dir():
             atomic_write(folder / "error.log", outcome.details.encode())
         is_run = outcome.status == "done" and (folder / "evaluation.json").is_file()
         report = read_report(RunDirectory(folder)) if is_run else None
@@ -344,7 +363,7 @@ def run_sweep(
             if (report := _done_before(sweep, path / "cells" / cell.name)) is not None:
                 tell(cell.name, "skipped", report=report)
             else:
-                jobs.append(_cell_job(sweep, path, cell, argv=argv, num_threads=max(1, num_cores() // num_workers)))
+                jobs.append(_cell_job(sweep, path, cell, argv=argv, num_threads=threads_of(num_workers)))
         outcomes = run_jobs(
             [*jobs, *extra_jobs],
             num_workers=num_workers,
@@ -392,7 +411,14 @@ def _outcome(
         more: dict[str, Any] = {}
         rate = sweep.recipe.inner.lr
         if sweep.inner_lrs:
-            candidates = [_candidate(path, own, rate, failed, diverged) for rate in sweep.inner_lrs]
+            candidates = [
+                rate_candidate(
+                    rate,
+                    [RunDirectory(path / "cells" / cell.name) for cell in own if cell.inner_lr == rate],
+                    metric=validation_metric(sweep.recipe), failed=failed, diverged=diverged,
+                )
+                for rate in sweep.inner_lrs
+            ]  # fmt: skip
             more["inner_lr_candidates"] = candidates
             chosen = choose_inner_lr(candidates)
             if any(candidate["status"] == "failed" for candidate in candidates):
@@ -402,7 +428,8 @@ def _outcome(
                 own = []
             rate = rate if chosen is None else chosen
         chosen_cells = [cell for cell in own if cell.inner_lr == rate and cell.name not in failed]
-        runs = {cell.seed: RunDirectory(path / "cells" / cell.name) for cell in chosen_cells}
+        folders = {cell.seed: path / "cells" / cell.name for cell in chosen_cells}
+        runs = {seed: RunDirectory(folder) for seed, folder in folders.items() if _is_finished(sweep, folder)}
         if sweep.with_collapse and runs:
             more |= _collapse_summary(runs)
         finished.append(FinishedCell(value.value, rate, runs, more))
@@ -420,6 +447,11 @@ def _outcome(
     return SweepOutcome(result, failures)
 
 
+def _is_finished(sweep: Sweep, folder: Path) -> bool:
+    names = ["evaluation.json", *(["collapse.json"] if sweep.with_collapse else [])]
+    return all((folder / name).is_file() for name in names)
+
+
 def _collapse_summary(runs: Mapping[int, RunDirectory]) -> dict[str, Any]:
     records = [json.loads((run.path / "collapse.json").read_text()) for run in runs.values()]
     largest = max(records, key=lambda record: float(record["largest_relative_difference"]))
@@ -428,40 +460,3 @@ def _collapse_summary(runs: Mapping[int, RunDirectory]) -> dict[str, Any]:
         "collapse_max_difference": largest["largest_relative_difference"],
         "collapse": largest,
     }
-
-
-# The inner learning rate, by meta-validation -------------------------------------------------------------------
-
-
-def validation_score(run: RunDirectory) -> float | None:
-    """Return a run's best meta-validation score: accuracy, or minus the loss for regression; None without one."""
-    scores = [
-        record["accuracy"] if record["accuracy"] is not None else -record["loss"]
-        for record in run.read_metrics()
-        if record["kind"] == "validation"
-    ]
-    finite = [score for score in scores if math.isfinite(score)]
-    return max(finite, default=None)
-
-
-def _candidate(
-    path: Path, cells: list[Cell], rate: float, failed: Mapping[str, Outcome], diverged: set[str]
-) -> dict[str, Any]:
-    """Return one rate of one axis value with its mean meta-validation score over seeds."""
-    own = [cell for cell in cells if cell.inner_lr == rate]
-    if any(cell.name in failed and cell.name not in diverged for cell in own):
-        return {"inner_lr": rate, "status": "failed", "validation_score": None}
-    scores = [
-        None if cell.name in diverged else validation_score(RunDirectory(path / "cells" / cell.name)) for cell in own
-    ]
-    known = [score for score in scores if score is not None]
-    if len(known) < len(scores):
-        return {"inner_lr": rate, "status": "diverged", "validation_score": None}
-    return {"inner_lr": rate, "status": "done", "validation_score": math.fsum(known) / len(known)}
-
-
-def choose_inner_lr(candidates: Sequence[Mapping[str, Any]]) -> float | None:
-    """Return the rate with the best meta-validation score, the smaller one of equals; None if there is none."""
-    scored = [candidate for candidate in candidates if candidate["validation_score"] is not None]
-    best = max(scored, key=lambda found: (found["validation_score"], -found["inner_lr"]), default=None)
-    return None if best is None else float(best["inner_lr"])

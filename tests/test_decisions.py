@@ -74,3 +74,20 @@ def test_slopes_are_those_of_lines():
 def test_log_odds_are_finite_at_the_ceiling():
     assert log_odds([0.5, 0.9]) == pytest.approx([0.0, math.log(9.0)])
     assert np.isfinite(log_odds([0.0, 1.0])).all()
+
+
+def test_differences_that_are_not_numbers_change_no_other_verdict():
+    good, lost = one([-1.01, -1.0, -0.99]), one([float("nan"), -1.0, -1.0])
+    for order in ([good, lost], [lost, good]):
+        verdict, decisions = decide(order)
+        assert verdict == UNDECIDED
+        assert {decision.prediction is good: decision.verdict for decision in decisions} == {
+            True: HOLDS,
+            False: UNDECIDED,
+        }
+
+
+def test_prediction_behind_a_closed_door_needs_more_seeds_than_there_are():
+    weak = one([-1.6, -1.0, -0.4])
+    _, decisions = decide([weak, weak])
+    assert all(decision.seeds_needed > 3 for decision in decisions)

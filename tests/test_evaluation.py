@@ -19,7 +19,7 @@ from mamlcli.transforms import KFO
 from tests.numerics import DOUBLE, perturbed
 
 NUM_STEPS = 3
-KEYS = {"split": "test", "seed": 9}
+KEYS = {"stream": "test", "seed": 9}
 
 # Batched kernels sum in another order than single ones: 1e-16, grown through three inner steps.
 SAME_SUMS = 1e-12
@@ -121,7 +121,7 @@ def test_more_tasks_begin_with_the_same_tasks():
     np.testing.assert_allclose(many[:3], few, rtol=SAME_SUMS)
 
 
-@pytest.mark.parametrize("change", [{"seed": 10}, {"split": "validation"}])
+@pytest.mark.parametrize("change", [{"seed": 10}, {"stream": "validation"}])
 def test_another_seed_or_split_is_other_tasks(change):
     objective, meta, tasks = classification()
     first, second = (

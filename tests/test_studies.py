@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 
 from mamlcli.build import build
-from mamlcli.cells import collapse_record, run_cell, write_start
+from mamlcli.cells import collapse_record, run_cell, start_transform, write_start
 from mamlcli.errors import MamlError, RecipeError, RunError
 from mamlcli.models import apply_network
 from mamlcli.recipe_files import load_recipe, recipe_to_tree
@@ -16,6 +16,7 @@ from mamlcli.rundir import RunDirectory
 from mamlcli.session import best_weights, splits_of_training, train_run
 from mamlcli.studies import (
     add_closed_form,
+    capacity_jobs,
     check_start_width,
     depth_sweep,
     export_collapsed,
@@ -24,7 +25,7 @@ from mamlcli.studies import (
     run_capacity,
     write_result,
 )
-from mamlcli.study_tables import study_tables, study_verdict
+from mamlcli.study_tables import interval_words, study_tables, study_verdict, value_table
 from mamlcli.sweep import _cell_job, cells_of, changed_recipe, check_sweep
 from tests.test_sweep import TINY
 
@@ -120,6 +121,37 @@ def test_a_started_run_trains_on_and_its_manifest_says_where_from(shallow):
     assert result.report["final"]["loss"]["mean"] != before
 
 
+def test_the_learned_transform_moves_up_with_the_last_layer_and_new_layers_start_as_the_identity():
+    # Two square layers, two appended: all four weights have one shape, so that only the place tells them apart.
+    eye, body, first, last = (torch.eye(2) * factor for factor in (1.0, 2.0, 3.0, 4.0))
+    trained = {"body.0.weight/left": body, "head.0.weight/left": first, "head.1.weight/left": last}
+    names = ["body.0.weight/left", *(f"head.{index}.weight/left" for index in range(4))]
+    found = start_transform(trained, dict.fromkeys(names, eye), last=1, num_layers=2)
+    assert [found[name][0, 0].item() for name in names] == [2.0, 3.0, 1.0, 1.0, 4.0]
+
+
+def test_a_learned_transform_of_another_shape_starts_as_the_identity():
+    fresh = {"head.0.weight/in": torch.eye(3), "head.1.weight/in": torch.eye(5)}
+    found = start_transform({"head.0.weight/in": 7 * torch.eye(3)}, fresh, last=0, num_layers=1)
+    assert all(torch.equal(found[name], value) for name, value in fresh.items())
+
+
+@pytest.mark.parametrize("num_layers", [0, 2])
+def test_a_start_from_a_run_with_a_transform_hands_it_to_the_last_layer(tmp_path, num_layers):
+    recipe = recipe_of("logistic", "inner.transform=meta-sgd")
+    source = RunDirectory.create(tmp_path / "source", recipe, "logistic")
+    train_run(source, build(recipe, splits=splits_of_training(recipe)), argv=[])
+    trained, _ = best_weights(source, build(recipe, splits=("test",)))
+    longer = changed_recipe(recipe, {"model.linear_layers": num_layers}, "test")
+    run = RunDirectory.create(tmp_path / "longer", longer, "logistic")
+    experiment = build(longer, splits=splits_of_training(longer))
+    write_start(run, experiment, source)
+    found, _ = best_weights(run, experiment)
+    scales = {name: value for name, value in found.transform.items() if "weight" in name}
+    assert torch.equal(scales.pop(f"head.{num_layers}.weight/scale"), trained.transform["head.0.weight/scale"])
+    assert all((value == 1).all() for value in scales.values())
+
+
 def test_a_run_that_has_appended_layers_already_is_refused_as_a_start(shallow):
     run, _ = start_of(shallow, 1, seed=5)
     with pytest.raises(RunError, match="without appended linear layers"):
@@ -155,6 +187,15 @@ def test_the_exported_collapsed_weights_compute_what_the_run_computes(shallow, t
     assert torch.allclose(x @ tensors["head.0.weight"].T + tensors["head.0.bias"], expected, atol=1e-12)
 
 
+def test_an_export_over_an_existing_file_is_refused_with_a_name_that_is_free(shallow, tmp_path):
+    out = tmp_path / "small.safetensors"
+    for name in ("small", "small-2"):
+        (tmp_path / f"{name}.safetensors").write_text("mine")
+    with pytest.raises(RunError, match=r"Name another: mamlcli add-linear \S+ --collapse \S+/small-3\.safetensors"):
+        export_collapsed(shallow.path, out)
+    assert out.read_text() == "mine"
+
+
 def test_a_run_of_one_layer_has_nothing_to_collapse(shallow, tmp_path):
     with pytest.raises(RunError, match="a stack of linear layers"):
         export_collapsed(shallow.path, tmp_path / "small.safetensors")
@@ -181,12 +222,26 @@ def test_closed_form_of_the_shallow_model_matches_the_scalar_formula():
     assert found["preconditioned_one_step"] < found["shallow_one_step"]
 
 
+@pytest.mark.parametrize("override", ["model.linear_layers=1", "inner.adapt=[head.*.bias]"])
+def test_no_closed_form_where_the_shallow_model_is_not_one_layer_that_adapts(override):
+    sweep = depth_sweep("linear-regression", recipe_of("linear-regression", override), depths=[1], num_seeds=1)
+    result = {"cells": [{"value": 1, "inner_lr": 0.2}]}
+    add_closed_form(result, sweep, experiment=None)
+    assert "closed_form" not in result
+
+
+def test_capacity_jobs_get_the_threads_of_the_cells(tmp_path):
+    sweep = depth_sweep("logistic", recipe_of("logistic"), depths=[1, 2], num_seeds=1)
+    jobs = capacity_jobs(sweep, tmp_path, num_threads=3)
+    assert [job.payload["num_threads"] for job in jobs] == [3, 3]
+
+
 def test_capacity_arm_reaches_the_floor_at_every_depth(tmp_path):
     losses = []
     for depth in (1, 2):
         recipe = recipe_of("linear-regression", f"model.depth={depth}", "tasks.condition_number=1")
         file = tmp_path / "capacity" / f"{depth}.json"
-        run_capacity({"recipe": recipe_to_tree(recipe), "file": str(file)}, lambda: False)
+        run_capacity({"recipe": recipe_to_tree(recipe), "file": str(file), "num_threads": 1}, lambda: False)
         record = json.loads(file.read_text())
         assert record["num_converged"] == record["num_tasks"]
         losses.append(record["loss"]["mean"])
@@ -233,6 +288,48 @@ def test_the_grid_verdict_names_the_advantage_at_every_depth():
     assert study_verdict(result) == (
         "The best advantage over none, in accuracy points: +5.0 ± 1.0 at depth 1 (kfo), +2.0 ± 3.0 at depth 2 (kfo)."
     )
+
+
+def test_the_best_of_several_says_that_the_choice_is_not_corrected():
+    grid = grid_result()
+    third = {**grid["cells"][1], "value": {"depth": 1, "optimizer": "dense"}}
+    more = {"a": third["value"], "b": grid["cells"][0]["value"], "metric": "accuracy", "difference": number(0.04)}
+    grid |= {"cells": [*grid["cells"], third], "comparisons": [*grid["comparisons"], more]}
+    assert "in accuracy points (best of 2 on meta-test, not corrected for the choice): +5.0" in study_verdict(grid)
+    assert study_verdict(depth_result()).startswith(
+        "Best of 2 on meta-test, not corrected for the choice: depth 2, accuracy 70.0 ± 1.0 %"
+    )
+
+
+def depth_result():
+    result = grid_result()
+    cells = [{**cell, "value": depth} for depth, cell in zip((1, 2), result["cells"][::2], strict=True)]
+    return result | {"study": "sweep-depth", "axis": "model.depth", "cells": cells, "comparisons": []}
+
+
+def notes(result):
+    return " ".join(str(value_table(result).caption).split())
+
+
+def test_notes_say_where_fewer_seeds_are_behind_a_line():
+    result = depth_result()
+    assert "over 3 seeds\n" in f"{interval_words(result)}\n"
+    result["cells"][1]["seeds"] = [0, 2]
+    assert interval_words(result).endswith("over 3 seeds (2: 2)")
+
+
+def test_a_rate_at_the_edge_of_the_list_is_named():
+    result = depth_result() | {"inner_lr_is_chosen": True}
+    for cell, rate in zip(result["cells"], (8.0, 2.0), strict=True):
+        cell |= {"inner_lr": rate, "inner_lr_candidates": [{"inner_lr": found} for found in (0.5, 2.0, 8.0)]}
+    assert "inner lr of 1: chosen at the edge of --inner-lrs: a wider list may be fairer" in notes(result)
+    result["cells"][0]["inner_lr"] = 2.0
+    assert "edge" not in notes(result)
+
+
+def test_seeds_that_share_a_start_are_noted():
+    assert "all seeds share that start" in notes(depth_result() | {"started_from": "runs/x-1"})
+    assert "share" not in notes(depth_result())
 
 
 def test_figures_and_files_are_written(tmp_path):

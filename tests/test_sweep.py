@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import threading
 import time
 from dataclasses import replace
 
@@ -11,22 +12,21 @@ import numpy as np
 import pytest
 
 from mamlcli.cells import run_cell
+from mamlcli.environment import interruption_flag
 from mamlcli.errors import Interrupted, MamlError, RecipeError, RunError
 from mamlcli.pool import Job, run_jobs
+from mamlcli.rate_choice import choose_inner_lr, rate_candidate, validation_metric, validation_score
 from mamlcli.recipe_files import load_recipe
 from mamlcli.rundir import RunDirectory
 from mamlcli.studies import depth_sweep
-from mamlcli.study_results import read_tasks, result_csv
+from mamlcli.study_results import FinishedCell, _references, collect, read_tasks, result_csv
 from mamlcli.sweep import (
     AxisValue,
-    _candidate,
     _cell_job,
     cells_of,
     check_sweep,
-    choose_inner_lr,
     open_study,
     run_sweep,
-    validation_score,
 )
 
 TINY = (
@@ -157,6 +157,36 @@ def test_a_damaged_evaluation_is_written_again_from_the_checkpoint(study, tmp_pa
     assert json.loads(file.read_text()) == before
 
 
+def test_a_cell_whose_worker_alone_gets_sigterm_goes_on_in_another_one(tmp_path):
+    # Iterations enough to be at work when the signal comes.
+    sweep = tiny_sweep(num_seeds=1, depths=(1,), overrides=["outer.iterations=400", "validation.every=100"])
+    path = tmp_path / "study"
+    open_study(path, sweep, "command")
+    pids, threads = [], []
+
+    def terminate_the_first(name, pid):
+        pids.append(pid)
+        if len(pids) == 1:
+            threads.append(threading.Thread(target=terminate_in_training, args=(path / "cells" / name, pid)))
+            threads[0].start()
+
+    outcome = run_sweep(sweep, path, num_workers=1, argv=[], on_start=terminate_the_first)
+    threads[0].join()
+    assert len(set(pids)) == len(pids) == 2
+    assert not outcome.failures
+    assert [cell["seeds"] for cell in outcome.result["cells"]] == [[0]]
+    assert RunDirectory(path / "cells" / "depth-1-seed-0").manifest["resumed_from"]
+
+
+def terminate_in_training(folder, pid):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if (folder / "metrics.jsonl").is_file() and (folder / "metrics.jsonl").stat().st_size:
+            os.kill(pid, signal.SIGTERM)
+            return
+        time.sleep(0.01)
+
+
 # The study folder -----------------------------------------------------------------------------------------------
 
 
@@ -186,6 +216,38 @@ def test_values_that_the_model_cannot_have_are_refused_before_anything_is_traine
     with pytest.raises(MamlError, match=r"--layers 1: model\.linear_width.*>= 2") as caught:
         check_sweep(sweep)
     assert len(caught.value.problems) == 2
+
+
+def test_seeds_can_be_added_and_only_the_new_cells_are_trained(study, tmp_path):
+    two, _ = study
+    one, path = replace(two, num_seeds=1), tmp_path / "study"
+    run_here(one, path)
+    assert open_study(path, two, "mamlcli ... --seeds 2")
+    written = json.loads((path / "study.json").read_text())
+    assert (written["seeds"], written["command"]) == ([0, 1], "mamlcli ... --seeds 2")
+    started, ends = [], []
+    run_sweep(two, path, num_workers=1, argv=[], on_start=lambda name, _: started.append(name), on_end=ends.append)
+    assert started == ["depth-1-seed-1", "depth-2-seed-1"]
+    # Fewer seeds again: the first of them, and the folder keeps all.
+    assert open_study(path, one, "fewer")
+    assert json.loads((path / "study.json").read_text()) == written
+    assert [cell["seeds"] for cell in collected(one, path)["cells"]] == [[0], [0]]
+
+
+def test_other_seeds_than_the_folders_first_are_refused(study):
+    _, path = study
+    with pytest.raises(RunError, match=r"recipe\.seed \(0 there, 5 here\)"):
+        open_study(path, tiny_sweep(overrides=["seed=5"]), "command")
+
+
+def test_an_error_log_goes_once_the_cell_is_done(study, tmp_path):
+    sweep, path = replace(study[0], values=study[0].values[:1], num_seeds=1, pairs=()), tmp_path / "study"
+    run_here(sweep, path)
+    folder = path / "cells" / "depth-1-seed-0"
+    (folder / "evaluation.json").write_text("{")  # to be written again
+    (folder / "error.log").write_text("Traceback")
+    run_sweep(sweep, path, num_workers=1, argv=[])
+    assert not (folder / "error.log").exists()
 
 
 # Statistics -----------------------------------------------------------------------------------------------------
@@ -245,6 +307,27 @@ def test_csv_has_one_line_for_each_value_with_the_same_numbers(study):
     assert float(rows[1]["loss_ci95_over_seeds"]) == result["cells"][1]["loss"]["ci95_over_seeds"]
 
 
+def test_references_that_differ_between_seeds_have_one_value_of_each_seed():
+    reports = [{"references": {"floor": {"loss": {"mean": mean, "ci95_over_tasks": 0.1}}}} for mean in (1.0, 3.0)]
+    # Two values: s / sqrt(2) = 1, times t_{0.975, 1} = 12.7062.
+    assert _references(reports)["floor"]["loss"] == {"mean": 2.0, "ci95_over_seeds": pytest.approx(12.7062, rel=1e-5)}
+
+
+def test_references_count_every_seed_once_whatever_the_axis_values(study):
+    sweep, path = study
+    cells = [{seed: RunDirectory(path / "cells" / f"depth-{d}-seed-{seed}") for seed in (0, 1)} for d in (1, 2)]
+    seen = []
+
+    def remember(reports):
+        seen.extend(reports)
+        return {}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mamlcli.study_results._references", remember)
+        collect([FinishedCell(i, 0.5, runs, {}) for i, runs in enumerate(cells)], sweep.pairs, num_seeds=2)
+    assert [report["run"] for report in seen] == [str(run.path) for run in cells[0].values()]
+
+
 # The inner learning rate ------------------------------------------------------------------------------------------
 
 
@@ -264,14 +347,29 @@ def test_inner_lr_is_chosen_by_the_best_mean_meta_validation_and_nothing_else(tm
     for rate, runs in scores.items():
         for seed, values in enumerate(runs):
             fake_run(tmp_path / "cells" / f"depth-1-lr{rate:g}-seed-{seed}", values)
-    candidates = [_candidate(tmp_path, cells_of(sweep), rate, {}, set()) for rate in sweep.inner_lrs]
+    candidates = [
+        rate_candidate(
+            rate, [RunDirectory(tmp_path / "cells" / f"depth-1-lr{rate:g}-seed-{seed}") for seed in (0, 1)],
+            metric="accuracy", failed=(), diverged=(),
+        )
+        for rate in sweep.inner_lrs
+    ]  # fmt: skip
     assert [candidate["validation_score"] for candidate in candidates] == pytest.approx([0.5, 0.7, 0.65])
     assert choose_inner_lr(candidates) == 0.2
 
 
 def test_regression_is_chosen_by_the_lowest_loss(tmp_path):
     fake_run(tmp_path / "run", [0.8, 0.3, 0.5], key="loss")
-    assert validation_score(RunDirectory(tmp_path / "run")) == -0.3
+    assert validation_metric(tiny_sweep().recipe) == "loss"
+    assert validation_score(RunDirectory(tmp_path / "run"), "loss") == -0.3
+
+
+def test_classification_is_chosen_by_accuracy_unless_the_recipe_says_loss(tmp_path):
+    recipes = [load_recipe("logistic", words)[1] for words in ([], ["validation.metric=loss"])]
+    assert [validation_metric(recipe) for recipe in recipes] == ["accuracy", "loss"]
+    fake_run(tmp_path / "run", [0.4, 0.7])
+    run = RunDirectory(tmp_path / "run")
+    assert [validation_score(run, metric) for metric in ("accuracy", "loss")] == [0.7, -1.0]
 
 
 def test_of_equal_rates_the_smaller_is_chosen_and_a_diverged_one_never():
@@ -327,6 +425,22 @@ def test_a_worker_takes_job_after_job_and_a_failed_job_is_tried_in_a_new_one():
     assert "out of memory (4 GiB)" in outcomes["bad"].reason
     of = dict(reversed(pids))
     assert of["a"] == of["bad"] != of["b"]
+
+
+def end_own_process(payload, is_stopped):
+    """Get SIGTERM as a training does: it stops in order, and says that it was interrupted."""
+    with interruption_flag() as is_interrupted:
+        os.kill(os.getpid(), signal.SIGTERM)
+        if is_interrupted():
+            raise Interrupted("interrupted")
+    return {}
+
+
+def test_a_job_whose_worker_alone_gets_sigterm_is_tried_again_and_then_failed():
+    outcomes = run_jobs([Job("a", end_own_process), Job("b", work)], num_workers=1)
+    assert (outcomes["a"].status, outcomes["a"].attempts) == ("failed", 2)
+    assert "SIGTERM" in outcomes["a"].reason
+    assert outcomes["b"].status == "done"
 
 
 def test_an_interruption_stops_the_jobs_and_starts_no_more():

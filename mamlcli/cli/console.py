@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 from typing import Any
 
 from rich.console import Console, RenderableType
+
+from mamlcli.files import json_text
 
 # Off a terminal, rich guesses 80 columns and would fold long paths and table cells; a file has no width.
 _FILE_WIDTH = 120
@@ -28,19 +28,9 @@ def result_text(text: str) -> None:
 
 
 def result_json(value: Any) -> None:
-    """Show a result as one JSON document on stdout; NaN and infinities become null, which JSON can say."""
-    sys.stdout.write(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Show a result as one JSON document on stdout."""
+    sys.stdout.write(json_text(value))
     sys.stdout.flush()
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
 
 
 def note(text: RenderableType) -> None:

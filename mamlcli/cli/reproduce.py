@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -109,7 +108,7 @@ def show_cost(scale: Scale, families: list[Family], num_seeds: int, num_workers:
     names = ", ".join(family.words for family in families)
     console.note(
         f"scale {scale.name}: {scale.words}. {num_cells(families, num_seeds)} runs ({names}), {num_workers} at a time: "
-        f"at most about {duration(total)} (measured on a few meta-iterations of each family's deepest cell)"
+        f"about {duration(total)} (measured on a few meta-iterations of each value)"
     )
 
 
@@ -138,8 +137,11 @@ def write_report(
     """Write result.json, report.md with its figures, and report.html."""
     from mamlcli.claim_plots import operators_png, study_png
     from mamlcli.environment import versions
-    from mamlcli.files import atomic_write
-    from mamlcli.report import Picture, report_blocks, to_html, to_markdown
+    from mamlcli.files import atomic_write, json_text
+    from mamlcli.recipe_files import recipe_to_yaml
+    from mamlcli.report import Picture, report_blocks, seeds_count, to_html, to_markdown
+    from mamlcli.reproduce import candidates, runs_of, sweep_of, wall_s
+    from mamlcli.tables import duration
 
     pictures: dict[str, list[Picture]] = {}
     for study in studies:
@@ -151,23 +153,33 @@ def write_report(
             pictures[study.key].append(picture)
     title = f"When MAML can adapt fast: claims C1 to C7 at scale {scale.name}"
     intro = [
-        f"Scale {scale.name}: {scale.words}. {num_seeds} seeds of every cell.",
+        f"Scale {scale.name}: {scale.words}. {seeds_count(num_seeds)} of every cell; "
+        f"{duration(wall_s(studies))} of computing in all processes together.",
         *([f"Left out: {'; '.join(notes)}."] if notes else []),
     ]
+    device = next((str(run.manifest.get("device")) for study in studies for run in runs_of(study)), "unknown")
     settings = {
         **versions(),
+        "device": device,
         "seeds": str(num_seeds),
-        **{f"{study.words}: protocol": json.dumps(study.result.get("protocol")) for study in studies},
+        **{f"{study.words}: candidates for inner.lr": ", ".join(map(str, candidates(study))) for study in studies},
         **{f"{study.words}: runs": str(study.result["directory"]) for study in studies},
     }
+    recipes = {
+        study.words: recipe_to_yaml(sweep_of(family, num_seeds).recipe)
+        for study in studies
+        for family in scale.families
+        if family.key == study.key
+    }
     blocks = report_blocks(
-        title=title, intro=intro, settings=settings, results=results, studies=studies, pictures=pictures
-    )
+        title=title, intro=intro, settings=settings, recipes=recipes, results=results, studies=studies,
+        pictures=pictures,
+    )  # fmt: skip
     for picture in (picture for found in pictures.values() for picture in found):
         atomic_write(path / picture.name, picture.png)
     atomic_write(path / "report.md", to_markdown(blocks).encode())
     atomic_write(path / "report.html", to_html(blocks, title).encode())
-    atomic_write(path / "result.json", (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+    atomic_write(path / "result.json", json_text(content).encode())
 
 
 def show(results: list[ClaimResult], path: Path, content: dict[str, Any], as_json: bool) -> None:

@@ -117,8 +117,8 @@ def warn_about_selection(recipe: Recipe) -> None:
     """Say so where the split that is scored also chose the weights."""
     if recipe.evaluation.split == "validation" and recipe.validation.every:
         console.warn(
-            "evaluation.split=validation: the same classes choose the best checkpoint (other tasks of them are "
-            "scored), so the result is a little optimistic; validation.every=null leaves the choice out"
+            "evaluation.split=validation: other tasks of the same classes choose the best checkpoint, so the result "
+            "is a little optimistic; validation.every=null leaves the choice out"
         )
 
 

@@ -41,6 +41,9 @@ def test_a_study_prints_json_in_the_form_that_is_documented_and_writes_its_files
     assert export.code == 0
     assert "20 parameters collapsed to 8" in export.out
     assert (tmp_path / "small.safetensors").is_file()
+    twice = cli("add-linear", "study/cells/1-layer-seed-0", "--collapse", "small.safetensors")
+    assert twice.code == 1
+    assert "--collapse small-2.safetensors" in twice.err
 
 
 def test_a_cell_that_diverges_is_reported_with_exit_1_and_the_other_is_shown(cli):
@@ -60,6 +63,23 @@ def test_more_jobs_than_cores_are_a_warning(cli, monkeypatch):
     sweep = depth_sweep("logistic", load_recipe("logistic")[1], depths=[1], num_seeds=1)
     assert _num_workers(sweep, 1000) == 1000
     assert "cores" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("option", "arguments", "expected"),
+    [
+        (None, None, [0.5, 2.0, 8.0]),
+        (None, ["outer.tasks=4"], [0.5, 2.0, 8.0]),
+        (None, ["inner.lr=2"], []),
+        (None, ["logistic"], []),
+        ("", None, []),
+        ("3,1", None, [1.0, 3.0]),
+    ],
+)
+def test_a_bare_study_chooses_rates_unless_one_is_set(option, arguments, expected):
+    from mamlcli.cli.studies import rates
+
+    assert rates(option, arguments) == expected
 
 
 @pytest.mark.parametrize(
