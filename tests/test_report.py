@@ -30,7 +30,8 @@ def blocks():
         {"cells": [cell], "seeds": [0, 1, 2], "chance_accuracy": 0.2},
     )
     return report_blocks(
-        title="Claims", intro=["Scale smoke."], settings={"torch": "2.6"}, recipes={"glyphs": "seed: 0"}, results=[result], studies=[study],
+        title="Claims", intro=["Scale smoke."], settings={"torch": "2.6"}, recipes={"glyphs": "seed: 0"},
+        results=[result], studies=[study],
         pictures={"glyphs-maml": [Picture("glyphs-maml.png", PNG, "scores")]},
     )  # fmt: skip
 
