@@ -152,7 +152,7 @@ def run_jobs(
         jobs: taken in this order.
         num_workers: processes.
         max_attempts: how often a job is tried.
-        hopeless: names of the errors that come again however often a job is tried.
+        hopeless: names of the errors that come again however often a job is tried, whatever the process.
         on_start: called with a job and the id of its process when it begins, each time.
         on_end: called with the outcome of a job, once.
 
@@ -177,10 +177,11 @@ def run_jobs(
                 for worker in _finished(workers):
                     outcome = worker.finish(was_interrupted=is_interrupted())
                     job = next(job for job in jobs if job.key == outcome.key)
-                    if outcome.status == "failed":
+                    is_hopeless = outcome.error in hopeless
+                    if outcome.status == "failed" and not is_hopeless:
                         workers.remove(worker)  # whatever made it fail may still be in its memory
                         worker.close()
-                    has_hope = outcome.attempts < max_attempts and outcome.error not in hopeless
+                    has_hope = outcome.attempts < max_attempts and not is_hopeless
                     if outcome.status == "failed" and has_hope:
                         queue.append((job, outcome.attempts + 1))
                         continue

@@ -25,7 +25,7 @@ LEVELS = {
     "engine": 6, "evaluation": 6, "analysis": 6, "capacity": 6,
     "operators": 7, "bottom_update": 7, "claims": 7,
     "build": 8, "environment": 8, "rundir": 8,
-    "tables": 9, "pool": 9, "study_results": 9,
+    "tables": 9, "pool": 9, "study_results": 9, "rate_choice": 9,
     "plots": 10, "layer_tables": 10, "study_tables": 10,
     "session": 11, "layer_plots": 11, "study_plots": 11,
     "cells": 12, "layer_report": 12,

@@ -427,6 +427,14 @@ def test_a_worker_takes_job_after_job_and_a_failed_job_is_tried_in_a_new_one():
     assert of["a"] == of["bad"] != of["b"]
 
 
+def test_a_job_that_fails_without_hope_is_tried_once_and_its_worker_goes_on():
+    pids = []
+    jobs = [Job("bad", work, {"error": True}), Job("b", work)]
+    outcomes = run_jobs(jobs, num_workers=1, hopeless=["MemoryError"], on_start=lambda _, pid: pids.append(pid))
+    assert (outcomes["bad"].status, outcomes["bad"].attempts, outcomes["b"].status) == ("failed", 1, "done")
+    assert len(set(pids)) == 1
+
+
 def end_own_process(payload, is_stopped):
     """Get SIGTERM as a training does: it stops in order, and says that it was interrupted."""
     with interruption_flag() as is_interrupted:
