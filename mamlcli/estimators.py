@@ -133,9 +133,7 @@ class TaskProblem:
     query: Callable[[Params], Tensor]
 
 
-def task_problem(
-    network: Network, params: Params, inner: InnerLoop, support_x: Tensor, query_x: Tensor
-) -> TaskProblem:
+def task_problem(network: Network, params: Params, inner: InnerLoop, support_x: Tensor, query_x: Tensor) -> TaskProblem:
     """Return how a task's outputs depend on its fast weights.
 
     Where only the head adapts, the features do not change in the inner loop and are computed once.

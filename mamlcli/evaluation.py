@@ -97,9 +97,7 @@ def evaluate(
         name: Reference(_joined([loss for loss, _ in found]), _joined([accuracy for _, accuracy in found]))
         for name, found in parts.items()
     }
-    return Evaluation(
-        np.concatenate(rows), references, distribution.is_classification, distribution.chance_accuracy
-    )
+    return Evaluation(np.concatenate(rows), references, distribution.is_classification, distribution.chance_accuracy)
 
 
 def _joined(parts: list[torch.Tensor | None]) -> NDArray[np.float64] | None:

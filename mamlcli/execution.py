@@ -94,9 +94,7 @@ def run_chunk(
     return tuple(torch.stack(parts) for parts in zip(*outputs, strict=True))
 
 
-def meta_gradient(
-    objective: MetaObjective, meta: MetaParams, episode: Episode, execution: Execution
-) -> MetaGradient:
+def meta_gradient(objective: MetaObjective, meta: MetaParams, episode: Episode, execution: Execution) -> MetaGradient:
     """Return the gradient of the outer loss, averaged over the tasks, with respect to all meta-parameters.
 
     One chunk's graph is freed before the next is built.

@@ -86,7 +86,6 @@ def directional_error(value, gradients, tensors, *, key):
     size = sum(float(gradients[name].square().sum()) for name in tensors) ** 0.5
     with torch.no_grad():
         ahead, behind = (
-            float(value({name: x.detach() + h * direction[name] for name, x in tensors.items()}))
-            for h in (step, -step)
+            float(value({name: x.detach() + h * direction[name] for name, x in tensors.items()})) for h in (step, -step)
         )
     return abs((ahead - behind) / (2 * step) - slope) / size

@@ -160,8 +160,6 @@ def test_sampled_regression_tasks_have_the_closed_form_loss() -> None:
     weights = inner_lr * torch.einsum("tpd,tpo->td", support_x, support_y) / 5
     error = torch.einsum("tpd,td->tp", query_x, weights) - query_y.squeeze(-1)
     losses = 0.5 * error.square().mean(dim=-1)
-    expected = shallow_loss_one_step(
-        input_cov, task_cov, inner_lr=inner_lr, shots=5, noise=0.4, query_noise=0.4
-    )
+    expected = shallow_loss_one_step(input_cov, task_cov, inner_lr=inner_lr, shots=5, noise=0.4, query_noise=0.4)
     # 4 standard errors, as above; the bar is wider, for there are fewer tasks.
     assert (losses.mean() - expected).abs() < 4 * losses.std() / math.sqrt(len(losses))

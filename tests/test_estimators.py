@@ -201,9 +201,7 @@ def plain_network(name):
 @contextlib.contextmanager
 def higher_copy(module, *, second_order):
     optimizer = torch.optim.SGD(module.parameters(), lr=LR)
-    with higher.innerloop_ctx(
-        module, optimizer, copy_initial_weights=False, track_higher_grads=second_order
-    ) as pair:
+    with higher.innerloop_ctx(module, optimizer, copy_initial_weights=False, track_higher_grads=second_order) as pair:
         yield pair
 
 

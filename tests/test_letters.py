@@ -60,9 +60,7 @@ def test_list_has_enough_letters_and_scripts():
     assert len(letters) >= 600
     assert [*dict.fromkeys(letter.script for letter in letters)] == list(SCRIPTS)
     assert len(SCRIPTS) >= 12
-    assert (
-        len({letter.name for letter in letters}) == len({letter.char for letter in letters}) == len(letters)
-    )
+    assert len({letter.name for letter in letters}) == len({letter.char for letter in letters}) == len(letters)
 
 
 def test_every_letter_is_of_its_script_and_not_composed():
@@ -73,9 +71,7 @@ def test_every_letter_is_of_its_script_and_not_composed():
 
 @pytest.mark.parametrize("face", FACES)
 def test_covered_points_agree_with_fonttools(face):
-    folder = Path(
-        importlib.util.find_spec("matplotlib").submodule_search_locations[0], "mpl-data", "fonts", "ttf"
-    )
+    folder = Path(importlib.util.find_spec("matplotlib").submodule_search_locations[0], "mpl-data", "fonts", "ttf")
     with TTFont(folder / face) as font:
         assert covered_points((folder / face).read_bytes()) == set(font.getBestCmap())
 

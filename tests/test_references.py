@@ -78,9 +78,7 @@ def test_posterior_mean_equals_ridge_and_gaussian_conditioning(shots: int) -> No
 def test_posterior_mean_without_noise_recovers_determined_tasks() -> None:
     tasks = LinearRegressionTasks(dimension=6, shots=30, noise=0.0, dtype=torch.float64)
     episode = draw(tasks, 3)
-    torch.testing.assert_close(
-        posterior_mean(tasks, episode), episode.truth["weights"], rtol=1e-10, atol=1e-10
-    )
+    torch.testing.assert_close(posterior_mean(tasks, episode), episode.truth["weights"], rtol=1e-10, atol=1e-10)
 
 
 def test_posterior_mean_without_noise_is_the_least_norm_fit() -> None:
@@ -96,9 +94,7 @@ def test_posterior_mean_is_continuous_at_zero_noise(shots: int) -> None:
     almost = LinearRegressionTasks(dimension=6, shots=shots, noise=1e-6, dtype=torch.float64)
     episode = draw(clean, 3)
     # lambda = 1e-12 against squared singular values above 1e-4 moves the solution by less than 1e-7.
-    torch.testing.assert_close(
-        posterior_mean(almost, episode), posterior_mean(clean, episode), rtol=0.0, atol=1e-7
-    )
+    torch.testing.assert_close(posterior_mean(almost, episode), posterior_mean(clean, episode), rtol=0.0, atol=1e-7)
 
 
 def test_posterior_mean_beats_other_ridge_penalties_on_average() -> None:
@@ -106,9 +102,7 @@ def test_posterior_mean_beats_other_ridge_penalties_on_average() -> None:
     episode = draw(tasks, 1500)
     best = loss_of(tasks.references(episode)["posterior mean"])
     for factor in (0.4, 2.5):
-        wrong_prior = LinearRegressionTasks(
-            dimension=6, shots=8, noise=1.0, weight_scale=factor, dtype=torch.float64
-        )
+        wrong_prior = LinearRegressionTasks(dimension=6, shots=8, noise=1.0, weight_scale=factor, dtype=torch.float64)
         excess = loss_of(wrong_prior.references(episode)["posterior mean"]) - best
         # Paired over tasks, so 3 standard errors above zero leave no doubt.
         assert excess.mean() > 3 * excess.std() / math.sqrt(1500)
@@ -128,10 +122,7 @@ def test_posterior_mean_scores_are_the_written_out_loss() -> None:
     weights = posterior_mean(tasks, episode)
     loss = loss_of(tasks.references(episode)["posterior mean"])
     for i in range(2):
-        squares = [
-            (float(weights[i] @ episode.query_x[i, j]) - float(episode.query_y[i, j, 0])) ** 2
-            for j in range(7)
-        ]
+        squares = [(float(weights[i] @ episode.query_x[i, j]) - float(episode.query_y[i, j, 0])) ** 2 for j in range(7)]
         assert loss[i].item() == pytest.approx(0.5 * sum(squares) / 7, rel=1e-12)
 
 

@@ -243,9 +243,7 @@ def test_source_that_cannot_be_imported_is_refused(root, target):
 
 def test_progress_counts_every_file(root, target):
     seen = []
-    import_source(
-        "folder", class_folders(root, ["a", "b"]), target, progress=lambda *counts: seen.append(counts)
-    )
+    import_source("folder", class_folders(root, ["a", "b"]), target, progress=lambda *counts: seen.append(counts))
     assert seen == [(number, 6) for number in range(1, 7)]
 
 

@@ -48,9 +48,7 @@ def adapt(
     from mamlcli.session import adapt_run, write_evaluation
     from mamlcli.tables import curve_table, verdict
 
-    evaluation, report = adapt_run(
-        RunDirectory.open(run), device=device, num_tasks=tasks, num_steps=steps, split=split
-    )
+    evaluation, report = adapt_run(RunDirectory.open(run), device=device, num_tasks=tasks, num_steps=steps, split=split)
     if out is not None:
         write_evaluation(out, evaluation, report)
         console.note(f"Written: {out}/evaluation.json, tasks.csv, curve.png")

@@ -54,13 +54,9 @@ class TrainingProgress:
             self._show_step(record)
         elif isinstance(record, ValidationRecord):
             best = ", best so far" if record.is_best else ""
-            console.note(
-                f"iteration {record.iteration}: meta-validation {_scores(record.loss, record.accuracy)}{best}"
-            )
+            console.note(f"iteration {record.iteration}: meta-validation {_scores(record.loss, record.accuracy)}{best}")
         elif isinstance(record, StopRecord):
-            console.note(
-                f"iteration {record.iteration}: stopped early, no new best in {record.patience} validations"
-            )
+            console.note(f"iteration {record.iteration}: stopped early, no new best in {record.patience} validations")
 
     def _show_step(self, record: StepRecord) -> None:
         # A meta-batch is a handful of tasks: its loss jumps, a running mean can be read.

@@ -169,9 +169,7 @@ def _labels(where: str, content: dict[str, Any], key: str, num_images: int, num_
         or len(labels) != num_images
         or not all(isinstance(label, int) and 0 <= label < num_names for label in labels)
     ):
-        raise DataError(
-            where, expected=f"{key}: {num_images} integers in [0, {num_names})", got=type(labels).__name__
-        )
+        raise DataError(where, expected=f"{key}: {num_images} integers in [0, {num_names})", got=type(labels).__name__)
     return np.array(labels, dtype=np.int64)
 
 

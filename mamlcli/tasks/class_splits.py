@@ -20,9 +20,7 @@ _OMNIGLOT_SEEDED = (1200, 100, 323)
 _FOLDER_FRACTIONS = (0.64, 0.16, 0.20)
 
 
-def class_split(
-    source: str, pack: Pack, *, split_name: str | None = None, seed: int = 0
-) -> dict[str, tuple[str, ...]]:
+def class_split(source: str, pack: Pack, *, split_name: str | None = None, seed: int = 0) -> dict[str, tuple[str, ...]]:
     """Return the class names of meta-train, meta-validation and meta-test.
 
     Published lists are returned as they are, not cut down to the pack: a class that the pack lacks is an

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 
 
-def shallow_loss_infinite_support(
-    input_cov: Tensor, task_cov: Tensor, *, inner_lr: float, num_steps: int
-) -> Tensor:
+def shallow_loss_infinite_support(input_cov: Tensor, task_cov: Tensor, *, inner_lr: float, num_steps: int) -> Tensor:
     """Return the outer loss of a one-layer linear model whose support sets have no end and no noise.
 
     phi_K - t = P (theta - t) with P = (I - alpha Sx)^K, so at the best start theta = E[t] = 0 the loss is

@@ -73,8 +73,7 @@ def glyph_splits(pack: Pack) -> dict[str, tuple[str, ...]]:
     """Return the class names of "train", "validation" and "test", split by script (`SPLIT_SCRIPTS`)."""
     classes = list(zip(pack.class_names, pack.class_groups or (), strict=True))
     return {
-        split: tuple(name for name, script in classes if script in scripts)
-        for split, scripts in SPLIT_SCRIPTS.items()
+        split: tuple(name for name, script in classes if script in scripts) for split, scripts in SPLIT_SCRIPTS.items()
     }
 
 
@@ -105,8 +104,7 @@ def render_glyphs(
     letters = [letter for letter in listed_letters() if letter.script in wanted]
     faces = load_faces()
     images = [
-        _draw(letter_faces(letter.char, faces), (seed, letter.name), num_instances=num_instances)
-        for letter in letters
+        _draw(letter_faces(letter.char, faces), (seed, letter.name), num_instances=num_instances) for letter in letters
     ]
     return Pack(
         images=np.concatenate(images)[..., None],

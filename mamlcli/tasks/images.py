@@ -69,9 +69,7 @@ class Preprocessing:
         return asdict(self)
 
 
-def read_image(
-    path: Path, *, size: int, channels: int, invert: bool, fit: str = "center-crop"
-) -> NDArray[np.uint8]:
+def read_image(path: Path, *, size: int, channels: int, invert: bool, fit: str = "center-crop") -> NDArray[np.uint8]:
     """Read an image file of any common format and mode as a square uint8 array.
 
     In order: the orientation in the EXIF data is applied; transparency is laid over white; palettes, 1-bit,

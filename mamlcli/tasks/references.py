@@ -28,9 +28,7 @@ def regression_scores(predictions: Tensor, targets: Tensor) -> ReferenceScores:
     return ReferenceScores(loss=0.5 * (predictions - targets).square().mean(dim=-1), accuracy=None)
 
 
-def classification_scores(
-    weights: Tensor, query_x: Tensor, query_y: Tensor, *, label_noise: float
-) -> ReferenceScores:
+def classification_scores(weights: Tensor, query_x: Tensor, query_y: Tensor, *, label_noise: float) -> ReferenceScores:
     """Score linear classifiers on the query sets, one per task.
 
     P(y = 1 | x) = eps + (1 - 2 eps) sigmoid(w.x); loss = mean of -log P(y | x); class 1 is predicted where
@@ -84,9 +82,7 @@ def posterior_mean_weights(support_x: Tensor, support_y: Tensor, *, noise: float
     return torch.einsum("tsd,ts,tps,tp->td", right, filtered, left, support_y)
 
 
-def map_logistic_weights(
-    support_x: Tensor, support_y: Tensor, *, weight_scale: float, label_noise: float
-) -> Tensor:
+def map_logistic_weights(support_x: Tensor, support_y: Tensor, *, weight_scale: float, label_noise: float) -> Tensor:
     """Return the weights of greatest posterior probability of each logistic task.
 
     argmin_w  - sum_i log[ eps + (1 - 2 eps) sigmoid(s_i w.x_i) ] + |w|^2 / (2 weight_scale^2)

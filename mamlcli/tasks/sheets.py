@@ -113,9 +113,7 @@ def _paste(sheet: Image, images: NDArray[np.uint8], scale: int, left: int, top: 
     for column, rows in enumerate(images):
         for row, image in enumerate(rows):
             colours = np.broadcast_to(image, (*image.shape[:2], 3))
-            enlarged = Image.fromarray(np.ascontiguousarray(colours)).resize(
-                (width, height), Image.Resampling.NEAREST
-            )
+            enlarged = Image.fromarray(np.ascontiguousarray(colours)).resize((width, height), Image.Resampling.NEAREST)
             sheet.paste(enlarged, (left + column * (width + _GAP), top + row * (height + _GAP)))
 
 

@@ -90,9 +90,7 @@ def test_import_says_what_was_made_and_what_was_skipped(tmp_path):
 
 def test_import_takes_name_size_and_channels(tmp_path):
     class_folders(tmp_path / "x", ["a", "b"])
-    succeed(
-        "import", "folder", tmp_path / "x", "--name", "pets", "--size", 9, "--channels", 1, "--invert", "yes"
-    )
+    succeed("import", "folder", tmp_path / "x", "--name", "pets", "--size", 9, "--channels", 1, "--invert", "yes")
     rows = {row["name"]: row for row in json.loads(succeed("ls", "--json"))}
     assert (rows["pets"]["height"], rows["pets"]["channels"]) == (9, 1)
 
