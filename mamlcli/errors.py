@@ -77,7 +77,7 @@ class NonFiniteError(MamlError):
     """A loss, meta-gradient or parameter that is infinite or not a number; training stops."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """Return ` Did you mean 'x'?` for the known name closest to `name`, or an empty string."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f" Did you mean '{matches[0]}'?" if matches else ""

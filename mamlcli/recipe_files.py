@@ -91,7 +91,7 @@ def find_recipe(name_or_path: str) -> Path:
         raise RecipeError([f"{name_or_path}: expected a recipe file, got a folder. Run: mamlcli recipes ls"])
     raise RecipeError(
         [f"{name_or_path}: expected a recipe file or the name of a shipped recipe, got neither."
-         f"{nearest(name_or_path, shipped)} Run: mamlcli recipes ls"]
+         f"{nearest(name_or_path, shipped, cutoff=0.4)} Run: mamlcli recipes ls"]
     )  # fmt: skip
 
 

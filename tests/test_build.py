@@ -196,11 +196,11 @@ def test_folder_is_read_without_a_pack(tmp_path):
     assert skipped == []
 
 
-def test_seed_chooses_the_classes_of_a_seeded_split(tmp_path):
+def test_split_seed_and_not_the_run_s_seed_chooses_the_classes_of_a_seeded_split(tmp_path):
     path = noise_pack(tmp_path / "p.npz", [f"class{index}" for index in range(20)])
     first, second, again = (
-        built("folder", f"tasks.path={path}", "tasks.ways=2", f"seed={seed}").distributions["train"]
-        for seed in (0, 1, 0)
+        built("folder", f"tasks.path={path}", "tasks.ways=2", *keys).distributions["train"]
+        for keys in (["seed=0"], ["tasks.split_seed=1"], ["seed=1"])
     )
     chosen = [[int(members[0]) for members in tasks.class_images] for tasks in (first, second, again)]
     assert chosen[0] == chosen[2]

@@ -113,6 +113,8 @@ def test_signal_while_torch_is_imported_ends_the_program_quietly(tmp_path, numbe
     process = subprocess.Popen(
         [sys.executable, "-m", "mamlcli", "train", "linear-regression"],
         cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # A shell that starts the tests in the background has SIGINT ignored, and a child would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stdout.readline() == "importing\n"
     process.send_signal(number)
