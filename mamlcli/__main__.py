@@ -24,9 +24,6 @@ _SMALLER = "Lower execution.chunk (1 is the least), model.width, model.depth or 
 
 def main() -> None:
     """Run the command line."""
-    # Threads that spin while they wait take the cores from every other process; measured beside two others, sleeping
-    # ones are twice as fast. Read by OpenMP when torch is loaded, here and in the workers of a sweep.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _as_interrupt)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the parent had it ignored
         signal.signal(signal.SIGINT, _as_interrupt)
