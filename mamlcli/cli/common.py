@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mamlcli.cli import console
+
 if TYPE_CHECKING:
     from mamlcli.recipe import Recipe
 
@@ -38,3 +40,12 @@ def recipe_and_overrides(
     if device is not None:
         words.append(f"execution.device={device}")
     return load_recipe(recipe, words)
+
+
+def warn_about_selection(recipe: Recipe) -> None:
+    """Say so where the split that is scored also chose the weights."""
+    if recipe.evaluation.split == "validation" and recipe.validation.every:
+        console.warn(
+            "evaluation.split=validation: other tasks of the same classes choose the best checkpoint, so the result "
+            "is a little optimistic; validation.every=null leaves the choice out"
+        )

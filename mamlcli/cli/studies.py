@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from mamlcli.cli import console
-from mamlcli.cli.common import DeviceOption, JsonOption, recipe_and_overrides
+from mamlcli.cli.common import DeviceOption, JsonOption, recipe_and_overrides, warn_about_selection
 from mamlcli.errors import Interrupted, MamlError
 
 if TYPE_CHECKING:
@@ -275,6 +275,7 @@ def study(sweep: Sweep, directory: Path | None, jobs: int | None, *, as_json: bo
     from mamlcli.studies import add_capacity, add_closed_form, capacity_jobs, check_start_width, write_result
     from mamlcli.sweep import check_sweep, open_study, run_sweep, threads_of
 
+    warn_about_selection(sweep.recipe)
     experiment = check_sweep(sweep)
     check_start_width(sweep, experiment)
     path = directory or next_run_path(RUNS, f"{sweep.study}-{sweep.recipe_name}")

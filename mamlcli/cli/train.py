@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mamlcli.cli import console
-from mamlcli.cli.common import DeviceOption, JsonOption, recipe_and_overrides
+from mamlcli.cli.common import DeviceOption, JsonOption, recipe_and_overrides, warn_about_selection
 from mamlcli.errors import RunError
 
 if TYPE_CHECKING:
@@ -111,15 +111,6 @@ def train_to_report(name: str, recipe: Recipe, path: Path, *, resume: bool, forc
         run = RunDirectory.create(path, recipe, name)
     with ProgressDisplay(recipe, resume) as display:
         return train_run(run, experiment, argv=sys.argv, progress=display.callbacks()).report
-
-
-def warn_about_selection(recipe: Recipe) -> None:
-    """Say so where the split that is scored also chose the weights."""
-    if recipe.evaluation.split == "validation" and recipe.validation.every:
-        console.warn(
-            "evaluation.split=validation: other tasks of the same classes choose the best checkpoint, so the result "
-            "is a little optimistic; validation.every=null leaves the choice out"
-        )
 
 
 class ProgressDisplay:
