@@ -17,9 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mamlcli.adaptation import adapt
-from mamlcli.estimators import MetaObjective, MetaParams, example_loss
-from mamlcli.estimators import task_problem as task_problem
+from mamlcli.estimators import MetaObjective, MetaParams, adapt_to, task_problem
 from mamlcli.execution import Execution, chunks, run_chunk
 from mamlcli.linear_stack import collapse_difference, collapsed_network
 from mamlcli.models import Network, Params
@@ -80,7 +78,7 @@ def adapted_params(
 ) -> Params:
     """Return all parameters of one task's adapted network: theta with the fast weights phi_K put in."""
     problem = task_problem(objective.network, model, objective.inner, support_x, query_x)
-    adaptation = adapt(lambda fast: example_loss(problem.support(fast), support_y), model, xi, objective.inner)
+    adaptation = adapt_to(problem, support_y, model, xi, objective.inner)
     return {**model, **adaptation.fast_weights}
 
 

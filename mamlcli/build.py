@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from mamlcli.tasks.base import TaskDistribution
 from mamlcli.tasks.class_splits import class_split
 from mamlcli.tasks.fewshot import device_images, fewshot_tasks
 from mamlcli.tasks.glyphs import load_glyphs
+from mamlcli.tasks.images import image_record
 from mamlcli.tasks.packs import Pack, find_pack, load_pack, pack_digest
 from mamlcli.tasks.sources import pack_of_tree
 from mamlcli.transforms import (
@@ -54,6 +56,7 @@ class Experiment:
         network: the architecture.
         distributions: the task distribution of each split asked for.
         data: what the tasks come from, primitives, for the manifest.
+        num_threads: of the CPU, for all that this experiment computes at a time.
     """
 
     recipe: Recipe
@@ -62,6 +65,7 @@ class Experiment:
     network: Network
     distributions: dict[str, TaskDistribution]
     data: dict[str, Any]
+    num_threads: int = 1
 
     def objective(self, num_steps: int | None = None) -> MetaObjective:
         """Return network and inner loop, with `inner.steps` steps or as many as given."""
@@ -75,6 +79,7 @@ class Experiment:
             adapt_patterns=inner.adapt,
             adapt_transform=inner.transform.adapted,
             joint_features=inner.joint_features,
+            recompute=inner.memory == "constant",
         )
         return MetaObjective(self.network, replace(loop, transform=self._transform(loop.adapted)))
 
@@ -126,18 +131,23 @@ class Experiment:
 
     def execution(self, *, num_tasks: int, num_steps: int) -> Execution:
         """Return how tasks are run; `num_steps` of them keep a graph (0 for evaluation)."""
-        spec = self.recipe.execution
+        recipe, spec = self.recipe, self.recipe.execution
         if spec.path == "loop":
             return Execution("loop", 1)
-        if spec.chunk is not None:
-            return Execution("batched", min(spec.chunk, num_tasks))
-        return choose_execution(
-            self.network,
+        is_recomputed = recipe.inner.memory == "constant"
+        chosen = choose_execution(
+            self.objective(),
             num_images=self._num_inputs(),
-            num_steps=num_steps,
+            num_steps=min(num_steps, 1) if is_recomputed else num_steps,
             num_tasks=num_tasks,
             device_type=self.device.type,
+            num_threads=self.num_threads,
         )
+        path = chosen.path if spec.path == "auto" else spec.path
+        chunk = chosen.chunk if spec.chunk is None else min(spec.chunk, num_tasks)
+        if path != "explicit":
+            return Execution(path, chunk)
+        return Execution(path, chunk, min(chosen.parallel, math.ceil(num_tasks / chunk)), spec.compile is True)
 
     def _num_inputs(self) -> int:
         """Return the inputs of one task, support and query."""
@@ -145,14 +155,40 @@ class Experiment:
         per_class = tasks.shots + tasks.queries
         return per_class * tasks.ways if isinstance(tasks, ImageKeys) else per_class
 
-    def default_threads(self) -> int | None:
-        """Return 1 for models so small that threads only wait for each other, else None: torch's choice."""
+    def with_threads(self) -> Experiment:
+        """Return the experiment with its number of threads, after setting how many of them share one operation.
+
+        On the explicit path that is one, as each thread has a chunk of tasks of its own; it is one for models so
+        small, too, that threads would only wait for each other.
+        """
+        if self.device.type != "cpu":
+            return self
+        available = _available_threads()
+        wanted = self.recipe.execution.threads or available
+        experiment = replace(self, num_threads=wanted)
+        how = experiment.execution(num_tasks=self.recipe.outer.tasks, num_steps=self.recipe.inner.steps)
         size = activation_size(self.network) * self._num_inputs() * self.recipe.outer.tasks
-        return 1 if self.device.type == "cpu" and size < _SMALL_ACTIVATIONS else None
+        is_one = how.path == "explicit" or (self.recipe.execution.threads is None and size < _SMALL_ACTIVATIONS)
+        _share_threads(available, 1 if is_one else wanted)
+        return experiment
 
 
 # Below this many activations of a meta-batch, threads cost more to wake than they compute.
 _SMALL_ACTIVATIONS = 1_000_000
+
+# (threads there were, threads of one operation) as last set here: a second experiment in this process has as many.
+_shared: tuple[int, int] | None = None
+
+
+def _available_threads() -> int:
+    now = torch.get_num_threads()
+    return _shared[0] if _shared is not None and _shared[1] == now else now
+
+
+def _share_threads(available: int, of_one_operation: int) -> None:
+    global _shared
+    torch.set_num_threads(of_one_operation)
+    _shared = (available, of_one_operation) if of_one_operation < available else None
 
 
 def build(recipe: Recipe, *, splits: tuple[str, ...]) -> Experiment:
@@ -172,10 +208,22 @@ def build(recipe: Recipe, *, splits: tuple[str, ...]) -> Experiment:
     network = build_network(recipe, first.input_shape, first.num_outputs)
     experiment = Experiment(recipe, device, dtype, network, distributions, data)
     experiment.objective()  # parameter patterns and transforms are checked here, before anything runs
-    threads = recipe.execution.threads or experiment.default_threads()
-    if threads is not None:
-        torch.set_num_threads(threads)
-    return experiment
+    return experiment.with_threads()
+
+
+def build_without_data(recipe: Recipe, *, input_shape: tuple[int, ...], num_outputs: int) -> Experiment:
+    """Turn a recipe into the network and inner loop of a trained run, whose data need not be here.
+
+    Args:
+        recipe: resolved.
+        input_shape, num_outputs: of the network; elsewhere they come from the data.
+
+    Raises:
+        DeviceError: this machine does not have the recipe's device.
+    """
+    device, dtype = resolve_device(recipe.execution.device), getattr(torch, recipe.execution.dtype)
+    experiment = Experiment(recipe, device, dtype, build_network(recipe, input_shape, num_outputs), {}, {})
+    return experiment.with_threads()
 
 
 def resolve_device(name: str) -> torch.device:
@@ -256,6 +304,7 @@ def _image_tasks(
         "num_classes": pack.num_classes,
         "digest": pack_digest(pack),
         "preprocessing": pack.source,
+        "images": record.to_dict() if (record := image_record(pack)) else None,
         "skipped": skipped,
     }
     return distributions, data

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mamlcli.adaptation import InnerLoop, adapt
+from mamlcli.adaptation import Adaptation, InnerLoop, gradient_of, unroll
 from mamlcli.errors import MamlError
 from mamlcli.models import Network, apply_network, select_names
 from mamlcli.transforms import GradientTransform, Identity, Params
@@ -60,6 +61,7 @@ def inner_loop_for(
     transform: GradientTransform | None = None,
     adapt_transform: bool = False,
     joint_features: bool = False,
+    recompute: bool = False,
 ) -> InnerLoop:
     """Return the inner loop of an algorithm on a network.
 
@@ -76,6 +78,7 @@ def inner_loop_for(
         transform: U_xi; identity if None.
         adapt_transform: as in `InnerLoop`.
         joint_features: as in `InnerLoop`.
+        recompute: as in `InnerLoop`.
 
     Raises:
         MamlError: a pattern that matches nothing; with "anil", one that matches outside the head; joint features
@@ -103,6 +106,7 @@ def inner_loop_for(
         transform=transform or Identity(),
         adapt_transform=adapt_transform,
         joint_features=joint_features,
+        recompute=recompute,
     )
 
 
@@ -127,10 +131,16 @@ def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class TaskProblem:
-    """One task's forward maps: fast weights -> outputs on support and query."""
+    """One task's forward maps, (fast weights, context) -> outputs on support and query, and their context."""
 
-    support: Callable[[Params], Tensor]
-    query: Callable[[Params], Tensor]
+    support: Callable[[Params, Params], Tensor]
+    query: Callable[[Params, Params], Tensor]
+    context: Params
+
+
+def adapts_head_only(network: Network, inner: InnerLoop) -> bool:
+    """Return whether the body's features stay what they are in the inner loop."""
+    return set(inner.adapted) <= set(network.head_parameter_names()) and len(network.body) > 0
 
 
 def task_problem(network: Network, params: Params, inner: InnerLoop, support_x: Tensor, query_x: Tensor) -> TaskProblem:
@@ -138,22 +148,47 @@ def task_problem(network: Network, params: Params, inner: InnerLoop, support_x: 
 
     Where only the head adapts, the features do not change in the inner loop and are computed once.
     """
-    if set(inner.adapted) <= set(network.head_parameter_names()) and len(network.body):
+    if adapts_head_only(network, inner):
         if inner.joint_features:
             joint = apply_network(network, params, torch.cat([support_x, query_x]), "body")
             support_f, query_f = joint[: len(support_x)], joint[len(support_x) :]
         else:
             support_f = apply_network(network, params, support_x, "body")
             query_f = apply_network(network, params, query_x, "body")
-        head = {name: params[name] for name in network.head_parameter_names()}
-        return TaskProblem(
-            lambda fast: apply_network(network, {**head, **fast}, support_f, "head"),
-            lambda fast: apply_network(network, {**head, **fast}, query_f, "head"),
-        )
+        rest = {name: params[name] for name in network.head_parameter_names() if name not in inner.adapted}
+
+        def of_features(key: str) -> Callable[[Params, Params], Tensor]:
+            def outputs(fast: Params, context: Params) -> Tensor:
+                head = {**fast, **{name: value for name, value in context.items() if name in rest}}
+                return apply_network(network, head, context[key], "head")
+
+            return outputs
+
+        context = {**rest, _SUPPORT_FEATURES: support_f, _QUERY_FEATURES: query_f}
+        return TaskProblem(of_features(_SUPPORT_FEATURES), of_features(_QUERY_FEATURES), context)
     return TaskProblem(
-        lambda fast: apply_network(network, {**params, **fast}, support_x),
-        lambda fast: apply_network(network, {**params, **fast}, query_x),
+        lambda fast, context: apply_network(network, {**context, **fast}, support_x),
+        lambda fast, context: apply_network(network, {**context, **fast}, query_x),
+        {name: value for name, value in params.items() if name not in inner.adapted},
     )
+
+
+_SUPPORT_FEATURES, _QUERY_FEATURES = "features of the support set", "features of the query set"
+
+
+def adapt_to(
+    problem: TaskProblem,
+    support_y: Tensor,
+    params: Params,
+    xi: Params,
+    inner: InnerLoop,
+    observe: Callable[[Params], Any] | None = None,
+) -> Adaptation:
+    """Run the inner loop on one task's support loss."""
+    gradient = gradient_of(
+        lambda fast, context: example_loss(problem.support(fast, context), support_y), first_order=inner.first_order
+    )
+    return unroll(gradient, params, xi, inner, context=problem.context, observe=observe)
 
 
 @dataclass(frozen=True)
@@ -183,8 +218,8 @@ class MetaObjective:
     ) -> tuple[Tensor, Tensor]:
         """Return (L_Q(phi_K), accuracy on the query set at phi_K), scalars; the loss is differentiable."""
         problem = task_problem(self.network, model, self.inner, support_x, query_x)
-        adaptation = adapt(lambda fast: example_loss(problem.support(fast), support_y), model, xi, self.inner)
-        outputs = problem.query(adaptation.fast_weights)
+        adaptation = adapt_to(problem, support_y, model, xi, self.inner)
+        outputs = problem.query(adaptation.fast_weights, problem.context)
         return example_loss(outputs, query_y), accuracy(outputs.detach(), query_y)
 
     def trajectory(
@@ -204,7 +239,7 @@ class MetaObjective:
         problem = task_problem(self.network, model, self.inner, support_x, query_x)
 
         def scores(fast: Params) -> Tensor:
-            support, query = problem.support(fast), problem.query(fast)
+            support, query = problem.support(fast, problem.context), problem.query(fast, problem.context)
             return torch.stack(
                 [
                     example_loss(support, support_y),
@@ -214,9 +249,7 @@ class MetaObjective:
                 ]
             )
 
-        adaptation = adapt(
-            lambda fast: example_loss(problem.support(fast), support_y), model, xi, self.inner, observe=scores
-        )
+        adaptation = adapt_to(problem, support_y, model, xi, self.inner, observe=scores)
         return torch.stack(adaptation.observations)
 
 

@@ -58,6 +58,10 @@ class Evaluation:
         return estimate(self.column(name, step))
 
 
+# Tasks whose data is held at once: few enough to weigh nothing, enough to draw and compare them together.
+_DRAWN_AT_ONCE = 16
+
+
 def evaluate(
     objective: MetaObjective,
     meta: MetaParams,
@@ -86,8 +90,9 @@ def evaluate(
     """
     rows: list[NDArray[np.float64]] = []
     parts: dict[str, list[tuple[torch.Tensor | None, torch.Tensor | None]]] = {}
-    for start in range(0, num_tasks, execution.chunk):
-        indices = range(start, min(start + execution.chunk, num_tasks))
+    drawn = max(execution.chunk * execution.parallel, _DRAWN_AT_ONCE)
+    for start in range(0, num_tasks, drawn):
+        indices = range(start, min(start + drawn, num_tasks))
         episode = sample_tasks(distribution, seed=seed, split=stream, iteration=0, indices=indices)
         rows.append(trajectories(objective, meta, episode, execution).double().cpu().numpy())
         if with_references:

@@ -247,15 +247,25 @@ def test_objective_takes_other_numbers_of_inner_steps():
 
 def test_execution_is_as_the_recipe_says():
     assert built("sinusoid", "execution.path=loop").execution(num_tasks=9, num_steps=1) == Execution("loop", 1)
-    chunked = built("sinusoid", "execution.chunk=4")
-    assert chunked.execution(num_tasks=9, num_steps=1) == Execution("batched", 4)
-    assert chunked.execution(num_tasks=2, num_steps=1) == Execution("batched", 2)
-    assert built("sinusoid").execution(num_tasks=9, num_steps=1) == Execution("batched", 9)
+    chunked = built("sinusoid", "execution.chunk=4", "outer.tasks=4")
+    assert chunked.execution(num_tasks=9, num_steps=1) == Execution("explicit", 4)
+    assert chunked.execution(num_tasks=2, num_steps=1) == Execution("explicit", 2)
+    assert built("sinusoid").execution(num_tasks=9, num_steps=1) == Execution("explicit", 9)
 
 
 def test_threads_are_as_the_recipe_says():
-    built("sinusoid", "execution.threads=2")
-    assert torch.get_num_threads() == 2
+    loop = built("sinusoid", "execution.path=loop", "execution.threads=2")
+    assert (torch.get_num_threads(), loop.num_threads) == (2, 2)
+
+
+def test_explicit_path_gives_each_thread_its_own_tasks():
+    torch.set_num_threads(2)
+    sizes = ("model.width=300", "model.depth=3", "execution.threads=null", "outer.tasks=8")
+    for _ in range(2):  # the second experiment has as many threads as the first
+        experiment = built("sinusoid", *sizes)
+        assert (torch.get_num_threads(), experiment.num_threads) == (1, 2)
+        assert experiment.execution(num_tasks=8, num_steps=1).parallel == 2
+    assert built("sinusoid", *sizes, "execution.threads=1").execution(num_tasks=8, num_steps=1).parallel == 1
 
 
 def test_outer_loop_is_as_the_recipe_says():

@@ -1,0 +1,36 @@
+"""`torch.compile` with a way back: where a compiler is missing or fails, the same function runs as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+_reasons: list[str] = []
+
+
+def failure() -> str | None:
+    """Return why compilation was asked for and could not be had in this process, in words; None if it could."""
+    return _reasons[0] if _reasons else None
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a compiled function of tensors, one version per shape; the function itself from the first failure on."""
+    return _CompiledOrNot(function)
+
+
+class _CompiledOrNot:
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._plain = function
+        self._compiled: Callable[..., Any] | None = torch.compile(function, dynamic=False, fullgraph=True)
+
+    def __call__(self, *args: Any) -> Any:
+        if self._compiled is None:
+            return self._plain(*args)
+        try:
+            return self._compiled(*args)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            self._compiled = None
+            _reasons.append(str(error).strip().splitlines()[0][:200])
+            return self._plain(*args)
