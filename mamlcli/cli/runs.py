@@ -1,0 +1,212 @@
+"""`mamlcli runs`: list, show, compare and export runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mamlcli.cli import console
+from mamlcli.cli.common import JsonOption
+from mamlcli.cli.train import RUNS
+from mamlcli.errors import RunError
+
+if TYPE_CHECKING:
+    from mamlcli.run_catalogue import RunEntry
+
+app = typer.Typer(help="List, show, compare and export runs.", no_args_is_help=True)
+
+RunArgument = Annotated[str, typer.Argument(help="A run directory, or its name below runs/.")]
+RunsArgument = Annotated[
+    list[str], typer.Argument(help="Run directories, or their names below runs/; a study stands for its cells.")
+]
+
+
+@app.command("ls")
+def ls(
+    folder: Annotated[Path, typer.Argument(help="Where to look, folders below included.")] = RUNS,
+    as_json: JsonOption = False,
+) -> None:
+    """List runs: recipe, status, result, age and time. Those that cannot be read are listed with the reason.
+
+    Examples:
+
+      mamlcli runs ls
+
+      mamlcli runs ls studies/depth --json
+    """
+    from mamlcli.run_catalogue import find_runs
+    from mamlcli.run_tables import problems_text, run_row, runs_table
+
+    runs = find_runs(folder)
+    if as_json:
+        console.result_json([run_row(run) for run in runs])
+        return
+    if not runs:
+        console.note(f"no runs in {folder}. Run: mamlcli train")
+        return
+    console.result(runs_table(runs))
+    problems = problems_text(runs)
+    if problems is not None:
+        console.result(problems)
+
+
+@app.command("show")
+def show(run: RunArgument, as_json: JsonOption = False) -> None:
+    """Show everything about one run: recipe, what it changes, curves, result, environment.
+
+    Examples:
+
+      mamlcli runs show glyphs-5way-1shot-1
+
+      mamlcli runs show runs/glyphs-5way-1shot-1 --json
+    """
+    from mamlcli.run_tables import run_parts, run_report
+
+    found = one_entry_of(run, "RUN")
+    if as_json:
+        console.result_json(run_report(found))
+        return
+    for part in run_parts(found):
+        console.result(part)
+
+
+@app.command("compare")
+def compare(
+    runs: RunsArgument,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="The run that the others are compared with; by default the first.", show_default=False),
+    ] = None,
+    unpaired: Annotated[
+        bool, typer.Option("--unpaired", help="Also compare runs scored on other tasks, as independent samples.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare finished runs, task by task, on the tasks that all were scored on; name the keys that differ.
+
+    Examples:
+
+      mamlcli runs compare linear-regression-1 linear-regression-2
+
+      mamlcli runs compare studies/depth --baseline studies/depth/cells/depth-4-seed-0 --json
+    """
+    from mamlcli.run_comparison import compare_runs
+    from mamlcli.run_tables import comparison_parts
+
+    entries, index = with_baseline(entries_of(runs), baseline)
+    result = compare_runs(entries, baseline=index, allow_unpaired=unpaired)
+    if as_json:
+        console.result_json(result)
+        return
+    for part in comparison_parts(result):
+        console.result(part)
+
+
+def entries_of(words: list[str]) -> list[RunEntry]:
+    """Return the runs that arguments mean; a study stands for its finished cells."""
+    from mamlcli.run_catalogue import resolve_run, runs_at
+
+    return [run for word in words for run in runs_at(resolve_run(word, RUNS))]
+
+
+def with_baseline(runs: list[RunEntry], baseline: str | None) -> tuple[list[RunEntry], int]:
+    """Return the runs and the index of the one to compare with; it is put first if it is none of them."""
+    if baseline is None:
+        return runs, 0
+    found = one_entry_of(baseline, "--baseline")
+    places = [run.path.resolve() for run in runs]
+    place = found.path.resolve()
+    return (runs, places.index(place)) if place in places else ([found, *runs], 0)
+
+
+def one_entry_of(word: str, where: str) -> RunEntry:
+    """Return the one run that an argument means."""
+    found = entries_of([word])
+    if len(found) != 1:
+        raise RunError(where, expected="one run", got=f"a study of {len(found)}",
+                       next_step=f"Name one of its cells. Run: mamlcli runs ls {word}")  # fmt: skip
+    return found[0]
+
+
+@app.command("export")
+def export(
+    runs: RunsArgument,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format", metavar="csv|json|markdown|latex", help="By default by the suffix of --out, else markdown."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; by default the terminal.", show_default=False)
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write one run's weights, as safetensors with a model card.", show_default=False
+        ),
+    ] = None,
+    standalone: Annotated[bool, typer.Option("--standalone", help="latex: a whole document that compiles.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write over files that are there.")] = False,
+) -> None:
+    """Export runs: one run's adaptation curve, a table of several, or one run's weights.
+
+    Examples:
+
+      mamlcli runs export logistic-1 --out curve.csv
+
+      mamlcli runs export logistic-1 logistic-2 --format latex --out table.tex
+
+      mamlcli runs export logistic-1 --weights exported
+    """
+    entries = entries_of(runs)
+    if weights is not None:
+        _export_weights(entries, weights, force=force, is_table_asked=bool(form or out or standalone))
+        return
+    form = _format(form, out, standalone)
+    from mamlcli.exports import export_runs
+
+    _write(export_runs(entries, form, is_standalone=standalone), out, force=force)
+
+
+def _format(form: str | None, out: Path | None, is_standalone: bool) -> str:
+    """Return the format that is meant, or raise RunError."""
+    from mamlcli.exports import SUFFIXES
+
+    by_suffix = {suffix: name for name, suffix in SUFFIXES.items()}
+    found = form or (by_suffix.get(out.suffix, "markdown") if out else "latex" if is_standalone else "markdown")
+    if found not in SUFFIXES:
+        raise RunError("--format", expected=f"one of {', '.join(SUFFIXES)}", got=repr(form))
+    if is_standalone and found != "latex":
+        raise RunError("--standalone", expected="--format latex", got=found)
+    return found
+
+
+def _write(text: str, out: Path | None, *, force: bool) -> None:
+    from mamlcli.files import atomic_write
+
+    if out is None:
+        console.result_text(text)
+        return
+    if out.exists() and not (force and out.is_file()):
+        got = "a folder" if out.is_dir() else "a file that exists"
+        raise RunError(str(out), expected="a new file", got=got, next_step="Name another --out, or add --force")
+    try:
+        atomic_write(out, text.encode())
+    except OSError as error:
+        raise RunError(str(out), expected="a place that can be written", got=str(error.strerror)) from error
+    console.note(f"Written: {out}")
+
+
+def _export_weights(entries: list[RunEntry], folder: Path, *, force: bool, is_table_asked: bool) -> None:
+    if len(entries) != 1 or is_table_asked:
+        got = "--format, --out or --standalone too" if is_table_asked else f"{len(entries)} runs"
+        raise RunError(
+            "--weights", expected="one run, by itself", got=got, next_step="Export tables by another command"
+        )
+    from mamlcli.weights import export_weights
+
+    for path in export_weights(entries[0], folder, is_forced=force):
+        console.note(f"Written: {path}")

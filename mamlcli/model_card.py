@@ -1,0 +1,148 @@
+"""The model card of exported weights: what they are, on what data, by which protocol, how to load them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from mamlcli.exports import escape_markdown, protocol_words
+from mamlcli.tables import PERCENT, with_interval
+
+_DATASETS = {
+    "glyphs": "letters of many scripts, drawn from fonts",
+    "omniglot": "Omniglot (Lake et al. 2015)",
+    "cifar-fs": "CIFAR-FS (Bertinetto et al. 2019)",
+    "fc100": "FC100 (Oreshkin et al. 2018)",
+    "mini-imagenet": "mini-ImageNet (Vinyals et al. 2016; split of Ravi and Larochelle 2017)",
+    "folder": "a folder of image classes of its maker's own",
+    "linear-regression": "generated linear regressions",
+    "logistic": "generated logistic classifications",
+    "sinusoid": "generated sinusoids",
+}
+
+_TRANSDUCTIVE = (
+    "Batch norm uses the statistics of the batch at hand and keeps none: the outputs for an image depend on the other "
+    "images of the batch (transductive). Score a task's query set as one batch, as in the protocol above; a single "
+    "image by itself gives another answer."
+)
+
+
+def model_card(config: Mapping[str, Any], *, has_adapt: bool) -> str:
+    """Return README.md of exported weights.
+
+    Args:
+        config: the content of config.json.
+        has_adapt: whether module.py has `adapt`.
+    """
+    name = escape_markdown(config["recipe_name"])
+    parts = [
+        _front_matter(config),
+        f"# {name}",
+        _what(config),
+        f"## Data\n{_data(config)}",
+        f"## Result\n{_result(config)}",
+        f"## Limits\n{_limits(config)}",
+        f"## How to load\n{_loading(config, has_adapt)}",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(config: Mapping[str, Any]) -> str:
+    """Return the metadata block as the Hugging Face hub reads it; values are JSON, which is YAML."""
+    source, algorithm = config["recipe"]["tasks"]["source"], config["inner"]["algorithm"]
+    values: dict[str, Any] = {
+        "library_name": "pytorch",
+        "tags": ["meta-learning", "few-shot-learning", algorithm, "mamlcli"],
+    }
+    final = None if config["result"] is None else config["result"]["final"]
+    if final is not None:
+        metric = "accuracy" if "accuracy" in final else "loss"
+        task = {"type": "few-shot-learning", "name": "few-shot learning"}
+        number = {"type": metric, "name": f"query {metric} after adaptation", "value": final[metric]["mean"]}
+        result = {"task": task, "dataset": {"type": source, "name": source}, "metrics": [number]}
+        values["metrics"] = [metric]
+        values["model-index"] = [{"name": config["recipe_name"], "results": [result]}]
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=True)}" for key, value in values.items()]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _what(config: Mapping[str, Any]) -> str:
+    model, inner = config["model"], config["inner"]
+    shape = " x ".join(map(str, config["input_shape"]))
+    transform = inner["transform"]["name"]
+    uses = "" if transform == "none" else f", with the gradient transform {transform}"
+    return (
+        f"An initialisation learned by {inner['algorithm'].upper()}{uses}: a network ({model['kind']}, depth "
+        f"{model['depth']}, {config['num_parameters']:,} parameters) that is adapted to a new task by "
+        f"{inner['steps']} gradient steps of rate {inner['lr']:g} on the task's support set. Inputs: {shape}; outputs: "
+        f"{config['num_outputs']}. Without adaptation its outputs mean nothing. Weights: "
+        f"{escape_markdown(config['weights'])}. Made by {config['made_by']}."
+    )
+
+
+def _data(config: Mapping[str, Any]) -> str:
+    source = config["recipe"]["tasks"]["source"]
+    text = f"Meta-trained on {_DATASETS.get(source, source)} (`{source}`). Inputs: {config['preprocessing']['inputs']}."
+    for key, value in (config["preprocessing"].get("source") or {}).items():
+        words = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        text += f"\n- {key}: {escape_markdown(words)}"
+    return text
+
+
+def _result(config: Mapping[str, Any]) -> str:
+    result = config["result"]
+    if result is None:
+        return "These weights were not scored."
+    final = result["final"]
+    words = [f"query loss {with_interval(final['loss'])}"]
+    if "accuracy" in final:
+        words.insert(0, f"query accuracy {with_interval(final['accuracy'], scale=PERCENT, digits=1)} %")
+    return (
+        f"After adaptation: {', '.join(words)} (mean and half-width of the 95 % interval over tasks). Protocol: "
+        f"{escape_markdown(protocol_words(result['protocol']))}."
+    )
+
+
+def _limits(config: Mapping[str, Any]) -> str:
+    tasks = config["recipe"]["tasks"]
+    what = f"{tasks['ways']}-way tasks" if "ways" in tasks else "tasks"
+    limits = [
+        f"The number of outputs is fixed: it is for {what} like those above; other data was not tried.",
+        "The interval is over tasks; another training seed gives other weights and another result.",
+    ]
+    if config["model"].get("norm") == "batch":
+        limits.append(_TRANSDUCTIVE)
+    if config["inner"]["transform"]["name"] != "none":
+        limits.append(
+            "Its inner loop transforms gradients; the transform's meta-parameters are in `transform.safetensors`, and "
+            "plain gradient steps are not what it was trained for."
+        )
+    return "\n".join(f"- {limit}" for limit in limits)
+
+
+def _loading(config: Mapping[str, Any], has_adapt: bool) -> str:
+    shape = ", ".join(map(str, config["input_shape"]))
+    dtype = f"torch.{config['dtype']}"
+    code = [
+        "import torch",
+        "from module import load  # in this folder; needs torch and safetensors alone",
+        "network = load()",
+        f"outputs = network(torch.rand(10, {shape}, dtype={dtype}))",
+    ]
+    text = "```python\n" + "\n".join(code) + "\n```\n\n"
+    text += (
+        "With mamlcli installed, from anywhere: `from mamlcli.weights import load_module; network = load_module(DIR)`."
+    )
+    if has_adapt:
+        targets = "support_y: class indices, int64" if config["is_classification"] else "support_y: [n, 1]"
+        more = [
+            "from torch.func import functional_call",
+            "from module import adapt",
+            f"params = adapt(network, support_x, support_y)  # {targets}",
+            "outputs = functional_call(network, params, (query_x,))",
+        ]
+        text += "\n\nTo adapt to a task:\n\n```python\n" + "\n".join(more) + "\n```"
+    else:
+        text += "\n\nTo adapt as in training, use the run itself: `mamlcli adapt RUN`."
+    return text

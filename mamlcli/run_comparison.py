@@ -1,0 +1,248 @@
+"""Finished runs side by side: differences paired on the same meta-test tasks, and the recipe keys in which they differ.
+
+Task i of a split is drawn from a generator keyed by (evaluation.seed, split, i). So two runs with the same task keys,
+split, evaluation seed and data were scored on the same tasks, and their scores are compared task by task. Anything
+else is refused, or compared unpaired where the caller allows it, and then says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtrit
+
+from mamlcli.errors import RunError
+from mamlcli.recipe_files import recipe_difference
+from mamlcli.run_catalogue import FINISHED, SCORE_COLUMNS, RunEntry, read_scores
+from mamlcli.statistics import Estimate, paired_difference
+
+METRICS = ("loss", "accuracy")
+_COLUMN_OF = {"loss": "query_loss", "accuracy": "query_accuracy"}
+
+# tasks.csv has nine digits; a mean over tasks that differs by more is of another evaluation.
+_SAME_EVALUATION = 1e-5
+
+
+def welch_difference(a: ArrayLike, b: ArrayLike) -> Estimate:
+    """Return the difference of the means of two independent samples, mean(a) - mean(b), with its 95 % interval.
+
+    +- t_{0.975, v} * sqrt(s_a^2 / n_a + s_b^2 / n_b), with the degrees of freedom v of Welch and Satterthwaite.
+
+    Args:
+        a, b: [n_a], [n_b] float, at least two values each; the sizes may differ.
+
+    Returns:
+        The difference; its `num` is the smaller of the two sizes.
+
+    Source: Welch 1947, Biometrika 34; the degrees of freedom as in Satterthwaite 1946.
+    """
+    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        parts = [values.var(ddof=1) / values.size for values in (first, second)]
+        variance, mean = sum(parts), float(first.mean() - second.mean())
+        if variance == 0.0:
+            return Estimate(mean, 0.0, min(first.size, second.size))
+        freedom = variance**2 / sum(p**2 / (n - 1) for p, n in zip(parts, (first.size, second.size), strict=True))
+        half_width = float(stdtrit(freedom, 0.975) * math.sqrt(variance)) if math.isfinite(variance) else math.nan
+    return Estimate(mean, half_width, min(first.size, second.size))
+
+
+def compare_runs(runs: Sequence[RunEntry], *, baseline: int = 0, allow_unpaired: bool = False) -> dict[str, Any]:
+    """Compare runs with one of them, at their final inner step.
+
+    Args:
+        runs: at least two, of different folders.
+        baseline: index of the run that the others are compared with.
+        allow_unpaired: compare runs that were scored on other tasks, too, as independent samples.
+
+    Returns:
+        baseline: its folder.
+        runs: of each run `run`, `recipe`, `seed`, `weights`, `protocol`, and `loss`, `accuracy` over its own tasks.
+        comparisons: `a` minus `b` (the baseline) of each metric: `difference`, `is_paired`, `num_pairs`,
+            `num_overflowed` (tasks whose score is not finite; there is no difference then).
+        not_paired: of each run that is compared unpaired, why.
+        recipe_differences: dotted key -> {run: value}, for the keys in which any two runs differ.
+        other_differences: likewise, versions, device and data.
+
+    Raises:
+        RunError: fewer than two runs, one twice, one that is not finished or damaged, or one that was scored on
+            other tasks and `allow_unpaired` is not set.
+    """
+    _check(runs)
+    scores = [_scores(run) for run in runs]
+    reference = runs[baseline]
+    comparisons: list[dict[str, Any]] = []
+    not_paired = []
+    for run, values in zip(runs, scores, strict=True):
+        if run is reference:
+            continue
+        reasons = task_differences(run, reference)
+        _check_pairing(run, reference, reasons, allow_unpaired)
+        if reasons:
+            not_paired.append({"a": run.folder, "b": reference.folder, "reasons": reasons})
+        comparisons += _comparisons(run, reference, values, scores[baseline], is_paired=not reasons)
+    return {
+        "baseline": reference.folder,
+        "runs": [_row(run) for run in runs],
+        "comparisons": comparisons,
+        "not_paired": not_paired,
+        "recipe_differences": recipe_differences(runs, reference),
+        "other_differences": _differing({run.folder: _circumstances(run) for run in runs}),
+    }
+
+
+def _check(runs: Sequence[RunEntry]) -> None:
+    if len(runs) < 2:
+        raise RunError("RUN ...", expected="two or more runs", got=str(len(runs)),
+                       next_step="Run: mamlcli runs ls")  # fmt: skip
+    seen: set[Path] = set()
+    for run in runs:
+        check_finished(run)
+        if run.path.resolve() in seen:
+            raise RunError(run.where, expected="different runs", got="the same one twice")
+        seen.add(run.path.resolve())
+
+
+def check_finished(run: RunEntry) -> None:
+    """Raise RunError unless a run is finished and can be read."""
+    where = run.where
+    if run.status == "damaged":
+        raise RunError(where, expected="a run that can be read", got=f"a damaged one: {run.reason}",
+                       next_step=f"If its result alone is, run: mamlcli adapt {where} --out {where}")  # fmt: skip
+    if run.status == "running":
+        raise RunError(where, expected="a finished run", got=f"one at work, at iteration {run.iteration}",
+                       next_step="Wait for it to end")  # fmt: skip
+    if run.status not in FINISHED:
+        raise RunError(where, expected="a finished run", got=f"one that is {run.status}",
+                       next_step=f"Run: mamlcli train --resume --run-dir {where}")  # fmt: skip
+
+
+def _scores(run: RunEntry) -> NDArray[np.float64]:
+    """Return the scores of a run's tasks at its final inner step, [num_tasks, 4]; they must be of its result."""
+    assert run.report is not None
+    scores = read_scores(run.path)
+    final, protocol = run.report["final"], run.report["protocol"]
+    mean, expected = scores[:, -1, SCORE_COLUMNS.index("query_loss")].mean(), final["loss"]["mean"]
+    is_same = scores.shape[:2] == (protocol["num_tasks"], protocol["inner_steps"] + 1)
+    if expected is not None:
+        is_same &= bool(abs(mean - expected) <= _SAME_EVALUATION * max(1.0, abs(expected)))
+    if not is_same:
+        where = run.where
+        raise RunError(f"{where}/tasks.csv", expected="the tasks of evaluation.json", got="another evaluation's",
+                       next_step=f"Run: mamlcli adapt {where} --out {where}")  # fmt: skip
+    return scores[:, -1]
+
+
+def task_differences(a: RunEntry, b: RunEntry) -> list[str]:
+    """Return why two finished runs were not scored on the same tasks, in words; empty if they were."""
+    report_a, recipe_a, report_b, recipe_b = a.report, a.recipe, b.report, b.recipe
+    assert report_a is not None
+    assert report_b is not None
+    assert recipe_a is not None
+    assert recipe_b is not None
+    digests = [run.manifest.get("data", {}).get("digest") for run in (a, b)]
+    # The same images may lie in another place; their digest tells.
+    found = {
+        key: pair
+        for key, pair in recipe_difference(recipe_a, recipe_b).items()
+        if key.startswith("tasks.") and (key != "tasks.path" or None in digests)
+    }
+    for key in ("split", "seed"):
+        found[f"evaluation.{key}"] = report_a["protocol"][key], report_b["protocol"][key]
+    found["data digest"] = digests[0], digests[1]
+    return [f"{key} ({old!r} and {new!r})" for key, (old, new) in found.items() if old != new]
+
+
+def _check_pairing(run: RunEntry, reference: RunEntry, reasons: list[str], allow_unpaired: bool) -> None:
+    assert run.recipe is not None
+    assert reference.recipe is not None
+    where = f"{run.where} and {reference.where}"
+    if run.recipe.is_classification != reference.recipe.is_classification:
+        raise RunError(where, expected="two classifications or two regressions", got="one of each",
+                       why="Their losses are different quantities")  # fmt: skip
+    if reasons and not allow_unpaired:
+        raise RunError(
+            where, expected="runs scored on the same tasks", got=f"runs that differ in {', '.join(reasons)}",
+            why="Their scores cannot be compared task by task",
+            next_step="Add --unpaired to compare the means of different tasks",
+        )  # fmt: skip
+
+
+def _comparisons(
+    run: RunEntry,
+    reference: RunEntry,
+    scores: NDArray[np.float64],
+    reference_scores: NDArray[np.float64],
+    *,
+    is_paired: bool,
+) -> list[dict[str, Any]]:
+    assert run.recipe is not None
+    num_pairs = min(len(scores), len(reference_scores))  # tasks are numbered: the first ones are the same
+    found = []
+    for metric in METRICS if run.recipe.is_classification else METRICS[:1]:
+        column = SCORE_COLUMNS.index(_COLUMN_OF[metric])
+        a, b = scores[:, column], reference_scores[:, column]
+        if is_paired:
+            a, b = a[:num_pairs], b[:num_pairs]
+        difference = paired_difference(a, b) if is_paired else welch_difference(a, b)
+        found.append(
+            {
+                "a": run.folder,
+                "b": reference.folder,
+                "metric": metric,
+                "difference": {"mean": _finite(difference.mean), "ci95_over_tasks": _finite(difference.ci95)},
+                "is_paired": is_paired,
+                "num_pairs": num_pairs if is_paired else None,
+                "num_overflowed": int((~np.isfinite(a)).sum() + (~np.isfinite(b)).sum()),
+            }
+        )
+    return found
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _row(run: RunEntry) -> dict[str, Any]:
+    assert run.report is not None
+    row = {
+        "run": run.folder,
+        "recipe": run.recipe_name,
+        "seed": run.manifest.get("seed"),
+        "weights": run.report["weights"],
+        "protocol": run.report["protocol"],
+    }
+    return row | {metric: value for metric in METRICS if (value := run.final(metric)) is not None}
+
+
+def recipe_differences(runs: Sequence[RunEntry], reference: RunEntry) -> dict[str, dict[str, Any]]:
+    """Return {dotted key: {run: value}} of the keys in which any run differs from `reference`, one of them."""
+    assert reference.recipe is not None
+    found: dict[str, dict[str, Any]] = {}
+    if len({run.recipe_name for run in runs}) > 1:
+        found["recipe"] = {run.folder: run.recipe_name for run in runs}
+    for run in runs:
+        assert run.recipe is not None
+        for key, (there, here) in recipe_difference(reference.recipe, run.recipe).items():
+            # A run that is not different has what the reference has; later ones overwrite it.
+            found.setdefault(key, {other.folder: there for other in runs})[run.folder] = here
+    return found
+
+
+def _circumstances(run: RunEntry) -> dict[str, Any]:
+    """Return what may change a result beside the recipe: versions, device, data."""
+    versions = run.manifest.get("versions", {})
+    found = {f"versions.{name}": versions.get(name) for name in ("mamlcli", "torch")}
+    return found | {"device": run.manifest.get("device"), "data digest": run.manifest.get("data", {}).get("digest")}
+
+
+def _differing(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return {key: {run: value}} of the keys that are not the same in all runs; None where a run has no such key."""
+    keys = dict.fromkeys(key for found in values.values() for key in found)
+    table = {key: {run: found.get(key) for run, found in values.items()} for key in keys}
+    return {key: row for key, row in table.items() if any(value != next(iter(row.values())) for value in row.values())}
