@@ -6,7 +6,7 @@ from PIL import Image
 
 from mamlcli.errors import DataError
 from mamlcli.tasks.packs import Pack
-from mamlcli.tasks.sheets import contact_sheet, draw_episode, save_sheet
+from mamlcli.tasks.sheets import PredictedImage, contact_sheet, draw_episode, prediction_sheet, save_sheet
 from tests.image_files import noise
 
 
@@ -90,3 +90,26 @@ def test_sheet_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="--out"):
         save_sheet(Image.new("RGB", (3, 2)), tmp_path / "file" / "sheet.png")
+
+
+def test_prediction_sheet_counts_what_it_does_not_show():
+    support = [np.full((shots, 84, 84, 3), 9, np.uint8) for shots in (1, 3)]
+    query = [[PredictedImage(support[0][0], 0.5, is_right=True)] * 30, []]
+    sheet = prediction_sheet(support, query, ["a", "a name so long that it takes three lines and more"])
+    # Three support rows and twelve query rows; a cell is an image, two frames and a gap.
+    assert sheet.height > 15 * (84 + 6 + 4)
+    assert sheet.height < 18 * (84 + 6 + 4) + 12 * 20
+    pixels = np.asarray(sheet)
+    assert (pixels == 9).all(axis=-1).sum() >= (1 + 3 + 12) * 84 * 84
+
+
+def test_wrong_predictions_are_framed_otherwise_than_right_ones():
+    image = np.zeros((84, 84, 3), np.uint8)
+
+    def colours(is_right):
+        sheet = prediction_sheet([image[None]] * 2, [[PredictedImage(image, 1.0, is_right)], []], ["a", "b"])
+        return {tuple(pixel) for pixel in np.asarray(sheet).reshape(-1, 3).tolist()}
+
+    right, wrong = (0, 158, 115), (213, 94, 0)
+    assert right in colours(True) - colours(False) - colours(None)
+    assert wrong in colours(False) - colours(True) - colours(None)

@@ -1,14 +1,20 @@
-"""`mamlcli adapt`: adapt a trained run to unseen tasks and show the curve."""
+"""`mamlcli adapt`: adapt a trained run, to unseen tasks to show the curve, or to one's own images to classify them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mamlcli.cli import console
 from mamlcli.cli.common import DeviceOption, JsonOption
+from mamlcli.errors import MamlError
+
+if TYPE_CHECKING:
+    from mamlcli.prediction import PredictionRequest, Predictions
+
+_MAX_SKIPPED_SHOWN = 20
 
 
 def adapt(
@@ -26,8 +32,27 @@ def adapt(
         typer.Option(help="train, validation or test; by default the recipe's.", show_default=False),
     ] = None,
     device: DeviceOption = None,
+    support: Annotated[
+        Path | None, typer.Option(help="Your images: a folder with a folder for each class.", show_default=False)
+    ] = None,
+    query: Annotated[
+        Path | None, typer.Option(help="What to classify: a folder of images, or one image.", show_default=False)
+    ] = None,
+    invert: Annotated[
+        str, typer.Option(help="auto, yes or no: exchange bright and dark in your images; auto looks at their borders.")
+    ] = "auto",
+    frame: Annotated[
+        str, typer.Option(help="file or ink: take drawings as they are, or cut them out as large as the run's.")
+    ] = "file",
+    joint: Annotated[
+        bool, typer.Option("--joint", help="Batch norm over all your images: predictions then depend on each other.")
+    ] = False,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Also draw your images under their predictions, a PNG.", show_default=False)
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Also write curve.png, tasks.csv and evaluation.json to this folder.")
+        Path | None,
+        typer.Option(help="Also write a folder of results; with --query a table, FILE.csv or FILE.json."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -36,6 +61,11 @@ def adapt(
     The tasks are those of evaluation.seed, the same for every run, so that runs can be compared. The run's own
     files are not changed; --out keeps the new result.
 
+    With --support and --query the run adapts to your own images instead and classifies them. The folders in
+    --support are the classes, at most as many as the run was trained with (tasks.ways), with any number of images
+    each. Files go through the run's own preprocessing. If --query has folders named like the classes, accuracy is
+    shown.
+
     Examples:
 
       mamlcli adapt runs/glyphs-5way-1shot-1
@@ -43,7 +73,18 @@ def adapt(
       mamlcli adapt runs/glyphs-5way-1shot-1 --steps 10 --out longer
 
       mamlcli adapt runs/glyphs-5way-1shot-1 --split train --tasks 200 --json
+
+      mamlcli adapt runs/glyphs-5way-1shot-1 --support letters --query page.png --sheet sheet.png
     """
+    if support is not None or query is not None:
+        _refuse({"--tasks": tasks, "--split": split}, "--support and --query")
+        _predict(run, (support, query), (invert, frame, joint), steps=steps, device=device, files=(out, sheet),
+                 as_json=as_json)  # fmt: skip
+        return
+    _refuse(
+        {"--invert": invert != "auto", "--joint": joint, "--frame": frame != "file", "--sheet": sheet},
+        "a run's own tasks",
+    )
     from mamlcli.rundir import RunDirectory
     from mamlcli.session import adapt_run, write_evaluation
     from mamlcli.tables import curve_table, verdict
@@ -57,3 +98,89 @@ def adapt(
         return
     console.result(curve_table(report))
     console.result(verdict(report))
+
+
+def _refuse(options: dict[str, Any], what: str) -> None:
+    given = [name for name, value in options.items() if value]
+    if given:
+        raise MamlError(given[0], expected=f"not to be used with {what}", got="both",
+                        next_step="See: mamlcli adapt --help")  # fmt: skip
+
+
+def _predict(
+    run: Path,
+    folders: tuple[Path | None, Path | None],
+    how: tuple[str, str, bool],
+    *,
+    steps: int | None,
+    device: str | None,
+    files: tuple[Path | None, Path | None],
+    as_json: bool,
+) -> None:
+    """Classify the user's images; `how` is (invert, frame, joint), `files` (out, sheet)."""
+    from rich.markup import escape
+
+    from mamlcli.prediction import PredictionRequest
+    from mamlcli.prediction_files import check_outputs, write_predictions, write_sheet
+    from mamlcli.tasks.own_images import shown
+
+    support, query = folders
+    if support is None or query is None:
+        given, missing = ("--query", "--support") if support is None else ("--support", "--query")
+        raise MamlError("mamlcli adapt", expected=f"{missing} with {given}", got=f"{given} alone",
+                        next_step="Run: mamlcli adapt RUN --support CLASS_FOLDERS --query IMAGES")  # fmt: skip
+    out, sheet = files
+    check_outputs(out, sheet)
+    request = PredictionRequest(support, query, how[0], how[1], steps, device, how[2])
+    found = _with_progress(run, request)
+    _tell(found.report)
+    if out is not None:
+        write_predictions(found.report, out)
+        console.note(escape(f"Written: {shown(out)}"))
+    if sheet is not None:
+        write_sheet(found, sheet)
+        console.note(escape(f"Written: {shown(sheet)}"))
+    if as_json:
+        console.result_json(found.report)
+        return
+    _show(found.report)
+
+
+def _with_progress(run: Path, request: PredictionRequest) -> Predictions:
+    """Predict under a bar on stderr that goes away at the end."""
+    from rich.progress import Progress
+
+    from mamlcli.prediction import predict_run
+    from mamlcli.rundir import RunDirectory
+
+    stderr = console.stderr_console()
+    with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
+        task = bar.add_task("", total=None, visible=False)
+
+        def advance(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total, visible=True)
+
+        return predict_run(RunDirectory.open(run), request, on_progress=advance)
+
+
+def _tell(report: dict[str, Any]) -> None:
+    """Warn of what makes the result doubtful, and list what was not taken."""
+    from mamlcli.tasks.own_images import shown
+
+    for text in report["warnings"]:
+        console.warn(text)
+    for skipped in report["skipped"][:_MAX_SKIPPED_SHOWN]:
+        console.warn(f"skipped {shown(skipped['file'])}: {skipped['reason']}")
+    more = len(report["skipped"]) - _MAX_SKIPPED_SHOWN
+    if more > 0:
+        console.warn(f"skipped {more} more files; --json and --out FILE.json list them all")
+
+
+def _show(report: dict[str, Any]) -> None:
+    from rich.markup import escape
+
+    from mamlcli.prediction_tables import prediction_notes, prediction_table, prediction_title
+
+    console.result(f"[bold]{escape(prediction_title(report))}[/bold]")
+    console.result(prediction_table(report))
+    console.result(escape(prediction_notes(report)))

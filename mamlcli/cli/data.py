@@ -144,6 +144,36 @@ def show(
     console.result_text(f"Wrote {out}: {ways} classes of {where} ({split}): {', '.join(drawn)}")
 
 
+@app.command("export")
+def export(
+    name_or_path: NameOrPath,
+    out: Annotated[Path, typer.Option(help="The folder to write, new or empty.")],
+    split: Annotated[str, typer.Option(help="train, validation, test or all.")] = "validation",
+    classes: Annotated[
+        int | None, typer.Option(min=1, help="As many classes, drawn by the seed.", show_default="all")
+    ] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="As many images of each class.", show_default="all")] = None,
+    shots: Annotated[
+        int | None,
+        typer.Option(min=1, help="Put so many of each class in OUT/support, the rest in OUT/query.", show_default="no"),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed draws others.")] = 0,
+) -> None:
+    """Write classes of a pack as class folders of PNG files.
+
+    With --shots they are ready for mamlcli adapt RUN --support --query.
+
+    Example: mamlcli data export glyphs --classes 5 --images 6 --shots 1 --out letters
+    """
+    from mamlcli.tasks.class_folders import export_classes
+
+    pack, source, where = _open(name_or_path)
+    names = _present_classes(pack, source, split, where)
+    written = export_classes(pack, names, out, num_classes=classes, num_images=images, shots=shots, seed=seed)
+    shown = ", ".join(list(written)[:10]) + (", ..." if len(written) > 10 else "")
+    console.result_text(f"Wrote {sum(written.values())} images of {len(written)} classes ({split}) to {out}: {shown}")
+
+
 @contextlib.contextmanager
 def _progress(label: str) -> Iterator[Callable[[int, int], None]]:
     """Show a progress bar on stderr that appears with the first report and goes away at the end."""
@@ -234,9 +264,11 @@ def _open(name_or_path: str) -> tuple[Pack, str, str]:
     from mamlcli.tasks.packs import find_pack, load_pack
 
     path = find_pack(name_or_path)
-    if path is None and (name_or_path.endswith(".npz") or Path(name_or_path).exists()):
+    # A folder of that name, perhaps a run, must not hide the glyphs.
+    is_glyphs = name_or_path == "glyphs" and not Path(name_or_path).is_file()
+    if path is None and not is_glyphs and (name_or_path.endswith(".npz") or Path(name_or_path).exists()):
         path = Path(name_or_path)
-    if path is None and name_or_path == "glyphs":
+    if path is None and is_glyphs:
         from mamlcli.tasks.glyphs import load_glyphs
 
         return load_glyphs(0), "glyphs", "glyphs"

@@ -69,10 +69,10 @@ def omniglot_tree(root: Path) -> ImageTree:
     """
     tree = ImageTree()
     for top in _omniglot_tops(_folder(root)):
-        for alphabet in _subfolders(top, tree.skipped):
-            for character in _subfolders(alphabet, tree.skipped):
+        for alphabet in subfolders(top, tree.skipped):
+            for character in subfolders(alphabet, tree.skipped):
                 name = f"{alphabet.name}/{character.name}"
-                tree.files.setdefault(name, []).extend(_image_files(character, tree.skipped))
+                tree.files.setdefault(name, []).extend(image_files(character, tree.skipped))
                 tree.groups[name] = alphabet.name
     _require_classes(tree, root, "folders <alphabet>/<character> with drawings")
     return tree
@@ -80,7 +80,7 @@ def omniglot_tree(root: Path) -> ImageTree:
 
 def _omniglot_tops(root: Path) -> list[Path]:
     """Return the folders that hold alphabets: the official two, here or one folder down, else the root."""
-    for parent in (root, *_subfolders(root, [])):
+    for parent in (root, *subfolders(root, [])):
         tops = [parent / name for name in _OMNIGLOT_SETS if (parent / name).is_dir()]
         if tops:
             # Unpacked into a folder of its own name, an archive stands inside itself.
@@ -97,11 +97,11 @@ def mini_imagenet_tree(root: Path, *, wnids: frozenset[str]) -> ImageTree:
             ImageNet can be given.
     """
     tree = ImageTree()
-    for folder in _subfolders(_folder(root), tree.skipped):
-        below = [folder] if _WNID.fullmatch(folder.name) else _subfolders(folder, tree.skipped)
+    for folder in subfolders(_folder(root), tree.skipped):
+        below = [folder] if _WNID.fullmatch(folder.name) else subfolders(folder, tree.skipped)
         for candidate in below:
             if candidate.name in wnids:
-                files = _image_files(candidate, tree.skipped)
+                files = image_files(candidate, tree.skipped)
                 tree.files.setdefault(candidate.name, []).extend(files)
             else:
                 tree.skipped.append((str(candidate), "not a class of mini-ImageNet"))
@@ -117,7 +117,7 @@ def class_folder_tree(root: Path) -> ImageTree:
         DataError: there are none, or a class name is in two of train, val and test.
     """
     tree = ImageTree()
-    folders = _subfolders(_folder(root), tree.skipped)
+    folders = subfolders(_folder(root), tree.skipped)
     if len(folders) > 1 and all(folder.name.lower() in _SPLIT_FOLDERS for folder in folders):
         tree.class_splits = {"train": [], "validation": [], "test": []}
         for folder in folders:
@@ -133,7 +133,7 @@ def class_folder_tree(root: Path) -> ImageTree:
 def _add_classes(tree: ImageTree, folder: Path) -> list[str]:
     """Add each folder below `folder` as a class and return the names."""
     # The root's stray files were noted when its folders were listed; those of train/ and so on were not.
-    classes = _subfolders(folder, tree.skipped if tree.class_splits is not None else [])
+    classes = subfolders(folder, tree.skipped if tree.class_splits is not None else [])
     for path in classes:
         if path.name in tree.files:
             raise DataError(
@@ -141,7 +141,7 @@ def _add_classes(tree: ImageTree, folder: Path) -> list[str]:
                 why="Splits of few-shot learning share no classes",
                 next_step=f"Rename the folder, or import one split: mamlcli data import folder {folder}",
             )  # fmt: skip
-        tree.files[path.name] = _image_files(path, tree.skipped)
+        tree.files[path.name] = image_files(path, tree.skipped)
     return [path.name for path in classes]
 
 
@@ -171,7 +171,7 @@ def _entries(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _subfolders(folder: Path, skipped: Skipped) -> list[Path]:
+def subfolders(folder: Path, skipped: Skipped) -> list[Path]:
     """Return the folders in a folder; files that stand beside them are noted as skipped."""
     found = []
     for path in _entries(folder):
@@ -184,14 +184,15 @@ def _subfolders(folder: Path, skipped: Skipped) -> list[Path]:
     return found
 
 
-def _image_files(folder: Path, skipped: Skipped) -> list[Path]:
-    """Return the image files in a folder and the folders below it; all else is noted as skipped."""
+def image_files(folder: Path, skipped: Skipped, *, with_folders: bool = True) -> list[Path]:
+    """Return the image files in a folder (and the folders below it); all else is noted as skipped."""
     files = []
     for path in _entries(folder):
         if path.is_symlink() and path.is_dir():
             skipped.append((str(path), "a link to a folder; links are not followed, they may loop"))
         elif path.is_dir():
-            files.extend(_image_files(path, skipped))
+            if with_folders:
+                files.extend(image_files(path, skipped))
         elif not path.is_file():
             skipped.append((str(path), "no regular file, or a link to nothing"))
         elif path.suffix.lower() not in IMAGE_SUFFIXES:
