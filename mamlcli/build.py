@@ -12,7 +12,7 @@ import torch
 from mamlcli.engine import OuterLoop
 from mamlcli.errors import DataError, DeviceError, MamlError
 from mamlcli.estimators import MetaObjective, MetaParams, inner_loop_for
-from mamlcli.execution import Execution, choose_execution
+from mamlcli.execution import Execution, choose_execution, give_back_large_blocks
 from mamlcli.models import Network, activation_size, cnn, initial_params, linear, mlp, select_names
 from mamlcli.recipe import (
     FolderTasks,
@@ -208,6 +208,8 @@ def build(recipe: Recipe, *, splits: tuple[str, ...]) -> Experiment:
     network = build_network(recipe, first.input_shape, first.num_outputs)
     experiment = Experiment(recipe, device, dtype, network, distributions, data)
     experiment.objective()  # parameter patterns and transforms are checked here, before anything runs
+    if recipe.inner.memory == "constant" and device.type == "cpu":
+        give_back_large_blocks()
     return experiment.with_threads()
 
 

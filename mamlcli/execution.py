@@ -7,6 +7,7 @@ chunk of tasks with `torch.func.vmap`. `explicit` computes a chunk as one tensor
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -219,3 +220,20 @@ def _threads(number: int) -> ThreadPoolExecutor:
 
 def _one_core_each() -> None:
     torch.set_num_threads(1)
+
+
+# Of mallopt in glibc: from this size on, an allocation is a mapping of its own, given back when it is freed.
+_MMAP_THRESHOLD, _TRIM_THRESHOLD, _LARGE = -3, -1, 1_000_000
+
+
+def give_back_large_blocks() -> bool:
+    """Let the C library give large freed blocks back to the system at once; return whether it can.
+
+    Between the small tensors that an inner loop of constant memory keeps, every step makes and frees large ones, and
+    glibc, left alone, ends with holes between them that take twice the memory of what is kept. Costs a little time.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library
+        return False
+    return bool(mallopt(_MMAP_THRESHOLD, _LARGE)) and bool(mallopt(_TRIM_THRESHOLD, _LARGE))
