@@ -75,12 +75,16 @@ def now() -> str:
 
 
 @contextmanager
-def interruption_flag() -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT and SIGTERM into a flag that is asked between steps; a second one ends the process at once."""
+def interruption_flag(*, second_ends: bool = True) -> Iterator[Callable[[], bool]]:
+    """Turn SIGINT and SIGTERM into a flag that is asked between steps; a second one ends the process at once.
+
+    Args:
+        second_ends: whether it does; a worker may hear of one interruption twice.
+    """
     received: list[int] = []
 
     def handle(number: int, frame: object) -> None:
-        if received:
+        if received and second_ends:
             raise KeyboardInterrupt
         received.append(number)
 

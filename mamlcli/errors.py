@@ -69,6 +69,10 @@ class RunError(MamlError):
     """A run directory that is missing, in use, or not what the command needs."""
 
 
+class WorkerError(RunError):
+    """Another worker of the run has ended or cannot be reached."""
+
+
 class Interrupted(Exception):
     """SIGINT or SIGTERM came; what was done is saved, and the message says how to go on. Exit code 130."""
 

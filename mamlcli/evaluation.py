@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,7 @@ def evaluate(
     num_tasks: int,
     execution: Execution,
     with_references: bool = True,
+    share: range | None = None,
 ) -> Evaluation:
     """Adapt to `num_tasks` tasks and score support and query sets at every inner step.
 
@@ -87,12 +88,14 @@ def evaluate(
         num_tasks: tasks.
         execution: how tasks are run.
         with_references: whether to score the distribution's floors and baselines too.
+        share: indices of the tasks to score, at least one; by default all.
     """
+    mine = range(num_tasks) if share is None else share
     rows: list[NDArray[np.float64]] = []
     parts: dict[str, list[tuple[torch.Tensor | None, torch.Tensor | None]]] = {}
     drawn = max(execution.chunk * execution.parallel, _DRAWN_AT_ONCE)
-    for start in range(0, num_tasks, drawn):
-        indices = range(start, min(start + drawn, num_tasks))
+    for start in range(mine.start, mine.stop, drawn):
+        indices = range(start, min(start + drawn, mine.stop))
         episode = sample_tasks(distribution, seed=seed, split=stream, iteration=0, indices=indices)
         rows.append(trajectories(objective, meta, episode, execution).double().cpu().numpy())
         if with_references:
@@ -103,6 +106,23 @@ def evaluate(
         for name, found in parts.items()
     }
     return Evaluation(np.concatenate(rows), references, distribution.is_classification, distribution.chance_accuracy)
+
+
+def join_evaluations(parts: list[Evaluation]) -> Evaluation:
+    """Return the evaluation of all tasks from those of consecutive shares."""
+
+    def joined(columns: list[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:
+        present = [column for column in columns if column is not None]
+        return np.concatenate(present) if present else None
+
+    references = {
+        name: Reference(
+            joined([part.references[name].loss for part in parts]),
+            joined([part.references[name].accuracy for part in parts]),
+        )
+        for name in parts[0].references
+    }
+    return replace(parts[0], scores=np.concatenate([part.scores for part in parts]), references=references)
 
 
 def _joined(parts: list[torch.Tensor | None]) -> NDArray[np.float64] | None:

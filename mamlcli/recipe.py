@@ -176,6 +176,9 @@ class Inner(Section):
     joint_features: bool = Field(
         False, description="anil: support and query pass the body in one batch (the release's way)"
     )
+    memory: Literal["unrolled", "constant"] = Field(
+        "unrolled", description="constant: keep each step's weights alone and compute the step again to differentiate"
+    )
     transform: Transform = Field(Transform(), description="the meta-optimizer; a name alone is enough")
 
     @field_validator("transform", mode="before")
@@ -221,8 +224,13 @@ class Execution(Section):
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     dtype: Literal["float32", "float64"] = Field("float32", description="of parameters and inputs")
-    path: Literal["auto", "loop", "batched"] = Field("auto", description="tasks one by one, or vmapped")
-    chunk: Positive | None = Field(None, description="tasks at a time when batched")
+    path: Literal["auto", "loop", "batched", "explicit"] = Field(
+        "auto", description="tasks one by one, vmapped, or as one tensor with derivatives written out (auto's choice)"
+    )
+    chunk: Positive | None = Field(None, description="tasks at a time unless path=loop; by default what fits")
+    compile: Literal["auto"] | bool = Field(
+        "auto", description="torch.compile of the explicit path; auto: where the planned iterations pay for it"
+    )
     threads: Positive | None = Field(None, description="CPU threads; by default 1 for tiny models, else torch's choice")
 
 
@@ -237,6 +245,9 @@ class Recipe(Section):
     validation: Validation = Validation()
     evaluation: Evaluation = Evaluation()
     execution: Execution = Execution()
+    logging: Literal["none", "tensorboard"] = Field(
+        "none", description="tensorboard: also write event files to the run's folder"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -259,6 +270,15 @@ class Recipe(Section):
             found.append(("inner.first_order", "expected true for inner.algorithm=fomaml, got false."))
         if self.inner.transform.adapted and self.inner.transform.name == "none":
             found.append(("inner.transform.adapted", "expected false for inner.transform.name=none, got true."))
+        if self.inner.memory == "constant" and self.execution.path == "batched":
+            found.append(
+                ("execution.path", "expected auto, explicit or loop for inner.memory=constant, got 'batched'.")
+            )
+        if self.execution.compile is True and self.execution.path in ("loop", "batched"):
+            found.append(("execution.compile", f"expected false for execution.path={self.execution.path}, got true."))
+        chunk, tasks = self.execution.chunk, self.outer.tasks
+        if chunk is not None and chunk > tasks:
+            found.append(("execution.chunk", f"expected at most outer.tasks={tasks}, got {chunk}."))
         if self.validation.metric == "accuracy" and not self.is_classification:
             found.append(("validation.metric", f"expected loss for tasks.source={self.tasks.source}, got 'accuracy'."))
         split = getattr(self.tasks, "class_split", None)

@@ -207,8 +207,11 @@ def _device(manifest: Mapping[str, Any]) -> str | None:
     how = manifest.get("execution", {})
     if "device" not in manifest:
         return None
-    threads = how.get("threads")
-    words = [manifest["device"], how.get("dtype"), f"{threads} thread{'s' * (threads != 1)}" if threads else None]
+    threads, workers = how.get("threads"), how.get("workers", 1)
+    words = [
+        manifest["device"], how.get("dtype"), f"{threads} thread{'s' * (threads != 1)}" if threads else None,
+        f"{workers} workers" if workers != 1 else None,
+    ]  # fmt: skip
     return ", ".join(str(word) for word in words if word)
 
 

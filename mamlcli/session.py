@@ -14,12 +14,14 @@ from typing import Any
 import torch
 
 from mamlcli.build import Experiment, build
+from mamlcli.distributed import ALONE, WorkerGroup, share_of
 from mamlcli.engine import Record, TrainState, ValidationRecord, new_state, restore_state, train
 from mamlcli.environment import device_name, git_state, interruption_flag, now, peak_memory_mb, versions
-from mamlcli.errors import Interrupted, NonFiniteError, RunError
+from mamlcli.errors import Interrupted, NonFiniteError, RunError, WorkerError
 from mamlcli.estimators import TRAJECTORY_COLUMNS, MetaParams
-from mamlcli.evaluation import Evaluation, evaluate, evaluation_to_json
-from mamlcli.execution import MetaGradient, meta_gradient
+from mamlcli.evaluation import Evaluation, evaluate, evaluation_to_json, join_evaluations
+from mamlcli.event_log import EventLog, check_event_log, log_evaluation
+from mamlcli.execution import Execution, MetaGradient, meta_gradient
 from mamlcli.files import atomic_write, json_text
 from mamlcli.models import count_parameters
 from mamlcli.plots import save_curve
@@ -70,7 +72,12 @@ def splits_of_training(recipe: Recipe) -> tuple[str, ...]:
 
 
 def train_run(
-    run: RunDirectory, experiment: Experiment, *, argv: list[str], progress: Progress | None = None
+    run: RunDirectory,
+    experiment: Experiment,
+    *,
+    argv: list[str],
+    progress: Progress | None = None,
+    group: WorkerGroup = ALONE,
 ) -> RunResult:
     """Meta-train and evaluate an experiment in a run directory, from its last checkpoint if it has one.
 
@@ -79,28 +86,33 @@ def train_run(
         experiment: built from the run's recipe with `splits_of_training`.
         argv: the command, for the manifest.
         progress: what to call on the way.
+        group: workers that share the tasks, of which this is number 0; the others are in `follow_run`.
 
     Raises:
         Interrupted: SIGINT or SIGTERM came; the state is saved.
         NonFiniteError: training diverged; the last good state is saved.
+        WorkerError: another worker is gone; the state is saved.
         RunError: the run is in use, damaged, or was trained on other data.
     """
     told = progress or Progress()
+    check_event_log(experiment.recipe.logging)
     with run.lock():
         state = _state_of(run, experiment)
-        if state.iteration and (threads := run.manifest.get("execution", {}).get("threads")):
-            torch.set_num_threads(threads)  # sums in another order round differently
+        how = recorded_execution(run, group.num_workers) if state.iteration else None
         wall_before = float(run.manifest.get("wall_s", 0.0)) if state.iteration else 0.0
-        _start_manifest(run, experiment, argv, state.iteration)
+        how = how or training_execution(experiment, group.num_workers)
+        _start_manifest(run, experiment, argv, state.iteration, how, group)
         run.rewind_metrics(state.iteration, state.last_validated)
         if told.on_start:
             told.on_start(experiment, run, state.iteration)
         started = time.monotonic()
         outcome: dict[str, Any] = {"status": "failed"}
         try:
-            with interruption_flag() as is_interrupted:
-                _train_to_end(run, experiment, state, is_interrupted, told)
-                result = _final_evaluation(run, experiment, is_interrupted, told)
+            group.lead(_plan(experiment, state, how), experiment.device)
+            with interruption_flag(second_ends=group.place is None) as is_asked:
+                is_interrupted = group.agree(is_asked)
+                _train_to_end(run, experiment, state, how, is_interrupted, told, group)
+                result = _final_evaluation(run, experiment, is_interrupted, told, group)
             outcome = {"status": "stopped early" if state.is_stopped else "done", "finished_at": now()}
             return result
         except BaseException as error:
@@ -156,16 +168,22 @@ def _train_to_end(
     run: RunDirectory,
     experiment: Experiment,
     state: TrainState,
+    how: Execution,
     is_interrupted: Callable[[], bool],
     told: Progress,
+    group: WorkerGroup,
 ) -> None:
     """Consume the engine's records: log them, checkpoint, and stop where asked."""
     every = experiment.recipe.outer.checkpoint_every
+    events = EventLog(experiment.recipe.logging, run.path, state.iteration, run.read_metrics())
     started = time.monotonic()
     try:
-        for record in train(state, *training_functions(experiment), outer=experiment.outer_loop()):
+        functions = training_functions(experiment, how, group)
+        for record in train(state, *functions, outer=experiment.outer_loop()):
             elapsed = round(time.monotonic() - started, 4)
-            run.append_metrics({"kind": _kind(record), **asdict(record), "elapsed_s": elapsed})
+            line = {"kind": _kind(record), **asdict(record), "elapsed_s": elapsed}
+            run.append_metrics(line)
+            events.write(line)
             if isinstance(record, ValidationRecord) and record.is_best:
                 best = {"iteration": state.iteration, "score": state.best_score}
                 run.save_checkpoint("best", state.params, best)
@@ -183,7 +201,26 @@ def _train_to_end(
         kept = f"The state before it is kept in {run.path / 'checkpoints'}. {error.next_step}"
         raise NonFiniteError(error.where, expected=error.expected, got=error.got, why=error.why,
                              next_step=kept) from error  # fmt: skip
+    except WorkerError as error:
+        _checkpoint(run, state)
+        kept = f"The run is saved after iteration {state.iteration}. Run: mamlcli train --resume --run-dir {run.path}"
+        raise WorkerError(error.where, expected=error.expected, got=error.got, why=error.why,
+                          next_step=kept) from error  # fmt: skip
+    finally:
+        events.close()
     _checkpoint(run, state)
+
+
+def _plan(experiment: Experiment, state: TrainState, how: Execution) -> dict[str, Any]:
+    """Return what other workers need to know to do the same."""
+    return {
+        "recipe": recipe_to_tree(experiment.recipe),
+        "device": experiment.device.type,
+        "digest": experiment.data.get("digest"),
+        "state": state.export(),
+        "how": how,
+        "threads": torch.get_num_threads(),
+    }
 
 
 def _interruption(run: RunDirectory, when: str) -> Interrupted:
@@ -199,13 +236,43 @@ def _checkpoint(run: RunDirectory, state: TrainState) -> None:
     run.save_checkpoint("last", tensors, primitives)
 
 
+def training_execution(experiment: Experiment, num_workers: int = 1) -> Execution:
+    """Return how the tasks of a meta-batch are run, or those of one worker's share of it."""
+    recipe = experiment.recipe
+    num_tasks = len(share_of(recipe.outer.tasks, 0, num_workers))
+    return experiment.execution(num_tasks=num_tasks, num_steps=recipe.inner.steps)
+
+
+def recorded_workers(run: RunDirectory) -> int:
+    """Return the number of workers that a run was trained with so far."""
+    return int(run.manifest.get("execution", {}).get("workers", 1))
+
+
+def recorded_execution(run: RunDirectory, num_workers: int = 1) -> Execution | None:
+    """Return how a run that goes on was computed so far: sums in another order round differently.
+
+    Also sets the threads of one operation; None for a run that recorded nothing, or was split over another number of
+    workers.
+    """
+    record = run.manifest.get("execution", {})
+    if record.get("workers", 1) != num_workers:
+        return None
+    try:
+        how = Execution(record["path"], record["chunk"], record.get("parallel", 1), record.get("compile", False))
+        torch.set_num_threads(record["threads"])
+    except KeyError:
+        return None
+    return how
+
+
 def training_functions(
     experiment: Experiment,
+    how: Execution,
+    group: WorkerGroup = ALONE,
 ) -> tuple[Callable[[MetaParams, int], MetaGradient], Callable[[MetaParams], tuple[float, float | None]] | None]:
-    """Return (gradient, validate), the two callables that `engine.train` needs."""
+    """Return (gradient, validate), the two callables that `engine.train` needs; the same results in all workers."""
     recipe, objective = experiment.recipe, experiment.objective()
-    how = experiment.execution(num_tasks=recipe.outer.tasks, num_steps=recipe.inner.steps)
-    indices = range(recipe.outer.tasks)
+    indices = group.share(recipe.outer.tasks)
 
     def gradient(meta: MetaParams, iteration: int) -> MetaGradient:
         episode = sample_tasks(
@@ -215,7 +282,7 @@ def training_functions(
             iteration=iteration,
             indices=indices,
         )
-        return meta_gradient(objective, meta, episode, how)
+        return group.all_reduce(meta_gradient(objective, meta, episode, how), recipe.outer.tasks)
 
     def validate(meta: MetaParams) -> tuple[float, float | None]:
         evaluation = score(
@@ -225,6 +292,7 @@ def training_functions(
             stream=SELECTION_STREAM,
             num_tasks=recipe.validation.tasks,
             references=False,
+            group=group,
         )
         accuracy = evaluation.estimate("query_accuracy", -1).mean if evaluation.is_classification else None
         return evaluation.estimate("query_loss", -1).mean, accuracy
@@ -241,19 +309,26 @@ def score(
     num_steps: int | None = None,
     stream: str | None = None,
     references: bool = True,
+    group: WorkerGroup = ALONE,
 ) -> Evaluation:
-    """Score meta-parameters on tasks of a split, drawn by `evaluation.seed`; `stream` names other tasks of it."""
-    how = experiment.execution(num_tasks=num_tasks, num_steps=0)
-    return evaluate(
+    """Score meta-parameters on tasks of a split, drawn by `evaluation.seed`; `stream` names other tasks of it.
+
+    Workers score a share of the tasks each; all of them return the whole.
+    """
+    share = group.share(num_tasks)
+    mine = evaluate(
         experiment.objective(num_steps),
         meta,
         experiment.distributions[split],
         stream=stream or split,
         seed=experiment.recipe.evaluation.seed,
         num_tasks=num_tasks,
-        execution=how,
+        execution=experiment.execution(num_tasks=len(share), num_steps=0),
         with_references=references,
-    )
+        share=share,
+    ) if share else None  # fmt: skip
+    parts = [part for part in group.gather(mine) if part is not None]
+    return parts[0] if len(parts) == 1 else join_evaluations(parts)
 
 
 def protocol_of(recipe: Recipe, *, split: str, num_tasks: int, num_steps: int) -> dict[str, Any]:
@@ -288,19 +363,35 @@ def best_weights(run: RunDirectory, experiment: Experiment) -> tuple[MetaParams,
 
 
 def _final_evaluation(
-    run: RunDirectory, experiment: Experiment, is_interrupted: Callable[[], bool], told: Progress
+    run: RunDirectory,
+    experiment: Experiment,
+    is_interrupted: Callable[[], bool],
+    told: Progress,
+    group: WorkerGroup,
 ) -> RunResult:
     spec = experiment.recipe.evaluation
     if told.on_evaluation:
         told.on_evaluation(spec.tasks)
     meta, weights = best_weights(run, experiment)
     steps = spec.steps or experiment.recipe.inner.steps
-    evaluation = score(experiment, meta, split=spec.split, num_tasks=spec.tasks, num_steps=steps)
+    evaluation = score_at_end(experiment, meta, group)
     if is_interrupted():
         raise _interruption(run, "during the evaluation")
     report = evaluation_report(run, experiment, evaluation, weights, split=spec.split, num_steps=steps)
+    log_evaluation(experiment.recipe.logging, run.path, report)
     write_evaluation(run.path, evaluation, report)
     return RunResult(run, report, weights)
+
+
+def score_at_end(experiment: Experiment, meta: MetaParams | None, group: WorkerGroup = ALONE) -> Evaluation:
+    """Score the meta-parameters of worker 0 as `evaluation` in the recipe says; the others have none."""
+    spec = experiment.recipe.evaluation
+    if group.place is not None:
+        told = group.broadcast({name: value.cpu() for name, value in meta.flat().items()} if meta else None)
+        meta = MetaParams.from_flat({name: value.to(experiment.device) for name, value in (told or {}).items()})
+    assert meta is not None
+    steps = spec.steps or experiment.recipe.inner.steps
+    return score(experiment, meta, split=spec.split, num_tasks=spec.tasks, num_steps=steps, group=group)
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation, report: dict[str, Any]) -> None:
@@ -380,7 +471,8 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
     """
     experiment = build(recipe, splits=splits_of_training(recipe))
     meta = experiment.initial_meta()
-    gradient, _ = training_functions(experiment)
+    how = training_execution(experiment)
+    gradient, _ = training_functions(experiment, how)
     gradient(meta, 0)  # warms caches up
     per_iteration = min(_timed(lambda: gradient(meta, 0)) for _ in range(2))
     sample = min(20, recipe.evaluation.tasks)
@@ -395,7 +487,7 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
         "training_s": per_iteration * recipe.outer.iterations + per_task * validations * recipe.validation.tasks,
         "evaluation_s": per_task * recipe.evaluation.tasks,
         "peak_memory_mb": peak_memory_mb(experiment.device),
-        "execution": execution_record(experiment),
+        "execution": execution_record(experiment, how),
     }
 
 
@@ -407,14 +499,19 @@ def _timed(function: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def execution_record(experiment: Experiment) -> dict[str, Any]:
-    """Return how the run is computed, as resolved."""
-    recipe = experiment.recipe
-    how = experiment.execution(num_tasks=recipe.outer.tasks, num_steps=recipe.inner.steps)
-    return {**asdict(how), "threads": torch.get_num_threads(), "dtype": recipe.execution.dtype}
+def execution_record(experiment: Experiment, how: Execution, num_workers: int = 1) -> dict[str, Any]:
+    """Return how the run is computed: `Execution`, the threads of one operation, the precision, the workers."""
+    return {
+        **asdict(how),
+        "threads": torch.get_num_threads(),
+        "dtype": experiment.recipe.execution.dtype,
+        "workers": num_workers,
+    }
 
 
-def _start_manifest(run: RunDirectory, experiment: Experiment, argv: list[str], iteration: int) -> None:
+def _start_manifest(
+    run: RunDirectory, experiment: Experiment, argv: list[str], iteration: int, how: Execution, group: WorkerGroup
+) -> None:
     meta = experiment.initial_meta()
     manifest = run.manifest
     if iteration and (recorded := manifest.get("data", {}).get("digest")) != experiment.data.get("digest"):
@@ -432,8 +529,12 @@ def _start_manifest(run: RunDirectory, experiment: Experiment, argv: list[str], 
             "evaluation_seed": experiment.recipe.evaluation.seed,
             "num_parameters": count_parameters(meta.model),
             "num_transform_parameters": count_parameters(meta.transform),
+            "network": {
+                "input_shape": list(experiment.network.input_shape),
+                "num_outputs": next(iter(experiment.distributions.values())).num_outputs,
+            },
             "device": device_name(experiment.device),
-            "execution": execution_record(experiment),
+            "execution": execution_record(experiment, how, group.num_workers),
             "data": experiment.data,
             "versions": versions(),
             "git": git_state(),

@@ -18,6 +18,7 @@ from typing import Any
 from mamlcli.build import Experiment, build, build_network, resolve_device
 from mamlcli.cells import finished_report, run_cell
 from mamlcli.errors import MamlError, NonFiniteError, RecipeError, RunError
+from mamlcli.event_log import check_event_log
 from mamlcli.files import atomic_write
 from mamlcli.pool import Job, Outcome, run_jobs
 from mamlcli.rate_choice import choose_inner_lr, rate_candidate, validation_metric
@@ -213,6 +214,7 @@ def check_sweep(sweep: Sweep) -> Experiment:
     by_value = {cell.value.label: cell for cell in cells_of(sweep)}
     first = next(iter(by_value.values())).recipe
     resolve_device(first.execution.device)
+    check_event_log(first.logging)
     # On the CPU: the parent of a sweep on CUDA computes nothing and should hold no memory there.
     on_cpu = changed_recipe(first, {"execution.device": "cpu", "inner.transform": {"name": "none"}}, "recipe")
     base = build(on_cpu, splits=splits_of_training(first))

@@ -19,16 +19,25 @@ LEVELS = {
     "mamlcli": 0, "errors": 0, "files": 0, "names": 0, "statistics": 0, "decisions": 0,
     "recipe": 1, "tasks": 1,
     "recipe_files": 2, "models": 2, "transforms": 2,
+    "compilation": 1, "task_layers": 3, "task_network": 4,
     "adaptation": 3, "linear_stack": 3,
-    "estimators": 4,
-    "execution": 5,
+    "estimators": 4, "explicit": 5,
+    "execution": 5.5, "workers": 1, "distributed": 5.7,
     "engine": 6, "evaluation": 6, "analysis": 6, "capacity": 6,
     "operators": 7, "bottom_update": 7, "claims": 7,
     "build": 8, "environment": 8, "rundir": 8,
     "tables": 9, "pool": 9, "study_results": 9, "rate_choice": 9,
     "plots": 10, "layer_tables": 10, "study_tables": 10,
     "session": 11, "layer_plots": 11, "study_plots": 11,
-    "cells": 12, "layer_report": 12,
+    # Of `mamlcli bench`.
+    "bench_peers": 7, "tuned": 7, "bench_cases": 9, "bench_tables": 10, "bench_timing": 11, "bench_plots": 11,
+    "tuning": 14,
+    # Of `mamlcli runs`, and of event files.
+    "event_log": 1, "run_catalogue": 3, "run_comparison": 4, "run_tables": 10, "exports": 11, "model_card": 12,
+    "weights": 13,
+    # Of a user's own images.
+    "classifier": 6, "prediction_tables": 10, "prediction": 12, "prediction_files": 13,
+    "cells": 12, "layer_report": 12, "follower": 12,
     "sweep": 13,
     "studies": 14, "benchmark": 14,
     "reproduce": 15, "report": 15,
@@ -40,8 +49,9 @@ ROOMS_FREE_WITHIN = ("tasks", "cli")
 
 # The part that computes: it could be used without recipes, files or a terminal.
 CORE = (
-    "tasks", "models", "transforms", "linear_stack", "adaptation", "estimators", "execution", "engine", "evaluation",
-    "analysis", "bottom_update", "capacity", "operators", "claims", "decisions", "statistics",
+    "tasks", "models", "transforms", "linear_stack", "adaptation", "estimators", "execution", "explicit", "task_layers",
+    "task_network", "compilation", "engine", "evaluation", "distributed",
+    "analysis", "bottom_update", "capacity", "classifier", "operators", "claims", "decisions", "statistics",
 )  # fmt: skip
 NOT_IN_CORE = {"recipe", "recipe_files", "build", "environment", "rundir", "session", "tables", "plots", "cli"}
 PACKAGES_NOT_IN_CORE = {"rich", "typer", "matplotlib", "yaml", "pydantic"}
@@ -127,8 +137,9 @@ def test_build_alone_turns_a_recipe_into_an_inner_loop():
 
 
 def test_engine_and_recipe_meet_only_where_a_run_is_built_or_trained():
-    # Build makes the settings of the outer loop, a session consumes its records, a cell starts from its state.
-    assert rooms_that_join("engine") <= {"build", "session", "cells"}
+    # Build makes the settings of the outer loop, a session consumes its records, as do its other workers, and a cell
+    # starts from its state.
+    assert rooms_that_join("engine") <= {"build", "session", "follower", "cells"}
 
 
 def test_click_is_never_imported():

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 import mamlcli
-from mamlcli.cli import console, data, recipes
+from mamlcli.cli import console, data, recipes, runs
 from mamlcli.cli.adapt import adapt
+from mamlcli.cli.bench import bench
 from mamlcli.cli.layers import layers
 from mamlcli.cli.reproduce import reproduce
 from mamlcli.cli.studies import add_linear, meta_opt, sweep_depth
@@ -28,8 +29,10 @@ app.command("add-linear")(add_linear)
 app.command("meta-opt")(meta_opt)
 app.command("layers")(layers)
 app.command("reproduce")(reproduce)
+app.command("bench")(bench)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(data.app, name="data")
+app.add_typer(runs.app, name="runs")
 
 
 def _show_version(is_asked: bool) -> None:

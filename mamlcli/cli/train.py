@@ -10,10 +10,12 @@ import typer
 
 from mamlcli.cli import console
 from mamlcli.cli.common import DeviceOption, JsonOption, recipe_and_overrides, warn_about_selection
+from mamlcli.cli.workers import WorkersOption, num_workers_of, own_group, run_in_workers
 from mamlcli.errors import RunError
 
 if TYPE_CHECKING:
     from mamlcli.build import Experiment
+    from mamlcli.distributed import WorkerGroup
     from mamlcli.recipe import Recipe
     from mamlcli.rundir import RunDirectory
     from mamlcli.session import Progress
@@ -31,6 +33,7 @@ def train(
         typer.Option(help="Where the run goes; by default runs/<recipe>-<number>.", show_default=False),
     ] = None,
     device: DeviceOption = None,
+    workers: WorkersOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run, from its last checkpoint.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the run that is there.")] = False,
     dry_run: Annotated[
@@ -52,26 +55,50 @@ def train(
       mamlcli train my.yaml --dry-run
 
       mamlcli train --resume --run-dir runs/glyphs-5way-1shot-1
+
+      mamlcli train omniglot-5way-1shot --workers 2
     """
-    if resume and force:
-        raise RunError("--resume --force", expected="one of them", got="both",
-                       next_step="--resume continues the run that is there, --force replaces it")  # fmt: skip
+    with own_group() as group:
+        if group and group.rank:
+            follow(group)
+            return
+        if resume and force:
+            raise RunError("--resume --force", expected="one of them", got="both",
+                           next_step="--resume continues the run that is there, --force replaces it")  # fmt: skip
+        name, recipe = run_recipe(arguments, run_dir, device, resume)
+        if dry_run:
+            number = num_workers_of(workers, recipe, group, run=None)
+            show_dry_run(name, recipe, as_json, number)
+            return
+        path = run_path(name, run_dir, resume) if resume else None
+        number = num_workers_of(workers, recipe, group, run=path)
+        if number > 1 and group is None:
+            raise typer.Exit(run_in_workers(number))
+        path = path or run_path(name, run_dir, resume)
+        report = train_to_report(name, recipe, path, resume=resume, force=force, group=group)
+        if as_json:
+            console.result_json(report)
+        else:
+            show_report(report, recipe, path)
+
+
+def follow(group: WorkerGroup) -> None:
+    """Be a worker other than 0."""
+    from mamlcli.follower import follow_run
+
+    follow_run(group)
+
+
+def run_recipe(
+    arguments: list[str] | None, run_dir: Path | None, device: str | None, resume: bool
+) -> tuple[str, Recipe]:
+    """Return the name and the recipe of the run: of the one that goes on, where no other is named."""
     if resume and run_dir is not None and not arguments and device is None:
         from mamlcli.rundir import RunDirectory
 
         run = RunDirectory.open(run_dir)
-        name, recipe = run.name, run.recipe
-    else:
-        name, recipe = recipe_and_overrides(arguments, device)
-    if dry_run:
-        show_dry_run(name, recipe, as_json)
-        return
-    path = run_path(name, run_dir, resume)
-    report = train_to_report(name, recipe, path, resume=resume, force=force)
-    if as_json:
-        console.result_json(report)
-    else:
-        show_report(report, recipe, path)
+        return run.name, run.recipe
+    return recipe_and_overrides(arguments, device)
 
 
 def run_path(name: str, run_dir: Path | None, resume: bool) -> Path:
@@ -89,11 +116,15 @@ def run_path(name: str, run_dir: Path | None, resume: bool) -> Path:
     return newest
 
 
-def train_to_report(name: str, recipe: Recipe, path: Path, *, resume: bool, force: bool) -> dict[str, Any]:
+def train_to_report(
+    name: str, recipe: Recipe, path: Path, *, resume: bool, force: bool, group: WorkerGroup | None = None
+) -> dict[str, Any]:
     """Build everything, then make or open the run directory, train, and return the evaluation."""
-    from mamlcli.build import build
+    from mamlcli.build import build, resolve_device
+    from mamlcli.distributed import ALONE
+    from mamlcli.event_log import check_event_log
     from mamlcli.rundir import RunDirectory, check_free, remove_run
-    from mamlcli.session import finished_result, splits_of_training, train_run
+    from mamlcli.session import finished_result, recorded_workers, splits_of_training, train_run
 
     if resume:
         run = RunDirectory.open(path)
@@ -104,13 +135,18 @@ def train_to_report(name: str, recipe: Recipe, path: Path, *, resume: bool, forc
     elif not force:
         check_free(path)
     warn_about_selection(recipe)
+    check_event_log(recipe.logging)
+    group = group or ALONE
+    group.use_device(resolve_device(recipe.execution.device))
     experiment = build(recipe, splits=splits_of_training(recipe))
     if not resume:
         if force:
             remove_run(path)
         run = RunDirectory.create(path, recipe, name)
+    elif (recorded := recorded_workers(run)) != group.num_workers:
+        console.note(f"workers: {group.num_workers} now, {recorded} before; sums in another order round differently")
     with ProgressDisplay(recipe, resume) as display:
-        return train_run(run, experiment, argv=sys.argv, progress=display.callbacks()).report
+        return train_run(run, experiment, argv=sys.argv, progress=display.callbacks(), group=group).report
 
 
 class ProgressDisplay:
@@ -137,8 +173,10 @@ class ProgressDisplay:
         from mamlcli.cli.progress import TrainingProgress
 
         manifest = run.manifest
+        number = manifest["execution"]["workers"]
+        workers = f", {number} workers" if number > 1 else ""
         console.note(
-            f"{run.name} on {manifest['device']}: {manifest['num_parameters']:,} parameters, run in {run.path}"
+            f"{run.name} on {manifest['device']}{workers}: {manifest['num_parameters']:,} parameters, run in {run.path}"
         )
         if self._resume:
             begin = f"from iteration {iteration}" if iteration else "from the start: the run has no checkpoint yet"
@@ -184,12 +222,14 @@ def next_commands(report: dict[str, Any], recipe: Recipe, path: Path) -> list[tu
     return [*commands, ("mamlcli recipes ls", "other data and settings")]
 
 
-def show_dry_run(name: str, recipe: Recipe, as_json: bool) -> None:
+def show_dry_run(name: str, recipe: Recipe, as_json: bool, num_workers: int) -> None:
     """Show the resolved recipe and its measured cost."""
     from mamlcli.recipe_files import recipe_to_tree, recipe_to_yaml
     from mamlcli.session import dry_run
     from mamlcli.tables import cost_text
 
+    if num_workers > 1:
+        console.note(f"measured in one process; the run shares the tasks among {num_workers}")
     cost = dry_run(recipe)
     if as_json:
         console.result_json({"recipe": recipe_to_tree(recipe), "cost": cost})

@@ -1,0 +1,129 @@
+"""`--workers`: how many there are, and what a process does that is one of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mamlcli.cli import console
+from mamlcli.errors import Interrupted, MamlError, NonFiniteError, RunError, WorkerError
+from mamlcli.workers import EXIT_LOST, end_with_parent, place_in, run_workers
+
+if TYPE_CHECKING:
+    from mamlcli.distributed import WorkerGroup
+    from mamlcli.recipe import Recipe
+
+WorkersOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|N",
+        help="Processes that share the tasks of each meta-batch; auto: one for each GPU, one on a CPU. By default 1.",
+        show_default=False,
+    ),
+]
+
+
+@contextmanager
+def own_group() -> Iterator[WorkerGroup | None]:
+    """Join the workers that this process is one of; None if it is alone.
+
+    Workers other than 0 end quietly where worker 0 ends for the same reason, and says it.
+    """
+    place = place_in(os.environ)
+    if place is None:
+        yield None
+        return
+    end_with_parent(os.environ)
+    from mamlcli.distributed import joined
+
+    try:
+        with joined(place) as group:
+            yield group
+    except MamlError as error:
+        if place.rank == 0:
+            raise
+        if isinstance(error, NonFiniteError):
+            sys.exit(1)
+        if isinstance(error, WorkerError):
+            sys.exit(EXIT_LOST)
+        raise _of_worker(place.rank, error) from error
+    except (Interrupted, KeyboardInterrupt):
+        if place.rank == 0:
+            raise
+        sys.exit(130)
+
+
+def _of_worker(rank: int, error: MamlError) -> MamlError:
+    named = MamlError(f"worker {rank}", expected="")
+    named.args = (f"worker {rank}: {error}",)
+    return named
+
+
+def num_workers_of(text: str | None, recipe: Recipe, group: WorkerGroup | None, *, run: Path | None) -> int:
+    """Return how many workers a run has: as asked, as torchrun started, as recorded, or one.
+
+    Args:
+        text: what `--workers` says.
+        recipe: resolved.
+        group: that this process is in.
+        run: the directory of a run that goes on.
+
+    Raises:
+        MamlError: it is no number, more than there are tasks, or not that of torchrun.
+    """
+    asked = _number(text, recipe)
+    number = group.num_workers if group else asked or (_recorded(run) if run else 1)
+    if group and asked not in (None, number) and text != "auto":
+        raise MamlError("--workers", expected=f"{number}, the processes that torchrun started (WORLD_SIZE)",
+                        got=str(text), next_step="Leave it out under torchrun")  # fmt: skip
+    if number > recipe.outer.tasks:
+        raise MamlError("--workers", expected=f"at most outer.tasks={recipe.outer.tasks}, one task for each",
+                        got=str(number), next_step="Use fewer workers, or more outer.tasks")  # fmt: skip
+    if number > 1 and recipe.execution.device.startswith("cuda:"):
+        raise MamlError("--device", expected=f"cuda, cpu or auto for {number} workers",
+                        got=repr(recipe.execution.device),
+                        why="Each worker has a GPU of its own: cuda:0, cuda:1, and so on",
+                        next_step="CUDA_VISIBLE_DEVICES chooses among them")  # fmt: skip
+    return number
+
+
+def _number(text: str | None, recipe: Recipe) -> int | None:
+    if text is None:
+        return None
+    if text == "auto":
+        return _num_gpus(recipe)
+    if not text.isdecimal() or int(text) < 1:
+        raise MamlError("--workers", expected="auto or an integer >= 1", got=repr(text))
+    return int(text)
+
+
+def _num_gpus(recipe: Recipe) -> int:
+    """Return the GPUs that the recipe may use, at most one for each task; 1 on a CPU."""
+    if recipe.execution.device not in ("auto", "cuda"):
+        return 1
+    import torch
+
+    return max(min(torch.cuda.device_count(), recipe.outer.tasks), 1)
+
+
+def _recorded(path: Path) -> int:
+    """Return the workers that a run was trained with; one is enough to show a result that is there."""
+    from mamlcli.rundir import RunDirectory
+    from mamlcli.session import finished_result, recorded_workers
+
+    run = RunDirectory.open(path)
+    return 1 if finished_result(run) is not None else recorded_workers(run)
+
+
+def run_in_workers(num_workers: int) -> int:
+    """Run this same command in so many processes; return the exit code, once it is said which of them failed."""
+    ending = run_workers(num_workers, [sys.executable, "-m", "mamlcli", *sys.argv[1:]])
+    for line in ending.problems:
+        console.error(line)
+    return ending.code

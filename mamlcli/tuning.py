@@ -1,0 +1,113 @@
+"""`mamlcli bench --tune`: measure how a recipe runs fastest on this machine, and keep the choice."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from mamlcli.bench_timing import AUTO, OURS, Runner, best_threads, measure_rounds, spread, threads_restored
+from mamlcli.build import Experiment, build
+from mamlcli.execution import Execution, meta_gradient
+from mamlcli.recipe import Recipe
+from mamlcli.tasks.base import Episode, sample_tasks
+from mamlcli.tuned import store_tuned, tuned_ignored, tuning_key
+
+# What the rounds of the candidates may take, in seconds.
+_BUDGET_S = 60.0
+# A candidate this many times slower than the best of those before is not measured again.
+_HOPELESS = 1.5
+
+
+def candidates(auto: Execution, num_tasks: int, *, with_vmap: bool = True) -> list[Execution]:
+    """Return the ways of running tasks that are measured: the loop, and chunks of each kind up to all tasks.
+
+    Args:
+        auto: what is chosen without measuring; it comes first. Chunks are never more than eight times as large,
+            since it was chosen to fit into memory.
+        num_tasks: tasks of a meta-batch.
+        with_vmap: whether tasks may be mapped by vmap.
+    """
+    sizes = [size for size in (1, 2, 4, 8, 16, 32, 64) if size <= min(num_tasks, 8 * auto.chunk)]
+    chunked = [
+        dataclasses.replace(auto, chunk=size, parallel=min(parallel, math.ceil(num_tasks / size)))
+        for size in sizes for parallel in (1, auto.parallel) if auto.path == "explicit"
+    ]  # fmt: skip
+    mapped = [Execution("batched", size) for size in sizes if size > 1 and with_vmap]
+    return list(dict.fromkeys([auto, Execution("loop", 1), *chunked, *mapped]))
+
+
+def tune(name: str, recipe: Recipe, *, repeats: int | None = None, on_note: Callable[[str], None]) -> dict[str, Any]:
+    """Measure the candidates of `execution` on one meta-batch of a recipe, store the fastest, and return the report.
+
+    Args:
+        name: of the recipe, for the report.
+        recipe: resolved; its data is needed.
+        repeats: rounds; None for 3 to 15, as fit into a minute.
+        on_note: called with a line for every candidate.
+
+    Raises:
+        MamlError: as `build` does; or the choice cannot be stored.
+    """
+    with threads_restored(), tuned_ignored():
+        experiment = build(recipe, splits=("train",))
+        num_tasks, num_steps = recipe.outer.tasks, recipe.inner.steps
+        episode = sample_tasks(
+            experiment.distributions["train"], seed=recipe.seed, split="train", iteration=0, indices=range(num_tasks)
+        )
+        auto = experiment.execution(num_tasks=num_tasks, num_steps=num_steps)
+        executions = candidates(auto, num_tasks, with_vmap=recipe.inner.memory == "unrolled")
+        runners = _promising(experiment, episode, executions, on_note)
+        measure_rounds([runner for _, runner in runners], repeats=repeats, budget_s=_BUDGET_S)
+    rows: list[dict[str, Any]] = [
+        {
+            "execution": dataclasses.asdict(execution),
+            "threads": runner.threads,
+            "seconds_per_meta_iteration": spread(runner.samples),
+        }
+        for execution, runner in runners
+    ]
+    chosen = min(rows, key=lambda row: row["seconds_per_meta_iteration"]["median"])
+    key = experiment_key(experiment, episode, num_steps=num_steps)
+    path = store_tuned(key, {**chosen, "recipe": name})
+    return {"recipe": name, "tasks": num_tasks, "key": key, "file": str(path), "candidates": rows, "chosen": chosen}
+
+
+def experiment_key(experiment: Experiment, episode: Episode, *, num_steps: int) -> str:
+    """Return the key of an experiment's choice on this machine."""
+    return tuning_key(
+        experiment.network,
+        inner=experiment.recipe.inner.model_dump(mode="json"),
+        num_inputs=episode.support_x.shape[1] + episode.query_x.shape[1],
+        num_tasks=episode.num_tasks,
+        num_steps=num_steps,
+        device=experiment.device,
+        dtype=experiment.dtype,
+        threads=experiment.num_threads,
+    )
+
+
+def _promising(
+    experiment: Experiment, episode: Episode, executions: list[Execution], on_note: Callable[[str], None]
+) -> list[tuple[Execution, Runner]]:
+    """Return the candidates that are not far slower than the best, each run twice: once for warmth, once measured."""
+    objective, meta = experiment.objective(), experiment.initial_meta()
+    kept: list[tuple[Execution, Runner, float]] = []
+    for execution in executions:
+
+        def compute(execution: Execution = execution) -> dict[str, torch.Tensor]:
+            return meta_gradient(objective, meta, episode, execution).gradients
+
+        runner = Runner(OURS[AUTO], compute, experiment.device, 1)
+        if execution.path != "explicit":  # there a thread has a chunk, elsewhere threads share operations
+            runner.threads = best_threads(runner, sorted({1, experiment.num_threads}))
+        runner.seconds()
+        seconds = runner.seconds()
+        words = ", ".join(f"{name} {value}" for name, value in dataclasses.asdict(execution).items())
+        on_note(f"{words}: {seconds:.3g} s")
+        kept.append((execution, runner, seconds))
+    best = min(seconds for _, _, seconds in kept)
+    return [(execution, runner) for execution, runner, seconds in kept if seconds <= _HOPELESS * best]

@@ -1,0 +1,259 @@
+"""Processes that work on one run together: their place among each other, and those that `--workers` starts here.
+
+Both ways end in the same environment variables, so a worker does not care who started it. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mamlcli.errors import MamlError
+
+# What torchrun sets; all of it or nothing.
+VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+# Of workers started here: the file where they meet, in the place of an address, and a pipe that ends with the parent.
+_RENDEZVOUS, _LIFELINE = "MAMLCLI_RENDEZVOUS", "MAMLCLI_LIFELINE"
+
+# A worker exits with this where it failed only because another one did.
+EXIT_LOST = 75
+
+# How often the parent looks at its workers.
+_POLL_S = 0.05
+# How long the others may take to end, once one has failed or worker 0 is done, before they are killed.
+_PATIENCE_S = 15.0
+# Lines of a worker's own words that are shown.
+_NUM_LAST_WORDS = 12
+
+
+@dataclass(frozen=True)
+class Place:
+    """A worker's place among the workers of a run.
+
+    Attributes:
+        rank: from 0; worker 0 alone writes.
+        num_workers: of the run, on all machines.
+        local_rank: from 0 on each machine; the index of the worker's GPU.
+        num_local: workers on this machine, as far as is known.
+        rendezvous: the file where workers that were started here meet; None with torchrun, which has an address.
+    """
+
+    rank: int
+    num_workers: int
+    local_rank: int
+    num_local: int
+    rendezvous: str | None = None
+
+
+def place_in(environment: Mapping[str, str]) -> Place | None:
+    """Return the place that an environment gives a process among workers; None where it is alone.
+
+    Raises:
+        MamlError: torchrun's variables are half set, or make no sense.
+    """
+    if _RENDEZVOUS in environment:
+        rank, num_workers = int(environment["RANK"]), int(environment["WORLD_SIZE"])
+        return Place(rank, num_workers, rank, num_workers, environment[_RENDEZVOUS])
+    found = [name for name in VARIABLES if environment.get(name)]
+    if not found:
+        return None
+    if missing := [name for name in VARIABLES if name not in found]:
+        raise MamlError(
+            "environment", expected=f"all of {', '.join(VARIABLES)}, as torchrun sets them, or none",
+            got=f"{', '.join(found)} without {', '.join(missing)}",
+            next_step="Start with torchrun -m mamlcli train or with mamlcli train --workers N, or unset them",
+        )  # fmt: skip
+    num_workers = _integer(environment, "WORLD_SIZE", 1, None)
+    rank = _integer(environment, "RANK", 0, num_workers - 1)
+    local_rank = _integer(environment, "LOCAL_RANK", 0, rank)
+    _integer(environment, "MASTER_PORT", 1, 65535)
+    known = environment.get("LOCAL_WORLD_SIZE", "")
+    return Place(rank, num_workers, local_rank, max(int(known) if known.isdigit() else 1, local_rank + 1))
+
+
+def _integer(environment: Mapping[str, str], name: str, least: int, most: int | None) -> int:
+    text = environment[name]
+    value = int(text) if text.isdecimal() else -1
+    if value < least or (most is not None and value > most):
+        bounds = f"an integer >= {least}" if most is None else f"an integer from {least} to {most}"
+        raise MamlError(f"environment: {name}", expected=bounds, got=repr(text),
+                        next_step="Start with torchrun -m mamlcli train, which sets it, or unset it")  # fmt: skip
+    return value
+
+
+def end_with_parent(environment: Mapping[str, str]) -> None:
+    """In a worker that was started here: stop when the parent is gone, however it went."""
+    if _LIFELINE not in environment:
+        return
+    pipe = int(environment[_LIFELINE])
+
+    def wait() -> None:
+        os.read(pipe, 1)  # nothing is ever written: this returns when the parent's end is closed
+        shutil.rmtree(Path(environment[_RENDEZVOUS]).parent, ignore_errors=True)
+        os.kill(os.getpid(), signal.SIGTERM)  # saves the run where it can be saved
+        time.sleep(_PATIENCE_S)
+        os._exit(EXIT_LOST)
+
+    threading.Thread(target=wait, daemon=True, name="lifeline").start()
+
+
+# In the parent ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the workers of a run ended.
+
+    Attributes:
+        code: the exit code of the run.
+        problems: lines that name the worker at fault; empty where worker 0 has said what there is to say.
+    """
+
+    code: int
+    problems: tuple[str, ...] = ()
+
+
+class _Worker:
+    """A process and what it says; worker 0 speaks for itself."""
+
+    def __init__(self, rank: int, command: Sequence[str], environment: Mapping[str, str], log: Path, pipe: int) -> None:
+        self.rank, self.log = rank, log
+        self.is_killed_here = False
+        with log.open("wb") as stream:
+            self.process = subprocess.Popen(
+                command,
+                env=dict(environment) | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                stdin=None if rank == 0 else subprocess.DEVNULL,
+                stdout=None if rank == 0 else stream,
+                stderr=None if rank == 0 else stream,
+                pass_fds=(pipe,),
+            )
+
+    @property
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+    @property
+    def is_at_fault(self) -> bool:
+        """Whether it failed by itself: not told to stop, not killed here, not for the loss of another."""
+        return not self.is_killed_here and self.process.poll() not in (None, 0, EXIT_LOST, 130)
+
+    def stop(self) -> None:
+        if self.is_alive:
+            self.process.terminate()
+
+    def kill(self) -> None:
+        if self.is_alive:
+            self.is_killed_here = True
+            self.process.kill()
+            self.process.wait()
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is to be said of a worker at fault."""
+        code = self.process.returncode
+        if code < 0:
+            name = signal.Signals(-code).name
+            hint = ", most often by the system for lack of memory" if name == "SIGKILL" else ""
+            yield f"worker {self.rank}: expected it to work to the end of the run, got killed ({name}{hint})."
+        words = self.log.read_text(errors="replace").splitlines() if self.rank else []
+        if code > 0 and self.rank and not words:
+            yield f"worker {self.rank}: expected it to work to the end of the run, got exit code {code} without a word."
+        for line in words[-_NUM_LAST_WORDS:]:
+            yield f"worker {self.rank}: {line.removeprefix('error: ')}"
+
+
+def run_workers(num_workers: int, command: Sequence[str]) -> Ending:
+    """Run a command as so many processes of this machine that work together, and wait for their end.
+
+    The first SIGINT or SIGTERM is handed on, once, and ends the run as it ends one of a single process; the second
+    kills. If a worker dies, the others end too. No worker outlives this process, however it ends.
+
+    Args:
+        num_workers: processes.
+        command: program and arguments; each process finds its place in its environment, as `place_in` reads it.
+    """
+    with tempfile.TemporaryDirectory(prefix="mamlcli-") as folder, _lifeline() as pipe, _signals() as received:
+        environment = {
+            **_loopback(), **os.environ, "WORLD_SIZE": str(num_workers),
+            _RENDEZVOUS: str(Path(folder) / "rendezvous"), _LIFELINE: str(pipe),
+        }  # fmt: skip
+        workers: list[_Worker] = []
+        try:
+            for rank in range(num_workers):
+                workers.append(_Worker(rank, command, environment, Path(folder) / f"{rank}.log", pipe))
+            _watch(workers, received)
+        finally:
+            for worker in workers:
+                worker.kill()
+        return _ending(workers, is_stopped=bool(received))
+
+
+def _watch(workers: Sequence[_Worker], received: Sequence[int]) -> None:
+    """Wait until all workers have ended; return early where some have to be killed."""
+    is_told, deadline = False, None
+    while any(worker.is_alive for worker in workers):
+        if len(received) > 1:
+            return
+        if received and not is_told:
+            is_told = True
+            for worker in workers:
+                worker.stop()
+        if deadline is None and (not workers[0].is_alive or any(w.process.poll() for w in workers)):
+            deadline = time.monotonic() + _PATIENCE_S
+        if deadline is not None and time.monotonic() > deadline:
+            return
+        time.sleep(_POLL_S)
+
+
+def _ending(workers: Sequence[_Worker], *, is_stopped: bool) -> Ending:
+    code: int = workers[0].process.returncode
+    if is_stopped:
+        return Ending(0 if code == 0 else 130)
+    at_fault = [worker for worker in workers if worker.is_at_fault]
+    # A killed worker is the cause of whatever the others have to say, and worker 0 speaks of its own.
+    for worker in sorted(at_fault, key=lambda worker: (worker.process.returncode > 0, worker.rank == 0)):
+        return Ending(max(worker.process.returncode, 1), tuple(worker.problems()))
+    if workers[0].is_killed_here:
+        return Ending(1, ("worker 0: expected it to end with the others, got no answer from it.",))
+    return Ending(code)
+
+
+@contextmanager
+def _lifeline() -> Iterator[int]:
+    """Give the end of a pipe to hand to children: it reads as ended once this process is gone."""
+    theirs, ours = os.pipe()
+    try:
+        yield theirs
+    finally:
+        os.close(theirs)
+        os.close(ours)
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of acting on them."""
+    received: list[int] = []
+    names = (signal.SIGINT, signal.SIGTERM)
+    previous = {name: signal.signal(name, lambda number, frame: received.append(number)) for name in names}
+    try:
+        yield received
+    finally:
+        for name, handler in previous.items():
+            signal.signal(name, handler)
+
+
+def _loopback() -> dict[str, str]:
+    """Return the variable that keeps gloo's traffic inside this machine, whatever its name resolves to."""
+    names = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
+    return {"GLOO_SOCKET_IFNAME": names[0]} if names else {}
