@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from mamlcli.cli import console
-from mamlcli.errors import Interrupted, MamlError
+from mamlcli.errors import Interrupted, MamlError, first_line, is_out_of_memory
 
 EXIT_USER, EXIT_BUG, EXIT_INTERRUPTED = 1, 3, 130
 
@@ -45,10 +45,10 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(0)
     except Exception as error:
-        if _is_out_of_memory(error):
-            console.error(f"memory: expected enough for this recipe, got {_first_line(error)}. {_SMALLER}")
+        if is_out_of_memory(error):
+            console.error(f"memory: expected enough for this recipe, got {first_line(error)}. {_SMALLER}")
             sys.exit(EXIT_USER)
-        what = f"{type(error).__name__}: {_first_line(error)}"
+        what = f"{type(error).__name__}: {first_line(error)}"
         console.error(f"{what}. This is a bug in mamlcli; its traceback is in {_log()}")
         sys.exit(EXIT_BUG)
 
@@ -62,19 +62,6 @@ def _as_interrupt(number: int, frame: FrameType | None) -> None:
             os._exit(EXIT_INTERRUPTED)
         frame = frame.f_back
     raise KeyboardInterrupt
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # Told by its name and its text, so that a command which needs no torch loads none to ask.
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or ("DefaultCPUAllocator" in str(error))
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or ["no message"])[0].rstrip(".")
 
 
 def _log() -> Path:

@@ -21,7 +21,7 @@ from mamlcli.bench_cases import NUM_TASKS, Case, Problem, experiment_of, problem
 from mamlcli.bench_peers import PEERS, PLAIN_LOOP, MetaGradientFunction, PeerProblem, absent_peers
 from mamlcli.build import Experiment, resolve_device
 from mamlcli.environment import peak_memory_mb
-from mamlcli.errors import RecipeError
+from mamlcli.errors import Interrupted, RecipeError
 from mamlcli.execution import Execution, meta_gradient
 from mamlcli.pool import IsStopped, Job, run_jobs
 
@@ -112,10 +112,12 @@ def own_threads(implementation: Implementation, case: Case, *, device: str, all_
 
 @contextmanager
 def threads_restored() -> Iterator[int]:
-    """Yield torch's number of threads, and set it again at the end."""
+    """Yield torch's number of threads, and set it again at the end; an interruption is said in words."""
     before = torch.get_num_threads()
     try:
         yield before
+    except KeyboardInterrupt as error:
+        raise Interrupted("interrupted; nothing was written") from error
     finally:
         torch.set_num_threads(before)
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from mamlcli.engine import OuterLoop
-from mamlcli.errors import DataError, DeviceError, MamlError
+from mamlcli.errors import DataError, DeviceError, MamlError, first_line
 from mamlcli.estimators import MetaObjective, MetaParams, inner_loop_for
 from mamlcli.execution import Execution, choose_execution, give_back_large_blocks
 from mamlcli.models import Network, activation_size, cnn, initial_params, linear, mlp, select_names
@@ -171,6 +171,21 @@ class Experiment:
         is_one = how.path == "explicit" or (self.recipe.execution.threads is None and size < _SMALL_ACTIVATIONS)
         _share_threads(available, 1 if is_one else wanted)
         return experiment
+
+
+def memory_error(recipe: Recipe, how: Execution, error: BaseException) -> MamlError:
+    """Return what to say when memory ran out: the keys that set how much is needed, with their present values."""
+    values = {"execution.chunk": how.chunk, "inner.steps": recipe.inner.steps, "inner.memory": recipe.inner.memory}
+    if how.parallel > 1:
+        values["execution.threads"] = how.parallel
+    for key in ("width", "depth"):
+        if getattr(recipe.model, key, None) is not None:
+            values[f"model.{key}"] = getattr(recipe.model, key)
+    now = ", ".join(f"{key}={value}" for key, value in values.items())
+    remedy = "inner.memory=constant" if recipe.inner.memory == "unrolled" else "a smaller model.width"
+    first = "execution.chunk=1" if how.chunk > 1 else "execution.threads=1" if how.parallel > 1 else remedy
+    return MamlError("memory", expected=f"enough for {now}", got=first_line(error),
+                     next_step=f"Set {first}, then {remedy}, or use another --device")  # fmt: skip
 
 
 # Below this many activations of a meta-batch, threads cost more to wake than they compute.

@@ -81,6 +81,20 @@ class NonFiniteError(MamlError):
     """A loss, meta-gradient or parameter that is infinite or not a number; training stops."""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether memory ran out, of the machine or of a GPU; told by name and text, so that no torch is needed."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "DefaultCPUAllocator" in str(error)
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, without its full stop."""
+    return (str(error).splitlines() or ["no message"])[0].rstrip(".")
+
+
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """Return ` Did you mean 'x'?` for the known name closest to `name`, or an empty string."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)

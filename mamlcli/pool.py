@@ -22,7 +22,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from mamlcli.environment import interruption_flag
-from mamlcli.errors import Interrupted, MamlError
+from mamlcli.errors import Interrupted, MamlError, is_out_of_memory
 
 IsStopped = Callable[[], bool]
 JobFunction = Callable[[dict[str, Any], IsStopped], dict[str, Any]]
@@ -272,6 +272,6 @@ def _reply(job: Job, is_stopped: IsStopped) -> tuple[str, dict[str, Any]]:
         name = type(error).__name__
         text = (str(error).splitlines() or [""])[0]
         reason = f"{name}: {text}"
-        if isinstance(error, MemoryError) or name == "OutOfMemoryError":
+        if is_out_of_memory(error):
             reason = f"out of memory ({text or name}). Fewer --jobs, or a smaller execution.chunk, need less"
         return "failed", {"reason": reason, "error": name, "details": traceback.format_exc()}

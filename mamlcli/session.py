@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from mamlcli.build import Experiment, build
+from mamlcli.build import Experiment, build, memory_error
 from mamlcli.distributed import ALONE, WorkerGroup, share_of
 from mamlcli.engine import Record, TrainState, ValidationRecord, new_state, restore_state, train
 from mamlcli.environment import device_name, git_state, interruption_flag, now, peak_memory_mb, versions
-from mamlcli.errors import Interrupted, NonFiniteError, RunError, WorkerError
+from mamlcli.errors import Interrupted, NonFiniteError, RunError, WorkerError, is_out_of_memory
 from mamlcli.estimators import TRAJECTORY_COLUMNS, MetaParams
 from mamlcli.evaluation import Evaluation, evaluate, evaluation_to_json, join_evaluations
 from mamlcli.event_log import EventLog, check_event_log, log_evaluation
@@ -118,6 +118,8 @@ def train_run(
         except BaseException as error:
             is_interruption = isinstance(error, Interrupted | KeyboardInterrupt)
             outcome = {"status": "interrupted" if is_interruption else "failed", "reason": str(error)}
+            if is_out_of_memory(error):
+                raise memory_error(experiment.recipe, how, error) from error
             raise
         finally:
             run.close()

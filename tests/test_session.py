@@ -14,7 +14,7 @@ from PIL import Image
 
 from mamlcli.build import build
 from mamlcli.engine import StepRecord, ValidationRecord
-from mamlcli.errors import Interrupted, NonFiniteError, RunError
+from mamlcli.errors import Interrupted, MamlError, NonFiniteError, RunError
 from mamlcli.estimators import TRAJECTORY_COLUMNS
 from mamlcli.recipe_files import load_recipe
 from mamlcli.rundir import RunDirectory
@@ -476,3 +476,16 @@ def test_signal_ends_the_run_with_its_state_saved(program, tmp_path, uncut_long,
     assert resumed.code == 0, resumed.err
     assert f"resuming from iteration {done}" in resumed.err
     assert_same_results(uncut_long, run)
+
+
+def test_running_out_of_memory_names_the_keys_and_their_values(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 TiB.")
+
+    monkeypatch.setattr("mamlcli.execution._outer_loss", refuse)
+    with pytest.raises(MamlError) as caught:
+        train_tiny(tmp_path / "run", "logistic", "inner.steps=3")
+    text = str(caught.value)
+    assert "execution.chunk=2, inner.steps=3, inner.memory=unrolled" in text
+    assert "model.depth=1" in text
+    assert "Set execution.chunk=1, then inner.memory=constant" in text

@@ -70,6 +70,7 @@ def test_interrupted_bench_ends_with_130(cli, tiny_case, monkeypatch):
     done = cli(*TINY_WORDS, "--out", "folder")
     assert done.code == 130
     assert done.out == ""
+    assert "interrupted; nothing was written" in done.err
 
 
 @pytest.fixture
