@@ -137,7 +137,8 @@ class Experiment:
         is_recomputed = recipe.inner.memory == "constant"
         chosen = choose_execution(
             self.objective(),
-            num_images=self._num_inputs(),
+            num_support=self._num_inputs(recipe.tasks.shots),
+            num_query=self._num_inputs(recipe.tasks.queries),
             num_steps=min(num_steps, 1) if is_recomputed else num_steps,
             num_tasks=num_tasks,
             device_type=self.device.type,
@@ -149,11 +150,10 @@ class Experiment:
             return Execution(path, chunk)
         return Execution(path, chunk, min(chosen.parallel, math.ceil(num_tasks / chunk)), spec.compile is True)
 
-    def _num_inputs(self) -> int:
-        """Return the inputs of one task, support and query."""
+    def _num_inputs(self, number: int) -> int:
+        """Return the inputs of one task for a number that image tasks give per class."""
         tasks = self.recipe.tasks
-        per_class = tasks.shots + tasks.queries
-        return per_class * tasks.ways if isinstance(tasks, ImageKeys) else per_class
+        return number * tasks.ways if isinstance(tasks, ImageKeys) else number
 
     def with_threads(self) -> Experiment:
         """Return the experiment with its number of threads, after setting how many of them share one operation.
@@ -167,7 +167,8 @@ class Experiment:
         wanted = self.recipe.execution.threads or available
         experiment = replace(self, num_threads=wanted)
         how = experiment.execution(num_tasks=self.recipe.outer.tasks, num_steps=self.recipe.inner.steps)
-        size = activation_size(self.network) * self._num_inputs() * self.recipe.outer.tasks
+        tasks = self.recipe.tasks
+        size = activation_size(self.network) * self._num_inputs(tasks.shots + tasks.queries) * self.recipe.outer.tasks
         is_one = how.path == "explicit" or (self.recipe.execution.threads is None and size < _SMALL_ACTIVATIONS)
         _share_threads(available, 1 if is_one else wanted)
         return experiment

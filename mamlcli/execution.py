@@ -77,7 +77,8 @@ _NUMBERS_WORTH_THREADS = 150_000
 def choose_execution(
     objective: MetaObjective,
     *,
-    num_images: int,
+    num_support: int,
+    num_query: int,
     num_steps: int,
     num_tasks: int,
     device_type: str,
@@ -92,7 +93,7 @@ def choose_execution(
 
     Args:
         objective: network and inner loop.
-        num_images: inputs of one task, support and query.
+        num_support, num_query: inputs of one task.
         num_steps: inner steps whose graph is kept; 0 where there is none (evaluation, or `inner.memory: constant`).
         num_tasks: tasks there are.
         device_type: "cpu" or "cuda".
@@ -100,8 +101,9 @@ def choose_execution(
     """
     network = objective.network
     num_parameters = sum(parameter.numel() for parameter in network.parameters())
-    numbers = activation_size(network) * num_images + num_parameters
-    per_task = numbers * (num_steps + 1) * _COPIES_PER_STEP * 4
+    activations = activation_size(network)
+    numbers = activations * num_support + num_parameters
+    per_task = (numbers * num_steps + activations * num_query + num_parameters) * _COPIES_PER_STEP * 4
     chunk = max(1, min(_BUDGET_BYTES[device_type] // max(per_task, 1), num_tasks))
     if explicit_objective(objective, device_type) is None:
         return Execution("batched", int(chunk))

@@ -13,7 +13,7 @@ from torch.func import vmap
 from mamlcli.adaptation import Adaptation, unroll
 from mamlcli.estimators import MetaObjective, accuracy, adapts_head_only, example_loss
 from mamlcli.task_network import Features, Layout, LossGradient, NotCoveredError, TaskNetwork
-from mamlcli.transforms import GradientTransform, Identity, Params
+from mamlcli.transforms import GradientTransform, Identity, Params, prepared
 
 # The names under which the inner loop carries flat vectors.
 _FAST, _REST, _SUPPORT = "fast weights", "other parameters", "support inputs"
@@ -121,7 +121,10 @@ class ExplicitObjective:
     def _adapt(self, problem: _ChunkProblem, xi: Params, support_y: Tensor, observe: object = None) -> Adaptation:
         inner = self.objective.inner
         num_tasks, num_adapted = problem.start.shape
-        if inner.adapt_transform:
+        named = inner.transform
+        if not inner.adapt_transform:
+            named, xi = prepared(named, xi)
+        else:
             xi = {name: value.expand(num_tasks, *value.shape) for name, value in xi.items()}
 
         def gradient(fast: Params, context: Params) -> Params:
@@ -130,7 +133,7 @@ class ExplicitObjective:
                 found: Tensor = LossGradient.apply(self.adapting, flat, context[_SUPPORT], support_y)
             return {_FAST: found[:, :num_adapted] if problem.rest.shape[1] else found}
 
-        transform = _OnFlatVectors(inner.transform, self.fast_layout, inner.adapt_transform)
+        transform = _OnFlatVectors(named, self.fast_layout, inner.adapt_transform)
         return unroll(
             gradient,
             {_FAST: problem.start},

@@ -224,3 +224,17 @@ class Selected:
         chosen = {name: value for name, value in gradients.items() if name in self.names}
         transformed = self.transform.apply(xi, chosen)
         return {name: transformed.get(name, value) for name, value in gradients.items()}
+
+
+def prepared(transform: GradientTransform, xi: Mapping[str, Tensor]) -> tuple[GradientTransform, Params]:
+    """Return an equal transform and its meta-parameters, for an inner loop in which they stay as they are.
+
+    What depends on the meta-parameters alone is computed here, once, and not at every inner step: the products
+    L = A^T A and R = B^T B of KFO.
+    """
+    if isinstance(transform, Selected):
+        inside, found = prepared(transform.transform, xi)
+        return Selected(inside, transform.names), found
+    if not isinstance(transform, KFO) or not transform.psd:
+        return transform, dict(xi)
+    return KFO(psd=False), {name: factor.mT @ factor for name, factor in xi.items()}
