@@ -93,9 +93,10 @@ class WorkerGroup:
                 self._gpus = dist.new_group(backend="nccl", timeout=TIMEOUT)
 
     def dismiss(self) -> None:
-        """As worker 0, let the others go if no run has begun."""
+        """As worker 0, let the others go if no run has begun; they wait in `follow`."""
         if self.place is not None and self.rank == 0 and not self.has_led:
-            self._broadcast(None)
+            with suppress(WorkerError):
+                self._broadcast(None)
 
     def agree(self, is_asked: Callable[[], bool]) -> Callable[[], bool]:
         """Return a function that says whether to stop, the same in all workers after each exchange.
@@ -191,7 +192,7 @@ def share_of(num_tasks: int, rank: int, num_workers: int) -> range:
 
 @contextmanager
 def joined(place: Place) -> Iterator[WorkerGroup]:
-    """Join the workers of a run; whatever happens to worker 0, the others do not wait for it.
+    """Join the workers of a run, for as long as the context lasts.
 
     Raises:
         WorkerError: they do not meet.
@@ -204,12 +205,6 @@ def joined(place: Place) -> Iterator[WorkerGroup]:
     group = WorkerGroup(place)
     try:
         yield group
-    except BaseException:
-        with suppress(WorkerError):
-            group.dismiss()
-        raise
-    else:
-        group.dismiss()
     finally:
         # What is left of a failed exchange between GPUs could be waited for without end; the process ends anyway.
         if group._gpus is None:

@@ -134,13 +134,27 @@ class TaskConv:
         num_tasks, n, height, width, channels = shape
         high, wide = self._output_size(height, width)
         parts = patches.view(num_tasks, n, high, wide, 3, 3, channels)
-        padded = patches.new_zeros(num_tasks, n, height + 2, width + 2, channels)
-        for row in range(3):
-            for column in range(3):
-                rows = slice(row, row + self.stride * (high - 1) + 1, self.stride)
-                columns = slice(column, column + self.stride * (wide - 1) + 1, self.stride)
-                padded[:, :, rows, columns] += parts[..., row, column, :]
-        return padded[:, :, 1:-1, 1:-1].contiguous()
+        x = patches.new_empty(shape)
+        # Entries 1 to `stride` of the patches reach every pixel once: these are copied, and the rest added.
+        order = sorted(range(3), key=lambda entry: not 1 <= entry <= self.stride)
+        places = {entry: (self._places(entry, height, high), self._places(entry, width, wide)) for entry in order}
+        for row in order:
+            (to_row, from_row) = places[row][0]
+            for column in order:
+                (to_column, from_column) = places[column][1]
+                target, part = x[:, :, to_row, to_column], parts[:, :, from_row, from_column, row, column]
+                if 1 <= row <= self.stride and 1 <= column <= self.stride:
+                    target.copy_(part)
+                else:
+                    target.add_(part)
+        return x
+
+    def _places(self, entry: int, size: int, size_out: int) -> tuple[slice, slice]:
+        """Return (the pixels that an entry of the patches lies on, the patches in which it lies on any)."""
+        first = 1 if entry == 0 else 0
+        start = first * self.stride + entry - 1
+        last = min(size_out - 1, (size - entry) // self.stride)
+        return slice(start, last * self.stride + entry, self.stride), slice(first, last + 1)
 
     def _output_size(self, height: int, width: int) -> tuple[int, int]:
         return (height - 1) // self.stride + 1, (width - 1) // self.stride + 1

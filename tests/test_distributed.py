@@ -14,7 +14,7 @@ from mamlcli.errors import DeviceError, WorkerError
 from mamlcli.execution import MetaGradient
 from mamlcli.recipe_files import load_recipe
 from mamlcli.session import score, training_execution, training_functions
-from mamlcli.workers import Ending, Place, place_in, run_workers
+from mamlcli.workers import Ending, Place, end_with_parent, place_in, run_workers
 from tests.numerics import relative_error
 
 # Five tasks: two workers have three and two, three have two, two and one.
@@ -65,6 +65,7 @@ def in_order_of_tasks(group):
 def work(folder: str) -> None:
     """Be one of three workers: two of them are joined first, then all; then the last one dies."""
     torch.set_num_threads(1)
+    end_with_parent(os.environ)
     place = place_in(os.environ)
     assert place is not None
     if place.rank < 2:

@@ -44,7 +44,10 @@ def own_group() -> Iterator[WorkerGroup | None]:
 
     try:
         with joined(place) as group:
-            yield group
+            try:
+                yield group
+            finally:
+                group.dismiss()  # whatever happens to worker 0, the others do not wait for it
     except MamlError as error:
         if place.rank == 0:
             raise
