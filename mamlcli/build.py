@@ -41,6 +41,7 @@ from mamlcli.transforms import (
     MetaSGD,
     Selected,
 )
+from mamlcli.tuned import load_tuned, tuning_key
 
 # A dense transform holds the square of a tensor's entries; above this it would not fit beside the model.
 MAX_DENSE_ENTRIES = 4096
@@ -130,10 +131,18 @@ class Experiment:
         )
 
     def execution(self, *, num_tasks: int, num_steps: int) -> Execution:
-        """Return how tasks are run; `num_steps` of them keep a graph (0 for evaluation)."""
+        """Return how tasks are run; `num_steps` of them keep a graph (0 for evaluation).
+
+        What `mamlcli bench --tune` measured for these shapes on this machine comes before what is chosen without
+        measuring; keys of the recipe come before both.
+        """
         recipe, spec = self.recipe, self.recipe.execution
         if spec.path == "loop":
             return Execution("loop", 1)
+        if spec.path == "auto" and spec.chunk is None and num_steps:
+            tuned = load_tuned(self.tuning_key(num_tasks=num_tasks, num_steps=num_steps))
+            if tuned is not None:
+                return replace(Execution(**tuned["execution"]), compile=spec.compile is True)
         is_recomputed = recipe.inner.memory == "constant"
         chosen = choose_execution(
             self.objective(),
@@ -149,6 +158,20 @@ class Experiment:
         if path != "explicit":
             return Execution(path, chunk)
         return Execution(path, chunk, min(chosen.parallel, math.ceil(num_tasks / chunk)), spec.compile is True)
+
+    def tuning_key(self, *, num_tasks: int, num_steps: int) -> str:
+        """Return the key under which `mamlcli bench --tune` keeps what it measured for such meta-batches."""
+        tasks = self.recipe.tasks
+        return tuning_key(
+            self.network,
+            inner=self.recipe.inner.model_dump(mode="json"),
+            num_inputs=self._num_inputs(tasks.shots + tasks.queries),
+            num_tasks=num_tasks,
+            num_steps=num_steps,
+            device=self.device,
+            dtype=self.dtype,
+            threads=self.num_threads,
+        )
 
     def _num_inputs(self, number: int) -> int:
         """Return the inputs of one task for a number that image tasks give per class."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -42,7 +43,7 @@ class WorkerGroup:
     is_stopping: bool = False
     has_led: bool = False
     _is_asked: Callable[[], bool] = bool
-    _gpus: dist.ProcessGroup | None = None
+    _gpus: Any = None
 
     @property
     def rank(self) -> int:
@@ -135,7 +136,8 @@ class WorkerGroup:
         vector = torch.cat([part.reshape(-1) for part in parts])
         with self._exchange():
             dist.all_reduce(vector, group=self._gpus)
-            sums = [s.view_as(part) for s, part in zip(vector.split([p.numel() for p in parts]), parts, strict=True)]
+            pieces = torch.split(vector, [part.numel() for part in parts])
+            sums = [piece.view_as(part) for piece, part in zip(pieces, parts, strict=True)]
             self.is_stopping = bool(sums[-1].item())
         gradients = dict(zip(found.gradients, sums, strict=False))
         losses, accuracies = sums[-2]
@@ -214,11 +216,8 @@ def joined(place: Place) -> Iterator[WorkerGroup]:
 def _meet(place: Place) -> None:
     if not dist.is_available():
         raise RuntimeError("a torch that is built without torch.distributed")
-    if place.rendezvous is None:
-        dist.init_process_group("gloo", init_method="env://", timeout=TIMEOUT)
-        return
-    store = dist.FileStore(place.rendezvous, place.num_workers)
-    dist.init_process_group("gloo", store=store, rank=place.rank, world_size=place.num_workers, timeout=TIMEOUT)
+    where = "env://" if place.rendezvous is None else Path(place.rendezvous).as_uri()
+    dist.init_process_group("gloo", where, TIMEOUT, rank=place.rank, world_size=place.num_workers)
 
 
 def _first_line(error: Exception) -> str:

@@ -14,7 +14,7 @@ from mamlcli.build import Experiment, build
 from mamlcli.execution import Execution, meta_gradient
 from mamlcli.recipe import Recipe
 from mamlcli.tasks.base import Episode, sample_tasks
-from mamlcli.tuned import store_tuned, tuned_ignored, tuning_key
+from mamlcli.tuned import store_tuned, tuned_ignored
 
 # What the rounds of the candidates may take, in seconds.
 _BUDGET_S = 60.0
@@ -71,23 +71,9 @@ def tune(name: str, recipe: Recipe, *, repeats: int | None = None, on_note: Call
         for execution, runner in runners
     ]
     chosen = min(rows, key=lambda row: row["seconds_per_meta_iteration"]["median"])
-    key = experiment_key(experiment, episode, num_steps=num_steps)
+    key = experiment.tuning_key(num_tasks=num_tasks, num_steps=num_steps)
     path = store_tuned(key, {**chosen, "recipe": name})
     return {"recipe": name, "tasks": num_tasks, "key": key, "file": str(path), "candidates": rows, "chosen": chosen}
-
-
-def experiment_key(experiment: Experiment, episode: Episode, *, num_steps: int) -> str:
-    """Return the key of an experiment's choice on this machine."""
-    return tuning_key(
-        experiment.network,
-        inner=experiment.recipe.inner.model_dump(mode="json"),
-        num_inputs=episode.support_x.shape[1] + episode.query_x.shape[1],
-        num_tasks=episode.num_tasks,
-        num_steps=num_steps,
-        device=experiment.device,
-        dtype=experiment.dtype,
-        threads=experiment.num_threads,
-    )
 
 
 def _promising(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from mamlcli.execution import Execution
 from mamlcli.recipe_files import load_recipe
 from mamlcli.tasks.class_splits import published_classes
 from mamlcli.transforms import KFO, Identity, Selected
+from mamlcli.tuned import store_tuned
 from tests.image_files import class_folders
 from tests.running import TINY, TINY_IMAGES, noise_pack
 
@@ -274,3 +277,16 @@ def test_outer_loop_is_as_the_recipe_says():
     outer = built("sinusoid", *words).outer_loop()
     assert (outer.optimizer, outer.schedule, outer.lr, outer.clip_norm) == ("sgd", "cosine", 0.5, 2.0)
     assert (outer.validate_every, outer.patience, outer.seed, outer.num_outer_steps) == (3, 2, 4, 2)
+
+
+def test_measured_choice_comes_before_auto_and_after_the_recipe(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    shape = {"num_tasks": 8, "num_steps": 2}
+    experiment = built("sinusoid", "outer.tasks=8", "inner.steps=2")
+    auto = experiment.execution(**shape)
+    chosen = Execution("batched", 3)
+    store_tuned(experiment.tuning_key(**shape), {"execution": asdict(chosen)})
+    assert experiment.execution(**shape) == chosen
+    assert experiment.execution(num_tasks=8, num_steps=0).path == auto.path  # nothing was measured for that
+    assert built("sinusoid", "outer.tasks=8", "inner.steps=2", "execution.chunk=2").execution(**shape).chunk == 2
+    assert built("sinusoid", "outer.tasks=8", "inner.steps=2", "model.width=41").execution(**shape) == auto

@@ -82,9 +82,7 @@ def test_last_words_of_a_failed_worker_are_shown():
 
 def test_failed_worker_without_words_is_named():
     found = run_script("sys.exit(rank)")
-    assert found == Ending(
-        1, ("worker 1: expected it to work to the end of the run, got exit code 1 without a word.",)
-    )
+    assert found == Ending(1, ("worker 1: expected it to work to the end of the run, got exit code 1 without a word.",))
 
 
 def test_worker_0_speaks_for_itself_and_lost_workers_do_not():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mamlcli.cli import console
-from mamlcli.errors import Interrupted, MamlError, NonFiniteError, RunError, WorkerError
+from mamlcli.errors import Interrupted, MamlError, NonFiniteError, WorkerError
 from mamlcli.workers import EXIT_LOST, end_with_parent, place_in, run_workers
 
 if TYPE_CHECKING:
