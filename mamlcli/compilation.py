@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +15,11 @@ _reasons: list[str] = []
 def failure() -> str | None:
     """Return why compilation was asked for and could not be had in this process, in words; None if it could."""
     return _reasons[0] if _reasons else None
+
+
+def has_compiler() -> bool:
+    """Return whether a C++ compiler is where torch looks for one: $CXX, g++, clang++."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++") if name)
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -32,5 +39,5 @@ class _CompiledOrNot:
             return self._compiled(*args)
         except torch._dynamo.exc.TorchDynamoException as error:
             self._compiled = None
-            _reasons.append(str(error).strip().splitlines()[0][:200])
+            _reasons.append(" ".join(str(error).split("\n")[:2])[:200])
             return self._plain(*args)

@@ -217,7 +217,7 @@ def _meet(place: Place) -> None:
     if not dist.is_available():
         raise RuntimeError("a torch that is built without torch.distributed")
     where = "env://" if place.rendezvous is None else Path(place.rendezvous).as_uri()
-    dist.init_process_group("gloo", where, TIMEOUT, rank=place.rank, world_size=place.num_workers)
+    dist.init_process_group("gloo", where, timeout=TIMEOUT, rank=place.rank, world_size=place.num_workers)
 
 
 def _first_line(error: Exception) -> str:

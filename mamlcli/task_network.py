@@ -278,7 +278,7 @@ class LossGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, network: TaskNetwork, flat: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        gradient, saved = network.gradient(flat, x, y)
+        gradient, saved = network.gradient(flat.detach(), x.detach(), y)
         ctx.network, ctx.saved = network, saved
         return gradient
 
@@ -294,7 +294,7 @@ class Features(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, network: TaskNetwork, flat: Tensor, x: Tensor) -> Tensor:
-        y, ctx.saved = network.features(flat, x)
+        y, ctx.saved = network.features(flat.detach(), x.detach())
         ctx.network = network
         # Some layers save their output: as an alias, or the output would hold its own graph alive.
         return y.detach()

@@ -26,7 +26,7 @@ VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 # Of workers started here: the file where they meet, in the place of an address, and a pipe that ends with the parent.
 _RENDEZVOUS, _LIFELINE = "MAMLCLI_RENDEZVOUS", "MAMLCLI_LIFELINE"
 
-# A worker exits with this where it failed only because another one did.
+# A worker exits with this where another one has failed, or all have for the same reason: it has nothing to add.
 EXIT_LOST = 75
 
 # How often the parent looks at its workers.

@@ -145,8 +145,9 @@ def train_to_report(
         run = RunDirectory.create(path, recipe, name)
     elif (recorded := recorded_workers(run)) != group.num_workers:
         console.note(f"workers: {group.num_workers} now, {recorded} before; sums in another order round differently")
+    argv = ["mamlcli", *sys.argv[1:]] if group.place else sys.argv  # as it was typed, not as workers are started
     with ProgressDisplay(recipe, resume) as display:
-        return train_run(run, experiment, argv=sys.argv, progress=display.callbacks(), group=group).report
+        return train_run(run, experiment, argv=argv, progress=display.callbacks(), group=group).report
 
 
 class ProgressDisplay:

@@ -51,9 +51,7 @@ def own_group() -> Iterator[WorkerGroup | None]:
     except MamlError as error:
         if place.rank == 0:
             raise
-        if isinstance(error, NonFiniteError):
-            sys.exit(1)
-        if isinstance(error, WorkerError):
+        if isinstance(error, NonFiniteError | WorkerError):
             sys.exit(EXIT_LOST)
         raise _of_worker(place.rank, error) from error
     except (Interrupted, KeyboardInterrupt):
