@@ -3,13 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help train test check fix reproduce clean
+.PHONY: help train test check fix docs dist reproduce clean
 help:
 	@echo "make train     install into $(VENV) and run bare mamlcli train"
 	@echo "make test      install into $(VENV) and run the test suite"
 	@echo "make reproduce check every claim of the paper and write a report (2 cores, under 25 minutes, no download)"
 	@echo "make check     lint, types and format; changes nothing"
 	@echo "make fix       mend what lint and format can mend"
+	@echo "make docs      write docs/recipes.md from the schema"
+	@echo "make dist      build wheel and sdist into dist/ and check them"
 	@echo "make clean     remove $(VENV) and caches (runs stay)"
 
 # One stamp for each set of dependencies; setup.cfg is what they depend on.
@@ -48,6 +50,15 @@ check: $(VENV)/installed-dev
 fix: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/installed
+	$(BIN)/python -m mamlcli.recipe_reference docs/recipes.md
+
+dist: $(VENV)/installed
+	rm -rf dist
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check build twine
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

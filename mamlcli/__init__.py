@@ -1,3 +1,27 @@
-"""mamlcli: meta-train, adapt and study MAML from the command line."""
+"""mamlcli: meta-train, adapt and study MAML, from the command line or from Python.
+
+The functions of `mamlcli.api` are here by name (`mamlcli.train`, `load`, `adapt`, `predict`). They are imported when
+they are first used: `import mamlcli` by itself loads no torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mamlcli.api import MamlError, Prediction, Run, adapt, load, predict, train
 
 __version__ = "0.1.0"
+__all__ = ["MamlError", "Prediction", "Run", "__version__", "adapt", "load", "predict", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'mamlcli' has no attribute {name!r}")
+    from mamlcli import api
+
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

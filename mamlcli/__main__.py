@@ -30,7 +30,7 @@ def main() -> None:
     try:
         from mamlcli.cli.app import app
 
-        app()
+        app(prog_name="mamlcli")  # also where it is started as python -m mamlcli, so that completion finds it
     except MamlError as error:
         console.error(str(error))
         sys.exit(EXIT_USER)

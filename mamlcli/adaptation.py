@@ -156,7 +156,8 @@ def _step(support_gradient: SupportGradient, inner: InnerLoop, state: _State, co
     is_adapted = inner.adapt_transform and bool(state.xi)
     xi = _adapted_xi(inner, state.xi, state.previous, gradients) if is_adapted and state.previous else state.xi
     updates = inner.transform.apply(xi, gradients)
-    fast = {name: torch.sub(value, updates[name], alpha=inner.lr) for name, value in state.fast.items()}
+    # Added with -alpha, not subtracted: the derivative takes one pass less.
+    fast = {name: torch.add(value, updates[name], alpha=-inner.lr) for name, value in state.fast.items()}
     return _State(fast, xi, gradients if is_adapted else {})
 
 

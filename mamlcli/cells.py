@@ -14,12 +14,13 @@ from torch import Tensor
 from mamlcli.analysis import TaskStream, collapse_check
 from mamlcli.build import Experiment, build, build_network
 from mamlcli.engine import Record, new_state
-from mamlcli.errors import Interrupted, RunError
+from mamlcli.errors import Interrupted, NonFiniteError, RunError
 from mamlcli.estimators import MetaParams
 from mamlcli.linear_stack import COLLAPSE_TOLERANCE, append_layers, parameter_counts
-from mamlcli.pool import IsStopped
+from mamlcli.pool import IsStopped, failure
 from mamlcli.recipe import Recipe
 from mamlcli.recipe_files import recipe_from_tree
+from mamlcli.replicas import Replica, train_replicas
 from mamlcli.rundir import RunDirectory
 from mamlcli.session import Progress, best_weights, finished_result, splits_of_training, train_run
 
@@ -29,14 +30,10 @@ NUM_COLLAPSE_TASKS = 100
 
 def run_cell(payload: dict[str, Any], is_stopped: IsStopped) -> dict[str, Any]:
     """Train and score one cell in its run directory, from where it was cut if it was."""
-    path, recipe = Path(payload["path"]), recipe_from_tree(payload["recipe"], where="cell")
-    run = _open_cell(path, recipe, payload["name"])
-    # Before building: the recipe, or a model too small for threads, may set another number.
-    torch.set_num_threads(payload["num_threads"])
+    run, recipe = _open_payload(payload)
     experiment = build(recipe, splits=splits_of_training(recipe))
     if finished_report(run) is None:
-        if payload["started_from"]:
-            write_start(run, experiment, RunDirectory.open(Path(payload["started_from"])))
+        _start(payload, run, experiment)
 
         def stop_if_told(_: Record | int) -> None:
             if is_stopped():
@@ -44,9 +41,79 @@ def run_cell(payload: dict[str, Any], is_stopped: IsStopped) -> dict[str, Any]:
 
         progress = Progress(on_record=stop_if_told, on_evaluation=stop_if_told)
         train_run(run, experiment, argv=payload["argv"], progress=progress)
+    _finish(payload, run, experiment)
+    return {}
+
+
+def run_cells(payload: dict[str, Any], is_stopped: IsStopped) -> dict[str, Any]:
+    """Do `run_cell` for cells that differ in their seed alone, trained together.
+
+    A cell that fails is tried again alone, as the pool tries a job again, unless its training diverged.
+
+    Args:
+        payload: "cells", the payloads of the cells by name.
+        is_stopped: whether to stop.
+
+    Returns:
+        Under "failed", by name of the cells that did: "reason", "error" and "details" as in `pool.Outcome`.
+
+    Raises:
+        Interrupted: told to stop; every cell is saved.
+    """
+    failed: dict[str, dict[str, str]] = {}
+    again = []
+    for name, error in _train_cells(payload["cells"], is_stopped).items():
+        if isinstance(error, Interrupted | KeyboardInterrupt):
+            raise Interrupted("interrupted") from error
+        if isinstance(error, NonFiniteError):
+            failed[name] = failure(error)
+        else:
+            again.append(name)
+    for name in again:
+        try:
+            run_cell(payload["cells"][name], is_stopped)
+        except Exception as error:
+            if isinstance(error, Interrupted):
+                raise
+            failed[name] = failure(error)
+    return {"failed": failed}
+
+
+def _train_cells(payloads: Mapping[str, dict[str, Any]], is_stopped: IsStopped) -> dict[str, BaseException]:
+    """Train what is not done of the cells, all at once; return the errors by name."""
+    opened = {name: _open_payload(payload) for name, payload in payloads.items()}
+    _, recipe = next(iter(opened.values()))
+    first = build(recipe, splits=splits_of_training(recipe))
+    # Tasks and network are the same for all seeds.
+    experiments = {name: replace(first, recipe=recipe) for name, (_, recipe) in opened.items()}
+    replicas = {}
+    for name, (run, _) in opened.items():
+        if finished_report(run) is None:
+            _start(payloads[name], run, experiments[name])
+            replicas[name] = Replica(run, experiments[name], payloads[name]["argv"])
+    ends = train_replicas(list(replicas.values()), is_stopped=is_stopped) if replicas else []
+    errors = {name: end for name, end in zip(replicas, ends, strict=True) if isinstance(end, BaseException)}
+    for name in opened.keys() - errors.keys():
+        _finish(payloads[name], opened[name][0], experiments[name])
+    return errors
+
+
+def _open_payload(payload: dict[str, Any]) -> tuple[RunDirectory, Recipe]:
+    recipe = recipe_from_tree(payload["recipe"], where="cell")
+    run = _open_cell(Path(payload["path"]), recipe, payload["name"])
+    # Before building: the recipe, or a model too small for threads, may set another number.
+    torch.set_num_threads(payload["num_threads"])
+    return run, recipe
+
+
+def _start(payload: dict[str, Any], run: RunDirectory, experiment: Experiment) -> None:
+    if payload["started_from"]:
+        write_start(run, experiment, RunDirectory.open(Path(payload["started_from"])))
+
+
+def _finish(payload: dict[str, Any], run: RunDirectory, experiment: Experiment) -> None:
     if payload["with_collapse"]:
         run.write_json("collapse.json", collapse_record(run, experiment))
-    return {}
 
 
 def finished_report(run: RunDirectory) -> dict[str, Any] | None:

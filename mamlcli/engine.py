@@ -7,8 +7,10 @@ training that continues from an exported state gives the same numbers as one tha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+import operator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import torch
@@ -97,6 +99,16 @@ class StopRecord:
 
 
 Record = StepRecord | ValidationRecord | StopRecord
+
+
+class Wanted(Enum):
+    """What `training` leaves to its caller: a step of the meta-parameters, or their scores in meta-validation."""
+
+    STEP = "step"
+    VALIDATION = "validation"
+
+
+Training = Generator[Record | Wanted, StepRecord | tuple[float, float | None] | None, None]
 Validate = Callable[[MetaParams], tuple[float, float | None]]
 
 
@@ -215,16 +227,45 @@ def train(
     Source: Finn et al. 2017, arXiv 1703.03400, algorithm 1; Adam as outer optimizer as in section 5.2's code and in
     Arnold et al. 2021.
     """
+    steps = training(state, outer, with_validation=validate is not None)
+    for item in steps:
+        if item is Wanted.STEP:
+            yield answered(steps, step(state, gradient(state.meta, state.iteration), outer))
+        elif item is Wanted.VALIDATION:
+            assert validate is not None
+            yield answered(steps, validate(state.meta))
+        elif not isinstance(item, Wanted):
+            yield item
+
+
+def answered(steps: Training, answer: StepRecord | tuple[float, float | None]) -> Record:
+    """Give `training` what it wanted; return the record that it yields then."""
+    record = steps.send(answer)
+    assert not isinstance(record, Wanted)
+    return record
+
+
+def training(state: TrainState, outer: OuterLoop, *, with_validation: bool) -> Training:
+    """Meta-train as `train` does, with all that is computed left to the caller, who may do it for several states.
+
+    Yields:
+        What is wanted next, for `answered`: a step, by what `step` or `StepsTogether` returned for the state, or a
+        validation, by (loss, accuracy or None); and a record at the end, if training stopped early.
+    """
     while not state.is_stopped:
         # Asked before each step, not after it: a state saved between a step and its validation goes on with the
         # validation.
-        if validate is not None and _validation_is_due(state, outer):
-            record = _validation(state, outer.validation_metric, *validate(state.meta))
+        if with_validation and _validation_is_due(state, outer):
+            scores = yield Wanted.VALIDATION
+            assert isinstance(scores, tuple)
+            record = _validation(state, outer.validation_metric, *scores)
             is_out = outer.patience is not None and state.num_without_best >= outer.patience
             state.is_stopped = is_out and state.iteration < outer.num_outer_steps
             yield record
         elif state.iteration < outer.num_outer_steps:
-            yield _step(state, gradient, outer)
+            done = yield Wanted.STEP
+            assert isinstance(done, StepRecord)
+            yield done
         else:
             return
     yield StopRecord(state.iteration, state.num_without_best)
@@ -236,24 +277,98 @@ def _validation_is_due(state: TrainState, outer: OuterLoop) -> bool:
     return state.iteration % outer.validate_every == 0 or state.iteration == outer.num_outer_steps
 
 
-def _step(state: TrainState, gradient: Callable[[MetaParams, int], MetaGradient], outer: OuterLoop) -> StepRecord:
-    result = gradient(state.meta, state.iteration)
-    norm = torch.linalg.vector_norm(torch.stack([g.norm() for g in result.gradients.values()]))
+def step(state: TrainState, found: MetaGradient, outer: OuterLoop) -> StepRecord:
+    """Update the state by a meta-gradient.
+
+    Raises:
+        NonFiniteError: a loss or gradient is infinite or not a number; the state is left as it was.
+    """
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in found.gradients.values()]))
     # One transfer for all that is read each iteration: on CUDA every .item() would wait for the device.
-    summary = torch.stack([result.outer_loss.mean(), result.accuracy.mean(), norm]).tolist()
-    if not (math.isfinite(summary[0]) and math.isfinite(summary[2])):
-        raise _non_finite(result, state.iteration, outer.seed)
+    summary = torch.stack([found.outer_loss.mean(), found.accuracy.mean(), norm]).tolist()
+    record = _set_gradients(state, found, outer, summary)
+    state.optimizer.step()
+    state.iteration += 1
+    return record
+
+
+def _set_gradients(state: TrainState, found: MetaGradient, outer: OuterLoop, summary: list[float]) -> StepRecord:
+    """Hand the gradient and the learning rate to the optimizer; return the record of the step that it takes next."""
+    loss, accuracy, norm = summary
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise _non_finite(found, state.iteration, outer.seed)
     scale = 1.0
-    if outer.clip_norm is not None and summary[2] > outer.clip_norm:
-        scale = outer.clip_norm / summary[2]
+    if outer.clip_norm is not None and norm > outer.clip_norm:
+        scale = outer.clip_norm / norm
     lr = outer.lr_at(state.iteration)
     for group in state.optimizer.param_groups:
         group["lr"] = lr
     for name, parameter in state.params.items():
-        parameter.grad = result.gradients[name] * scale
-    state.optimizer.step()
-    state.iteration += 1
-    return StepRecord(state.iteration, summary[0], summary[1] if math.isfinite(summary[1]) else None, summary[2], lr)
+        parameter.grad = found.gradients[name] if scale == 1.0 else found.gradients[name] * scale
+    return StepRecord(state.iteration + 1, loss, accuracy if math.isfinite(accuracy) else None, norm, lr)
+
+
+class StepsTogether:
+    """`step` for several states at the same iteration: one call of the optimizer for the parameters of all.
+
+    It remembers for which states it has set the optimizer up. They share their settings but for the seed.
+    """
+
+    def __init__(self) -> None:
+        self._states: list[TrainState] = []
+        self._optimizer: torch.optim.Optimizer | None = None
+
+    def __call__(
+        self, states: Sequence[TrainState], found: Sequence[MetaGradient], outers: Sequence[OuterLoop]
+    ) -> list[StepRecord | NonFiniteError]:
+        """Update every state by its meta-gradient.
+
+        Returns:
+            For each its record; or the error that `step` would raise, and then the state is left as it was.
+        """
+        norms = [torch.cat([g.flatten() for g in one.gradients.values()]) for one in found]
+        parts = ([one.outer_loss for one in found], [one.accuracy for one in found])
+        means = [torch.stack(part).mean(1) for part in parts]
+        summaries = torch.stack([*means, torch.linalg.vector_norm(torch.stack(norms), dim=1)], dim=1).tolist()
+        records: list[StepRecord | NonFiniteError] = []
+        moving = []
+        for state, one, outer, summary in zip(states, found, outers, summaries, strict=True):
+            try:
+                records.append(_set_gradients(state, one, outer, summary))
+                moving.append(state)
+            except NonFiniteError as error:
+                records.append(error)
+        if moving:
+            self._move(moving)
+        for state in moving:
+            state.iteration += 1
+        return records
+
+    def _move(self, states: list[TrainState]) -> None:
+        is_started = all(state.optimizer.state for state in states)
+        if not is_started or not isinstance(states[0].optimizer, torch.optim.Adam):
+            # Adam makes its moments in its first step; SGD has none, and costs next to nothing.
+            for state in states:
+                state.optimizer.step()
+            return
+        is_same = len(states) == len(self._states) and all(map(operator.is_, states, self._states))
+        if not is_same or self._optimizer is None:
+            self._states, self._optimizer = states, _joined_adam(states)
+        self._optimizer.param_groups[0]["lr"] = states[0].optimizer.param_groups[0]["lr"]
+        self._optimizer.step()
+
+
+def _joined_adam(states: Sequence[TrainState]) -> torch.optim.Optimizer:
+    """Return an Adam over the parameters of all states, which shares the moments with the optimizer of each."""
+    own = states[0].optimizer.param_groups[0]
+    joined = torch.optim.Adam(
+        [value for state in states for value in state.params.values()],
+        lr=own["lr"], betas=own["betas"], eps=own["eps"], fused=True,
+    )  # fmt: skip
+    for state in states:
+        for value in state.params.values():
+            joined.state[value] = state.optimizer.state[value]
+    return joined
 
 
 def _validation(state: TrainState, metric: str, loss: float, accuracy: float | None) -> ValidationRecord:

@@ -6,7 +6,7 @@ MAML, FOMAML and ANIL are the same estimator with other settings of the inner lo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -251,6 +251,16 @@ class MetaObjective:
 
         adaptation = adapt_to(problem, support_y, model, xi, self.inner, observe=scores)
         return torch.stack(adaptation.observations)
+
+    @torch.no_grad()
+    def fast_weights(self, model: Params, xi: Params, support_x: Tensor, support_y: Tensor) -> Params:
+        """Return phi_K, the adapted parameters by name, without a graph.
+
+        With `inner.joint_features`, too, the support set passes the body by itself: there is no query set here.
+        """
+        inner = replace(self.inner, first_order=True, joint_features=False)
+        problem = task_problem(self.network, model, inner, support_x, support_x)
+        return adapt_to(problem, support_y, model, xi, inner).fast_weights
 
 
 TRAJECTORY_COLUMNS = ("support_loss", "support_accuracy", "query_loss", "query_accuracy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from mamlcli.estimators import TRAJECTORY_COLUMNS, MetaObjective, MetaParams
-from mamlcli.execution import Execution, trajectories
+from mamlcli.execution import Execution, replica_trajectories
 from mamlcli.statistics import Estimate, estimate
 from mamlcli.tasks.base import TaskDistribution, sample_tasks
 
@@ -74,14 +75,34 @@ def evaluate(
     with_references: bool = True,
     share: range | None = None,
 ) -> Evaluation:
-    """Adapt to `num_tasks` tasks and score support and query sets at every inner step.
+    """Adapt to `num_tasks` tasks and score support and query sets at every inner step; see `evaluate_replicas`."""
+    [evaluation] = evaluate_replicas(
+        objective, [meta], distribution, stream=stream, seed=seed, num_tasks=num_tasks, execution=execution,
+        with_references=with_references, share=share,
+    )  # fmt: skip
+    return evaluation
+
+
+def evaluate_replicas(
+    objective: MetaObjective,
+    metas: Sequence[MetaParams],
+    distribution: TaskDistribution,
+    *,
+    stream: str,
+    seed: int,
+    num_tasks: int,
+    execution: Execution,
+    with_references: bool = True,
+    share: range | None = None,
+) -> list[Evaluation]:
+    """Adapt every replica to the same `num_tasks` tasks and score support and query sets at every inner step.
 
     Task i is drawn from the generator keyed by (seed, stream, 0, i). No graph is built, and memory does not grow
     with the number of tasks beyond the scores themselves.
 
     Args:
         objective: network and inner loop; its number of inner steps is the number scored.
-        meta: meta-parameters to score.
+        metas: meta-parameters to score, of one replica or several.
         distribution: where tasks come from.
         stream: names the stream of tasks, by default the name of the split that `distribution` draws from.
         seed: `evaluation.seed`.
@@ -91,13 +112,14 @@ def evaluate(
         share: indices of the tasks to score, at least one; by default all.
     """
     mine = range(num_tasks) if share is None else share
-    rows: list[NDArray[np.float64]] = []
+    rows: list[list[NDArray[np.float64]]] = []
     parts: dict[str, list[tuple[torch.Tensor | None, torch.Tensor | None]]] = {}
     drawn = max(execution.chunk * execution.parallel, _DRAWN_AT_ONCE)
     for start in range(mine.start, mine.stop, drawn):
         indices = range(start, min(start + drawn, mine.stop))
         episode = sample_tasks(distribution, seed=seed, split=stream, iteration=0, indices=indices)
-        rows.append(trajectories(objective, meta, episode, execution).double().cpu().numpy())
+        found = replica_trajectories(objective, metas, episode, execution)
+        rows.append([part.double().cpu().numpy() for part in found])
         if with_references:
             for name, scores in distribution.references(episode).items():
                 parts.setdefault(name, []).append((scores.loss, scores.accuracy))
@@ -105,7 +127,11 @@ def evaluate(
         name: Reference(_joined([loss for loss, _ in found]), _joined([accuracy for _, accuracy in found]))
         for name, found in parts.items()
     }
-    return Evaluation(np.concatenate(rows), references, distribution.is_classification, distribution.chance_accuracy)
+    is_classification, chance_accuracy = distribution.is_classification, distribution.chance_accuracy
+    return [
+        Evaluation(np.concatenate(own), references, is_classification, chance_accuracy)
+        for own in zip(*rows, strict=True)
+    ]
 
 
 def join_evaluations(parts: list[Evaluation]) -> Evaluation:

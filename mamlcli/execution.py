@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from threading import Barrier
 from typing import TypeVar
 
@@ -26,6 +26,7 @@ from mamlcli.explicit import ExplicitObjective, explicit_objective
 from mamlcli.models import Params, activation_size
 from mamlcli.tasks.base import Episode
 
+Part = TypeVar("Part")
 Result = TypeVar("Result")
 TaskFunction = Callable[..., tuple[Tensor, ...] | Tensor]
 
@@ -67,11 +68,12 @@ class MetaGradient:
 _COPIES_PER_STEP = 8
 _BUDGET_BYTES = {"cpu": 2 * 2**30, "cuda": 16 * 2**30}
 
-# On the CPU a chunk is as large as a core's cache: a step goes over its activations and parameters some twenty times.
-_CACHED_NUMBERS = 400_000
+# On the CPU a chunk holds about this many activations and parameters of an inner step: with fewer, threads hand the
+# interpreter to and fro more than they compute; with more, a step's numbers leave the core's cache.
+_CHUNK_NUMBERS = 2_200_000
 
 # Below this many activations and parameters of all tasks together, handing chunks to threads costs more than it saves.
-_NUMBERS_WORTH_THREADS = 150_000
+NUMBERS_WORTH_THREADS = 500_000
 
 
 def choose_execution(
@@ -87,9 +89,9 @@ def choose_execution(
     """Return what `auto` means: explicit derivatives where the network is covered, else tasks mapped by vmap.
 
     The choice depends on shapes, the kind of device and the number of threads, never on a measurement, so it is the
-    same on every run. On the CPU, chunks fit into a core's cache, and each thread has a chunk of its own: one thread
-    on each of two tasks is faster than two threads on one task after the other. On CUDA a chunk is what fits into a
-    fixed budget of memory.
+    same on every run. On the CPU each thread has a chunk of its own: one thread on each of two chunks is
+    faster than two threads on one chunk after the other, and keeps its pace beside other processes. On CUDA a chunk
+    is what fits into a fixed budget of memory.
 
     Args:
         objective: network and inner loop.
@@ -109,8 +111,8 @@ def choose_execution(
         return Execution("batched", int(chunk))
     if device_type != "cpu":
         return Execution("explicit", int(chunk))
-    parallel = min(num_threads, num_tasks) if numbers * num_tasks >= _NUMBERS_WORTH_THREADS else 1
-    chunk = max(1, min(chunk, _CACHED_NUMBERS // numbers, math.ceil(num_tasks / parallel)))
+    parallel = min(num_threads, num_tasks) if numbers * num_tasks >= NUMBERS_WORTH_THREADS else 1
+    chunk = max(1, min(chunk, _CHUNK_NUMBERS // numbers, math.ceil(num_tasks / parallel)))
     return Execution("explicit", int(chunk), min(parallel, math.ceil(num_tasks / chunk)))
 
 
@@ -148,26 +150,84 @@ def meta_gradient(objective: MetaObjective, meta: MetaParams, episode: Episode, 
     Differs from the source: averaged over tasks, not summed, as in Arnold et al. 2021.
     """
     flat = meta.flat()
-
-    def one(chunk: Episode) -> tuple[Sequence[Tensor | None], Tensor, Tensor]:
-        leaves = {name: value.detach().requires_grad_(True) for name, value in flat.items()}
-        tracked = MetaParams.from_flat(leaves)
-        with torch.enable_grad():
-            loss, accuracy = _outer_loss(objective, tracked, chunk, execution)
-            gradients = torch.autograd.grad(
-                loss.sum() / episode.num_tasks, list(leaves.values()), allow_unused=True
-            )
-        return gradients, loss.detach(), accuracy
-
     totals = {name: torch.zeros_like(value) for name, value in flat.items()}
     losses, accuracies = [], []
-    for gradients, loss, accuracy in _over_chunks(one, episode, execution):
+    one = partial(_chunk_gradient, objective, flat, execution=execution, num_tasks=episode.num_tasks)
+    for gradients, loss, accuracy in _over_chunks(one, chunks(episode, execution), execution):
         for total, gradient in zip(totals.values(), gradients, strict=True):
             if gradient is not None:
                 total += gradient
         losses.append(loss)
         accuracies.append(accuracy)
     return MetaGradient(totals, torch.cat(losses), torch.cat(accuracies))
+
+
+def meta_gradients(
+    objective: MetaObjective, metas: Sequence[MetaParams], episode: Episode, execution: Execution
+) -> list[MetaGradient]:
+    """Return the meta-gradients of several replicas, each on its own tasks, computed together.
+
+    Replicas are runs that differ in their seed alone. A chunk has whole replicas where they fit into it, so that the
+    tasks of all of them are one tensor; the results are those of `meta_gradient` of each, up to rounding.
+
+    Args:
+        objective: the outer loss of one task, the same for all.
+        metas: the meta-parameters of each replica.
+        episode: the tasks of the first, then those of the second, and so on; as many each.
+        execution: how to run them; its chunk counts tasks of all replicas.
+    """
+    num_tasks = episode.num_tasks // len(metas)
+    together = _replicas_of_chunk(len(metas), num_tasks, execution)
+    if together == 1:
+        own = replace(execution, chunk=min(execution.chunk, num_tasks))
+        return [
+            meta_gradient(objective, meta, episode.tasks(i * num_tasks, (i + 1) * num_tasks), own)
+            for i, meta in enumerate(metas)
+        ]
+    stacked = _stacked(metas)
+
+    def one(first: int) -> list[MetaGradient]:
+        last = min(first + together, len(metas))
+        own = {name: value[first:last] for name, value in stacked.items()}
+        tasks = episode.tasks(first * num_tasks, last * num_tasks)
+        found, loss, accuracy = _chunk_gradient(objective, own, tasks, execution=execution, num_tasks=num_tasks)
+        gradients = [
+            (torch.zeros_like(value) if gradient is None else gradient).unbind()
+            for value, gradient in zip(own.values(), found, strict=True)
+        ]
+        losses, accuracies = (part.view(last - first, num_tasks).unbind() for part in (loss, accuracy))
+        return [
+            MetaGradient({name: parts[i] for name, parts in zip(own, gradients, strict=True)}, losses[i], accuracies[i])
+            for i in range(last - first)
+        ]
+
+    parts = _over_chunks(one, range(0, len(metas), together), execution)
+    return [found for part in parts for found in part]
+
+
+def _replicas_of_chunk(num_replicas: int, num_tasks: int, execution: Execution) -> int:
+    """Return how many replicas of so many tasks are computed at once, as many in each chunk or one less."""
+    if execution.path != "explicit":
+        return 1
+    most = max(1, execution.chunk // num_tasks)
+    return math.ceil(num_replicas / math.ceil(num_replicas / most))
+
+
+def _stacked(metas: Sequence[MetaParams]) -> Params:
+    flats = [meta.flat() for meta in metas]
+    return {name: torch.stack([flat[name].detach() for flat in flats]) for name in flats[0]}
+
+
+def _chunk_gradient(
+    objective: MetaObjective, flat: Params, chunk: Episode, *, execution: Execution, num_tasks: int
+) -> tuple[Sequence[Tensor | None], Tensor, Tensor]:
+    """Return (gradients of the sum of outer losses / num_tasks, losses, accuracies) of one chunk."""
+    leaves = {name: value.detach().requires_grad_(True) for name, value in flat.items()}
+    tracked = MetaParams.from_flat(leaves)
+    with torch.enable_grad():
+        loss, accuracy = _outer_loss(objective, tracked, chunk, execution)
+        gradients = torch.autograd.grad(loss.sum() / num_tasks, list(leaves.values()), allow_unused=True)
+    return gradients, loss.detach(), accuracy
 
 
 def _outer_loss(
@@ -189,19 +249,44 @@ def _explicit(objective: MetaObjective, chunk: Episode, execution: Execution) ->
 
 def trajectories(objective: MetaObjective, meta: MetaParams, episode: Episode, execution: Execution) -> Tensor:
     """Return each task's scores at every inner step, [num_tasks, num_inner_steps + 1, 4], without any graph."""
+    one = partial(_chunk_trajectory, objective, meta, execution=execution)
+    return torch.cat(list(_over_chunks(one, chunks(episode, execution), execution)))
+
+
+def replica_trajectories(
+    objective: MetaObjective, metas: Sequence[MetaParams], episode: Episode, execution: Execution
+) -> list[Tensor]:
+    """Return the `trajectories` of several replicas, all on the same tasks, computed together."""
+    if len(metas) == 1 or execution.path != "explicit":
+        return [trajectories(objective, meta, episode, execution) for meta in metas]
+    own = replace(execution, chunk=max(1, execution.chunk // len(metas)))
+    stacked = MetaParams.from_flat(_stacked(metas))
 
     def one(chunk: Episode) -> Tensor:
-        with torch.no_grad():
-            if execution.path == "explicit":
-                return _explicit(objective, chunk, execution).trajectory(meta.model, meta.transform, *chunk.data())
-            return run_chunk(objective.trajectory, meta.model, meta.transform, chunk, execution)  # type: ignore[return-value]
+        found = _chunk_trajectory(objective, stacked, _for_each(chunk, len(metas)), execution=own)
+        return found.view(len(metas), chunk.num_tasks, *found.shape[1:])
 
-    return torch.cat(list(_over_chunks(one, episode, execution)))
+    return list(torch.cat(list(_over_chunks(one, chunks(episode, own), own)), dim=1))
 
 
-def _over_chunks(function: Callable[[Episode], Result], episode: Episode, execution: Execution) -> Iterator[Result]:
+def _for_each(chunk: Episode, num_replicas: int) -> Episode:
+    """Return the tasks once for each replica."""
+    support_x, support_y, query_x, query_y = (
+        part.repeat(num_replicas, *[1] * (part.ndim - 1)) for part in chunk.data()
+    )
+    return Episode(support_x, support_y, query_x, query_y, truth={})
+
+
+def _chunk_trajectory(objective: MetaObjective, meta: MetaParams, chunk: Episode, *, execution: Execution) -> Tensor:
+    with torch.no_grad():
+        if execution.path == "explicit":
+            return _explicit(objective, chunk, execution).trajectory(meta.model, meta.transform, *chunk.data())
+        return run_chunk(objective.trajectory, meta.model, meta.transform, chunk, execution)  # type: ignore[return-value]
+
+
+def _over_chunks(function: Callable[[Part], Result], parts: Iterable[Part], execution: Execution) -> Iterator[Result]:
     """Yield the results of all chunks in their order; several at a time where asked."""
-    parts = list(chunks(episode, execution))
+    parts = list(parts)
     if execution.parallel <= 1 or len(parts) == 1:
         yield from map(function, parts)
         return

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.func import vmap
 
 from mamlcli.adaptation import Adaptation, unroll
-from mamlcli.estimators import MetaObjective, accuracy, adapts_head_only, example_loss
+from mamlcli.estimators import MetaObjective, adapts_head_only
+from mamlcli.task_layers import FEW_CLASSES
 from mamlcli.task_network import Features, Layout, LossGradient, NotCoveredError, TaskNetwork
 from mamlcli.transforms import GradientTransform, Identity, Params, prepared
 
@@ -27,11 +28,13 @@ class _OnFlatVectors:
         transform: of one task's named gradients.
         layout: of the vector.
         is_per_task: whether xi has a leading dimension of tasks.
+        num_replicas: of which each has xi of its own for its share of the tasks; None for one xi, or one per task.
     """
 
     transform: GradientTransform
     layout: Layout
     is_per_task: bool
+    num_replicas: int | None = None
 
     def init(self, params: Mapping[str, Tensor], seed: int) -> Params:
         raise NotImplementedError("the meta-parameters are made by the transform itself")
@@ -39,6 +42,10 @@ class _OnFlatVectors:
     def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Params:
         if isinstance(self.transform, Identity):
             return dict(gradients)
+        if self.num_replicas is not None:
+            named = self.layout.tensors(gradients[_FAST].view(self.num_replicas, -1, gradients[_FAST].shape[1]))
+            updates = vmap(vmap(self.transform.apply, in_dims=(None, 0)))(dict(xi), named)
+            return {_FAST: self.layout.flat(updates).flatten(0, 1)}
         named = self.layout.tensors(gradients[_FAST])
         if len(gradients[_FAST]) == 1:  # without vmap's own cost
             alone = {name: value[0] for name, value in xi.items()} if self.is_per_task else xi
@@ -56,16 +63,21 @@ class _ChunkProblem:
         start: phi_0, [num_tasks, num_adapted].
         rest: other parameters of the part that adapts, [num_tasks, ...]; may be empty.
         support, query: inputs of that part, prepared.
+        num_replicas: as the meta-parameters have them; None where all tasks share them.
     """
 
     start: Tensor
     rest: Tensor
     support: Tensor
     query: Tensor
+    num_replicas: int | None
 
 
 class ExplicitObjective:
     """`MetaObjective` for a chunk of tasks: arguments and results have a leading dimension of tasks.
+
+    The tasks share the meta-parameters, or these have a leading dimension of replicas (runs that are trained
+    together): then the first of them has the first tasks, and so on, as many each.
 
     Args:
         objective: network and inner loop.
@@ -95,6 +107,9 @@ class ExplicitObjective:
 
     def _problem(self, model: Params, support_x: Tensor, query_x: Tensor) -> _ChunkProblem:
         num_tasks = len(support_x)
+        first = self.adapting.layout
+        value = model[first.names[0]]
+        num_replicas = len(value) if value.ndim > len(first.shapes[0]) else None
 
         def expanded(layout: Layout) -> Tensor:
             if not layout.names:
@@ -108,7 +123,7 @@ class ExplicitObjective:
             support, query = both[:, : support_x.shape[1]], both[:, support_x.shape[1] :]
         else:
             support, query = self._features(model, support_x), self._features(model, query_x)
-        return _ChunkProblem(expanded(self.fast_layout), expanded(self.rest_layout), support, query)
+        return _ChunkProblem(expanded(self.fast_layout), expanded(self.rest_layout), support, query, num_replicas)
 
     def _features(self, model: Params, x: Tensor) -> Tensor:
         body = self.body
@@ -121,19 +136,21 @@ class ExplicitObjective:
     def _adapt(self, problem: _ChunkProblem, xi: Params, support_y: Tensor, observe: object = None) -> Adaptation:
         inner = self.objective.inner
         num_tasks, num_adapted = problem.start.shape
+        num_replicas = problem.num_replicas
         named = inner.transform
         if not inner.adapt_transform:
             named, xi = prepared(named, xi)
         else:
-            xi = {name: value.expand(num_tasks, *value.shape) for name, value in xi.items()}
+            xi = {name: _repeated(value, num_tasks, num_replicas) for name, value in xi.items()}
 
         def gradient(fast: Params, context: Params) -> Params:
-            flat = torch.cat([fast[_FAST], context[_REST]], dim=1) if problem.rest.shape[1] else fast[_FAST]
+            flat = _beside(fast[_FAST], context[_REST])
             with torch.set_grad_enabled(torch.is_grad_enabled() and not inner.first_order):
                 found: Tensor = LossGradient.apply(self.adapting, flat, context[_SUPPORT], support_y)
             return {_FAST: found[:, :num_adapted] if problem.rest.shape[1] else found}
 
-        transform = _OnFlatVectors(named, self.fast_layout, inner.adapt_transform)
+        shared_by = None if inner.adapt_transform else num_replicas
+        transform = _OnFlatVectors(named, self.fast_layout, inner.adapt_transform, shared_by)
         return unroll(
             gradient,
             {_FAST: problem.start},
@@ -155,7 +172,7 @@ class ExplicitObjective:
         """Return (L_Q(phi_K), query accuracy at phi_K), [num_tasks] each; the first is differentiable, once."""
         problem = self._problem(model, support_x, query_x)
         fast = self._adapt(problem, xi, support_y).fast_weights[_FAST]
-        outputs: Tensor = Features.apply(self.adapting, torch.cat([fast, problem.rest], dim=1), problem.query)
+        outputs: Tensor = Features.apply(self.adapting, _beside(fast, problem.rest), problem.query)
         return task_losses(outputs, query_y), task_accuracies(outputs.detach(), query_y)
 
     def trajectory(
@@ -171,7 +188,7 @@ class ExplicitObjective:
         problem = self._problem(model, support_x, query_x)
 
         def scores(fast: Params) -> Tensor:
-            flat = torch.cat([fast[_FAST], problem.rest], dim=1)
+            flat = _beside(fast[_FAST], problem.rest)
             columns = []
             for x, y in ((problem.support, support_y), (problem.query, query_y)):
                 outputs = self.adapting.outputs(flat, x)
@@ -183,17 +200,41 @@ class ExplicitObjective:
 
 def _per_task(layout: Layout, model: Params, num_tasks: int) -> Tensor:
     """Return the parameters as one row per task, [num_tasks, num_parameters]."""
-    return layout.flat(model).expand(num_tasks, -1)
+    flat = layout.flat(model)
+    return _repeated(flat, num_tasks, len(flat) if flat.ndim == 2 else None)
+
+
+def _beside(fast: Tensor, rest: Tensor) -> Tensor:
+    """Return all parameters of the part that adapts, [num_tasks, num_parameters]."""
+    return torch.cat([fast, rest], dim=1) if rest.shape[1] else fast
+
+
+def _repeated(value: Tensor, num_tasks: int, num_replicas: int | None) -> Tensor:
+    """Return a value for each task, [num_tasks, ...], from one for all, or one for each replica."""
+    if num_replicas is None:
+        return value.expand(num_tasks, *value.shape)
+    return value.repeat_interleave(num_tasks // num_replicas, dim=0)
 
 
 def task_losses(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return each task's `example_loss`, [num_tasks]."""
-    return vmap(example_loss)(outputs, targets)
+    """Return each task's `example_loss`, [num_tasks].
+
+    Args:
+        outputs: [num_tasks, n, num_outputs].
+        targets: [num_tasks, n] int64 or [num_tasks, n, 1] float.
+    """
+    if targets.dtype == torch.int64:
+        is_short = outputs.shape[-1] <= FEW_CLASSES
+        logs = outputs.mT.contiguous().log_softmax(1).mT if is_short else outputs.log_softmax(-1)
+        return -logs.gather(-1, targets.unsqueeze(-1)).squeeze(-1).mean(1)
+    return 0.5 * (outputs - targets).square().sum(-1).mean(1)
 
 
 def task_accuracies(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return each task's `accuracy`, [num_tasks]."""
-    return vmap(accuracy)(outputs, targets)
+    if targets.dtype == torch.int64:
+        return (outputs.argmax(-1) == targets).to(outputs.dtype).mean(1)
+    return outputs.new_full(outputs.shape[:1], float("nan"))
 
 
 @lru_cache(maxsize=16)

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mamlcli.errors import RunError
-from mamlcli.files import atomic_write
-from mamlcli.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, new_figure
+from mamlcli.plots import (
+    BLUE,
+    GREY,
+    ORANGE,
+    SERIES,
+    TWO_COLUMNS,
+    Series,
+    print_style,
+    printed_figure,
+    save_figure,
+    set_title,
+)
 from mamlcli.tables import PERCENT, task_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_PANEL_WIDTH, _PANEL_HEIGHT = 4.3, 3.1
+_PANEL_HEIGHT = 2.5  # inches
+_MOST_MARKED = 40  # ranks; markers of more would touch
 
 
+@print_style()
 def save_layers(report: dict[str, Any], folder: Path) -> list[Path]:
     """Draw the report to layers.png and layers.svg in a folder, which is made; return their paths.
 
@@ -34,30 +45,24 @@ def save_layers(report: dict[str, Any], folder: Path) -> list[Path]:
         panels.append(_draw_spectra)
     if not all(row["upper_is_linear"] for row in report["bottom"]):
         panels.append(_draw_bottom)
-    num_rows, num_columns = (2, 2) if len(panels) == 4 else (1, len(panels))
-    figure = new_figure(num_columns * _PANEL_WIDTH, num_rows * _PANEL_HEIGHT + 0.4)
-    for index, draw in enumerate(panels):
-        axes = figure.add_subplot(num_rows, num_columns, index + 1)
+    figure = printed_figure(TWO_COLUMNS, math.ceil(len(panels) / 2) * _PANEL_HEIGHT + 0.4)
+    drawn = figure.subplots(math.ceil(len(panels) / 2), 2, squeeze=False).ravel()
+    for axes, draw in zip(drawn, panels, strict=False):
         draw(axes, report)
-        axes.spines[["top", "right"]].set_visible(False)
+    for axes in drawn[len(panels) :]:
+        axes.set_axis_off()
     protocol = report["protocol"]
-    title = (
-        f"{report['recipe']}: {task_words(protocol)}; mean and 95 % interval over "
-        f"{protocol['num_tasks']} {protocol['split']} tasks"
+    set_title(
+        figure,
+        f"{report['recipe']}: {task_words(protocol)}\nbars: 95 % interval of the mean over "
+        f"{protocol['num_tasks']} {protocol['split']} tasks",
     )
-    figure.suptitle(title, fontsize=9)
-    paths = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for kind in ("png", "svg"):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=kind)
-            paths.append(folder / f"layers.{kind}")
-            atomic_write(paths[-1], buffer.getvalue())
+        return save_figure(figure, folder / "layers.png")
     except OSError as error:
         raise RunError(str(folder), expected="a folder that can be written", got=str(error),
                        next_step="Name another with --out") from error  # fmt: skip
-    return paths
 
 
 def _means(rows: list[dict[str, Any]], key: str, scale: float = 1.0) -> tuple[list[float], list[float]]:
@@ -70,96 +75,108 @@ def _draw_movement(axes: Axes, report: dict[str, Any]) -> None:
     rows = report["movement"]
     means, widths = _means(rows, "relative")
     axes.bar(range(len(rows)), means, yerr=widths, color=BLUE, width=0.6, error_kw={"linewidth": 1.2})
-    axes.set_xticks(range(len(rows)), [row["layer"] for row in rows], fontsize=8)
+    names = [row["layer"] for row in rows]
+    is_crowded = sum(map(len, names)) > 32  # what a panel has room for
+    turned: dict[str, Any] = {"rotation": 35, "ha": "right"} if is_crowded else {}
+    axes.set_xticks(range(len(rows)), names, **turned)
+    axes.set_xlabel("layer")
     axes.set_ylabel("distance moved / size of layer")
-    axes.set_title("1. How far each layer moves", fontsize=9)
-    axes.grid(axis="y", alpha=0.25)
-    axes.set_axisbelow(True)
+    axes.set_ylim(bottom=0)
+    axes.set_title("1. How far each layer moves")
+    axes.grid(visible=False, axis="x")
 
 
 def _draw_partial(axes: Axes, report: dict[str, Any]) -> None:
     key = "accuracy" if "accuracy" in report["partial"][0] else "loss"
     scale = PERCENT if key == "accuracy" else 1.0
-    for part, colour, marker in (("lower", BLUE, "o"), ("upper", ORANGE, "s")):
+    for part, series in zip(("lower", "upper"), SERIES, strict=False):
         rows = [row for row in report["partial"] if row["part"] == part]
-        nums = [row["num_layers"] for row in rows]
         means, widths = _means(rows, key, scale)
         axes.errorbar(
-            nums, means, yerr=widths, color=colour, marker=marker, markersize=4, capsize=2, label=f"only the {part}"
+            [row["num_layers"] for row in rows], means, yerr=widths, label=f"only the {part}", **series._asdict()
         )
     axes.set_xticks(range(len(report["movement"]) + 1))
     axes.set_xlabel("layers that may move")
     is_squared = key == "loss"
     axes.set_ylabel("query loss (half the squared error)" if is_squared else "query accuracy (%)")
-    axes.set_title("2. Only some layers may move", fontsize=9)
-    axes.legend(fontsize=8, frameon=False)
-    axes.grid(alpha=0.25)
+    axes.set_title("2. Only some layers may move")
+    axes.legend()
 
 
 def _draw_spectra(axes: Axes, report: dict[str, Any]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     operator = report["operator"]
     if operator["optimum"] is not None:
         _draw_optimum(axes, operator["optimum"])
     elif operator["spectrum"] is not None:
-        _draw_spectrum(axes, operator["spectrum"], "all layers", "black", "-")
+        _draw_spectrum(axes, operator["spectrum"], "all layers", SERIES[0])
         axes.set_ylabel("singular value")
-        axes.set_title("3. Operator on the gradient of the collapsed head", fontsize=9)
+        axes.set_title("3. Operator on the collapsed head's gradient")
     else:
-        for row, colour in zip(operator["layers"], (BLUE, ORANGE, GREEN, PURPLE, GREY), strict=False):
-            _draw_spectrum(axes, row["right_spectrum"], row["layer"], colour, "-")
+        for row, series in zip(operator["layers"], SERIES, strict=False):
+            _draw_spectrum(axes, row["right_spectrum"], row["layer"], series)
         axes.set_ylabel("eigenvalue of the layers below")
-        axes.set_title("3. Operator on a layer's gradient", fontsize=9)
+        axes.set_title("3. Operator on a layer's gradient")
     axes.set_yscale("log")
+    # Room for the legend above the curves.
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high * (high / low) ** (0.11 * len(axes.lines)))
+    _plain_log_labels(axes)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("rank")
-    axes.legend(fontsize=8, frameon=False)
-    axes.grid(alpha=0.25)
+    axes.legend(loc="upper right")
+
+
+def _plain_log_labels(axes: Axes) -> None:
+    """Write a log axis in plain numbers; where it spans less than a decade it would else have no or crowded ones."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axes.get_ylim()
+    decades = math.log10(high / low)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 3 else (1,)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _draw_optimum(axes: Axes, optimum: dict[str, Any]) -> None:
     styles = {
-        "optimal": ("best operator of one step", "black", "-"),
-        "all_steps": ("all inner steps (fitted)", BLUE, "-"),
-        "one_step": ("first inner step", ORANGE, "--"),
-        "plain": ("plain gradient, best rate", GREY, ":"),
+        "optimal": ("best operator of one step", Series("black", "D", "-")),
+        "all_steps": ("all inner steps (fitted)", SERIES[0]),
+        "one_step": ("first inner step", SERIES[1]),
+        "plain": ("plain gradient, best rate", Series(GREY, "v", ":")),
     }
-    for name, (label, colour, dashes) in styles.items():
+    for name, (label, series) in styles.items():
         if optimum[name] is not None:
-            _draw_spectrum(axes, optimum[name]["spectrum"], label, colour, dashes)
+            _draw_spectrum(axes, optimum[name]["spectrum"], label, series)
     axes.set_ylabel("singular value")
-    axes.set_title("3. Operator on the gradient of the collapsed model", fontsize=9)
+    axes.set_title("3. Operator on the collapsed model's gradient")
 
 
-def _draw_spectrum(axes: Axes, values: list[float], label: str, colour: str, dashes: str) -> None:
+def _draw_spectrum(axes: Axes, values: list[float], label: str, series: Series) -> None:
     # Values that are zero up to rounding would stretch the axis over many decades of nothing.
     shown = [value for value in values if value > 1e-9 * values[0]]
-    marker = "o" if len(shown) <= 40 else None
-    ranks = range(1, len(shown) + 1)
-    axes.plot(ranks, shown, color=colour, linestyle=dashes, marker=marker, markersize=3, label=label)
+    look = series._asdict() | ({} if len(shown) <= _MOST_MARKED else {"marker": None})
+    axes.plot(range(1, len(shown) + 1), shown, markersize=3, label=label, **look)
 
 
 def _draw_bottom(axes: Axes, report: dict[str, Any]) -> None:
     rows = report["bottom"]
     nums = [row["num_layers"] for row in rows]
     other = axes.twinx()
+    other.grid(visible=False)
+    other.spines["right"].set_visible(True)
     drawn = []
-    for one, key, colour, marker, dashes in (
-        (axes, "angle_deg", BLUE, "o", "-"),
-        (other, "length_ratio", ORANGE, "s", "--"),
-    ):
+    for one, key, series in ((axes, "angle_deg", SERIES[0]), (other, "length_ratio", SERIES[1])):
         means, widths = _means(rows, key)
-        drawn.append(
-            one.errorbar(
-                nums, means, yerr=widths, color=colour, marker=marker, linestyle=dashes, markersize=4, capsize=2
-            )
-        )
+        drawn.append(one.errorbar(nums, means, yerr=widths, **series._asdict()))
         # The legend needs room above the curves, which it cannot see on the other axis.
         highest = max([m + w for m, w in zip(means, widths, strict=True) if math.isfinite(m)], default=1.0)
-        one.set_ylim(0, 1.25 * max(highest, 1e-3))
+        one.set_ylim(-0.04 * max(highest, 1e-3), 1.3 * max(highest, 1e-3))
     axes.set_ylabel("angle (degrees)", color=BLUE)
-    other.set_ylabel("length, full network / head alone", color=ORANGE)
-    other.spines["top"].set_visible(False)
+    other.set_ylabel("length, full / head alone", color=ORANGE)
     axes.set_xticks(nums)
+    axes.margins(x=0.15)
     axes.set_xlabel("bottom layers, counted from the input")
-    axes.legend(drawn, ["angle", "length ratio"], loc="upper center", ncols=2, fontsize=8, frameon=False)
-    axes.set_title("4. Bottom update: full network and head alone", fontsize=9)
-    axes.grid(alpha=0.25)
+    axes.legend(drawn, ["angle (left)", "length ratio (right)"], loc="upper center", ncols=2, columnspacing=1.0)
+    axes.set_title("4. Bottom update: full network and head alone")

@@ -266,12 +266,17 @@ def _reply(job: Job, is_stopped: IsStopped) -> tuple[str, dict[str, Any]]:
         return "done", {"value": job.function(job.payload, is_stopped)}
     except (Interrupted, KeyboardInterrupt):
         return "interrupted", {}
-    except MamlError as error:
-        return "failed", {"reason": str(error), "error": type(error).__name__}
     except Exception as error:
-        name = type(error).__name__
-        text = (str(error).splitlines() or [""])[0]
-        reason = f"{name}: {text}"
-        if is_out_of_memory(error):
-            reason = f"out of memory ({text or name}). Fewer --jobs, or a smaller execution.chunk, need less"
-        return "failed", {"reason": reason, "error": name, "details": traceback.format_exc()}
+        return "failed", failure(error)
+
+
+def failure(error: BaseException) -> dict[str, str]:
+    """Return the fields of an `Outcome` that say why a job failed."""
+    name = type(error).__name__
+    if isinstance(error, MamlError):
+        return {"reason": str(error), "error": name}
+    text = (str(error).splitlines() or [""])[0]
+    reason = f"{name}: {text}"
+    if is_out_of_memory(error):
+        reason = f"out of memory ({text or name}). Fewer --jobs, or a smaller execution.chunk, need less"
+    return {"reason": reason, "error": name, "details": "".join(traceback.format_exception(error))}

@@ -30,7 +30,7 @@ class ImageKeys(Section):
     ways: Annotated[int, Field(ge=2)] = Field(5, description="classes of a task, N")
     shots: Positive = Field(1, description="support images of each class, K")
     queries: Positive = Field(5, description="query images of each class")
-    path: str | None = Field(None, description="a pack (.npz) to use instead of the one found by name")
+    path: str | None = Field(None, description="the pack, if not the one found by name; for folder also the folder")
     split_seed: int = Field(0, description="of class splits drawn at random; not that of the run")
     rotations: bool = Field(False, description="add every class turned by 90, 180 and 270 degrees, in all splits")
 
@@ -56,6 +56,11 @@ class FolderTasks(ImageKeys):
     image_size: Annotated[int, Field(ge=8, le=512)] = Field(84, description="side to which images are brought")
     channels: Literal[1, 3] = Field(3, description="1 for grey, 3 for colour")
     invert: Literal["auto", "yes", "no"] = Field("no", description="turn dark ink on white into light on black")
+
+    @field_validator("invert", mode="before")
+    @classmethod
+    def _yes_is_a_word_here(cls, value: Any) -> Any:
+        return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value  # YAML reads yes as true
 
 
 class SyntheticKeys(Section):

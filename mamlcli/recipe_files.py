@@ -44,19 +44,20 @@ _Loader.add_implicit_resolver(
 
 @dataclass
 class _Draft:
-    """A recipe on its way: the raw tree, where it came from, and where each key stands."""
+    """A recipe on its way: the raw tree, where it came from, where each key stands, and who overrode some."""
 
     name: str
     where: str
     tree: dict[str, Any]
     lines: dict[KeyPath, int] = field(default_factory=dict)
     overridden: set[KeyPath] = field(default_factory=set)
+    overridden_by: str = "command line"
 
     def place(self, path: KeyPath) -> str:
-        """Return `file:line: key.path` or `command line: key.path`."""
+        """Return `file:line: key.path`, or `command line: key.path` for an override."""
         dotted = ".".join(path)
         if any(path[: len(over)] == over for over in self.overridden):
-            return f"command line: {dotted}"
+            return f"{self.overridden_by}: {dotted}"
         line = next((self.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.lines), None)
         return f"{self.where}:{line}: {dotted}" if line else f"{self.where}: {dotted}"
 
@@ -101,12 +102,15 @@ def recipe_summary(path: Path) -> str:
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
-def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> tuple[str, Recipe]:
+def load_recipe(
+    name_or_path: str, overrides: Iterable[str] = (), *, overridden_by: str = "command line"
+) -> tuple[str, Recipe]:
     """Read a recipe, apply dotted overrides and check all of it.
 
     Args:
         name_or_path: a file, or the name of a shipped recipe.
         overrides: `key.path=value` strings; values are read as YAML.
+        overridden_by: how messages name the place of the overrides.
 
     Returns:
         The recipe's name (the file's stem) and the resolved recipe.
@@ -115,6 +119,7 @@ def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> tuple[str, 
         RecipeError: with every problem there is, each with its place.
     """
     draft = _read(find_recipe(name_or_path))
+    draft.overridden_by = overridden_by
     problems = [problem for text in overrides if (problem := _override(draft, text))]
     recipe, schema_problems = _validated(draft)
     problems += schema_problems
@@ -204,11 +209,11 @@ def _override(draft: _Draft, text: str) -> str | None:
     dotted, separator, raw = text.partition("=")
     path = tuple(dotted.strip().split("."))
     if not separator or not all(path):
-        return f"command line: expected key.path=value, got {text!r}. For example: inner.steps=5."
+        return f"{draft.overridden_by}: expected key.path=value, got {text!r}. For example: inner.steps=5."
     try:
         value = yaml.load(raw, Loader=_Loader) if raw.strip() else None
     except (yaml.YAMLError, ValueError, RecursionError):
-        return f"command line: {dotted}: expected a YAML value, got {raw!r}."
+        return f"{draft.overridden_by}: {dotted}: expected a YAML value, got {raw!r}."
     tree = draft.tree
     for key in path[:-1]:
         below = tree.get(key)

@@ -42,11 +42,12 @@ class Grid:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure: a file beside the report, and its bytes (PNG) for the one-file form."""
+    """A figure: a file beside the report, its bytes (PNG) for the one-file form, and the same as SVG for print."""
 
     name: str
     png: bytes
     caption: str
+    svg: bytes = b""
 
 
 @dataclass(frozen=True)

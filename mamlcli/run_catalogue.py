@@ -11,7 +11,6 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from mamlcli.errors import RecipeError, RunError, nearest
 from mamlcli.recipe import Recipe
 from mamlcli.recipe_files import load_recipe, recipe_difference, recipe_from_tree, shipped_recipes
+from mamlcli.run_folders import RUN_MARKS, STUDY_MARK, run_folders
 
 try:
     import fcntl
@@ -39,8 +39,6 @@ PROTOCOL_KEYS = (
     "split", "num_tasks", "ways", "shots", "queries", "per_class", "inner_steps", "batch_norm", "seed",
 )  # fmt: skip
 
-_MARKS = ("recipe.yaml", "manifest.json", "checkpoints")
-_NOT_SEARCHED = ("checkpoints", "tensorboard")
 _TAIL_BYTES = 1 << 16  # more than the last record of metrics.jsonl
 
 
@@ -124,25 +122,7 @@ def find_runs(base: Path) -> list[RunEntry]:
     if not base.is_dir():
         got = "a file" if base.exists() else "no such folder"
         raise RunError(one_line(str(base)), expected="a folder of runs", got=got, next_step="Run: mamlcli train")
-    return sorted((read_run(path, base) for path in _run_folders(base)), key=lambda run: _natural(run.name))
-
-
-def _run_folders(base: Path) -> Iterator[Path]:
-    seen: set[str] = set()  # a link may lead back up
-    failed: list[OSError] = []
-    for folder, below, files in os.walk(base, followlinks=True, onerror=failed.append):
-        real = os.path.realpath(folder)
-        if real in seen:
-            below.clear()
-            continue
-        seen.add(real)
-        if any(mark in files or mark in below for mark in _MARKS):
-            yield Path(folder)
-        # Links last: what they lead to is listed under its own name where that is here, too.
-        kept = [name for name in below if name not in _NOT_SEARCHED and not name.startswith(".")]
-        below[:] = sorted(kept, key=lambda name: (os.path.islink(os.path.join(folder, name)), name))
-    for error in failed:
-        yield Path(str(error.filename))
+    return sorted((read_run(path, base) for path in run_folders(base)), key=lambda run: _natural(run.name))
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
@@ -173,9 +153,9 @@ def runs_at(path: Path) -> list[RunEntry]:
     Raises:
         RunError: it is neither; the cells of a study are named if none is finished.
     """
-    if any((path / mark).exists() for mark in _MARKS):
+    if any((path / mark).exists() for mark in RUN_MARKS):
         return [read_run(path)]
-    if not (path / "study.json").is_file():
+    if not (path / STUDY_MARK).is_file():
         raise RunError(one_line(str(path)), expected="a run directory", got="a folder without recipe.yaml and "
                        "manifest.json", next_step=f"Run: mamlcli runs ls {one_line(str(path))}")  # fmt: skip
     cells = [read_run(cell.path) for cell in find_runs(path)]

@@ -16,10 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from mamlcli.run_catalogue import RunEntry, changed_keys, one_line, read_metrics, recipe_base
-from mamlcli.tables import PERCENT, curve_table, duration, plain_table, verdict, with_interval
+from mamlcli.tables import PERCENT, curve_table, duration, plain_table, sparkline, verdict, with_interval
 
-SPARKS = "▁▂▃▄▅▆▇█"
-SPARK_WIDTH = 40
+SPARK_WIDTH = 20
 
 _STATUS_WORDS = {
     "cut": "cut: killed while it ran; mamlcli train --resume --run-dir RUN goes on",
@@ -33,22 +32,6 @@ def age(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     return duration(max(seconds, 0.0)) if seconds < 36 * 3600 else f"{seconds / 86400:.0f} d"
-
-
-def sparkline(values: Sequence[float], width: int = SPARK_WIDTH) -> str:
-    """Return a curve in one line of text; longer ones are averaged, a dot stands where no number is finite."""
-    buckets = _averaged(values, width)
-    finite = [value for value in buckets if math.isfinite(value)]
-    low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
-    scale = (len(SPARKS) - 1) / (high - low) if high > low else 0.0
-    return "".join(SPARKS[round((value - low) * scale)] if math.isfinite(value) else "·" for value in buckets)
-
-
-def _averaged(values: Sequence[float], width: int) -> list[float]:
-    num = min(len(values), width)
-    edges = [round(index * len(values) / num) for index in range(num + 1)] if num else []
-    groups = [[v for v in values[a:b] if math.isfinite(v)] for a, b in itertools.pairwise(edges)]
-    return [sum(group) / len(group) if group else math.nan for group in groups]
 
 
 # The list ------------------------------------------------------------------------------------------------------
@@ -258,7 +241,7 @@ def _curves_table(run: RunEntry) -> Table:
         scale, digits = (PERCENT, 1) if "accuracy" in name else (1.0, 3)
         ends = [with_interval({"mean": v if math.isfinite(v) else None}, scale=scale, digits=digits) for v in values]
         label = f"{name} %" if "accuracy" in name else name
-        table.add_row(label, ends[0], sparkline(values, SPARK_WIDTH // 2), ends[-1], span)
+        table.add_row(label, ends[0], sparkline(values, SPARK_WIDTH), ends[-1], span)
     return table
 
 

@@ -5,7 +5,7 @@ manifest.json                    argv, versions, device, data, status, wall time
 metrics.jsonl                    one record a line: steps and validations
 checkpoints/last.safetensors     the whole training state: tensors, and primitives as JSON in the header
 checkpoints/best.safetensors     the meta-parameters of the best meta-validation
-evaluation.json, tasks.csv, curve.png
+evaluation.json, tasks.csv, curve.png, curve.svg
 """
 
 from __future__ import annotations

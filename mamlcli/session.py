@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,23 @@ import torch
 
 from mamlcli.build import Experiment, build, memory_error
 from mamlcli.distributed import ALONE, WorkerGroup, share_of
-from mamlcli.engine import Record, TrainState, ValidationRecord, new_state, restore_state, train
+from mamlcli.engine import (
+    OuterLoop,
+    Record,
+    TrainState,
+    Validate,
+    ValidationRecord,
+    Wanted,
+    answered,
+    new_state,
+    restore_state,
+    step,
+    training,
+)
 from mamlcli.environment import device_name, git_state, interruption_flag, now, peak_memory_mb, versions
 from mamlcli.errors import Interrupted, NonFiniteError, RunError, WorkerError, is_out_of_memory
 from mamlcli.estimators import TRAJECTORY_COLUMNS, MetaParams
-from mamlcli.evaluation import Evaluation, evaluate, evaluation_to_json, join_evaluations
+from mamlcli.evaluation import Evaluation, evaluate_replicas, evaluation_to_json, join_evaluations
 from mamlcli.event_log import EventLog, check_event_log, log_evaluation
 from mamlcli.execution import Execution, MetaGradient, meta_gradient
 from mamlcli.files import atomic_write, json_text
@@ -94,14 +107,92 @@ def train_run(
         WorkerError: another worker is gone; the state is saved.
         RunError: the run is in use, damaged, or was trained on other data.
     """
+    flag = interruption_flag(second_ends=group.place is None)
+    stages = stages_of_run(run, experiment, argv=argv, interruption=flag, progress=progress, group=group)
+    answer = _Alone(experiment, group)
+    try:
+        request = next(stages)
+        while True:
+            try:
+                found = answer(request)
+            except BaseException as error:
+                request = stages.throw(error)
+            else:
+                request = stages.send(found)
+    except StopIteration as end:
+        result: RunResult = end.value
+        return result
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a run needs next; `stages_of_run` yields it and is sent the answer.
+
+    Attributes:
+        kind: "step", answered by what `engine.step` returns; "validation", by (loss, accuracy or None);
+            "evaluation", by an `Evaluation`.
+        iteration: meta-iterations done.
+        meta: the meta-parameters to differentiate or to score.
+        how: how the tasks of a meta-batch are run.
+        state, outer: of the run; to step, where that is asked.
+    """
+
+    kind: str
+    iteration: int
+    meta: MetaParams
+    how: Execution
+    state: TrainState
+    outer: OuterLoop
+
+
+class _Alone:
+    """Answers what one run needs."""
+
+    def __init__(self, experiment: Experiment, group: WorkerGroup) -> None:
+        self._experiment, self._group = experiment, group
+        self._functions: tuple[Gradient, Validate | None] | None = None
+
+    def __call__(self, request: Request) -> Any:
+        if request.kind == "evaluation":
+            return score_at_end(self._experiment, request.meta, self._group)
+        if self._functions is None:
+            self._functions = training_functions(self._experiment, request.how, self._group)
+        gradient, validate = self._functions
+        if request.kind == "validation":
+            assert validate is not None
+            return validate(request.meta)
+        return step(request.state, gradient(request.meta, request.iteration), request.outer)
+
+
+def stages_of_run(
+    run: RunDirectory,
+    experiment: Experiment,
+    *,
+    argv: list[str],
+    interruption: AbstractContextManager[Callable[[], bool]],
+    progress: Progress | None = None,
+    group: WorkerGroup = ALONE,
+    num_replicas: int = 1,
+) -> Generator[Request, Any, RunResult]:
+    """Do all of `train_run` but what costs time: that is left to the caller, who may do it for several runs at once.
+
+    Args:
+        run, experiment, argv, progress, group: as there.
+        interruption: a context that gives a function that says whether to stop.
+        num_replicas: runs that are computed together with this one, itself included.
+
+    Yields:
+        What the run needs, to be answered by `send`; what fails in the answer is to be thrown in.
+    """
     told = progress or Progress()
     check_event_log(experiment.recipe.logging)
     with run.lock():
         state = _state_of(run, experiment)
-        how = recorded_execution(run, group.num_workers) if state.iteration else None
+        how = recorded_execution(run, group.num_workers, num_replicas) if state.iteration else None
         wall_before = float(run.manifest.get("wall_s", 0.0)) if state.iteration else 0.0
-        how = how or training_execution(experiment, group.num_workers)
-        _start_manifest(run, experiment, argv, state.iteration, how, group)
+        how = how or training_execution(experiment, group.num_workers, num_replicas)
+        record = execution_record(experiment, how, group.num_workers, num_replicas)
+        _start_manifest(run, experiment, argv, state.iteration, record)
         run.rewind_metrics(state.iteration, state.last_validated)
         if told.on_start:
             told.on_start(experiment, run, state.iteration)
@@ -109,10 +200,10 @@ def train_run(
         outcome: dict[str, Any] = {"status": "failed"}
         try:
             group.lead(_plan(experiment, state, how), experiment.device)
-            with interruption_flag(second_ends=group.place is None) as is_asked:
+            with interruption as is_asked:
                 is_interrupted = group.agree(is_asked)
-                _train_to_end(run, experiment, state, how, is_interrupted, told, group)
-                result = _final_evaluation(run, experiment, is_interrupted, told, group)
+                yield from _train_to_end(run, experiment, state, how, is_interrupted, told)
+                result = yield from _final_evaluation(run, experiment, state, how, is_interrupted, told)
             outcome = {"status": "stopped early" if state.is_stopped else "done", "finished_at": now()}
             return result
         except BaseException as error:
@@ -173,17 +264,22 @@ def _train_to_end(
     how: Execution,
     is_interrupted: Callable[[], bool],
     told: Progress,
-    group: WorkerGroup,
-) -> None:
+) -> Generator[Request, Any, None]:
     """Consume the engine's records: log them, checkpoint, and stop where asked."""
     every = experiment.recipe.outer.checkpoint_every
     events = EventLog(experiment.recipe.logging, run.path, state.iteration, run.read_metrics())
     started = time.monotonic()
     try:
-        functions = training_functions(experiment, how, group)
-        for record in train(state, *functions, outer=experiment.outer_loop()):
+        outer = experiment.outer_loop()
+        steps = training(state, outer, with_validation=outer.validate_every is not None)
+        for item in steps:
+            record = item
+            if isinstance(item, Wanted):
+                found = yield Request(item.value, state.iteration, state.meta, how, state, outer)
+                record = answered(steps, found)
+            assert not isinstance(record, Wanted)
             elapsed = round(time.monotonic() - started, 4)
-            line = {"kind": _kind(record), **asdict(record), "elapsed_s": elapsed}
+            line = {"kind": _kind(record), **vars(record), "elapsed_s": elapsed}
             run.append_metrics(line)
             events.write(line)
             if isinstance(record, ValidationRecord) and record.is_best:
@@ -238,10 +334,10 @@ def _checkpoint(run: RunDirectory, state: TrainState) -> None:
     run.save_checkpoint("last", tensors, primitives)
 
 
-def training_execution(experiment: Experiment, num_workers: int = 1) -> Execution:
-    """Return how the tasks of a meta-batch are run, or those of one worker's share of it."""
+def training_execution(experiment: Experiment, num_workers: int = 1, num_replicas: int = 1) -> Execution:
+    """Return how the tasks of a meta-batch are run, of one worker's share of it, or of all replicas together."""
     recipe = experiment.recipe
-    num_tasks = len(share_of(recipe.outer.tasks, 0, num_workers))
+    num_tasks = len(share_of(recipe.outer.tasks, 0, num_workers)) * num_replicas
     return experiment.execution(num_tasks=num_tasks, num_steps=recipe.inner.steps)
 
 
@@ -250,14 +346,14 @@ def recorded_workers(run: RunDirectory) -> int:
     return int(run.manifest.get("execution", {}).get("workers", 1))
 
 
-def recorded_execution(run: RunDirectory, num_workers: int = 1) -> Execution | None:
+def recorded_execution(run: RunDirectory, num_workers: int = 1, num_replicas: int = 1) -> Execution | None:
     """Return how a run that goes on was computed so far: sums in another order round differently.
 
-    Also sets the threads of one operation; None for a run that recorded nothing, or was split over another number of
-    workers.
+    Also sets the threads of one operation; None for a run that recorded nothing, was split over another number of
+    workers, or computed together with another number of replicas.
     """
     record = run.manifest.get("execution", {})
-    if record.get("workers", 1) != num_workers:
+    if (record.get("workers", 1), record.get("replicas", 1)) != (num_workers, num_replicas):
         return None
     try:
         how = Execution(record["path"], record["chunk"], record.get("parallel", 1), record.get("compile", False))
@@ -267,11 +363,12 @@ def recorded_execution(run: RunDirectory, num_workers: int = 1) -> Execution | N
     return how
 
 
+Gradient = Callable[[MetaParams, int], MetaGradient]
+
+
 def training_functions(
-    experiment: Experiment,
-    how: Execution,
-    group: WorkerGroup = ALONE,
-) -> tuple[Callable[[MetaParams, int], MetaGradient], Callable[[MetaParams], tuple[float, float | None]] | None]:
+    experiment: Experiment, how: Execution, group: WorkerGroup = ALONE
+) -> tuple[Gradient, Validate | None]:
     """Return (gradient, validate), the two callables that `engine.train` needs; the same results in all workers."""
     recipe, objective = experiment.recipe, experiment.objective()
     indices = group.share(recipe.outer.tasks)
@@ -287,19 +384,31 @@ def training_functions(
         return group.all_reduce(meta_gradient(objective, meta, episode, how), recipe.outer.tasks)
 
     def validate(meta: MetaParams) -> tuple[float, float | None]:
-        evaluation = score(
-            experiment,
-            meta,
-            split="validation",
-            stream=SELECTION_STREAM,
-            num_tasks=recipe.validation.tasks,
-            references=False,
-            group=group,
-        )
-        accuracy = evaluation.estimate("query_accuracy", -1).mean if evaluation.is_classification else None
-        return evaluation.estimate("query_loss", -1).mean, accuracy
+        return validation_scores(score(experiment, meta, **validation_tasks(recipe), group=group))
 
     return gradient, validate if recipe.validation.every else None
+
+
+def validation_tasks(recipe: Recipe) -> dict[str, Any]:
+    """Return the arguments of `score` for meta-validation."""
+    return {
+        "split": "validation",
+        "stream": SELECTION_STREAM,
+        "num_tasks": recipe.validation.tasks,
+        "references": False,
+    }
+
+
+def validation_scores(evaluation: Evaluation) -> tuple[float, float | None]:
+    """Return (loss, accuracy or None) after the last inner step, means over the tasks."""
+    accuracy = evaluation.estimate("query_accuracy", -1).mean if evaluation.is_classification else None
+    return evaluation.estimate("query_loss", -1).mean, accuracy
+
+
+def evaluation_tasks(recipe: Recipe) -> dict[str, Any]:
+    """Return the arguments of `score` for the final evaluation."""
+    spec = recipe.evaluation
+    return {"split": spec.split, "num_tasks": spec.tasks, "num_steps": spec.steps or recipe.inner.steps}
 
 
 def score(
@@ -318,19 +427,37 @@ def score(
     Workers score a share of the tasks each; all of them return the whole.
     """
     share = group.share(num_tasks)
-    mine = evaluate(
+    mine = score_replicas(
+        experiment, [meta], split=split, num_tasks=num_tasks, num_steps=num_steps, stream=stream,
+        references=references, share=share,
+    ) if share else [None]  # fmt: skip
+    parts = [part for part in group.gather(mine[0]) if part is not None]
+    return parts[0] if len(parts) == 1 else join_evaluations(parts)
+
+
+def score_replicas(
+    experiment: Experiment,
+    metas: Sequence[MetaParams],
+    *,
+    split: str,
+    num_tasks: int,
+    num_steps: int | None = None,
+    stream: str | None = None,
+    references: bool = True,
+    share: range | None = None,
+) -> list[Evaluation]:
+    """Score several replicas on the same tasks, as `score` does one; only those of a share if it is given."""
+    return evaluate_replicas(
         experiment.objective(num_steps),
-        meta,
+        metas,
         experiment.distributions[split],
         stream=stream or split,
         seed=experiment.recipe.evaluation.seed,
         num_tasks=num_tasks,
-        execution=experiment.execution(num_tasks=len(share), num_steps=0),
+        execution=experiment.execution(num_tasks=len(share or range(num_tasks)) * len(metas), num_steps=0),
         with_references=references,
         share=share,
-    ) if share else None  # fmt: skip
-    parts = [part for part in group.gather(mine) if part is not None]
-    return parts[0] if len(parts) == 1 else join_evaluations(parts)
+    )
 
 
 def protocol_of(recipe: Recipe, *, split: str, num_tasks: int, num_steps: int) -> dict[str, Any]:
@@ -367,16 +494,17 @@ def best_weights(run: RunDirectory, experiment: Experiment) -> tuple[MetaParams,
 def _final_evaluation(
     run: RunDirectory,
     experiment: Experiment,
+    state: TrainState,
+    how: Execution,
     is_interrupted: Callable[[], bool],
     told: Progress,
-    group: WorkerGroup,
-) -> RunResult:
+) -> Generator[Request, Any, RunResult]:
     spec = experiment.recipe.evaluation
     if told.on_evaluation:
         told.on_evaluation(spec.tasks)
     meta, weights = best_weights(run, experiment)
     steps = spec.steps or experiment.recipe.inner.steps
-    evaluation = score_at_end(experiment, meta, group)
+    evaluation = yield Request("evaluation", state.iteration, meta, how, state, experiment.outer_loop())
     if is_interrupted():
         raise _interruption(run, "during the evaluation")
     report = evaluation_report(run, experiment, evaluation, weights, split=spec.split, num_steps=steps)
@@ -387,17 +515,15 @@ def _final_evaluation(
 
 def score_at_end(experiment: Experiment, meta: MetaParams | None, group: WorkerGroup = ALONE) -> Evaluation:
     """Score the meta-parameters of worker 0 as `evaluation` in the recipe says; the others have none."""
-    spec = experiment.recipe.evaluation
     if group.place is not None:
         told = group.broadcast({name: value.cpu() for name, value in meta.flat().items()} if meta else None)
         meta = MetaParams.from_flat({name: value.to(experiment.device) for name, value in (told or {}).items()})
     assert meta is not None
-    steps = spec.steps or experiment.recipe.inner.steps
-    return score(experiment, meta, split=spec.split, num_tasks=spec.tasks, num_steps=steps, group=group)
+    return score(experiment, meta, **evaluation_tasks(experiment.recipe), group=group)
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation, report: dict[str, Any]) -> None:
-    """Write tasks.csv, curve.png and evaluation.json of an evaluation to a folder."""
+    """Write tasks.csv, curve.png, curve.svg and evaluation.json of an evaluation to a folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         atomic_write(folder / "tasks.csv", _tasks_csv(evaluation).encode())
@@ -432,8 +558,8 @@ def _tasks_csv(evaluation: Evaluation) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["task", "inner_step", *TRAJECTORY_COLUMNS])
     for task, rows in enumerate(evaluation.scores):
-        for step, row in enumerate(rows):
-            writer.writerow([task, step, *(f"{value:.9g}" for value in row)])
+        for inner_step, row in enumerate(rows):
+            writer.writerow([task, inner_step, *(f"{value:.9g}" for value in row)])
     return out.getvalue()
 
 
@@ -501,18 +627,21 @@ def _timed(function: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def execution_record(experiment: Experiment, how: Execution, num_workers: int = 1) -> dict[str, Any]:
-    """Return how the run is computed: `Execution`, the threads of one operation, the precision, the workers."""
+def execution_record(
+    experiment: Experiment, how: Execution, num_workers: int = 1, num_replicas: int = 1
+) -> dict[str, Any]:
+    """Return how the run is computed: `Execution`, threads of one operation, precision, workers, replicas."""
     return {
         **asdict(how),
         "threads": torch.get_num_threads(),
         "dtype": experiment.recipe.execution.dtype,
         "workers": num_workers,
+        "replicas": num_replicas,
     }
 
 
 def _start_manifest(
-    run: RunDirectory, experiment: Experiment, argv: list[str], iteration: int, how: Execution, group: WorkerGroup
+    run: RunDirectory, experiment: Experiment, argv: list[str], iteration: int, execution: dict[str, Any]
 ) -> None:
     meta = experiment.initial_meta()
     manifest = run.manifest
@@ -536,7 +665,7 @@ def _start_manifest(
                 "num_outputs": next(iter(experiment.distributions.values())).num_outputs,
             },
             "device": device_name(experiment.device),
-            "execution": execution_record(experiment, how, group.num_workers),
+            "execution": execution,
             "data": experiment.data,
             "versions": versions(),
             "git": git_state(),

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-import io
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mamlcli.files import atomic_write
-from mamlcli.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, new_figure
+from mamlcli.plots import (
+    CHANCE_STYLE,
+    GREY,
+    REFERENCE_STYLES,
+    SERIES,
+    TRANSFORM_SERIES,
+    TWO_COLUMNS,
+    Series,
+    fit_loss_scale,
+    keep_to_percent,
+    legend_below,
+    print_style,
+    printed_figure,
+    save_figure,
+    set_title,
+    whole_steps,
+)
 from mamlcli.study_tables import AXIS_WORDS, interval_words, main_metric, value_label
 from mamlcli.tables import PERCENT, task_words
 
@@ -15,14 +30,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_LINE_STYLES = ((GREEN, "--"), (PURPLE, "-."), (GREY, ":"))
-# Okabe and Ito's palette, for named lines that have no order.
-_NAMED = (GREY, ORANGE, BLUE, GREEN, PURPLE, "#E69F00", "#56B4E9")
-_MARKERS = "osD^vPX"
+_PANEL_HEIGHT = 2.6  # inches
+_MOST_VALUES = 6  # on a horizontal axis before their names are turned
 
 
-def save_study_figure(result: dict[str, Any], folder: Path) -> None:
-    """Draw a study's result as figure.png and figure.svg.
+@print_style()
+def save_study_figure(result: dict[str, Any], folder: Path) -> list[Path]:
+    """Draw a study's result as figure.png and figure.svg; return their paths.
 
     Args:
         result: the machine-readable result, with at least one cell.
@@ -30,29 +44,32 @@ def save_study_figure(result: dict[str, Any], folder: Path) -> None:
     """
     is_grid = isinstance(result["cells"][0]["value"], dict)
     figure = _grid_figure(result) if is_grid else _axis_figure(result)
-    for kind in ("png", "svg"):
-        buffer = io.BytesIO()
-        # Without a date, the same result gives the same file.
-        figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else None)
-        atomic_write(folder / f"figure.{kind}", buffer.getvalue())
+    set_title(figure, _title(result))
+    return save_figure(figure, folder / "figure.png")
 
 
 def _axis_figure(result: dict[str, Any]) -> Figure:
-    metrics = [metric for metric in ("loss", "accuracy") if metric in result["cells"][0]]
-    figure = new_figure(4.0 * (len(metrics) + 1), 4.2)
-    panels = figure.subplots(1, len(metrics) + 1)
+    metrics = [metric for metric in ("accuracy", "loss") if metric in result["cells"][0]]
+    num_rows = len(metrics)
+    figure = printed_figure(TWO_COLUMNS, num_rows * _PANEL_HEIGHT + 0.8)
+    panels = list(figure.subplots(num_rows, 2, squeeze=False).ravel())
     for axes, metric in zip(panels, metrics, strict=False):
         _draw_axis(axes, result, metric)
-    _draw_curves(panels[-1], result, main_metric(result))
-    handles: dict[str, Any] = {}
-    for axes in panels[:-1]:
-        handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    num_columns = 2 * len(metrics)
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=num_columns, fontsize=8, frameon=False
-    )
-    figure.suptitle(_title(result), fontsize=9)
+    _draw_curves(panels[len(metrics)], result, main_metric(result))
+    if num_rows == 1:
+        legend_below(figure, panels, ncols=2)
+    else:  # beside the curves there is room
+        _legend_panel(panels[-1], panels[:-1])
     return figure
+
+
+def _legend_panel(axes: Axes, named: list[Axes]) -> None:
+    """Name every series of the other panels in a panel of its own."""
+    handles: dict[str, Any] = {}
+    for one in named:
+        handles |= dict(zip(*reversed(one.get_legend_handles_labels()), strict=True))
+    axes.set_axis_off()
+    axes.legend(handles.values(), handles.keys(), loc="center left")
 
 
 def _draw_axis(axes: Axes, result: dict[str, Any], metric: str) -> None:
@@ -62,47 +79,46 @@ def _draw_axis(axes: Axes, result: dict[str, Any], metric: str) -> None:
     positions = {label: index for index, label in enumerate(labels)}
     where = [positions[value_label(cell["value"])] for cell in cells]
     is_ordered = "optimizer" not in AXIS_WORDS[result["axis"]]
-    style: dict[str, Any] = {
-        "marker": "o",
-        "markersize": 5,
-        "capsize": 3,
-        "linestyle": "-" if is_ordered else "none",
-    }
+    style = SERIES[0] if is_ordered else SERIES[0]._replace(linestyle="none")
     means, widths = _means_and_widths([cell[metric] for cell in cells], metric)
-    axes.errorbar(where, means, widths, color=BLUE, label="meta-learned, after adaptation", zorder=3, **style)
+    axes.errorbar(where, means, widths, label="meta-learned, after adaptation", zorder=3, **style._asdict())
     alone = [cell for cell in cells if metric in cell.get("capacity", {})]
     if alone:
         means, widths = _means_and_widths([cell["capacity"][metric] for cell in alone], metric)
         at = [positions[value_label(cell["value"])] for cell in alone]
         label = f"each task alone, {alone[0]['capacity']['shots']} examples"
-        axes.errorbar(at, means, widths, color=ORANGE, label=label, **{**style, "marker": "s"})
+        axes.errorbar(at, means, widths, label=label, **SERIES[1]._asdict())
     _draw_references(axes, result, metric)
     if metric == "loss" and "closed_form" in result:
         _draw_closed_form(axes, result, positions)
-    axes.set_xticks(range(len(labels)), labels, rotation=0 if is_ordered else 30)
+    turned: dict[str, Any] = {} if is_ordered and len(labels) <= _MOST_VALUES else {"rotation": 30, "ha": "right"}
+    axes.set_xticks(range(len(labels)), labels, **turned)
+    axes.margins(x=0.08)
     axes.set_xlabel(AXIS_WORDS[result["axis"]])
     axes.set_ylabel(_metric_label(result, metric))
-    _tidy(axes)
+    if metric == "accuracy":
+        keep_to_percent(axes)
+    else:
+        fit_loss_scale(axes, [cell[metric]["mean"] for cell in cells])
 
 
 def _draw_references(axes: Axes, result: dict[str, Any], metric: str) -> None:
-    for (name, values), (colour, dashes) in zip(result.get("references", {}).items(), _LINE_STYLES, strict=False):
+    for (name, values), (colour, dashes) in zip(result.get("references", {}).items(), REFERENCE_STYLES, strict=False):
         if values.get(metric, {}).get("mean") is not None:
-            axes.axhline(
-                _scale(metric) * values[metric]["mean"], color=colour, linestyle=dashes, linewidth=1.2, label=name
-            )
+            mean = _scale(metric) * values[metric]["mean"]
+            axes.axhline(mean, color=colour, linestyle=dashes, linewidth=1.1, label=name)
     if metric == "accuracy" and result.get("chance_accuracy"):
-        axes.axhline(PERCENT * result["chance_accuracy"], color="black", linestyle=":", linewidth=1.2, label="chance")
+        axes.axhline(PERCENT * result["chance_accuracy"], **CHANCE_STYLE)
 
 
 def _draw_closed_form(axes: Axes, result: dict[str, Any], positions: dict[str, int]) -> None:
     found = result["closed_form"]
-    marks: dict[str, Any] = {"marker": "_", "s": 400, "linewidth": 2, "zorder": 4}
+    marks: dict[str, Any] = {"linewidth": 2, "zorder": 4}
     shallow = positions.get("1", 0)
     label = "one layer, closed form (endless support)"
-    axes.scatter([shallow], [found["shallow_infinite_support"]], color="black", label=label, **marks)
+    axes.scatter([shallow], [found["shallow_infinite_support"]], color="black", marker="_", s=300, label=label, **marks)
     label = "one layer from its best start (Monte Carlo)"
-    axes.scatter([shallow], [found["shallow_from_zero"]["mean"]], color=GREY, label=label, **marks)
+    axes.scatter([shallow], [found["shallow_from_zero"]["mean"]], color=GREY, marker="x", s=40, label=label, **marks)
     axes.axhline(
         found["preconditioned_one_step"], color=GREY, linestyle=(0, (5, 1)), linewidth=1.0,
         label="best gradient transform, one step (closed form)",
@@ -114,29 +130,39 @@ def _draw_curves(axes: Axes, result: dict[str, Any], metric: str) -> None:
     cells, words = result["cells"], AXIS_WORDS[result["axis"]]
     is_ordered = "optimizer" not in AXIS_WORDS[result["axis"]]
     for index, cell in enumerate(cells):
-        colour = _shade(index, len(cells)) if is_ordered else _NAMED[index % len(_NAMED)]
         points = [point for point in cell["curve"] if point[metric]["mean"] is not None]
         means, widths = _means_and_widths([point[metric] for point in points], metric)
-        steps = [point["step"] for point in points]
         label = f"{words} {value_label(cell['value'])}" if is_ordered else value_label(cell["value"])
-        marker = _MARKERS[index % len(_MARKERS)]
-        axes.plot(steps, means, color=colour, marker=marker, markersize=4, linewidth=1.5, label=label)
-        low = [mean - width for mean, width in zip(means, widths, strict=True)]
-        high = [mean + width for mean, width in zip(means, widths, strict=True)]
-        axes.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
-    from matplotlib.ticker import MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("inner steps")
+        series = _shade(index, len(cells)) if is_ordered else _series(cell["value"], index)
+        # Side by side: bands of several values would hide each other.
+        where = [point["step"] + 0.05 * (index - (len(cells) - 1) / 2) for point in points]
+        axes.errorbar(where, means, widths, label=label, elinewidth=0.8, **series._asdict())
+    whole_steps(axes)
     axes.set_ylabel(_metric_label(result, metric))
-    axes.legend(fontsize=8, frameon=False)
-    _tidy(axes)
+    if metric == "accuracy":
+        keep_to_percent(axes)
+    else:
+        means = [point[metric]["mean"] for cell in cells for point in cell["curve"]]
+        fit_loss_scale(axes, [math.nan if mean is None else mean for mean in means])
+
+
+def _series(optimizer: str, index: int) -> Series:
+    return TRANSFORM_SERIES.get(optimizer, SERIES[index % len(SERIES)])
+
+
+def _shade(index: int, num: int) -> Series:
+    """Return the look of an ordered value: from dark to light, with a marker and dashes of its own."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    own = SERIES[index % len(SERIES)]
+    return own._replace(color=to_hex(colormaps["viridis"](0.85 * index / max(num - 1, 1))))
 
 
 def _grid_figure(result: dict[str, Any]) -> Figure:
     """Draw score against depth, a line for each optimizer, and their advantage over the first one."""
     metric, cells = main_metric(result), result["cells"]
-    figure = new_figure(9.0, 4.0)
+    figure = printed_figure(TWO_COLUMNS, 3.3)
     scores, advantages = figure.subplots(1, 2)
     optimizers = list(dict.fromkeys(cell["value"]["optimizer"] for cell in cells))
     for index, name in enumerate(optimizers):
@@ -156,9 +182,7 @@ def _grid_figure(result: dict[str, Any]) -> Figure:
     for axes in (scores, advantages):
         axes.set_xticks(sorted({cell["value"]["depth"] for cell in cells}))
         axes.set_xlabel("depth")
-        _tidy(axes)
-    figure.legend(*scores.get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8, frameon=False)
-    figure.suptitle(_title(result), fontsize=9)
+    legend_below(figure, [scores], ncols=6)
     return figure
 
 
@@ -166,11 +190,8 @@ def _draw_line(axes: Axes, by_depth: dict[int, Any], metric: str, index: int, la
     known = {depth: value for depth, value in sorted(by_depth.items()) if value["mean"] is not None}
     means, widths = _means_and_widths(list(known.values()), metric)
     # Side by side rather than on top of each other; the depth is the nearest whole number.
-    where = [depth + 0.03 * index for depth in known]
-    axes.errorbar(
-        where, means, widths, color=_NAMED[index % len(_NAMED)], marker=_MARKERS[index % len(_MARKERS)],
-        markersize=4.5, capsize=2, label=label,
-    )  # fmt: skip
+    where = [depth + 0.04 * index for depth in known]
+    axes.errorbar(where, means, widths, label=label, **_series(label, index)._asdict())
 
 
 def _means_and_widths(values: list[dict[str, Any]], metric: str) -> tuple[list[float], list[float]]:
@@ -187,18 +208,6 @@ def _metric_label(result: dict[str, Any], metric: str) -> str:
         return "query accuracy (%)"
     is_classification = "accuracy" in result["cells"][0]
     return "query loss (cross-entropy, nats)" if is_classification else "query loss (half the squared error)"
-
-
-def _shade(index: int, num: int) -> tuple[float, float, float, float]:
-    from matplotlib import colormaps
-
-    colour: tuple[float, float, float, float] = colormaps["viridis"](0.85 * index / max(num - 1, 1))
-    return colour
-
-
-def _tidy(axes: Axes) -> None:
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _title(result: dict[str, Any]) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from rich.table import Table
 
-from mamlcli.tables import PERCENT, batch_norm_words, plain_table, task_words, with_interval
+from mamlcli.tables import PERCENT, batch_norm_words, curve_means, plain_table, sparkline, task_words, with_interval
 
 AXIS_WORDS = {
     "model.depth": "depth",
@@ -17,6 +18,7 @@ AXIS_WORDS = {
 # More curves than these do not fit beside each other in 80 columns.
 _MOST_CURVES_WITH_INTERVALS = 5
 _MOST_CURVES = 9
+_CURVE_WIDTH = 12  # characters of a curve in blocks
 
 
 def study_tables(result: dict[str, Any]) -> list[Table]:
@@ -200,6 +202,14 @@ def curves_table(result: dict[str, Any]) -> Table:
         points = [cell["curve"][step][metric] for cell in cells]
         shown = points if with_intervals else [{"mean": point["mean"]} for point in points]
         table.add_row(str(step), *(number(point, metric) for point in shown))
+    curves = [curve_means(cell["curve"], metric) for cell in cells]
+    # One scale for all, so that blocks of one height are the same number.
+    finite = [value for curve in curves for value in curve if math.isfinite(value)]
+    high = 1.0 if metric == "accuracy" else max(finite, default=0.0)
+    width = _CURVE_WIDTH if with_intervals else _CURVE_WIDTH // 2
+    table.add_section()
+    table.add_row("", *(sparkline(curve, width, low=0.0, high=high) for curve in curves))
+    table.caption = f"blocks: 0 to {f'{PERCENT * high:.0f} %' if metric == 'accuracy' else f'{high:.3g}'}"
     return table
 
 

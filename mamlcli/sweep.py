@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from mamlcli.build import Experiment, build, build_network, resolve_device
-from mamlcli.cells import finished_report, run_cell
+from mamlcli.cell_groups import can_share, cell_names, cell_outcomes, group_sizes, joined_key
+from mamlcli.cells import finished_report, run_cell, run_cells
 from mamlcli.errors import MamlError, NonFiniteError, RecipeError, RunError
 from mamlcli.event_log import check_event_log
 from mamlcli.files import atomic_write
@@ -348,6 +349,10 @@ def run_sweep(
             on_end(CellEnd(labels[name], status, num_ended, len(labels), **fields))
 
     def end(outcome: Outcome) -> None:
+        for part in cell_outcomes(outcome):
+            end_one(part)
+
+    def end_one(outcome: Outcome) -> None:
         folder = path / "cells" / outcome.key
         if outcome.status == "done":
             (folder / "error.log").unlink(missing_ok=True)  # of an earlier attempt
@@ -360,20 +365,30 @@ def run_sweep(
         tell(outcome.key, status, report=report, reason=reason, wall_s=outcome.wall_s)
 
     with RunDirectory(path).lock():
-        jobs = []
+        missing = []
         for cell in cells:
             if (report := _done_before(sweep, path / "cells" / cell.name)) is not None:
                 tell(cell.name, "skipped", report=report)
             else:
-                jobs.append(_cell_job(sweep, path, cell, argv=argv, num_threads=threads_of(num_workers)))
+                missing.append(cell)
+        jobs = [
+            _cell_job(sweep, path, group, argv=argv, num_threads=threads_of(num_workers))
+            for group in cell_groups(missing, num_workers)
+        ]
+
+        def start(job: Job, pid: int) -> None:
+            for name in cell_names(job.key):
+                on_start(name, pid)  # type: ignore[misc]
+
         outcomes = run_jobs(
             [*jobs, *extra_jobs],
             num_workers=num_workers,
             hopeless=[NonFiniteError.__name__],  # a training that diverged does so again, bit for bit
-            on_start=(lambda job, pid: on_start(job.key, pid)) if on_start else None,
+            on_start=start if on_start else None,
             on_end=end,
         )
-        return _outcome(sweep, path, cells, outcomes, labels)
+        by_cell = {part.key: part for outcome in outcomes.values() for part in cell_outcomes(outcome)}
+        return _outcome(sweep, path, cells, by_cell, labels)
 
 
 def _done_before(sweep: Sweep, folder: Path) -> dict[str, Any] | None:
@@ -385,17 +400,39 @@ def _done_before(sweep: Sweep, folder: Path) -> dict[str, Any] | None:
     return finished_report(RunDirectory(folder))
 
 
-def _cell_job(sweep: Sweep, path: Path, cell: Cell, *, argv: Sequence[str], num_threads: int) -> Job:
-    payload = {
-        "path": str(path / "cells" / cell.name),
-        "name": sweep.recipe_name,
-        "recipe": recipe_to_tree(cell.recipe),
-        "argv": list(argv),
-        "num_threads": num_threads,
-        "started_from": str(sweep.started_from) if sweep.started_from else None,
-        "with_collapse": sweep.with_collapse,
+def cell_groups(cells: Sequence[Cell], num_workers: int) -> list[list[Cell]]:
+    """Return which cells share a job: the seeds of one value, where the model is so small that it pays.
+
+    In the order of the first cell of each.
+    """
+    by_value: dict[tuple[str, float], list[Cell]] = {}
+    for cell in cells:
+        by_value.setdefault((cell.value.label, cell.inner_lr), []).append(cell)
+    small = [key for key, own in by_value.items() if len(own) > 1 and can_share(own[0].recipe)]
+    groups = []
+    for key, own in by_value.items():
+        sizes = group_sizes(len(own), len(small), num_workers) if key in small else [1] * len(own)
+        starts = [sum(sizes[:i]) for i in range(len(sizes))]
+        groups += [own[start : start + size] for start, size in zip(starts, sizes, strict=True)]
+    return sorted(groups, key=lambda group: cells.index(group[0]))
+
+
+def _cell_job(sweep: Sweep, path: Path, cells: Sequence[Cell], *, argv: Sequence[str], num_threads: int) -> Job:
+    payloads = {
+        cell.name: {
+            "path": str(path / "cells" / cell.name),
+            "name": sweep.recipe_name,
+            "recipe": recipe_to_tree(cell.recipe),
+            "argv": list(argv),
+            "num_threads": num_threads,
+            "started_from": str(sweep.started_from) if sweep.started_from else None,
+            "with_collapse": sweep.with_collapse,
+        }
+        for cell in cells
     }
-    return Job(cell.name, run_cell, payload)
+    if len(cells) == 1:
+        return Job(cells[0].name, run_cell, payloads[cells[0].name])
+    return Job(joined_key(payloads), run_cells, {"cells": payloads})
 
 
 def _outcome(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
 PERCENT = 100.0
+SPARKS = "▁▂▃▄▅▆▇█"
+SPARK_WIDTH = 40
 
 
 def plain_table(title: str | None = None, caption: str | None = None) -> Table:
@@ -31,6 +36,52 @@ def with_interval(value: dict[str, float | None] | None, *, scale: float = 1.0, 
     text = _decimal(scale * value["mean"], digits)
     width = value.get("ci95_over_tasks", value.get("ci95_over_seeds"))
     return text if width is None else f"{text} ± {_decimal(scale * width, digits)}"
+
+
+def sparkline(
+    values: Sequence[float], width: int = SPARK_WIDTH, *, low: float | None = None, high: float | None = None
+) -> str:
+    """Return a curve in one line of text; longer ones are averaged, a dot stands where no number is finite.
+
+    Args:
+        values: the curve.
+        width: characters at most.
+        low: value of the lowest block; by default the smallest one.
+        high: value of the highest block; by default the largest one.
+    """
+    buckets = _averaged(values, width)
+    finite = [value for value in buckets if math.isfinite(value)]
+    bottom = low if low is not None else min(finite, default=0.0)
+    top = high if high is not None else max(finite, default=0.0)
+    scale = 1.0 / (top - bottom) if top > bottom else 0.0
+    shares = (min(max((value - bottom) * scale, 0.0), 1.0) if math.isfinite(value) else None for value in buckets)
+    return "".join("·" if share is None else SPARKS[round(share * (len(SPARKS) - 1))] for share in shares)
+
+
+def _averaged(values: Sequence[float], width: int) -> list[float]:
+    num = min(len(values), width)
+    edges = [round(index * len(values) / num) for index in range(num + 1)] if num else []
+    groups = [[v for v in values[a:b] if math.isfinite(v)] for a, b in itertools.pairwise(edges)]
+    return [sum(group) / len(group) if group else math.nan for group in groups]
+
+
+def curve_means(points: Sequence[dict[str, Any]], metric: str) -> list[float]:
+    """Return the mean of a metric at every inner step; NaN where it overflowed."""
+    return [math.nan if point[metric]["mean"] is None else float(point[metric]["mean"]) for point in points]
+
+
+def curve_line(report: dict[str, Any]) -> str:
+    """Return the query curve of an evaluation in one line: the first number, a block for each step, the last one.
+
+    Accuracies are drawn on a scale of 0 to 100 %, losses from 0 to the largest.
+    """
+    metric = "accuracy" if "accuracy" in report["final"] else "loss"
+    scale, digits, unit = (PERCENT, 1, " %") if metric == "accuracy" else (1.0, 3, "")
+    means = curve_means(report["curve"], metric)
+    first, last = (with_interval(p[metric] | {"ci95_over_tasks": None}, scale=scale, digits=digits)
+                   for p in (report["curve"][0], report["curve"][-1]))  # fmt: skip
+    blocks = sparkline(means, low=0.0, high=1.0 if metric == "accuracy" else None)
+    return f"Query {metric} by inner step: {first} {blocks} {last}{unit}"
 
 
 def _decimal(value: float, digits: int) -> str:

@@ -82,7 +82,7 @@ class TaskLinear:
     def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Any]:
         if len(p) == 1:
             return torch.bmm(x, p[0].mT), x
-        return torch.baddbmm(p[1].unsqueeze(1), x, p[0].mT), x
+        return torch.bmm(x, p[0].mT).add_(p[1].unsqueeze(1)), x
 
     def backward(self, p: Tensors, saved: Any, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
         gx = torch.bmm(gy, p[0]) if with_input else None
@@ -97,9 +97,9 @@ class TaskLinear:
     ) -> tuple[Tensor | None, Tensors]:
         dgx, dgp = self.backward(p, saved, dgy, with_input)
         if dgx is not None:
-            dgx = torch.baddbmm(dgx, gy, dp[0])
+            dgx.baddbmm_(gy, dp[0])
         if moved is not None:
-            dgp = (torch.baddbmm(dgp[0], gy.mT, moved), *dgp[1:])
+            dgp = (dgp[0].baddbmm_(gy.mT, moved), *dgp[1:])
         return dgx, dgp
 
 
@@ -503,6 +503,11 @@ class TaskFlatten(_LinearMap):
         return gy.view(num_tasks, n, channels, height, width).permute(0, 1, 3, 4, 2).contiguous(), ()
 
 
+# Up to this many classes, a softmax along the strided dimension of classes put before the inputs is faster than one
+# along a contiguous dimension so short.
+FEW_CLASSES = 4
+
+
 def loss_gradient(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Any]:
     """Return the gradient of each task's `example_loss` with respect to its outputs, and what the tangent needs.
 
@@ -510,11 +515,13 @@ def loss_gradient(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Any]:
         outputs: [num_tasks, n, num_outputs].
         targets: [num_tasks, n] int64 or [num_tasks, n, 1] float.
     """
-    n = outputs.shape[1]
+    n, num_outputs = outputs.shape[1:]
     if targets.dtype == torch.int64:
-        probabilities = outputs.softmax(-1)
-        return (probabilities - functional.one_hot(targets, outputs.shape[-1]).to(outputs.dtype)) / n, probabilities
-    return (outputs - targets) / n, None
+        is_short = num_outputs <= FEW_CLASSES
+        probabilities = outputs.mT.contiguous().softmax(1).mT.contiguous() if is_short else outputs.softmax(-1)
+        minus_one = outputs.new_full((1, 1, 1), -1.0).expand(*targets.shape, 1)
+        return probabilities.scatter_add(-1, targets.unsqueeze(-1), minus_one).div_(n), probabilities
+    return (outputs - targets).div_(n), None
 
 
 def loss_gradient_tangent(saved: Any, d_outputs: Tensor) -> Tensor:
@@ -522,6 +529,8 @@ def loss_gradient_tangent(saved: Any, d_outputs: Tensor) -> Tensor:
     n = d_outputs.shape[1]
     if saved is None:
         return d_outputs / n
+    if saved.shape[-1] <= FEW_CLASSES:
+        along = saved * d_outputs
+        return along.addcmul_(saved, along.sum(-1, keepdim=True), value=-1).div_(n)
     moved: Tensor = torch.ops.aten._softmax_backward_data(d_outputs, saved, -1, saved.dtype)
-    return moved / n
-
+    return moved.div_(n)

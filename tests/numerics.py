@@ -13,7 +13,7 @@ torch.set_num_threads(1)
 def normal(*shape, key="normal"):
     """Return N(0, 1) float64 values that depend on the key alone."""
     generator = torch.Generator().manual_seed(key_seed("tests", key))
-    return torch.randn(*shape, dtype=DOUBLE, generator=generator)
+    return torch.randn(shape, dtype=DOUBLE, generator=generator)
 
 
 def perturbed(tensors, *, scale, key="perturbed"):

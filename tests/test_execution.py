@@ -313,7 +313,7 @@ def test_small_networks_run_all_tasks_at_once():
 
 def test_each_thread_has_a_chunk_where_there_is_work_for_it():
     network = cnn((3, 32, 32), WAYS, depth=4, width=32, stride=2)
-    assert choose_execution(objective_of(network), **{**SIZES, "num_threads": 2}) == Execution("explicit", 1, 2)
+    assert choose_execution(objective_of(network), **{**SIZES, "num_threads": 2}) == Execution("explicit", 3, 2)
     assert choose_execution(objective_of(network), **{**SIZES, "num_threads": 64}) == Execution("explicit", 1, 16)
 
 

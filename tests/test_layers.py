@@ -16,9 +16,9 @@ ROOT = Path(mamlcli.__file__).parent
 
 # A module imports from lower levels only. `tasks` and `cli` are one room each, free within.
 LEVELS = {
-    "mamlcli": 0, "errors": 0, "files": 0, "names": 0, "statistics": 0, "decisions": 0,
+    "errors": 0, "files": 0, "names": 0, "statistics": 0, "decisions": 0,
     "recipe": 1, "tasks": 1,
-    "recipe_files": 2, "models": 2, "transforms": 2,
+    "recipe_files": 2, "recipe_reference": 3, "models": 2, "transforms": 2,
     "compilation": 1, "task_layers": 3, "task_network": 4,
     "adaptation": 3, "linear_stack": 3,
     "estimators": 4, "explicit": 5,
@@ -35,13 +35,17 @@ LEVELS = {
     # Of `mamlcli runs`, and of event files.
     "event_log": 1, "run_catalogue": 3, "run_comparison": 4, "run_tables": 10, "exports": 11, "model_card": 12,
     "weights": 13,
+    # Of completion, and of `mamlcli doctor`.
+    "run_folders": 0, "completion": 4, "diagnosis": 12, "diagnosis_tables": 13,
     # Of a user's own images.
     "classifier": 6, "prediction_tables": 10, "prediction": 12, "prediction_files": 13,
-    "cells": 12, "layer_report": 12, "follower": 12,
+    "replicas": 12, "follower": 12, "layer_report": 12, "cells": 12.5, "cell_groups": 12,
     "sweep": 13,
     "studies": 14, "benchmark": 14,
     "reproduce": 15, "report": 15,
     "claim_plots": 16,
+    # From Python: `mamlcli` itself hands out what is in `api`. All may import `mamlcli`, for its version.
+    "api": 16.5, "mamlcli": 17,
     "cli": 17,
     "__main__": 18,
 }  # fmt: skip
@@ -140,6 +144,13 @@ def test_engine_and_recipe_meet_only_where_a_run_is_built_or_trained():
     # Build makes the settings of the outer loop, a session consumes its records, as do its other workers, and a cell
     # starts from its state.
     assert rooms_that_join("engine") <= {"build", "session", "follower", "cells"}
+
+
+def test_the_package_itself_imports_its_python_interface_alone_and_only_when_asked():
+    path = MODULES["mamlcli"]
+    assert ours(path) == {"mamlcli.api"}
+    at_import = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert {node.module for node in at_import} == {"__future__", "typing"}
 
 
 def test_click_is_never_imported():

@@ -27,8 +27,9 @@ from mamlcli.run_catalogue import (
     runs_at,
 )
 from mamlcli.run_comparison import compare_runs, task_differences, welch_difference
-from mamlcli.run_tables import age, comparison_parts, letters, run_parts, runs_table, sparkline, training_curves
+from mamlcli.run_tables import age, comparison_parts, letters, run_parts, runs_table, training_curves
 from mamlcli.rundir import RunDirectory
+from mamlcli.tables import sparkline
 from tests.running import train_tiny
 
 

@@ -48,7 +48,7 @@ def test_run_leaves_every_file_of_the_run_directory(logistic):
     found = {str(path.relative_to(logistic)) for path in logistic.rglob("*") if path.is_file()}
     assert found == {
         "recipe.yaml", "manifest.json", "metrics.jsonl", "checkpoints/last.safetensors",
-        "checkpoints/best.safetensors", "evaluation.json", "tasks.csv", "curve.png", "lock",
+        "checkpoints/best.safetensors", "evaluation.json", "tasks.csv", "curve.png", "curve.svg", "lock",
     }  # fmt: skip
 
 

@@ -42,7 +42,7 @@ def tiny_sweep(*, num_seeds=2, depths=(1, 2), inner_lrs=(), overrides=()):
 
 
 def payloads(sweep, path):
-    return {cell.name: _cell_job(sweep, path, cell, argv=[], num_threads=1).payload for cell in cells_of(sweep)}
+    return {cell.name: _cell_job(sweep, path, [cell], argv=[], num_threads=1).payload for cell in cells_of(sweep)}
 
 
 def run_here(sweep, path, skip=()):

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mamlcli.cli import console
+from mamlcli.cli import complete, console
 from mamlcli.cli.common import DeviceOption, JsonOption
 from mamlcli.errors import MamlError
+from mamlcli.names import SPLITS
 
 if TYPE_CHECKING:
     from mamlcli.prediction import PredictionRequest, Predictions
@@ -18,7 +19,10 @@ _MAX_SKIPPED_SHOWN = 20
 
 
 def adapt(
-    run: Annotated[Path, typer.Argument(help="A run directory, such as runs/glyphs-5way-1shot-1.")],
+    run: Annotated[
+        Path,
+        typer.Argument(help="A run directory, such as runs/glyphs-5way-1shot-1.", autocompletion=complete.run),
+    ],
     tasks: Annotated[
         int | None,
         typer.Option(min=2, help="Tasks to score; by default the recipe's (600).", show_default=False),
@@ -29,7 +33,11 @@ def adapt(
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(help="train, validation or test; by default the recipe's.", show_default=False),
+        typer.Option(
+            help="train, validation or test; by default the recipe's.",
+            show_default=False,
+            autocompletion=complete.one_of(*SPLITS),
+        ),
     ] = None,
     device: DeviceOption = None,
     support: Annotated[
@@ -39,10 +47,18 @@ def adapt(
         Path | None, typer.Option(help="What to classify: a folder of images, or one image.", show_default=False)
     ] = None,
     invert: Annotated[
-        str, typer.Option(help="auto, yes or no: exchange bright and dark in your images; auto looks at their borders.")
+        str,
+        typer.Option(
+            help="auto, yes or no: exchange bright and dark in your images; auto looks at their borders.",
+            autocompletion=complete.one_of("auto", "yes", "no"),
+        ),
     ] = "auto",
     frame: Annotated[
-        str, typer.Option(help="file or ink: take drawings as they are, or cut them out as large as the run's.")
+        str,
+        typer.Option(
+            help="file or ink: take drawings as they are, or cut them out as large as the run's.",
+            autocompletion=complete.one_of("file", "ink"),
+        ),
     ] = "file",
     joint: Annotated[
         bool, typer.Option("--joint", help="Batch norm over all your images: predictions then depend on each other.")
@@ -87,16 +103,17 @@ def adapt(
     )
     from mamlcli.rundir import RunDirectory
     from mamlcli.session import adapt_run, write_evaluation
-    from mamlcli.tables import curve_table, verdict
+    from mamlcli.tables import curve_line, curve_table, verdict
 
     evaluation, report = adapt_run(RunDirectory.open(run), device=device, num_tasks=tasks, num_steps=steps, split=split)
     if out is not None:
         write_evaluation(out, evaluation, report)
-        console.note(f"Written: {out}/evaluation.json, tasks.csv, curve.png")
+        console.note(f"Written: {out}/evaluation.json, tasks.csv, curve.png, curve.svg")
     if as_json:
         console.result_json(report)
         return
     console.result(curve_table(report))
+    console.result(curve_line(report))
     console.result(verdict(report))
 
 

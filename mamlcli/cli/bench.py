@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from mamlcli.cli import console
+from mamlcli.cli import complete, console
 from mamlcli.cli.common import DeviceOption, JsonOption, recipe_and_overrides
 from mamlcli.errors import MamlError
 
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 def bench(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RECIPE] [KEY=VALUE ...]", help="With --tune: what to tune.", show_default=False),
+        typer.Argument(
+            metavar="[RECIPE] [KEY=VALUE ...]",
+            help="With --tune: what to tune.",
+            show_default=False,
+            autocompletion=complete.recipe_and_keys,
+        ),
     ] = None,
     cases: Annotated[
         str | None,
@@ -28,6 +33,7 @@ def bench(
             help="What to measure: omniglot, cifar-fs, cifar-fs-release, logistic, kfo (the default), and steps "
             "(1, 5, 25 and 100 inner steps; half an hour and more).",
             show_default=False,
+            autocompletion=complete.list_of("omniglot", "cifar-fs", "cifar-fs-release", "logistic", "kfo", "steps"),
         ),
     ] = None,
     repeats: Annotated[

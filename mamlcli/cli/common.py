@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mamlcli.cli import console
+from mamlcli.cli import complete, console
 
 if TYPE_CHECKING:
     from mamlcli.recipe import Recipe
 
-DEFAULT_RECIPE = "glyphs-5way-1shot"
+DEFAULT_RECIPE = complete.DEFAULT_RECIPE
 
 DeviceOption = Annotated[
     str | None,
     typer.Option(
         metavar="auto|cpu|cuda[:N]",
         help="Where to compute; by default what the recipe says.",
+        autocompletion=complete.one_of("auto", "cpu", "cuda"),
         show_default=False,
     ),
 ]

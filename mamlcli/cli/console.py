@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console, RenderableType
 
@@ -12,8 +13,13 @@ from mamlcli.files import json_text
 # Off a terminal, rich guesses 80 columns and would fold long paths and table cells; a file has no width.
 _FILE_WIDTH = 120
 
-_stdout = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, highlight=False)
-_stderr = Console(stderr=True, width=None if sys.stderr.isatty() else _FILE_WIDTH, highlight=False)
+# With NO_COLOR (no-color.org) not even bold: plain text.
+_COLORS: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
+
+_stdout = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, highlight=False, color_system=_COLORS)
+_stderr = Console(
+    stderr=True, width=None if sys.stderr.isatty() else _FILE_WIDTH, highlight=False, color_system=_COLORS
+)
 
 
 def result(renderable: RenderableType) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mamlcli.cli import console
+from mamlcli.cli import complete, console
 from mamlcli.cli.common import JsonOption
 from mamlcli.errors import DataError, nearest
 from mamlcli.names import CLASS_SPLITS, SPLITS
@@ -25,7 +25,14 @@ app = typer.Typer(help="Image sets: list, fetch, import, check, look at.", no_ar
 
 _MAX_SKIPPED_SHOWN = 10
 
-NameOrPath = Annotated[str, typer.Argument(help="A source, the name of a pack, or the path of an .npz file.")]
+NameOrPath = Annotated[
+    str,
+    typer.Argument(help="A source, the name of a pack, or the path of an .npz file.", autocompletion=complete.pack),
+]
+SplitOption = Annotated[
+    str,
+    typer.Option(help="train, validation, test or all.", autocompletion=complete.one_of(*SPLITS, "all")),
+]
 
 
 @app.command("ls")
@@ -34,7 +41,9 @@ def ls(json: JsonOption = False) -> None:
 
     Packs are looked for in $MAMLCLI_DATA, then in the user's cache folder.
 
-    Example: mamlcli data ls --json
+    Examples:
+
+      mamlcli data ls --json
     """
     rows = _source_rows() + _other_rows()
     if json:
@@ -45,12 +54,19 @@ def ls(json: JsonOption = False) -> None:
 
 @app.command("fetch")
 def fetch(
-    source: Annotated[str, typer.Argument(help="omniglot, cifar-fs or fc100.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="omniglot, cifar-fs or fc100.", autocompletion=complete.one_of("omniglot", "cifar-fs", "fc100")
+        ),
+    ],
     force: Annotated[bool, typer.Option("--force", help="Replace a pack that is there.")] = False,
 ) -> None:
     """Download a source, verify its checksums, and make a pack of it.
 
-    Example: mamlcli data fetch omniglot
+    Examples:
+
+      mamlcli data fetch omniglot
     """
     from mamlcli.tasks.downloads import fetch as fetch_source
     from mamlcli.tasks.packs import data_dir
@@ -62,7 +78,13 @@ def fetch(
 
 @app.command("import")
 def import_(
-    source: Annotated[str, typer.Argument(help="omniglot, cifar-fs, fc100, mini-imagenet or folder.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="omniglot, cifar-fs, fc100, mini-imagenet or folder.",
+            autocompletion=complete.one_of("omniglot", "cifar-fs", "fc100", "mini-imagenet", "folder"),
+        ),
+    ],
     path: Annotated[Path, typer.Argument(help="The folder; for CIFAR-100 also the .tar.gz archive.")],
     name: Annotated[
         str | None, typer.Option(help="Name of the pack; by default the source, or the folder's name.")
@@ -70,7 +92,11 @@ def import_(
     size: Annotated[int | None, typer.Option(help="Height and width of the images, in pixels.")] = None,
     channels: Annotated[int | None, typer.Option(help="1 for grey, 3 for RGB.")] = None,
     invert: Annotated[
-        str, typer.Option(help="auto, yes or no: make ink bright and paper dark; auto decides once for all.")
+        str,
+        typer.Option(
+            help="auto, yes or no: make ink bright and paper dark; auto decides once for all.",
+            autocompletion=complete.one_of("auto", "yes", "no"),
+        ),
     ] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Replace a pack that is there.")] = False,
 ) -> None:
@@ -84,7 +110,9 @@ def import_(
     Pictures are turned upright, laid on white, cut to their middle square
     (mini-imagenet: squeezed) and resized.
 
-    Example: mamlcli data import folder photos --name pets --size 84
+    Examples:
+
+      mamlcli data import folder photos --name pets --size 84
     """
     from mamlcli.tasks.packs import data_dir
     from mamlcli.tasks.sources import check_name, default_name, import_source
@@ -100,7 +128,10 @@ def import_(
 @app.command("check")
 def check(
     name_or_path: NameOrPath,
-    split: Annotated[str | None, typer.Option(help="train, validation or test; by default all three.")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="train, validation or test; by default all three.", autocompletion=complete.one_of(*SPLITS)),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Look for what is wrong with a pack and its class splits.
@@ -109,7 +140,9 @@ def check(
     and images that are in two splits. The exit code is 1 if a command that
     uses the pack would fail.
 
-    Example: mamlcli data check omniglot --split test
+    Examples:
+
+      mamlcli data check omniglot --split test
     """
     findings, where = _findings(name_or_path, split)
     if json:
@@ -127,13 +160,15 @@ def show(
     ways: Annotated[int, typer.Option(min=1, help="Classes.")] = 5,
     shots: Annotated[int, typer.Option(min=1, help="Support images of each class.")] = 1,
     queries: Annotated[int, typer.Option(min=0, help="Query images of each class.")] = 3,
-    split: Annotated[str, typer.Option(help="train, validation, test or all.")] = "train",
+    split: SplitOption = "train",
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws another episode.")] = 0,
     out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("sheet.png"),
 ) -> None:
     """Draw an episode and save its images as one picture.
 
-    Example: mamlcli data show omniglot --ways 5 --shots 1 --out sheet.png
+    Examples:
+
+      mamlcli data show omniglot --ways 5 --shots 1 --out sheet.png
     """
     from mamlcli.tasks.sheets import contact_sheet, draw_episode, save_sheet
 
@@ -148,7 +183,7 @@ def show(
 def export(
     name_or_path: NameOrPath,
     out: Annotated[Path, typer.Option(help="The folder to write, new or empty.")],
-    split: Annotated[str, typer.Option(help="train, validation, test or all.")] = "validation",
+    split: SplitOption = "validation",
     classes: Annotated[
         int | None, typer.Option(min=1, help="As many classes, drawn by the seed.", show_default="all")
     ] = None,
@@ -163,7 +198,9 @@ def export(
 
     With --shots they are ready for mamlcli adapt RUN --support --query.
 
-    Example: mamlcli data export glyphs --classes 5 --images 6 --shots 1 --out letters
+    Examples:
+
+      mamlcli data export glyphs --classes 5 --images 6 --shots 1 --out letters
     """
     from mamlcli.tasks.class_folders import export_classes
 

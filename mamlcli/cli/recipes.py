@@ -7,16 +7,25 @@ from typing import Annotated
 
 import typer
 
-from mamlcli.cli import console
+from mamlcli.cli import complete, console
 from mamlcli.cli.common import JsonOption
 from mamlcli.errors import RecipeError, RunError
 
 app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=True)
 
+RecipeArgument = Annotated[str, typer.Argument(help="A shipped recipe or a file.", autocompletion=complete.recipe)]
+
 
 @app.command("ls")
 def ls(as_json: JsonOption = False) -> None:
-    """List the shipped recipes."""
+    """List the shipped recipes.
+
+    Examples:
+
+      mamlcli recipes ls
+
+      mamlcli recipes ls --json
+    """
     from mamlcli.recipe_files import recipe_summary, shipped_recipes
     from mamlcli.tables import plain_table
 
@@ -34,10 +43,17 @@ def ls(as_json: JsonOption = False) -> None:
 
 @app.command("show")
 def show(
-    recipe: Annotated[str, typer.Argument(help="A shipped recipe or a file.")],
+    recipe: RecipeArgument,
     resolved: Annotated[bool, typer.Option("--resolved", help="Every key, defaults filled in.")] = False,
 ) -> None:
-    """Print a recipe."""
+    """Print a recipe.
+
+    Examples:
+
+      mamlcli recipes show linear-regression
+
+      mamlcli recipes show my.yaml --resolved
+    """
     from mamlcli.recipe_files import find_recipe, load_recipe, recipe_to_yaml
 
     if resolved:
@@ -49,10 +65,15 @@ def show(
 
 @app.command("cp")
 def cp(
-    recipe: Annotated[str, typer.Argument(help="A shipped recipe or a file.")],
+    recipe: RecipeArgument,
     target: Annotated[Path, typer.Argument(help="The new file, such as my.yaml.")],
 ) -> None:
-    """Copy a recipe to a file of your own, to change it."""
+    """Copy a recipe to a file of your own, to change it.
+
+    Examples:
+
+      mamlcli recipes cp glyphs-5way-1shot my.yaml
+    """
     from mamlcli.files import atomic_write
     from mamlcli.recipe_files import find_recipe, load_recipe
 
@@ -68,9 +89,16 @@ def cp(
 
 @app.command("check")
 def check(
-    recipes: Annotated[list[str], typer.Argument(help="Shipped recipes or files.")],
+    recipes: Annotated[list[str], typer.Argument(help="Shipped recipes or files.", autocompletion=complete.recipe)],
 ) -> None:
-    """Check recipes: every key, type and bound; all errors of all files at once."""
+    """Check recipes: every key, type and bound; all errors of all files at once.
+
+    Examples:
+
+      mamlcli recipes check my.yaml
+
+      mamlcli recipes check my.yaml other.yaml logistic
+    """
     from mamlcli.recipe_files import load_recipe
 
     problems: list[str] = []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mamlcli.cli import console
+from mamlcli.cli import complete, console
 from mamlcli.cli.common import DeviceOption, JsonOption
 from mamlcli.cli.studies import RUNS, SweepProgress, again
 from mamlcli.errors import Interrupted, MamlError, nearest
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 def reproduce(
-    scale: Annotated[str, typer.Option(help="smoke, laptop or paper.")] = "laptop",
+    scale: Annotated[
+        str,
+        typer.Option(help="smoke, laptop or paper.", autocompletion=complete.one_of("smoke", "laptop", "paper")),
+    ] = "laptop",
     seeds: Annotated[
         int | None, typer.Option(min=1, help="Seeds of every cell; by default the scale's.", show_default=False)
     ] = None,
@@ -135,7 +138,7 @@ def write_report(
     content: dict[str, Any],
 ) -> None:  # fmt: skip
     """Write result.json, report.md with its figures, and report.html."""
-    from mamlcli.claim_plots import operators_png, study_png
+    from mamlcli.claim_plots import operators_figure, picture, study_figure
     from mamlcli.environment import versions
     from mamlcli.files import atomic_write, json_text
     from mamlcli.recipe_files import recipe_to_yaml
@@ -147,10 +150,10 @@ def write_report(
     for study in studies:
         if study.result["cells"]:
             caption = f"{study.words}: after adaptation against depth; adaptation curves"
-            pictures[study.key] = [Picture(f"{study.key}.png", study_png(study.result, study.words), caption)]
+            pictures[study.key] = [picture(study.key, study_figure(study.result, study.words), caption)]
         if study.operators:
-            picture = Picture("operators.png", operators_png(study.operators), "The learned operators and the best one")
-            pictures[study.key].append(picture)
+            drawn = operators_figure(study.operators)
+            pictures[study.key].append(picture("operators", drawn, "The learned operators and the best one"))
     title = f"When MAML can adapt fast: claims C1 to C7 at scale {scale.name}"
     intro = [
         f"Scale {scale.name}: {scale.words}. {seeds_count(num_seeds)} of every cell; "
@@ -175,8 +178,9 @@ def write_report(
         title=title, intro=intro, settings=settings, recipes=recipes, results=results, studies=studies,
         pictures=pictures,
     )  # fmt: skip
-    for picture in (picture for found in pictures.values() for picture in found):
-        atomic_write(path / picture.name, picture.png)
+    for found in (one for several in pictures.values() for one in several):
+        atomic_write(path / found.name, found.png)
+        atomic_write((path / found.name).with_suffix(".svg"), found.svg)
     atomic_write(path / "report.md", to_markdown(blocks).encode())
     atomic_write(path / "report.html", to_html(blocks, title).encode())
     atomic_write(path / "result.json", json_text(content).encode())

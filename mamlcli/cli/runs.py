@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mamlcli.cli import console
+from mamlcli.cli import complete, console
 from mamlcli.cli.common import JsonOption
 from mamlcli.cli.train import RUNS
 from mamlcli.errors import RunError
@@ -17,9 +17,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, show, compare and export runs.", no_args_is_help=True)
 
-RunArgument = Annotated[str, typer.Argument(help="A run directory, or its name below runs/.")]
+RunArgument = Annotated[
+    str, typer.Argument(help="A run directory, or its name below runs/.", autocompletion=complete.runs)
+]
 RunsArgument = Annotated[
-    list[str], typer.Argument(help="Run directories, or their names below runs/; a study stands for its cells.")
+    list[str],
+    typer.Argument(
+        help="Run directories, or their names below runs/; a study stands for its cells.",
+        autocompletion=complete.runs,
+    ),
 ]
 
 
@@ -77,7 +83,11 @@ def compare(
     runs: RunsArgument,
     baseline: Annotated[
         str | None,
-        typer.Option(help="The run that the others are compared with; by default the first.", show_default=False),
+        typer.Option(
+            help="The run that the others are compared with; by default the first.",
+            show_default=False,
+            autocompletion=complete.runs,
+        ),
     ] = None,
     unpaired: Annotated[
         bool, typer.Option("--unpaired", help="Also compare runs scored on other tasks, as independent samples.")
@@ -136,7 +146,10 @@ def export(
     form: Annotated[
         str | None,
         typer.Option(
-            "--format", metavar="csv|json|markdown|latex", help="By default by the suffix of --out, else markdown."
+            "--format",
+            metavar="csv|json|markdown|latex",
+            help="By default by the suffix of --out, else markdown.",
+            autocompletion=complete.one_of("csv", "json", "markdown", "latex"),
         ),
     ] = None,
     out: Annotated[

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from mamlcli.cli import console
+from mamlcli.cli import complete, console
 from mamlcli.cli.common import DeviceOption, JsonOption, recipe_and_overrides, warn_about_selection
 from mamlcli.errors import Interrupted, MamlError
 
@@ -20,19 +20,24 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 # What a bare command runs: tasks without a download, at a length of about two minutes on two cores.
-BARE = ("logistic", "outer.iterations=200", "validation.every=100")
+BARE = (complete.DEFAULT_STUDY_RECIPE, "outer.iterations=200", "validation.every=100")
 # Every line gets the rate that suits it: at the recipe's own, a single layer is far from its best.
 BARE_INNER_LRS = "0.5,2,8"
 
 Arguments = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[RECIPE] [KEY=VALUE ...]", help="A shipped recipe or a file, then keys to change."),
+    typer.Argument(
+        metavar="[RECIPE] [KEY=VALUE ...]",
+        help="A shipped recipe or a file, then keys to change.",
+        autocompletion=complete.study_recipe_and_keys,
+    ),
 ]
 RunArguments = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[RECIPE|RUN] [KEY=VALUE ...]",
         help="A recipe, or a trained run to start from, then keys to change.",
+        autocompletion=complete.start_and_keys,
     ),
 ]
 SeedsOption = Annotated[int, typer.Option(min=1, help="How many seeds, from the recipe's upwards.")]
@@ -54,6 +59,7 @@ DirOption = Annotated[
     typer.Option(
         "--dir",
         help="Where the study goes, or a study to finish; by default runs/<study>-<recipe>-<number>.",
+        autocompletion=complete.study,
         show_default=False,
     ),
 ]
@@ -161,7 +167,12 @@ def add_linear(
 def meta_opt(
     arguments: Arguments = None,
     optimizers: Annotated[
-        str, typer.Option(metavar="LIST", help="Values of inner.transform.name: also dense.")
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="Values of inner.transform.name: also dense.",
+            autocompletion=complete.list_of("none", "meta-sgd", "meta-curvature", "kfo", "kfo-mlp", "dense"),
+        ),
     ] = "none,meta-sgd,meta-curvature,kfo,kfo-mlp",
     depths: Annotated[
         str | None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mamlcli.cli import console
+from mamlcli.cli import complete, console
 from mamlcli.cli.common import DeviceOption, JsonOption, recipe_and_overrides, warn_about_selection
 from mamlcli.cli.workers import WorkersOption, num_workers_of, own_group, run_in_workers
 from mamlcli.errors import RunError
@@ -26,11 +26,19 @@ RUNS = Path("runs")
 def train(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RECIPE] [KEY=VALUE ...]", help="A shipped recipe or a file, then keys to change."),
+        typer.Argument(
+            metavar="[RECIPE] [KEY=VALUE ...]",
+            help="A shipped recipe or a file, then keys to change.",
+            autocompletion=complete.recipe_and_keys,
+        ),
     ] = None,
     run_dir: Annotated[
         Path | None,
-        typer.Option(help="Where the run goes; by default runs/<recipe>-<number>.", show_default=False),
+        typer.Option(
+            help="Where the run goes; by default runs/<recipe>-<number>.",
+            show_default=False,
+            autocompletion=complete.run,
+        ),
     ] = None,
     device: DeviceOption = None,
     workers: WorkersOption = None,
@@ -200,11 +208,12 @@ class ProgressDisplay:
 
 def show_report(report: dict[str, Any], recipe: Recipe, path: Path) -> None:
     """Show the adaptation curve, what it means, and what to try next."""
-    from mamlcli.tables import curve_table, verdict
+    from mamlcli.tables import curve_line, curve_table, verdict
 
     console.result(curve_table(report))
+    console.result(curve_line(report))
     console.result(verdict(report))
-    console.note(f"\nThe picture of this curve: {path}/curve.png. Next:")
+    console.note(f"\nThe picture of this curve: {path}/curve.png (and .svg). Next:")
     for command, purpose in next_commands(report, recipe, path):
         console.note(f"  {command}   [dim]# {purpose}[/dim]")
 

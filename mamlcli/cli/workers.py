@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mamlcli.cli import console
+from mamlcli.cli import complete, console
 from mamlcli.errors import Interrupted, MamlError, NonFiniteError, WorkerError
 from mamlcli.workers import EXIT_LOST, end_with_parent, place_in, run_workers
 
@@ -25,6 +25,7 @@ WorkersOption = Annotated[
         metavar="auto|N",
         help="Processes that share the tasks of each meta-batch; auto: one for each GPU, one on a CPU. By default 1.",
         show_default=False,
+        autocompletion=complete.one_of("auto", "1", "2", "4", "8"),
     ),
 ]
 

@@ -109,7 +109,7 @@ def task_generator(seed: int, split: str, iteration: int, index: int) -> torch.G
 
 def key_seed(*key: int | str) -> int:
     """Hash a key of integers and strings to a seed in [0, 2**63), the same on every machine."""
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in key)
+    text = "\x1f".join([f"{type(part).__name__}:{part}" for part in key])
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     # torch takes seeds up to 2**64 - 1, but reports them as signed; 63 bits read the same both ways.
     return int.from_bytes(digest, "little") >> 1

@@ -6,6 +6,10 @@ examples per class; in a generative task the classes come out as chance has it.)
 A task is drawn in float64 on the CPU from its own generator alone, support before query, and the batch is
 cast and moved once. So a task is the same in any batch, and its support set the same for any number of
 queries; noise scales draws that are always made, so distributions that differ in noise alone share the rest.
+
+Tasks are drawn straight into the batch, and what follows is done once for all of them, as a task of a few points
+costs no more than calling for it. Where the rounding of an operation could depend on how many numbers it is given at
+once, each task has a call of its own.
 """
 
 from __future__ import annotations
@@ -95,12 +99,19 @@ class LinearRegressionTasks:
 
     def sample(self, generators: Sequence[torch.Generator]) -> Episode:
         """Draw one task per generator; truth: `weights` [num_tasks, dimension]."""
+        num_tasks, sizes = len(generators), (self.shots, self.queries)
+        weights = _empty(num_tasks, self.dimension)
+        inputs = [_empty(num_tasks, size, self.dimension) for size in sizes]
+        noise = [_empty(num_tasks, size) for size in sizes]
+        _draw(generators, [(part, "normal") for part in (weights, inputs[0], noise[0], inputs[1], noise[1])])
+        weights.mul_(self.weight_scale)
         input_std = input_spectrum(self.dimension, self.condition_number).sqrt()
-        return _batch(
-            [self._draw(generator, input_std) for generator in generators],
-            dtype=self.dtype,
-            device=self.device,
-        )
+        points = []
+        for x, epsilon in zip(inputs, noise, strict=True):
+            x.mul_(input_std)
+            clean = torch.stack([torch.mv(own, w) for own, w in zip(x.unbind(), weights.unbind(), strict=True)])
+            points.append((x, (clean + self.noise * epsilon).unsqueeze(-1)))
+        return _episode(points, {"weights": weights}, dtype=self.dtype, device=self.device)
 
     def references(self, episode: Episode) -> dict[str, ReferenceScores]:
         """Score the posterior mean (no method does better) and the true weights (the noise alone)."""
@@ -113,15 +124,6 @@ class LinearRegressionTasks:
             name: regression_scores(torch.einsum("tpd,td->tp", query_x, weights), query_y.squeeze(-1))
             for name, weights in candidates.items()
         }
-
-    def _draw(self, generator: torch.Generator, input_std: Tensor) -> Episode:
-        weights = self.weight_scale * _normal(generator, self.dimension)
-
-        def points(num_points: int) -> tuple[Tensor, Tensor]:
-            x = _normal(generator, num_points, self.dimension) * input_std
-            return x, (x @ weights + self.noise * _normal(generator, num_points)).unsqueeze(-1)
-
-        return Episode(*points(self.shots), *points(self.queries), truth={"weights": weights})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,12 +183,24 @@ class LogisticTasks:
 
     def sample(self, generators: Sequence[torch.Generator]) -> Episode:
         """Draw one task per generator; truth: `weights` [num_tasks, dimension]."""
+        num_tasks, sizes = len(generators), (self.shots, self.queries)
+        weights = _empty(num_tasks, self.dimension)
+        inputs = [_empty(num_tasks, size, self.dimension) for size in sizes]
+        # One decides the label that is not flipped, the other whether it is.
+        chances = [_empty(num_tasks, 2, size) for size in sizes]
+        _draw(
+            generators,
+            [(weights, "normal"), (inputs[0], "normal"), (chances[0], "uniform"), (inputs[1], "normal"),
+             (chances[1], "uniform")],
+        )  # fmt: skip
+        weights.mul_(self.weight_scale)
         input_std = input_spectrum(self.dimension, self.condition_number).sqrt()
-        return _batch(
-            [self._draw(generator, input_std) for generator in generators],
-            dtype=self.dtype,
-            device=self.device,
-        )
+        points = []
+        for x, chance in zip(inputs, chances, strict=True):
+            x.mul_(input_std)
+            clean = chance[:, 0] < torch.sigmoid(torch.bmm(x, weights.unsqueeze(-1)).squeeze(-1))
+            points.append((x, (clean ^ (chance[:, 1] < self.label_noise)).long()))
+        return _episode(points, {"weights": weights}, dtype=self.dtype, device=self.device)
 
     def references(self, episode: Episode) -> dict[str, ReferenceScores]:
         """Score MAP logistic regression under the task prior, and the true weights (the noise alone)."""
@@ -202,17 +216,6 @@ class LogisticTasks:
             name: classification_scores(weights, query_x, episode.query_y.cpu(), label_noise=self.label_noise)
             for name, weights in candidates.items()
         }
-
-    def _draw(self, generator: torch.Generator, input_std: Tensor) -> Episode:
-        weights = self.weight_scale * _normal(generator, self.dimension)
-
-        def points(num_points: int) -> tuple[Tensor, Tensor]:
-            x = _normal(generator, num_points, self.dimension) * input_std
-            clean = _uniform(generator, num_points) < torch.sigmoid(x @ weights)
-            is_flipped = _uniform(generator, num_points) < self.label_noise
-            return x, (clean ^ is_flipped).long()
-
-        return Episode(*points(self.shots), *points(self.queries), truth={"weights": weights})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,7 +264,26 @@ class SinusoidTasks:
 
     def sample(self, generators: Sequence[torch.Generator]) -> Episode:
         """Draw one task per generator; truth: `amplitude` and `phase_rad`, each [num_tasks]."""
-        return _batch([self._draw(generator) for generator in generators], dtype=self.dtype, device=self.device)
+        num_tasks, sizes = len(generators), (self.shots, self.queries)
+        chances = _empty(num_tasks, 2)
+        inputs = [_empty(num_tasks, size, 1) for size in sizes]
+        noise = [_empty(num_tasks, size, 1) for size in sizes]
+        _draw(
+            generators,
+            [(chances, "uniform"), (inputs[0], "uniform"), (noise[0], "normal"), (inputs[1], "uniform"),
+             (noise[1], "normal")],
+        )  # fmt: skip
+        amplitude = _between(*self.amplitude_range, chances[:, 0])
+        phase_rad = _between(*self.phase_range_rad, chances[:, 1])
+        points = []
+        for chance, epsilon in zip(inputs, noise, strict=True):
+            x = _between(*self.input_range, chance)
+            waves = x - phase_rad[:, None, None]
+            for wave in waves.unbind():
+                wave.sin_()
+            points.append((x, amplitude[:, None, None] * waves + self.noise * epsilon))
+        truth = {"amplitude": amplitude, "phase_rad": phase_rad}
+        return _episode(points, truth, dtype=self.dtype, device=self.device)
 
     def references(self, episode: Episode) -> dict[str, ReferenceScores]:
         """Score the true function (the noise alone)."""
@@ -269,42 +291,39 @@ class SinusoidTasks:
         amplitude, phase_rad = (episode.truth[name].unsqueeze(-1) for name in ("amplitude", "phase_rad"))
         return {"true function": regression_scores(amplitude * torch.sin(query_x - phase_rad), query_y)}
 
-    def _draw(self, generator: torch.Generator) -> Episode:
-        amplitude = _uniform(generator, bounds=self.amplitude_range)
-        phase_rad = _uniform(generator, bounds=self.phase_range_rad)
 
-        def points(num_points: int) -> tuple[Tensor, Tensor]:
-            x = _uniform(generator, num_points, 1, bounds=self.input_range)
-            y = amplitude * torch.sin(x - phase_rad) + self.noise * _normal(generator, num_points, 1)
-            return x, y
-
-        truth = {"amplitude": amplitude, "phase_rad": phase_rad}
-        return Episode(*points(self.shots), *points(self.queries), truth=truth)
+def _empty(*shape: int) -> Tensor:
+    return torch.empty(shape, dtype=torch.float64)
 
 
-def _normal(generator: torch.Generator, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
+def _draw(generators: Sequence[torch.Generator], parts: Sequence[tuple[Tensor, str]]) -> None:
+    """Draw every task's parts in their order from its own generator, each straight into its place in the batch.
+
+    Args:
+        generators: one per task.
+        parts: [num_tasks, ...] each, and the distribution of its entries: "normal", N(0, 1), or "uniform", U(0, 1).
+    """
+    places = zip(*(batch.unbind() for batch, _ in parts), strict=True)
+    for generator, own in zip(generators, places, strict=True):
+        for target, (_, distribution) in zip(own, parts, strict=True):
+            if distribution == "normal":
+                target.normal_(generator=generator)
+            else:
+                target.uniform_(generator=generator)
 
 
-def _uniform(generator: torch.Generator, *shape: int, bounds: tuple[float, float] = (0.0, 1.0)) -> Tensor:
-    low, high = bounds
-    return low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
+def _between(low: float, high: float, chance: Tensor) -> Tensor:
+    return low + (high - low) * chance
 
 
-def _batch(tasks: Sequence[Episode], *, dtype: torch.dtype, device: torch.device) -> Episode:
-    """Stack single tasks (Episodes whose tensors lack the task axis) into a batch, then cast and move it."""
+def _episode(
+    points: Sequence[tuple[Tensor, Tensor]], truth: dict[str, Tensor], *, dtype: torch.dtype, device: torch.device
+) -> Episode:
+    """Return the (inputs, targets) of support and query as an episode, cast and moved."""
 
-    def stacked(parts: list[Tensor]) -> Tensor:
-        batch = torch.stack(parts)
+    def moved(batch: Tensor) -> Tensor:
         # The cast comes first: not every device has float64.
         return (batch.to(dtype) if batch.is_floating_point() else batch).to(device)
 
-    truth = {name: torch.stack([task.truth[name] for task in tasks]) for name in tasks[0].truth}
-    support_x, support_y, query_x, query_y = zip(*(task.data() for task in tasks), strict=True)
-    return Episode(
-        support_x=stacked(list(support_x)),
-        support_y=stacked(list(support_y)),
-        query_x=stacked(list(query_x)),
-        query_y=stacked(list(query_y)),
-        truth=truth,
-    )
+    (support_x, support_y), (query_x, query_y) = ((moved(x), moved(y)) for x, y in points)
+    return Episode(support_x, support_y, query_x, query_y, truth)

@@ -55,7 +55,7 @@ def test_out_keeps_result_scores_and_picture(cli, run, tmp_path):
     ended = cli("adapt", run, "--steps", 3, "--out", "new/longer", "--json")
     assert ended.code == 0, ended.err
     found = tmp_path / "new" / "longer"
-    assert sorted(path.name for path in found.iterdir()) == ["curve.png", "evaluation.json", "tasks.csv"]
+    assert sorted(path.name for path in found.iterdir()) == ["curve.png", "curve.svg", "evaluation.json", "tasks.csv"]
     assert json.loads((found / "evaluation.json").read_text()) == json.loads(ended.out)
     assert len((found / "tasks.csv").read_text().splitlines()) == 1 + 3 * 4
 

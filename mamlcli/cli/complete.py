@@ -1,0 +1,85 @@
+"""What the shell completes arguments and options to; each function is the `autocompletion` of a parameter."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+
+import typer
+
+from mamlcli import completion
+
+# The recipes of commands that are given none; there they say which keys there are.
+DEFAULT_RECIPE, DEFAULT_STUDY_RECIPE = "glyphs-5way-1shot", "logistic"
+
+_LONGEST_HELP = 60  # characters; Typer folds what is longer, and fish takes each line for a completion
+
+Words = list[tuple[str, str]]
+
+
+def recipe_and_keys(context: typer.Context, incomplete: str) -> Words:
+    """Complete `[RECIPE] [KEY=VALUE ...]`."""
+    return _brief(completion.recipe_words(_arguments(context), incomplete, default=DEFAULT_RECIPE))
+
+
+def study_recipe_and_keys(context: typer.Context, incomplete: str) -> Words:
+    """Complete `[RECIPE] [KEY=VALUE ...]` of a study."""
+    return _brief(completion.recipe_words(_arguments(context), incomplete, default=DEFAULT_STUDY_RECIPE))
+
+
+def start_and_keys(context: typer.Context, incomplete: str) -> Words:
+    """Complete `[RECIPE|RUN] [KEY=VALUE ...]`."""
+    return _brief(
+        completion.recipe_words(_arguments(context), incomplete, default=DEFAULT_STUDY_RECIPE, with_runs=True)
+    )
+
+
+def _brief(words: Words) -> Words:
+    return [(word, textwrap.shorten(text, _LONGEST_HELP, placeholder=" ...")) for word, text in words]
+
+
+def _arguments(context: typer.Context) -> list[str]:
+    return list(context.params.get("arguments") or [])
+
+
+def recipe(incomplete: str) -> Words:
+    """Complete one recipe."""
+    return _brief(completion.recipe_names(incomplete))
+
+
+def run(incomplete: str) -> Words:
+    """Complete the folder of a run."""
+    return _brief(completion.run_words(incomplete))
+
+
+def runs(incomplete: str) -> Words:
+    """Complete runs and studies, by folder or name."""
+    return _brief(completion.run_words(incomplete, by_name=True, with_studies=True))
+
+
+def study(incomplete: str) -> Words:
+    """Complete the folder of a study."""
+    return _brief(completion.study_words(incomplete))
+
+
+def pack(incomplete: str) -> Words:
+    """Complete the name or the file of a pack."""
+    return _brief(completion.pack_words(incomplete))
+
+
+def one_of(*names: str) -> Callable[[str], Words]:
+    """Return the completer of a closed set."""
+
+    def complete(incomplete: str) -> Words:
+        return [(name, "") for name in names]
+
+    return complete
+
+
+def list_of(*names: str) -> Callable[[str], Words]:
+    """Return the completer of a comma-separated list from a closed set."""
+
+    def complete(incomplete: str) -> Words:
+        return _brief(completion.list_words(incomplete, names))
+
+    return complete

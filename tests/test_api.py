@@ -1,0 +1,246 @@
+"""mamlcli from Python: `train`, `load`, `adapt`, `predict`, as a notebook uses them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.func import functional_call
+from torch.nn import functional
+
+import mamlcli
+from mamlcli.errors import DeviceError, MamlError, RecipeError, RunError
+from mamlcli.session import adapt_run
+from tests.image_files import class_folders
+from tests.running import TINY, TINY_IMAGES
+
+CPU = "execution.device=cpu"
+SINUSOID = (*TINY, "outer.iterations=20", "inner.lr=0.02", "inner.steps=3", "evaluation.steps=3", CPU)
+
+
+@pytest.fixture(scope="module")
+def sinusoid(tmp_path_factory):
+    return mamlcli.train("sinusoid", *SINUSOID, run_dir=tmp_path_factory.mktemp("api") / "sinusoid")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A run on class folders of noise, and the folder."""
+    root = tmp_path_factory.mktemp("photos")
+    data = class_folders(root / "data", [f"c{index}" for index in range(6)], num_images=4)
+    keys = {"tasks.path": str(data), "tasks.ways": 3, "evaluation.split": "train", "tasks.image_size": 12}
+    return mamlcli.train("folder", *TINY_IMAGES, keys, run_dir=root / "run"), data
+
+
+def test_import_loads_no_torch_and_knows_its_names():
+    code = (
+        "import sys, mamlcli; assert mamlcli.__version__; assert 'torch' not in sys.modules; "
+        "assert {'train', 'load', 'adapt', 'predict'} <= set(dir(mamlcli)); "
+        "assert not hasattr(mamlcli, 'nonsense'); assert 'torch' not in sys.modules; "
+        "mamlcli.train; assert 'torch' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_train_makes_a_run_that_load_gives_back(sinusoid):
+    assert sinusoid.report["protocol"]["num_tasks"] == 3
+    assert len(sinusoid.report["curve"]) == 4
+    again = mamlcli.load(str(sinusoid.path))
+    assert again.recipe == sinusoid.recipe
+    assert again.report == sinusoid.report
+    assert again.weights == "last, iteration 20"
+    assert {name: value.tolist() for name, value in again.params.items()} == {
+        name: value.tolist() for name, value in sinusoid.params.items()
+    }
+    assert repr(again) == f"Run({str(sinusoid.path)!r}, sinusoid, maml, last, iteration 20)"
+
+
+def test_train_says_nothing_keeps_the_threads_and_tells_its_records(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    before, records = torch.get_num_threads(), []
+    run = mamlcli.train("linear-regression", *TINY, {"model.depth": 2, "outer.clip_norm": None},
+                        on_record=records.append)  # fmt: skip
+    assert capfd.readouterr() == ("", "")
+    assert torch.get_num_threads() == before
+    assert [record.iteration for record in records] == [1, 2]
+    assert (run.recipe.model.depth, run.recipe.outer.clip_norm) == (2, None)
+    assert run.path.resolve() == (tmp_path / "runs" / "linear-regression-1").resolve()
+
+
+def test_train_resumes_and_replaces_only_where_asked(tmp_path):
+    first = mamlcli.train("linear-regression", *TINY, run_dir=tmp_path / "run")
+    with pytest.raises(RunError, match="expected a new or empty folder"):
+        mamlcli.train("linear-regression", *TINY, run_dir=tmp_path / "run")
+    resumed = mamlcli.train("linear-regression", *TINY, run_dir=tmp_path / "run", resume=True)
+    assert resumed.report == first.report
+    replaced = mamlcli.train("linear-regression", *TINY, "seed=3", run_dir=tmp_path / "run", force=True)
+    assert replaced.recipe.seed == 3
+    with pytest.raises(MamlError, match="expected run_dir with resume=True"):
+        mamlcli.train("linear-regression", resume=True)
+
+
+def test_mistakes_in_a_recipe_come_all_at_once_and_name_the_call():
+    with pytest.raises(RecipeError) as caught:
+        mamlcli.train("sinusoid", {"inner.stesp": 2}, "model.depth=0", "seed")
+    assert len(caught.value.problems) == 3
+    assert all(problem.startswith("mamlcli.train: ") for problem in caught.value.problems)
+    assert "Did you mean 'steps'?" in str(caught.value)
+    with pytest.raises(MamlError, match="expected a number, text"):
+        mamlcli.train("sinusoid", {"seed": object()})
+    with pytest.raises(MamlError, match="overrides like"):
+        mamlcli.train("sinusoid", 3)
+
+
+def test_load_says_what_is_not_a_run(tmp_path, sinusoid):
+    with pytest.raises(RunError, match="expected a run directory, got no such folder"):
+        mamlcli.load(tmp_path / "nothing")
+    with pytest.raises(DeviceError):
+        mamlcli.load(sinusoid.path, device="cuda:99")
+
+
+def test_module_is_the_learned_initialisation_and_a_copy(sinusoid):
+    x = torch.linspace(-5, 5, 7)[:, None]
+    module = sinusoid.module
+    assert isinstance(module, torch.nn.Module)
+    assert torch.equal(module(x), functional_call(module, dict(sinusoid.params), (x,)))
+    with torch.no_grad():
+        next(module.parameters()).add_(1)
+    assert not torch.equal(module(x), sinusoid.module(x))
+
+
+def test_adapt_is_gradient_descent_on_the_support_loss(sinusoid):
+    """Against steps written out with torch.autograd."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(10, 1, generator=generator) * 10 - 5
+    y = 2 * torch.sin(x - 1)
+    by_hand = sinusoid.module
+    for _ in range(3):
+        loss = 0.5 * (by_hand(x) - y).square().sum(dim=-1).mean()
+        gradients = torch.autograd.grad(loss, list(by_hand.parameters()))
+        with torch.no_grad():
+            for value, gradient in zip(by_hand.parameters(), gradients, strict=True):
+                value -= 0.02 * gradient
+    adapted = mamlcli.adapt(sinusoid, x, y.squeeze(-1))  # [n] is as good as [n, 1]
+    torch.testing.assert_close(adapted(x), by_hand(x), rtol=1e-5, atol=1e-6)  # float32, other summation order
+    more = mamlcli.adapt(sinusoid.path, x, y, steps=20)
+    assert functional.mse_loss(more(x), y) < functional.mse_loss(adapted(x), y)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("inner.transform=kfo",),
+        ("inner.transform.name=meta-sgd", "inner.transform.adapted=true"),
+        ("inner.algorithm=anil",),
+        ("inner.algorithm=anil", "inner.joint_features=true", "inner.adapt=[head.0.weight]"),
+        ("inner.memory=constant",),
+    ],
+    ids=" ".join,
+)
+def test_adapt_gives_the_scores_of_the_runs_own_evaluation(tmp_path, keys):
+    """On the meta-test tasks, loss after `adapt` as `mamlcli adapt` has it, whatever the inner loop."""
+    run = mamlcli.train("sinusoid", *SINUSOID, *keys, run_dir=tmp_path / "run")
+    from mamlcli.build import build
+    from mamlcli.rundir import RunDirectory
+    from mamlcli.tasks.base import sample_tasks
+
+    evaluation, _ = adapt_run(RunDirectory.open(run.path), num_tasks=3)
+    distribution = build(run.recipe, splits=("test",)).distributions["test"]
+    episode = sample_tasks(distribution, seed=run.recipe.evaluation.seed, split="test", iteration=0, indices=range(3))
+    for task in range(3):
+        support_x, support_y, query_x, query_y = (part[task] for part in episode.data())
+        outputs = mamlcli.adapt(run, support_x, support_y)(query_x).detach()
+        loss = float(0.5 * (outputs - query_y).square().mean())
+        assert loss == pytest.approx(evaluation.scores[task][-1][2], rel=1e-4)  # float32
+
+
+def test_adapt_classifies_images_of_either_type(photos):
+    run, _ = photos
+    images = torch.randint(0, 256, (6, 3, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    network = mamlcli.adapt(run, images, labels, steps=2)
+    assert network(images / 255).shape == (6, 3)
+    assert torch.equal(network(images / 255), mamlcli.adapt(run, images / 255, labels, steps=2)(images / 255))
+    assert not network.training
+
+
+def test_predict_of_folders_is_mamlcli_adapt_support_query(photos, tmp_path):
+    run, data = photos
+    support = class_folders(tmp_path / "support", ["a", "b"], num_images=2)
+    found = mamlcli.predict(run, support, support / "a")
+    assert found.classes == ("a", "b")
+    assert found.probabilities.shape == (2, 2)
+    assert found.report["inner_steps"] == 1
+    assert found.names == [found.classes[index] for index in found.indices]
+    assert mamlcli.predict(run.path, str(support), str(support), invert="no").report["accuracy"]["num_images"] == 4
+    assert data.is_dir()
+
+
+def test_predict_of_tensors_is_that_of_folders_with_the_same_images(photos, tmp_path):
+    """Two routes to one result: files read by the run's preprocessing, and the same pixels as tensors."""
+    from mamlcli.tasks.images import read_image
+
+    run, _ = photos
+    support = class_folders(tmp_path / "support", ["a", "b", "c"], num_images=2)
+    query = class_folders(tmp_path / "query", ["a", "b", "c"], num_images=1, side=30)
+    by_folder = mamlcli.predict(run, support, query, invert="no")
+
+    def pixels(folder):
+        paths = sorted(folder.rglob("*.png"))
+        arrays = [read_image(path, size=12, channels=3, invert=False) for path in paths]
+        return torch.stack([torch.tensor(array).permute(2, 0, 1) for array in arrays])
+
+    by_tensor = mamlcli.predict(run, (pixels(support), torch.tensor([0, 0, 1, 1, 2, 2])), pixels(query))
+    assert by_tensor.classes == ("0", "1", "2")
+    assert by_tensor.report is None
+    torch.testing.assert_close(by_tensor.probabilities, by_folder.probabilities, rtol=1e-5, atol=1e-6)
+
+
+def test_wrong_tensors_are_named(sinusoid, photos):
+    x, y = torch.zeros(4, 1), torch.zeros(4, 1)
+    with pytest.raises(MamlError, match=r"support_x: expected a tensor \[n, 1\], got torch.float32 \[4, 2\]"):
+        mamlcli.adapt(sinusoid, torch.zeros(4, 2), y)
+    with pytest.raises(MamlError, match="support_x: expected float"):
+        mamlcli.adapt(sinusoid, x.long(), y)
+    with pytest.raises(MamlError, match=r"support_x: expected a tensor.*got 'list'"):
+        mamlcli.adapt(sinusoid, [1.0], y)
+    with pytest.raises(MamlError, match=r"support_y: expected float targets \[4\]"):
+        mamlcli.adapt(sinusoid, x, torch.zeros(3))
+    with pytest.raises(MamlError, match="steps: expected an integer >= 1, got 0"):
+        mamlcli.adapt(sinusoid, x, y, steps=0)
+    with pytest.raises(MamlError, match="an inner loop that diverged"):
+        mamlcli.adapt(sinusoid, x + 1e20, y)
+    run, data = photos
+    images = torch.zeros(3, 3, 12, 12)
+    with pytest.raises(MamlError, match=r"support_y: expected int64 classes \[3\], got torch.float32 \[3\]"):
+        mamlcli.adapt(run, images, torch.zeros(3))
+    with pytest.raises(MamlError, match="support_y: expected classes from 0 to 2"):
+        mamlcli.adapt(run, images, torch.tensor([0, 1, 3]))
+    with pytest.raises(MamlError, match="got none of class 1"):
+        mamlcli.predict(run, (images, torch.tensor([0, 2, 2])), images)
+    with pytest.raises(MamlError, match="got class 0 alone"):
+        mamlcli.predict(run, (images, torch.tensor([0, 0, 0])), images)
+    with pytest.raises(MamlError, match="query: expected a tensor"):
+        mamlcli.predict(run, (images, torch.tensor([0, 1, 2])), images[0])
+    with pytest.raises(MamlError, match="both as paths, or both as tensors"):
+        mamlcli.predict(run, data, images)
+    with pytest.raises(MamlError, match="invert and frame for folders"):
+        mamlcli.predict(run, (images, torch.tensor([0, 1, 2])), images, frame="ink")
+    with pytest.raises(MamlError, match="expected a run that classifies"):
+        mamlcli.predict(sinusoid, (x, y), x)
+
+
+def test_runs_of_earlier_versions_take_their_shapes_from_the_data(sinusoid, tmp_path):
+    import json
+    import shutil
+
+    shutil.copytree(sinusoid.path, tmp_path / "old")
+    manifest = json.loads((tmp_path / "old" / "manifest.json").read_text())
+    del manifest["network"]
+    (tmp_path / "old" / "manifest.json").write_text(json.dumps(manifest))
+    old = mamlcli.load(tmp_path / "old")
+    assert (old.input_shape, old.num_outputs) == (sinusoid.input_shape, sinusoid.num_outputs) == ((1,), 1)
+    assert replace(old, path=sinusoid.path).weights == sinusoid.weights

@@ -1,0 +1,367 @@
+"""The documentation does what it says: every command line, Python block, link and worked example in it is run.
+
+Commands run in this process, in one folder for each document, in their order, with amounts cut down: `shortened` has
+every rule. What cannot run here is in `NOT_RUN`, with the reason, and is only parsed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from typer.main import get_command
+
+import mamlcli
+from mamlcli.recipe import Recipe
+from mamlcli.recipe_files import load_recipe
+from mamlcli.recipe_reference import _CONFLICTS, recipe_reference
+from tests.image_files import class_folders, drawing, omniglot_folders, save
+from tests.running import noise_pack
+
+ROOT = Path(mamlcli.__file__).parents[1]
+DOCUMENTS = {path.relative_to(ROOT).as_posix(): path for path in (
+    ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")),
+)}  # fmt: skip
+EVERY_DOCUMENT = pytest.mark.parametrize("document", DOCUMENTS)
+
+NOT_RUN = {("data", "fetch"): "needs the network"}
+
+# What a document takes for granted: commands that are run before its own.
+BEFORE = {"docs/data.md": ["mamlcli train"]}
+
+# What is in a document ----------------------------------------------------------------------------------------------
+
+
+def blocks(text: str) -> Iterator[tuple[str, str]]:
+    """Yield (language, content) of every fenced block, also of indented ones."""
+    for indent, language, content in re.findall(r"^( *)```(\w*)\n(.*?)^\1```", text, re.DOTALL | re.MULTILINE):
+        yield language, textwrap.dedent("".join(line.removeprefix(indent) for line in content.splitlines(True)))
+
+
+def command_lines(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield every command line of a document and the output that is shown below it, where it starts with `$ `."""
+    for language, content in blocks(text):
+        if language not in ("", "bash", "sh", "console"):
+            continue
+        lines = content.replace("\\\n", " ").splitlines()
+        for index, line in enumerate(lines):
+            if re.match(r"(\$ )?mamlcli( |$)", line):
+                rest = lines[index + 1 :] if line.startswith("$ ") else []
+                shown = [other for other in rest if other and not other.startswith("$ ")]
+                yield line.removeprefix("$ "), shown
+
+
+def prose(text: str) -> str:
+    """Return a document without its fenced blocks."""
+    return re.sub(r"^( *)```.*?^\1```", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+# Commands -------------------------------------------------------------------------------------------------------------
+
+
+def command_of(words: list[str]) -> tuple[Any, list[str]]:
+    """Return the command that words name, and the words after its name."""
+    found: Any = get_command(_app())
+    rest = words
+    while hasattr(found, "commands"):
+        assert rest, f"{' '.join(words)}: no command"
+        assert rest[0] in found.commands, f"{' '.join(words)}: no command {rest[0]!r}"
+        found, rest = found.commands[rest[0]], rest[1:]
+    return found, rest
+
+
+def _app() -> typer.Typer:
+    from mamlcli.cli.app import app
+
+    return app
+
+
+def parse(words: list[str]) -> None:
+    """Fail where the command line is none."""
+    found, rest = command_of(words)
+    found.make_context("mamlcli", list(rest))
+
+
+# Amounts, not kinds: what is computed stays as documented.
+AMOUNTS = {
+    "outer.iterations": 2, "outer.tasks": 2, "evaluation.tasks": 2, "validation.every": 2, "validation.tasks": 2,
+    "execution.device": "cpu", "execution.threads": 1,
+}  # fmt: skip
+IMAGE_AMOUNTS = {"model.width": 3, "tasks.queries": 2, "evaluation.steps": 2}
+
+
+def amounts_of(recipe: Recipe) -> list[str]:
+    amounts = AMOUNTS | (IMAGE_AMOUNTS if recipe.model.kind == "cnn" else {})
+    return [f"{key}={value}" for key, value in amounts.items()]
+
+
+def overrides_for(words: list[str], default: str) -> list[str]:
+    """Return what shortens a command whose first word may be a recipe or a run."""
+    is_named = bool(words) and not words[0].startswith("-") and "=" not in words[0]
+    name = words[0] if is_named else default
+    recipe = f"{name}/recipe.yaml" if Path(name).is_dir() else name
+    return amounts_of(load_recipe(recipe, [word for word in words[is_named:] if re.match(r"[a-z_.]+=", word)])[1])
+
+
+def with_option(words: list[str], option: str, value: object) -> list[str]:
+    """Return the words with an option set to a value, in place of the one it has."""
+    return [*without_option(words, option), option, str(value)]
+
+
+def without_option(words: list[str], option: str) -> list[str]:
+    if option not in words:
+        return list(words)
+    index = words.index(option)
+    return words[:index] + words[index + 2 :]
+
+
+def shortened(words: list[str]) -> list[str]:
+    """Return a command line that does the same in a moment."""
+    name, rest = words[0], words[1:]
+    rest = without_option(rest, "--device")
+    if name == "train" and "--resume" not in rest:
+        # Workers are processes of their own; they have their own tests.
+        rest = without_option(rest, "--workers")
+        return [name, *rest, *overrides_for(rest, "glyphs-5way-1shot")]
+    if name in ("adapt", "layers") and "--support" not in rest:
+        return [name, *with_option(rest, "--tasks", 4)]
+    if name in ("sweep-depth", "add-linear", "meta-opt") and "--collapse" not in rest:
+        rest += overrides_for(rest, "logistic")
+        for option, value in {"--seeds": 1, "--jobs": 1, "--inner-lrs": 0.5}.items():
+            rest = with_option(rest, option, value)
+        if name == "add-linear":
+            return [name, *with_option(rest, "--layers", "0,1")]
+        if name == "sweep-depth":
+            return [name, *with_option(rest, "--depths", "1,2"), "--no-capacity"]
+        rest = with_option(rest, "--depths", "1") if "--depths" in rest else rest
+        return [name, *with_option(rest, "--optimizers", "none,kfo")]
+    if name == "reproduce":
+        return [name, *with_option(without_option(rest, "--seeds"), "--scale", "smoke"), "--dry-run"]
+    if name == "bench":
+        if "--tune" in rest:
+            recipe = [word for word in rest if not word.startswith("-")]
+            rest += overrides_for(recipe, "glyphs-5way-1shot")
+        else:
+            rest = with_option(rest, "--cases", "tiny")
+        return [name, *with_option(rest, "--repeats", 1), "--device", "cpu"]
+    if words[:3] == ["data", "import", "omniglot"]:  # the whole set is there already, for the other commands
+        return [*words, "--name", "omniglot-copy"]
+    return words
+
+
+@pytest.fixture(scope="module")
+def packs(tmp_path_factory):
+    """A data folder with an Omniglot of noise that has every class of the split."""
+    from mamlcli.tasks.class_splits import class_split
+    from mamlcli.tasks.packs import Pack
+
+    folder = tmp_path_factory.mktemp("packs")
+    nothing = Pack(np.zeros((0, 1, 1, 1), np.uint8), np.zeros(0, np.int64), ())
+    names = [name for split in class_split("omniglot", nothing).values() for name in split]
+    noise_pack(folder / "omniglot.npz", names, shape=(28, 28, 1), name="omniglot")
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path, packs, with_glyphs, monkeypatch):
+    """The folder that documents talk about: its placeholders (DIR, FOLDER, PACK) are real, and studies need no pool."""
+    (tmp_path / "data").mkdir()
+    os.link(packs / "omniglot.npz", tmp_path / "data" / "omniglot.npz")
+    class_folders(tmp_path / "DIR", [f"class{index:02d}" for index in range(32)], num_images=3, side=16)
+    omniglot_folders(tmp_path / "FOLDER")
+    noise_pack(tmp_path / "PACK.npz", [f"class{index:02d}" for index in range(32)], num_images=3)
+    (tmp_path / "PACK.npz").rename(tmp_path / "PACK")
+    save(tmp_path / "page.png", drawing(40))
+    monkeypatch.setattr("mamlcli.sweep.run_jobs", run_jobs_here)
+    _make_bench_short(monkeypatch)
+    return tmp_path
+
+
+def run_jobs_here(jobs, *, on_start=None, on_end=None, **options):
+    """Do the jobs of a study in this process: the pool has its own tests, and importing torch takes seconds."""
+    from mamlcli.pool import Outcome
+
+    def nothing(*about):
+        pass
+
+    outcomes = {}
+    for job in jobs:
+        (on_start or nothing)(job, os.getpid())
+        outcomes[job.key] = Outcome(job.key, "done", job.function(job.payload, lambda: False))
+        (on_end or nothing)(outcomes[job.key])
+    return outcomes
+
+
+def _make_bench_short(monkeypatch):
+    from mamlcli import bench_cases, bench_timing, benchmark
+    from tests.test_benchmark import MEMORY, TINY_CASE
+
+    monkeypatch.setitem(bench_cases.CASES, "tiny", TINY_CASE)
+    monkeypatch.setattr(bench_timing, "_SAMPLE_S", 0.0)
+    monkeypatch.setattr(bench_timing, "gc", SimpleNamespace(collect=lambda: 0))
+    monkeypatch.setattr(benchmark, "measure_memory", lambda *case, **options: dict(MEMORY))
+    monkeypatch.setattr(benchmark, "matmul_flops_per_s", lambda device, threads: 1e9)
+
+
+@EVERY_DOCUMENT
+def test_every_command_line_runs_in_the_order_of_the_document(document, cli, here):
+    before = [(line, []) for line in BEFORE.get(document, [])]
+    for line, shown in [*before, *command_lines(DOCUMENTS[document].read_text())]:
+        words = shlex.split(line, comments=True)[1:]
+        parse(words)
+        if tuple(words[:2]) in NOT_RUN:
+            continue
+        is_mistake = any(text.startswith("error: ") for text in shown)
+        done = cli(*(words if shown else shortened(words)))
+        assert done.code == (1 if is_mistake else 0), f"{line}\n{done.err}"
+        for text in shown:
+            assert text in done.out + done.err, line
+
+
+@EVERY_DOCUMENT
+def test_every_command_that_is_mentioned_is_one(document):
+    for text in re.findall(r"`mamlcli ([^`]+)`", prose(DOCUMENTS[document].read_text())):
+        words = text.split()
+        if words[0].startswith("-"):
+            continue
+        found, rest = command_of(words)
+        options = {name for parameter in found.params for name in parameter.opts} | {"--help"}
+        assert {word for word in rest if word.startswith("--")} <= options, f"mamlcli {text}"
+
+
+@EVERY_DOCUMENT
+def test_every_make_target_is_one(document):
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    text = DOCUMENTS[document].read_text()
+    lines = [line for language, content in blocks(text) if not language for line in content.splitlines()]
+    named = [line.split()[1] for line in lines if line.startswith("make ")]
+    assert {*named, *re.findall(r"`make ([a-z]+)`", text)} <= targets
+
+
+@EVERY_DOCUMENT
+def test_every_python_block_runs(document, here, monkeypatch, one_thread):
+    """Blocks of a document share their names, as the cells of a notebook do; `mamlcli.train` is shortened."""
+    train = mamlcli.train
+
+    def short_train(recipe="glyphs-5way-1shot", *overrides, **options):
+        return train(recipe, *overrides, *amounts_of(load_recipe(recipe)[1]), **options)
+
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(mamlcli, "train", short_train, raising=False)
+    names = {}
+    for language, content in blocks(DOCUMENTS[document].read_text()):
+        if language == "python":
+            exec(compile(content, document, "exec"), names)
+
+
+def test_the_interface_that_is_documented_is_the_one_there_is():
+    text = (ROOT / "docs" / "python.md").read_text()
+    for function in (mamlcli.train, mamlcli.load, mamlcli.adapt, mamlcli.predict):
+        call = next(line for line in text.splitlines() if line.startswith(f"| `{function.__name__}("))
+        documented = re.findall(r"[(*, ](\w+)(?:=[^,)]+)?(?=[,)])", call.split("->")[0])
+        assert documented == list(inspect.signature(function).parameters), function.__name__
+    fields = {name for name in vars(mamlcli.Run)["__dataclass_fields__"] if not name.startswith("_")}
+    assert all(f"`{name}`" in text for name in fields)
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the anchors of a document's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", prose(path.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", [*DOCUMENTS.values(), ROOT / "CHANGELOG.md"], ids=lambda path: path.name)
+def test_every_link_and_image_is_there(path):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(path.read_text())):
+        if target.startswith(("http://", "https://", "mailto:")):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (path.parent / name) if name else path
+        assert file.exists(), f"{path.name}: {target}"
+        assert not anchor or anchor in anchors(file), f"{path.name}: {target}"
+
+
+def test_recipe_reference_is_up_to_date():
+    assert (ROOT / "docs" / "recipes.md").read_text() == recipe_reference(), "run: make docs"
+
+
+def test_recipe_reference_has_every_conflict():
+    listed = [line for line in _CONFLICTS.splitlines() if line.startswith("- ")]
+    assert len(listed) == inspect.getsource(Recipe.conflicts).count("found.append(")
+
+
+# Worked examples ------------------------------------------------------------------------------------------------------
+
+CONTRIBUTING = DOCUMENTS["CONTRIBUTING.md"].read_text()
+
+
+def changes() -> list[tuple[str, str, str]]:
+    """Return (file, text there, text instead) of every change that CONTRIBUTING shows."""
+    found = []
+    for language, content in blocks(CONTRIBUTING):
+        if language == "diff":
+            file, *lines = content.splitlines()
+            old = "\n".join(line[1:] for line in lines if not line.startswith("+"))
+            new = "\n".join(line[1:] for line in lines if not line.startswith("-"))
+            found.append((file, old, new))
+    return found
+
+
+@pytest.mark.parametrize(("file", "old", "new"), changes())
+def test_place_of_a_change_is_found_once(file, old, new):
+    assert (ROOT / file).read_text().count(old) == 1, f"{file}: CONTRIBUTING no longer fits the code:\n{old}"
+
+
+def test_worked_examples_of_transform_data_set_and_recipe_train_together(tmp_path):
+    ignored = shutil.ignore_patterns("__pycache__", ".mypy_cache")
+    shutil.copytree(ROOT / "mamlcli", tmp_path / "mamlcli", ignore=ignored)
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    for file, old, new in changes():
+        path = tmp_path / file
+        path.write_text(path.read_text().replace(old, new))
+    (recipe,) = [content for language, content in blocks(CONTRIBUTING) if language == "yaml"]
+    (tmp_path / "recipes" / "square-wave.yaml").write_text(recipe)
+    keys = ["inner.transform=tensor-scale", "outer.iterations=2", "outer.tasks=3", "validation.every=null"]
+    command = [sys.executable, "-m", "mamlcli", "train", "square-wave", *keys, "evaluation.tasks=3", "--json"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert '"true function"' in ended.stdout
+
+
+def test_worked_transform_passes_the_tests_of_transforms():
+    from tests import test_transforms
+
+    names = {**vars(sys.modules["mamlcli.transforms"])}
+    (new,) = [new for file, _, new in changes() if file == "mamlcli/transforms.py"]
+    exec(new[: new.rindex("@dataclass")], names)
+    transform = names["TensorScale"]()
+    tests = {name: value for name, value in vars(test_transforms).items() if name.startswith("test_")}
+    passed = []
+    for name, test in tests.items():
+        if list(inspect.signature(test).parameters) == ["transform"]:
+            test(transform)
+            passed.append(name)
+    assert len(passed) >= 3
+
+
+def test_recipe_example_says_all_that_a_header_says():
+    (recipe,) = [content for language, content in blocks(CONTRIBUTING) if language == "yaml"]
+    for word in ("Reproduces", "Source", "Command", "Expect", "Time"):
+        assert f"# {word}: " in recipe

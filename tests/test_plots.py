@@ -1,0 +1,254 @@
+"""Figures: at the size they are printed at, whole, legible without colour, the same bytes for the same result."""
+
+from __future__ import annotations
+
+import io
+import re
+from functools import cache
+
+import numpy as np
+import pytest
+from matplotlib.text import Text
+from PIL import Image
+
+from mamlcli import plots
+from mamlcli.claim_plots import operators_figure, picture, study_figure
+from mamlcli.layer_plots import save_layers
+from mamlcli.plots import ONE_COLUMN, SERIES, TRANSFORM_SERIES, TWO_COLUMNS, figure_bytes, new_figure, save_curve
+from mamlcli.study_plots import save_study_figure
+from mamlcli.tables import curve_line, sparkline
+from tests.test_studies import depth_result, grid_result
+
+
+def score(mean, width=0.05):
+    return {"mean": mean, "ci95_over_tasks": width}
+
+
+PROTOCOL = {
+    "split": "test", "num_tasks": 600, "ways": 5, "shots": 1, "queries": 5, "per_class": True, "inner_steps": 3,
+    "batch_norm": "batch", "seed": 0,
+}  # fmt: skip
+
+
+def curve_report(losses=(1.6, 0.5, 0.3, 0.2), *, has_accuracy=True):
+    points = [{"step": k, "loss": score(v), "support_loss": score(v)} for k, v in enumerate(losses)]
+    if has_accuracy:
+        points = [
+            {**point, "accuracy": score(0.2 + 0.2 * k), "support_accuracy": score(min(0.3 + 0.3 * k, 1))}
+            for k, point in enumerate(points)
+        ]
+    reference = {"accuracy": score(0.55)} if has_accuracy else {"loss": score(0.05)}
+    return {
+        "recipe": "glyphs-5way-1shot", "protocol": PROTOCOL, "curve": points, "final": points[-1],
+        "references": {"nearest neighbour on pixels": reference}, "weights": "last",
+        "chance_accuracy": 0.2 if has_accuracy else None,
+    }  # fmt: skip
+
+
+def optimizer_result():
+    names = ("none", "meta-sgd", "meta-curvature", "kfo", "kfo-mlp")
+    cell = grid_result()["cells"][0]
+    cells = [{**cell, "value": name} for name in names]
+    return grid_result() | {"axis": "inner.transform.name", "cells": cells, "comparisons": []}
+
+
+def regression_result():
+    result = depth_result()
+    cells = [{key: value for key, value in cell.items() if key != "accuracy"} for cell in result["cells"]]
+    closed = {
+        "shallow_infinite_support": 0.2, "shallow_from_zero": {"mean": 0.3}, "preconditioned_one_step": 0.1,
+        "inner_steps": 5,
+    }  # fmt: skip
+    return result | {"cells": cells, "closed_form": closed, "chance_accuracy": None}
+
+
+def layers_report(*, has_operator=True):
+    names = ["body.0", "body.1", "body.2", "body.3", "head.0"]
+    optimum = {name: {"spectrum": [9.0, 4.0, 1.0]} for name in ("optimal", "all_steps", "one_step", "plain")}
+    nums = range(1, len(names))
+    return {
+        "recipe": "glyphs-5way-1shot", "protocol": PROTOCOL,
+        "movement": [{"layer": name, "relative": score(0.1)} for name in names],
+        "partial": [
+            {"part": part, "num_layers": num, "loss": score(0.5), "accuracy": score(0.1 * num)}
+            for part in ("lower", "upper") for num in range(len(names) + 1)
+        ],
+        "operator": {"optimum": optimum, "layers": []} if has_operator else None,
+        "bottom": [
+            {"upper_is_linear": False, "num_layers": n, "angle_deg": score(80.0, 3), "length_ratio": score(n / 2, 0.1)}
+            for n in nums
+        ],
+    }  # fmt: skip
+
+
+def claim_result():
+    values = [(depth, 0, name) for depth in (1, 2, 4) for name in ("none", "meta-sgd", "kfo")]
+    cells = [
+        {**grid_result()["cells"][0], "value": {"depth": depth, "layers": layers, "optimizer": name}}
+        for depth, layers, name in [*values, (1, 1, "none"), (1, 3, "none")]
+    ]
+    return grid_result() | {"cells": cells, "references": {"nearest neighbour on pixels": {"accuracy": score(0.5)}}}
+
+
+def operator_reports():
+    item = {"operator": np.diag([1.0, 2.0, 5.0]).tolist(), "scale": 1.0}
+    found = {"optimal": {"operator": np.diag([1.0, 3.0, 9.0]).tolist()}, "all_steps": item}
+    return {"depth 1": [found, found], "depth 2": [found], "depth 1, kfo": [{**found, "all_steps": None}]}
+
+
+# Name -> what draws it into a folder.
+DRAWN = {
+    "curve": lambda folder: save_curve(curve_report(), folder / "curve.png"),
+    "curve of a regression": lambda folder: save_curve(curve_report(has_accuracy=False), folder / "curve.png"),
+    "depth": lambda folder: save_study_figure(depth_result(), folder),
+    "depth of a regression": lambda folder: save_study_figure(regression_result(), folder),
+    "optimizers": lambda folder: save_study_figure(optimizer_result(), folder),
+    "grid": lambda folder: save_study_figure(grid_result(), folder),
+    "layers": lambda folder: save_layers(layers_report(), folder),
+    "layers without operator": lambda folder: save_layers(layers_report(has_operator=False), folder),
+    "claims": lambda folder: picture("study", study_figure(claim_result(), "glyphs, MAML"), "caption"),
+    "operators": lambda folder: picture("operators", operators_figure(operator_reports()), "caption"),
+}  # fmt: skip
+
+
+def draw(name, folder):
+    """Draw a figure, and return it with its bytes of each kind."""
+    found = {}
+
+    def keep(figure, kind):
+        found["figure"], found[kind] = figure, figure_bytes(figure, kind)
+        return found[kind]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mamlcli.plots.figure_bytes", keep)
+        patch.setattr("mamlcli.claim_plots.figure_bytes", keep)
+        DRAWN[name](folder)
+    return found
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Return each figure by its name, drawn once."""
+    return cache(lambda name: draw(name, tmp_path_factory.mktemp("figures")))
+
+
+def shown_texts(figure):
+    """Return all texts but the labels of ticks, some of which lie outside the axes and are not drawn."""
+    axises = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
+    ticks = {id(label) for axis in axises for label in axis.get_ticklabels(which="both")}
+    ticks |= {id(label) for axis in axises for tick in axis.get_major_ticks() for label in (tick.label1, tick.label2)}
+    found = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    return [text for text in found if id(text) not in ticks]
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_figure_is_whole_and_legible_at_its_printed_width(drawn, name):
+    figure = drawn(name)["figure"]
+    assert figure.get_figwidth() in (ONE_COLUMN, TWO_COLUMNS)
+    with plots.print_style():
+        figure.canvas.draw()
+    whole = figure.bbox.padded(1.0)  # a pixel: rounding of the layout
+    for text in figure.findobj(Text):
+        assert text.get_fontsize() >= 8, text
+    for text in shown_texts(figure):
+        box = text.get_window_extent()
+        assert whole.x0 <= box.x0, text
+        assert box.x1 <= whole.x1, text
+        assert whole.y0 <= box.y0, text
+        assert box.y1 <= whole.y1, text
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_axes_are_labelled_and_intervals_explained(drawn, name):
+    figure = drawn(name)["figure"]
+    for axes in figure.axes:
+        if axes.axison:
+            assert axes.get_ylabel(), axes
+            assert axes.get_xlabel() or any(other.get_xlabel() for other in axes.get_shared_x_axes().get_siblings(axes))
+    title = " ".join(figure.get_suptitle().split())
+    assert "95 % interval" in title or "range" in title
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_lines_of_a_panel_differ_without_colour(drawn, name):
+    for axes in drawn(name)["figure"].axes:
+        named = [line for line in axes.lines if not line.get_label().startswith("_")]
+        looks = [(str(line.get_marker()), str(line._unscaled_dash_pattern)) for line in named]
+        assert len(set(looks)) == len(looks), looks
+
+
+@pytest.mark.parametrize("name", ["curve", "grid", "operators"])
+def test_same_result_gives_the_same_bytes(drawn, name, tmp_path):
+    first, second = drawn(name), draw(name, tmp_path)
+    assert first["svg"] == second["svg"]
+    assert first["png"] == second["png"]
+    text = first["svg"].decode()
+    assert "<dc:date>" not in text
+    # Text that stays text: it can be searched, and set in the page's font.
+    assert re.search(r"<text [^>]*>(query|inner steps|depth|depth 1)</text>", text)
+
+
+def test_png_and_svg_are_written_beside_each_other(tmp_path):
+    paths = save_curve(curve_report(), tmp_path / "curve.png")
+    assert [path.name for path in paths] == ["curve.png", "curve.svg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curve.png", "curve.svg"]
+    with Image.open(paths[0]) as image:
+        assert image.width == round(TWO_COLUMNS * 220)
+    assert paths[1].read_text().startswith("<?xml")
+
+
+def test_users_matplotlib_settings_change_nothing(tmp_path):
+    import matplotlib
+
+    before = save_curve(curve_report(), tmp_path / "a.png")[1].read_bytes()
+    with matplotlib.rc_context({"font.size": 20, "svg.fonttype": "path", "lines.linewidth": 9}):
+        after = save_curve(curve_report(), tmp_path / "b.png")[1].read_bytes()
+        assert matplotlib.rcParams["font.size"] == 20
+    assert before == after
+
+
+def test_losses_that_differ_a_thousandfold_are_on_a_logarithmic_axis(tmp_path, monkeypatch):
+    scales = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, _: scales.append(figure.axes[-1].get_yscale()) or [])
+    save_curve(curve_report((1.6, 0.5)), tmp_path / "a.png")
+    save_curve(curve_report((1e6, 0.5, None)), tmp_path / "a.png")  # with one that overflowed
+    assert scales == ["linear", "log"]
+
+
+def test_every_series_differs_in_colour_marker_and_dashes():
+    for part in zip(*SERIES, strict=True):
+        assert len(set(map(str, part))) == len(SERIES)
+    assert len(set(TRANSFORM_SERIES.values())) == len(TRANSFORM_SERIES)
+
+
+def test_new_figure_needs_no_display():
+    assert new_figure(2.0, 1.0).get_size_inches().tolist() == [2.0, 1.0]
+
+
+# In text ------------------------------------------------------------------------------------------------------
+
+
+def test_curve_in_one_line_is_on_a_scale_of_its_own_kind():
+    assert curve_line(curve_report()) == "Query accuracy by inner step: 20.0 ▂▄▅▇ 80.0 %"
+    assert curve_line(curve_report((1.4, 0.7, 0.0), has_accuracy=False)) == "Query loss by inner step: 1.400 █▅▁ 0.000"
+    overflowed = curve_report((1.4, None), has_accuracy=False)
+    assert curve_line(overflowed) == "Query loss by inner step: 1.400 █· -"
+
+
+def test_sparkline_with_bounds_keeps_to_them():
+    assert sparkline([0.0, 0.5, 1.0], low=0.0, high=1.0) == "▁▅█"
+    assert sparkline([0.9, 1.0], low=0.0, high=1.0) == "▇█"
+    assert sparkline([-5, 5], low=0.0, high=1.0) == "▁█"
+
+
+def test_study_curves_stand_under_their_columns_as_blocks():
+    from rich.console import Console
+
+    from mamlcli.study_tables import curves_table
+
+    console = Console(width=80, record=True, file=io.StringIO())
+    result = depth_result()
+    console.print(curves_table(result))
+    shown = console.export_text()
+    assert "▅▅" in shown
+    assert "blocks: 0 to 100 %" in shown
