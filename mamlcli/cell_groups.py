@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from mamlcli.build import build
@@ -54,13 +54,24 @@ def cell_names(key: str) -> list[str]:
     return key.split(_AND)
 
 
-def cell_outcomes(outcome: Outcome) -> list[Outcome]:
-    """Return the outcome of each cell of a job; each took its share of the time."""
+def cell_outcomes(outcome: Outcome, *, is_done: Callable[[str], bool]) -> list[Outcome]:
+    """Return the outcome of each cell of a job; each took its share of the time.
+
+    Args:
+        outcome: of the job.
+        is_done: whether a cell, by its name, is done: some are, though the job ended before its end.
+    """
     names = cell_names(outcome.key)
     if len(names) == 1:
         return [outcome]
     failed = outcome.value.get("failed", {})
-    own = replace(outcome, value={}, wall_s=outcome.wall_s / len(names))
-    return [
-        replace(own, key=name, **({"status": "failed", **failed[name]} if name in failed else {})) for name in names
-    ]
+    wall_s = outcome.wall_s / len(names)
+    found = []
+    for name in names:
+        part = replace(outcome, key=name, value={}, wall_s=wall_s)
+        if name in failed:
+            part = replace(part, status="failed", **failed[name])
+        elif part.status != "done" and is_done(name):
+            part = Outcome(name, "done", attempts=outcome.attempts, wall_s=wall_s)
+        found.append(part)
+    return found

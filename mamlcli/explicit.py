@@ -94,9 +94,7 @@ class ExplicitObjective:
         self.is_head_only = adapts_head_only(network, inner)
         self.body: TaskNetwork | None = None
         if self.is_head_only:
-            self.body = TaskNetwork(
-                network, part="body", first=(), device_type=device_type, is_compiled=is_compiled
-            )
+            self.body = TaskNetwork(network, part="body", first=(), device_type=device_type, is_compiled=is_compiled)
         part = "head" if self.is_head_only else "all"
         self.adapting = TaskNetwork(
             network, part=part, first=inner.adapted, device_type=device_type, is_compiled=is_compiled

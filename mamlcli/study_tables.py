@@ -79,7 +79,7 @@ def value_table(result: dict[str, Any]) -> Table:
     table.add_column(AXIS_WORDS[result["axis"]])
     if result["inner_lr_is_chosen"]:
         table.add_column("inner lr", justify="right")
-    table.add_column("parameters", justify="right")
+    table.add_column("parameters", justify="right", overflow="fold")
     if has_collapse:
         table.add_column("collapsed", justify="right")
     if has_transform:

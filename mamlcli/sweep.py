@@ -348,8 +348,11 @@ def run_sweep(
         if on_end:
             on_end(CellEnd(labels[name], status, num_ended, len(labels), **fields))
 
+    def is_done(name: str) -> bool:
+        return _done_before(sweep, path / "cells" / name) is not None
+
     def end(outcome: Outcome) -> None:
-        for part in cell_outcomes(outcome):
+        for part in cell_outcomes(outcome, is_done=is_done):
             end_one(part)
 
     def end_one(outcome: Outcome) -> None:
@@ -387,7 +390,8 @@ def run_sweep(
             on_start=start if on_start else None,
             on_end=end,
         )
-        by_cell = {part.key: part for outcome in outcomes.values() for part in cell_outcomes(outcome)}
+        parts = [part for outcome in outcomes.values() for part in cell_outcomes(outcome, is_done=is_done)]
+        by_cell = {part.key: part for part in parts}
         return _outcome(sweep, path, cells, by_cell, labels)
 
 
