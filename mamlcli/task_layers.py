@@ -530,7 +530,7 @@ def loss_gradient_tangent(saved: Any, d_outputs: Tensor) -> Tensor:
     if saved is None:
         return d_outputs / n
     if saved.shape[-1] <= FEW_CLASSES:
-        along = saved * d_outputs
+        along: Tensor = saved * d_outputs
         return along.addcmul_(saved, along.sum(-1, keepdim=True), value=-1).div_(n)
     moved: Tensor = torch.ops.aten._softmax_backward_data(d_outputs, saved, -1, saved.dtype)
     return moved.div_(n)

@@ -346,6 +346,6 @@ def test_figures_and_files_are_written(tmp_path):
 def test_a_cell_of_add_linear_records_its_collapse(tmp_path):
     sweep = linear_sweep("logistic", recipe_of("logistic"), layers=[1], num_seeds=1)
     [cell] = cells_of(sweep)
-    run_cell(_cell_job(sweep, tmp_path, cell, argv=[], num_threads=1).payload, lambda: False)
+    run_cell(_cell_job(sweep, tmp_path, [cell], argv=[], num_threads=1).payload, lambda: False)
     record = json.loads((tmp_path / "cells" / "1-layer-seed-0" / "collapse.json").read_text())
     assert record["num_parameters_collapsed"] == 8

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mamlcli.tasks.base import Episode, TaskDistribution, sample_tasks
+from mamlcli.tasks.base import Episode, TaskDistribution, sample_tasks, task_generator
 from mamlcli.tasks.synthetic import LinearRegressionTasks, LogisticTasks, SinusoidTasks, input_spectrum
 
 EVERY_DISTRIBUTION = pytest.mark.parametrize("kind", [LinearRegressionTasks, LogisticTasks, SinusoidTasks])
@@ -186,3 +186,52 @@ def test_sinusoid_draws_fill_their_ranges() -> None:
         # A uniform has deviation width / sqrt(12); 4 standard errors.
         tolerance = 4 * width / math.sqrt(12 * values.numel())
         assert abs(values.double().mean().item() - (low + high) / 2) < tolerance
+
+
+# Numbers of points and inputs around those at which torch changes how it draws and computes (8 and 16 at a time).
+SIZES = ((1, 1, 1), (3, 2, 1), (10, 10, 10), (13, 17, 5), (40, 33, 20))
+
+
+def drawn_one_by_one(kind):
+    """Return the tasks of three keys, each drawn by calls of its own, one for every line of its definition."""
+
+    def normal(*shape):
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    def uniform(*shape, low=0.0, high=1.0):
+        return low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
+
+    def points(number):
+        if isinstance(kind, SinusoidTasks):
+            x = uniform(number, 1, low=-5.0, high=5.0)
+            return x, amplitude * torch.sin(x - phase) + kind.noise * normal(number, 1)
+        x = normal(number, kind.dimension) * input_spectrum(kind.dimension, kind.condition_number).sqrt()
+        if isinstance(kind, LogisticTasks):
+            clean = uniform(number) < torch.sigmoid(x @ weights)
+            return x, (clean ^ (uniform(number) < kind.label_noise)).long()
+        return x, (x @ weights + kind.noise * normal(number)).unsqueeze(-1)
+
+    tasks = []
+    for index in range(3):
+        generator = task_generator(4, "train", 7, index)
+        if isinstance(kind, SinusoidTasks):
+            amplitude, phase = uniform(low=0.1, high=5.0), uniform(low=0.0, high=math.pi)
+        else:
+            weights = kind.weight_scale * normal(kind.dimension)
+        tasks.append((*points(kind.shots), *points(kind.queries)))
+    return [torch.stack(parts) for parts in zip(*tasks, strict=True)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", ["linear", "logistic", "sinusoid"])
+def test_a_batch_has_bit_for_bit_the_tasks_drawn_one_by_one(name, size) -> None:
+    shots, queries, dimension = size
+    keys = {"shots": shots, "queries": queries, "dtype": torch.float64}
+    kind = {
+        "linear": LinearRegressionTasks(dimension=dimension, weight_scale=2.5, **keys),
+        "logistic": LogisticTasks(dimension=dimension, label_noise=0.1, **keys),
+        "sinusoid": SinusoidTasks(noise=0.1, **keys),
+    }[name]
+    episode = sample_tasks(kind, seed=4, split="train", iteration=7, indices=range(3))
+    for found, expected in zip(episode.data(), drawn_one_by_one(kind), strict=True):
+        assert torch.equal(found, expected)

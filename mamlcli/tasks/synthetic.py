@@ -265,19 +265,15 @@ class SinusoidTasks:
     def sample(self, generators: Sequence[torch.Generator]) -> Episode:
         """Draw one task per generator; truth: `amplitude` and `phase_rad`, each [num_tasks]."""
         num_tasks, sizes = len(generators), (self.shots, self.queries)
-        chances = _empty(num_tasks, 2)
-        inputs = [_empty(num_tasks, size, 1) for size in sizes]
+        first = _empty(num_tasks, 2 + self.shots)
+        inputs = (first[:, 2:], _empty(num_tasks, self.queries))
         noise = [_empty(num_tasks, size, 1) for size in sizes]
-        _draw(
-            generators,
-            [(chances, "uniform"), (inputs[0], "uniform"), (noise[0], "normal"), (inputs[1], "uniform"),
-             (noise[1], "normal")],
-        )  # fmt: skip
-        amplitude = _between(*self.amplitude_range, chances[:, 0])
-        phase_rad = _between(*self.phase_range_rad, chances[:, 1])
+        _draw(generators, [(first, "uniform"), (noise[0], "normal"), (inputs[1], "uniform"), (noise[1], "normal")])
+        amplitude = _between(*self.amplitude_range, first[:, 0])
+        phase_rad = _between(*self.phase_range_rad, first[:, 1])
         points = []
         for chance, epsilon in zip(inputs, noise, strict=True):
-            x = _between(*self.input_range, chance)
+            x = _between(*self.input_range, chance).unsqueeze(-1)
             waves = x - phase_rad[:, None, None]
             for wave in waves.unbind():
                 wave.sin_()
@@ -303,13 +299,11 @@ def _draw(generators: Sequence[torch.Generator], parts: Sequence[tuple[Tensor, s
         generators: one per task.
         parts: [num_tasks, ...] each, and the distribution of its entries: "normal", N(0, 1), or "uniform", U(0, 1).
     """
+    draws = [Tensor.normal_ if distribution == "normal" else Tensor.uniform_ for _, distribution in parts]
     places = zip(*(batch.unbind() for batch, _ in parts), strict=True)
     for generator, own in zip(generators, places, strict=True):
-        for target, (_, distribution) in zip(own, parts, strict=True):
-            if distribution == "normal":
-                target.normal_(generator=generator)
-            else:
-                target.uniform_(generator=generator)
+        for draw, target in zip(draws, own, strict=True):
+            draw(target, generator=generator)
 
 
 def _between(low: float, high: float, chance: Tensor) -> Tensor:
