@@ -4,6 +4,8 @@ A study folder holds study.json (what is studied; written first), cells/<slug>/ 
 are done, result.json, table.csv, figure.png and figure.svg. The same command on the same folder skips cells that
 are done, resumes those that were cut, and tries those again that failed. All axis values share seeds and meta-test
 tasks, so that they can be compared pair by pair.
+
+A job of the pool is one cell, or several seeds of a value whose model is so small that they are trained as one.
 """
 
 from __future__ import annotations
