@@ -12,7 +12,7 @@ import torch
 from mamlcli.engine import OuterLoop
 from mamlcli.errors import DataError, DeviceError, MamlError, first_line
 from mamlcli.estimators import MetaObjective, MetaParams, inner_loop_for
-from mamlcli.execution import Execution, choose_execution, give_back_large_blocks
+from mamlcli.execution import Execution, choose_execution, flush_denormals, give_back_large_blocks
 from mamlcli.models import Network, activation_size, cnn, initial_params, linear, mlp, select_names
 from mamlcli.recipe import (
     FolderTasks,
@@ -186,6 +186,7 @@ class Experiment:
         """
         if self.device.type != "cpu":
             return self
+        flush_denormals()
         available = _available_threads()
         wanted = self.recipe.execution.threads or available
         experiment = replace(self, num_threads=wanted)

@@ -307,6 +307,16 @@ def _threads(number: int) -> ThreadPoolExecutor:
 
 def _one_core_each() -> None:
     torch.set_num_threads(1)
+    flush_denormals()
+
+
+def flush_denormals() -> None:
+    """Let this thread take numbers below 1e-38 (float32; 1e-308 in float64) as zero.
+
+    A support set that is learned by heart leaves probabilities of 1e-40, and a processor takes a hundred times longer
+    over each of these than over any other number: adapting became four times slower where that happened.
+    """
+    torch.set_flush_denormal(True)
 
 
 # Of mallopt in glibc: from this size on, an allocation is a mapping of its own, given back when it is freed.

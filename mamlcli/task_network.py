@@ -69,16 +69,19 @@ class Layout:
     def tensors(self, flat: Tensor) -> Params:
         """Return the named tensors of a vector, [..., *shape]."""
         found = {}
-        for name, shape, part in zip(self.names, self.shapes, torch.split_with_sizes(flat, self.sizes, dim=-1), strict=True):
+        for name, shape, part in zip(
+            self.names, self.shapes, torch.split_with_sizes(flat, self.sizes, dim=-1), strict=True
+        ):
             value = part.reshape(*part.shape[:-1], *_inner_shape(shape))
             found[name] = value.movedim(-1, -3) if len(shape) == 4 else value
         return found
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
         """Return the named tensors as `task_layers` take them, views of the vector."""
+        parts = torch.split_with_sizes(flat, self.sizes, dim=-1)
         return {
             name: part.reshape(*part.shape[:-1], *_inner_shape(shape))
-            for name, shape, part in zip(self.names, self.shapes, torch.split_with_sizes(flat, self.sizes, dim=-1), strict=True)
+            for name, shape, part in zip(self.names, self.shapes, parts, strict=True)
         }
 
 
@@ -115,8 +118,10 @@ class TaskNetwork:
         ordered = (*(name for name in names if name in first), *(name for name in names if name not in first))
         shapes = dict(network.named_parameters())
         self.layout = Layout(ordered, tuple(tuple(shapes[name].shape) for name in ordered))
-        self._is_image = part != "head" and len(network.input_shape) == 3 and any(
-            isinstance(layer, TaskConv | TaskFlatten) for layer in self.layers[:1]
+        self._is_image = (
+            part != "head"
+            and len(network.input_shape) == 3
+            and any(isinstance(layer, TaskConv | TaskFlatten) for layer in self.layers[:1])
         )
         if is_compiled:
             for name in ("gradient", "hessian_vector", "features", "pull_back"):

@@ -7,7 +7,7 @@ import torch
 
 from mamlcli.errors import MamlError
 from mamlcli.estimators import MetaObjective, MetaParams, inner_loop_for
-from mamlcli.execution import Execution, choose_execution, chunks, meta_gradient, trajectories
+from mamlcli.execution import Execution, _threads, choose_execution, chunks, meta_gradient, trajectories
 from mamlcli.explicit import ExplicitObjective, explicit_objective
 from mamlcli.models import Network, cnn, initial_params, linear, mlp
 from mamlcli.transforms import KFO, KFOMLP, Dense, Identity, MetaCurvature, MetaSGD, Selected
@@ -36,6 +36,7 @@ NETWORKS = {
     "linear-of-images": lambda: linear((1, 3, 2), WAYS, depth=2, bias=False),
     "linear": lambda: linear((4,), WAYS, depth=2, width=5),
 }
+
 
 def objective_of(network):
     return MetaObjective(network, inner_loop_for("maml", network, lr=0.1, num_steps=5))
@@ -186,6 +187,12 @@ def test_an_error_in_a_thread_is_the_callers():
     wrong = MetaParams({name: value[:1] for name, value in meta.model.items()}, {})
     with pytest.raises(RuntimeError):
         meta_gradient(objective, wrong, episode, Execution("explicit", 1, 2))
+
+
+def test_threads_take_denormal_numbers_as_zero():
+    tiny = torch.tensor([1e-20])
+    found = list(_threads(2).map(lambda _: float((tiny * tiny)[0]), range(2)))
+    assert found == [0.0, 0.0]
 
 
 class Doubled(torch.nn.Module):

@@ -232,6 +232,6 @@ def test_a_batch_has_bit_for_bit_the_tasks_drawn_one_by_one(name, size) -> None:
         "logistic": LogisticTasks(dimension=dimension, label_noise=0.1, **keys),
         "sinusoid": SinusoidTasks(noise=0.1, **keys),
     }[name]
-    episode = sample_tasks(kind, seed=4, split="train", iteration=7, indices=range(3))
+    episode = sample_tasks(kind, seed=4, split="train", iteration=7, indices=range(3))  # type: ignore[arg-type]
     for found, expected in zip(episode.data(), drawn_one_by_one(kind), strict=True):
         assert torch.equal(found, expected)
