@@ -40,7 +40,7 @@ reproduce: $(VENV)/installed
 	$(BIN)/mamlcli reproduce
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .
