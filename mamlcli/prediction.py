@@ -23,6 +23,7 @@ from mamlcli.recipe import FolderTasks, ImageTasks, Recipe
 from mamlcli.recipe_files import recipe_from_tree, recipe_to_tree
 from mamlcli.rundir import RunDirectory
 from mamlcli.session import best_weights
+from mamlcli.statistics import proportion
 from mamlcli.tasks.images import ImageRecord, image_record
 from mamlcli.tasks.own_images import OwnImages, find_query, find_support, printable, read_own_images, shown
 from mamlcli.tasks.sources import INVERT_CHOICES
@@ -33,7 +34,6 @@ MAX_LEFT_OUT = 30
 MAX_JOINT_IMAGES = 1000
 # Glyphs drawn at 0.4 to 0.9 of the page were recognised half as often as glyphs drawn at the run's size.
 _MAX_SIZE_RATIO = 1.25
-_Z_95 = 1.959963984540054  # standard normal quantile of 0.975
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -299,23 +299,6 @@ def _rows(query: OwnImages, classes: list[str], probabilities: NDArray[np.float6
     known = [row for row in rows if row["true"] is not None]
     right = sum(row["predicted"] == row["true"] for row in known)
     return {"predictions": rows, "accuracy": proportion(right, len(known)) if known else None}
-
-
-def proportion(num_right: int, num_all: int) -> dict[str, Any]:
-    """Return a proportion with its 95 % interval over images (Wilson's score interval).
-
-    (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)
-
-    Source: Wilson 1927, Probable inference, the law of succession, and statistical inference. No known deviation.
-    """
-    p, z2n = num_right / num_all, _Z_95**2 / num_all
-    middle, half = p + z2n / 2, _Z_95 * math.sqrt(p * (1 - p) / num_all + z2n / (4 * num_all))
-    return {
-        "num_right": num_right,
-        "num_images": num_all,
-        "mean": p,
-        "ci95_over_images": [max(0.0, (middle - half) / (1 + z2n)), min(1.0, (middle + half) / (1 + z2n))],
-    }
 
 
 def _leave_one_out(classifier: SupportClassifier, x: Tensor, y: Tensor, told: OnProgress) -> dict[str, Any] | None:

@@ -13,43 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
+from numpy.typing import NDArray
 
 from mamlcli.errors import RunError
 from mamlcli.recipe_files import recipe_difference
 from mamlcli.run_catalogue import FINISHED, SCORE_COLUMNS, RunEntry, read_scores
-from mamlcli.statistics import Estimate, paired_difference
+from mamlcli.statistics import paired_difference, welch_difference
 
 METRICS = ("loss", "accuracy")
 _COLUMN_OF = {"loss": "query_loss", "accuracy": "query_accuracy"}
 
 # tasks.csv has nine digits; a mean over tasks that differs by more is of another evaluation.
 _SAME_EVALUATION = 1e-5
-
-
-def welch_difference(a: ArrayLike, b: ArrayLike) -> Estimate:
-    """Return the difference of the means of two independent samples, mean(a) - mean(b), with its 95 % interval.
-
-    +- t_{0.975, v} * sqrt(s_a^2 / n_a + s_b^2 / n_b), with the degrees of freedom v of Welch and Satterthwaite.
-
-    Args:
-        a, b: [n_a], [n_b] float, at least two values each; the sizes may differ.
-
-    Returns:
-        The difference; its `num` is the smaller of the two sizes.
-
-    Source: Welch 1947, Biometrika 34; the degrees of freedom as in Satterthwaite 1946.
-    """
-    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
-        parts = [values.var(ddof=1) / values.size for values in (first, second)]
-        variance, mean = sum(parts), float(first.mean() - second.mean())
-        if variance == 0.0:
-            return Estimate(mean, 0.0, min(first.size, second.size))
-        freedom = variance**2 / sum(p**2 / (n - 1) for p, n in zip(parts, (first.size, second.size), strict=True))
-        half_width = float(stdtrit(freedom, 0.975) * math.sqrt(variance)) if math.isfinite(variance) else math.nan
-    return Estimate(mean, half_width, min(first.size, second.size))
 
 
 def compare_runs(runs: Sequence[RunEntry], *, baseline: int = 0, allow_unpaired: bool = False) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,3 +58,49 @@ def paired_difference(a: ArrayLike, b: ArrayLike) -> Estimate:
     assert first.shape == second.shape, "paired values must be of the same tasks"
     with np.errstate(over="ignore", invalid="ignore"):
         return estimate(first - second)
+
+
+def welch_difference(a: ArrayLike, b: ArrayLike) -> Estimate:
+    """Return the difference of the means of two independent samples, mean(a) - mean(b), with its 95 % interval.
+
+    +- t_{0.975, v} * sqrt(s_a^2 / n_a + s_b^2 / n_b), with the degrees of freedom v of Welch and Satterthwaite.
+
+    Args:
+        a, b: [n_a], [n_b] float, at least two values each; the sizes may differ.
+
+    Returns:
+        The difference; its `num` is the smaller of the two sizes, its `ci95` NaN where a value is not finite.
+
+    Source: Welch 1947, Biometrika 34; the degrees of freedom as in Satterthwaite 1946; computed by scipy.
+    """
+    from scipy.stats import ttest_ind  # takes most of a second to import, and few commands need it
+
+    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    num = min(first.size, second.size)
+    with np.errstate(over="ignore", invalid="ignore"), warnings.catch_warnings():
+        mean = float(first.mean() - second.mean())
+        if not math.isfinite(first.var() + second.var()):
+            return Estimate(mean, math.nan, num)
+        if first.var() == second.var() == 0.0:
+            return Estimate(mean, 0.0, num)
+        warnings.simplefilter("ignore", RuntimeWarning)  # scipy warns where the values of a sample are all the same
+        interval = ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    return Estimate(mean, float(interval.high - interval.low) / 2, num)
+
+
+def proportion(num_right: int, num_all: int) -> dict[str, float | list[float]]:
+    """Return a proportion with its 95 % interval over images (Wilson's score interval), as reports hold it.
+
+    (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)
+
+    Source: Wilson 1927, Probable inference, the law of succession, and statistical inference; computed by scipy.
+    """
+    from scipy.stats import binomtest  # as above
+
+    interval = binomtest(num_right, num_all).proportion_ci(0.95, method="wilson")
+    return {
+        "num_right": num_right,
+        "num_images": num_all,
+        "mean": num_right / num_all,
+        "ci95_over_images": [float(interval.low), float(interval.high)],
+    }

@@ -24,7 +24,7 @@ from mamlcli.classifier import (
 )
 from mamlcli.errors import DataError, DeviceError, MamlError, RunError
 from mamlcli.models import apply_network
-from mamlcli.prediction import PredictionRequest, predict_run, proportion
+from mamlcli.prediction import PredictionRequest, predict_run
 from mamlcli.prediction_files import check_outputs, write_predictions, write_sheet
 from mamlcli.prediction_tables import prediction_notes, prediction_table
 from mamlcli.rundir import RunDirectory
@@ -277,13 +277,6 @@ def test_images_are_left_out_of_classes_that_have_another():
     y = torch.tensor([0, 1, 1, 2, 2, 2])
     assert list(left_out_indices(y, 10)) == [1, 2, 3, 4, 5]
     assert list(left_out_indices(y, 2)) == [1, 3]
-
-
-def test_interval_of_a_proportion_is_wilsons():
-    # p = 1/2, n = 4, z^2 = 3.8415: (0.5 + 0.48018) +- 1.95996 sqrt(0.0625 + 0.060023) over 1.96036 = 0.5 +- 0.34996.
-    found = proportion(2, 4)
-    assert found["ci95_over_images"] == pytest.approx([0.15004, 0.84996], abs=1e-4)
-    assert proportion(3, 3)["ci95_over_images"][1] == 1.0
 
 
 # How certain it is -----------------------------------------------------------------------------------------
