@@ -1,6 +1,6 @@
 """Entry point: runs the command line and turns errors into messages and exit codes, here and nowhere else.
 
-0 done; 1 the user's input or environment; 2 usage (from typer); 3 a bug, with its traceback in a log;
+0 done; 1 the user's input or environment; 2 usage (from typer); 3 a bug, with its traceback and the versions in a log;
 130 interrupted.
 """
 
@@ -65,9 +65,13 @@ def _as_interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _log() -> Path:
-    """Write the traceback at hand to a file of its own and return its path."""
+    """Write what a bug report needs to a file of its own and return its path: command, versions, traceback."""
+    from mamlcli.environment import versions
+
     with tempfile.NamedTemporaryFile("w", prefix="mamlcli-", suffix=".log", delete=False) as stream:
-        stream.write(f"{' '.join(sys.argv)}\n{traceback.format_exc()}")
+        stream.write(f"{' '.join(sys.argv)}\n\n")
+        stream.writelines(f"{name} {version}\n" for name, version in versions().items())
+        stream.write(f"\n{traceback.format_exc()}")
     return Path(stream.name)
 
 

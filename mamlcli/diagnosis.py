@@ -21,10 +21,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import mamlcli
 from mamlcli.errors import first_line
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+# The folder of the package; setup.cfg lies beside it in a checkout.
+_PACKAGE = Path(__file__).parent
 
 # How a finding stands. "lacking": some commands or options do without, or do not work; "broken": bare commands fail.
 OK, LACKING, BROKEN = "ok", "lacking", "broken"
@@ -65,20 +70,23 @@ class Finding:
 
 def diagnose() -> list[Finding]:
     """Look at everything; a check that itself fails is a finding, too."""
-    found = [*_python(), *_packages(), *_extras()]
+    findings: list[Finding] = []
     checks: dict[str, tuple[str, Callable[[], Iterator[Finding]]]] = {
+        "python": ("packages", _python), "requirements": ("packages", _packages), "extras": ("extras", _extras),
         "processor": ("device", _processor), "GPU": ("device", _gpus), "compiler": ("device", _compiler),
         "packs": ("data", _data), "glyphs": ("data", _glyphs), "folders": ("disk", _folders),
         "caches": ("disk", _caches), "recipes": ("program", _recipes), "a meta-iteration": ("program", _meta_iteration),
     }  # fmt: skip
     for name, (group, check) in checks.items():
         try:
-            found += check()
+            findings += check()
         except Exception as error:
             words = f"{type(error).__name__}: {first_line(error)}"
             remedy = "Mend what is broken above, if anything is; mamlcli train linear-regression says more"
-            found.append(Finding(group, name, BROKEN, words, "bare commands fail", remedy))
-    return found
+            if isinstance(error, ModuleNotFoundError) and error.name:
+                remedy = f"pip install {error.name.partition('.')[0]}"
+            findings.append(Finding(group, name, BROKEN, words, "bare commands fail", remedy))
+    return findings
 
 
 def diagnosis_to_json(findings: list[Finding]) -> dict[str, Any]:
@@ -94,45 +102,60 @@ def broken(findings: list[Finding]) -> list[Finding]:
 # Packages ------------------------------------------------------------------------------------------------------
 
 
-def requirements() -> list[tuple[str, str, str | None]]:
-    """Return what mamlcli needs: (package, smallest version, extra or None), from setup.cfg or the installed facts."""
+@dataclass(frozen=True)
+class Needed:
+    """A package that mamlcli, or one of its extras, needs.
+
+    Attributes:
+        name: in lower case.
+        smallest: the oldest version that will do.
+        extra: which extra needs it; None where mamlcli itself does.
+    """
+
+    name: str
+    smallest: str
+    extra: str | None
+
+
+def requirements() -> list[Needed]:
+    """Return the packages that mamlcli needs, from the setup.cfg of a checkout or from the installed metadata."""
+    from packaging.requirements import Requirement  # here, so that doctor can tell that it is missing
+
     config = configparser.ConfigParser()
-    config.read(Path(mamlcli.__file__).parents[1] / "setup.cfg")
+    config.read(_PACKAGE.parent / "setup.cfg")
     if config.get("metadata", "name", fallback="") == "mamlcli":  # a checkout; what was installed may be older
-        lines = [(line, None) for line in config["options"]["install_requires"].split()]
-        extras = config["options.extras_require"]
-        return [_requirement(*pair) for pair in [*lines, *((w, e) for e in EXTRAS for w in extras[e].split())]]
-    found = []
-    for line in metadata.requires("mamlcli") or []:
-        text, _, marker = line.partition(";")
-        extra = re.search(r"extra == ['\"](\w+)", marker)
-        if extra is None or extra[1] in EXTRAS:
-            found.append(_requirement(text.strip(), extra[1] if extra else None))
-    return found
+        lists: dict[str | None, str] = {None: config["options"]["install_requires"]}
+        lists |= {extra: config["options.extras_require"][extra] for extra in EXTRAS}
+        return [
+            _needed(Requirement(line), extra) for extra, lines in lists.items() for line in lines.split("\n") if line
+        ]
+    listed = [Requirement(line) for line in metadata.requires("mamlcli") or []]
+    return [_needed(item, extra) for extra in (None, *EXTRAS) for item in listed if _is_brought_by(item, extra)]
 
 
-def _requirement(text: str, extra: str | None) -> tuple[str, str, str | None]:
-    name, _, version = re.match(r"([\w.-]+)(\W*)([\w.]*)", text).groups()  # type: ignore[union-attr]
-    return name.lower(), version, extra
+def _is_brought_by(requirement: Requirement, extra: str | None) -> bool:
+    """Return whether an extra, or for None mamlcli by itself, brings a package to this machine."""
+    if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+        return extra is None
+    return extra is not None and requirement.marker.evaluate({"extra": extra})
+
+
+def _needed(requirement: Requirement, extra: str | None) -> Needed:
+    smallest = next(bound.version for bound in requirement.specifier if bound.operator in (">=", "=="))
+    return Needed(requirement.name.lower(), smallest, extra)
 
 
 def is_at_least(version: str, smallest: str) -> bool:
-    """Return whether a version such as 2.6.0+cpu is not older than another."""
-    return _numbers(version) >= _numbers(smallest)
+    """Return whether a version such as 2.6.0+cpu is not older than another; a pre-release counts as its release."""
+    from packaging.version import Version
 
-
-def _numbers(version: str) -> tuple[int, ...]:
-    # Without trailing zeros: 2.6 and 2.6.0 are the same.
-    numbers = [int(part) for part in re.findall(r"\d+", re.split(r"[+a-z]", version)[0])]
-    while numbers and not numbers[-1]:
-        numbers.pop()
-    return tuple(numbers)
+    return Version(Version(version).base_version) >= Version(smallest)
 
 
 def _python() -> Iterator[Finding]:
     is_new = sys.version_info >= _SMALLEST_PYTHON
     need = ".".join(map(str, _SMALLEST_PYTHON))
-    yield Finding("packages", "mamlcli", OK, f"{mamlcli.__version__}, in {Path(mamlcli.__file__).parent}")
+    yield Finding("packages", "mamlcli", OK, f"{_version('mamlcli')}, in {_PACKAGE}")
     yield Finding(
         "packages", "python", OK if is_new else BROKEN, f"{platform.python_version()}, {sys.executable}",
         None if is_new else f"mamlcli needs {need} or newer", None if is_new else f"Install Python {need} or newer",
@@ -141,9 +164,9 @@ def _python() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    for name, smallest, extra in requirements():
-        if extra is None:
-            yield _package(name, smallest)
+    for needed in requirements():
+        if needed.extra is None:
+            yield _package(needed.name, needed.smallest)
 
 
 def _package(name: str, smallest: str) -> Finding:
@@ -168,7 +191,7 @@ def _package(name: str, smallest: str) -> Finding:
 def _extras() -> Iterator[Finding]:
     for extra, effect in EXTRAS.items():
         versions: dict[str, str | None] = {}
-        for name in [name for name, _, of in requirements() if of == extra]:
+        for name in [needed.name for needed in requirements() if needed.extra == extra]:
             is_there = importlib.util.find_spec(_MODULES.get(name, name)) is not None
             versions[name] = _version(name) if is_there else None
         missing = [name for name, version in versions.items() if version is None]

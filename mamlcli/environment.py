@@ -13,36 +13,37 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
-import mamlcli
+# The folder that holds the package: the checkout, where it runs from one.
+_ROOT = Path(__file__).parents[1]
+_PACKAGES = ("torch", "torchvision", "numpy", "pydantic", "safetensors")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that a result depends on."""
-    found = {
-        "mamlcli": mamlcli.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-    }
-    for package in ("torch", "torchvision", "numpy", "pydantic", "safetensors"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    """Return the versions that a result depends on, by package; none of the packages is imported."""
+    system = {"python": platform.python_version(), "platform": platform.platform()}
+    return {"mamlcli": package_version("mamlcli"), **system} | {name: package_version(name) for name in _PACKAGES}
 
 
-def git_state() -> dict[str, Any] | None:
+def package_version(name: str) -> str:
+    """Return the version of a package as it was installed, or "not installed"; the package is not imported."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def git_state() -> dict[str, str | bool] | None:
     """Return commit and cleanliness of the checkout that the package runs from; None outside of one."""
-    root = Path(mamlcli.__file__).parent.parent
-    if not (root / ".git").exists():
+    if not (_ROOT / ".git").exists():
         return None
     try:
-        commit = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True)
-        status = subprocess.run(["git", "-C", str(root), "status", "--porcelain"], capture_output=True, text=True)
+        commit = subprocess.run(["git", "-C", str(_ROOT), "rev-parse", "HEAD"], capture_output=True, text=True)
+        status = subprocess.run(["git", "-C", str(_ROOT), "status", "--porcelain"], capture_output=True, text=True)
     except OSError:
         return None
     if commit.returncode:
@@ -53,6 +54,8 @@ def git_state() -> dict[str, Any] | None:
 def device_name(device: torch.device) -> str:
     """Return the device in words."""
     if device.type == "cuda":
+        import torch  # is loaded where there is a device
+
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"cpu ({os.cpu_count()} cores)"
 
@@ -60,6 +63,8 @@ def device_name(device: torch.device) -> str:
 def peak_memory_mb(device: torch.device) -> float | None:
     """Return the peak memory so far: of the device on CUDA, else of the process (None where the OS tells none)."""
     if device.type == "cuda":
+        import torch  # is loaded where there is a device
+
         return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
     try:
         import resource
@@ -79,7 +84,7 @@ def interruption_flag(*, second_ends: bool = True) -> Iterator[Callable[[], bool
     """Turn SIGINT and SIGTERM into a flag that is asked between steps; a second one ends the process at once.
 
     Args:
-        second_ends: whether it does; a worker may hear of one interruption twice.
+        second_ends: whether the second one does; a job's process may hear of one interruption twice.
     """
     received: list[int] = []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import json
 import os
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 import mamlcli
 from mamlcli import diagnosis
-from mamlcli.diagnosis import BROKEN, LACKING, OK, Finding, folder_bytes, is_at_least, requirements, size
+from mamlcli.diagnosis import BROKEN, LACKING, OK, Finding, Needed, folder_bytes, is_at_least, requirements, size
 
 
 def findings(shown):
@@ -129,15 +130,25 @@ def test_requirements_are_those_of_the_package():
     config = configparser.ConfigParser()
     config.read(Path(mamlcli.__file__).parents[1] / "setup.cfg")
     wanted = config["options"]["install_requires"].split()
-    assert [f"{name}>={version}" for name, version, extra in requirements() if extra is None] == wanted
-    assert {extra for _, _, extra in requirements()} == {None, "bench", "tensorboard"}
+    assert [f"{needed.name}>={needed.smallest}" for needed in requirements() if needed.extra is None] == wanted
+    assert {needed.extra for needed in requirements()} == {None, "bench", "tensorboard"}
 
 
 def test_requirements_of_an_installed_package(monkeypatch, tmp_path):
     lines = ["torch>=2.6", "numpy>=1.26", 'higher==0.2.1; extra == "bench"', 'pytest>=8; extra == "test"']
-    monkeypatch.setattr(diagnosis.mamlcli, "__file__", str(tmp_path / "mamlcli" / "__init__.py"))
+    lines.append('colorama>=0.4; sys_platform == "no-such-system"')
+    monkeypatch.setattr(diagnosis, "_PACKAGE", tmp_path / "mamlcli")
     monkeypatch.setattr(metadata, "requires", lambda _: lines)
-    assert requirements() == [("torch", "2.6", None), ("numpy", "1.26", None), ("higher", "0.2.1", "bench")]
+    assert requirements() == [Needed("torch", "2.6", None), Needed("numpy", "1.26", None),
+                              Needed("higher", "0.2.1", "bench")]  # fmt: skip
+
+
+def test_a_check_that_lacks_a_package_names_it(cli, quick, monkeypatch):
+    monkeypatch.setitem(sys.modules, "packaging.requirements", None)
+    ended = cli("doctor", "--json")
+    assert ended.code == 1
+    found = findings(ended)["packages", "requirements"]
+    assert (found["status"], found["remedy"]) == (BROKEN, "pip install packaging")
 
 
 @pytest.mark.parametrize(

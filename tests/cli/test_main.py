@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,20 @@ def test_bug_is_one_line_with_the_path_of_its_traceback(failing):
     assert log.startswith("mamlcli recipes ls\n")
     assert "Traceback" in log
     assert "ZeroDivisionError: no such luck" in log
+    for name in ("mamlcli", "torch"):
+        assert f"\n{name} {metadata.version(name)}\n" in log
+    assert f"\npython {platform.python_version()}\nplatform {platform.platform()}\n" in log
+
+
+def test_log_of_a_bug_is_written_without_torch():
+    code = (
+        "import sys, mamlcli.environment as e; found = e.versions(); assert 'torch' not in sys.modules; "
+        "assert 'mamlcli.api' not in sys.modules; print(found['torch'])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(mamlcli.__file__).parents[1]
+    )
+    assert ended.stdout == f"{metadata.version('torch')}\n", ended.stderr
 
 
 class OutOfMemoryError(RuntimeError):
