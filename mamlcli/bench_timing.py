@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +23,7 @@ from mamlcli.environment import peak_memory_mb
 from mamlcli.errors import Interrupted, RecipeError
 from mamlcli.execution import Execution, meta_gradient
 from mamlcli.pool import IsStopped, Job, run_jobs
+from mamlcli.tuned import TimeSpread
 
 Params = dict[str, Tensor]
 
@@ -231,11 +231,9 @@ def _calls_for(seconds: float) -> int:
     return min(_MAX_CALLS, max(1, math.ceil(_SAMPLE_S / seconds)))
 
 
-def spread(samples: list[float]) -> dict[str, Any]:
+def spread(samples: list[float]) -> TimeSpread:
     """Return median, minimum, maximum and number of samples."""
-    return {
-        "median": statistics.median(samples), "min": min(samples), "max": max(samples), "repeats": len(samples)
-    }  # fmt: skip
+    return TimeSpread(statistics.median(samples), min(samples), max(samples), len(samples))
 
 
 def matmul_flops_per_s(device: torch.device, threads: int) -> float:
@@ -251,37 +249,53 @@ def matmul_flops_per_s(device: torch.device, threads: int) -> float:
 # Memory -------------------------------------------------------------------------------------------------------
 
 
-def measure_memory(
-    case: Case, implementation: Implementation, *, device: str, all_threads: int, threads: int
-) -> dict[str, Any]:
-    """Return the peak memory of a fresh process that computes one meta-gradient, in MB.
+@dataclass(frozen=True)
+class MemoryRequest:
+    """What a fresh process is to compute, and on how many threads: all while it prepares, some while it computes."""
 
-    `peak_memory_mb` is all of it, interpreter and torch included; `baseline_memory_mb` is the same process's peak
-    when everything was done but the meta-gradient. On CUDA both are of torch's allocator on the device. `failure`
-    is a line where the process ended otherwise, as one does that the system kills for lack of memory.
+    case: Case
+    implementation: Implementation
+    device: str
+    all_threads: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The peak memory of a fresh process that computes one meta-gradient, in MB.
+
+    On CUDA it is of torch's allocator on the device.
+
+    Attributes:
+        peak_mb: all of it, interpreter and torch included; None where the system does not tell.
+        baseline_mb: the same process's peak when everything was done but the meta-gradient.
+        failure: a line where the process ended otherwise, as one does that the system kills for lack of memory.
     """
-    payload = {
-        "case": case, "implementation": implementation, "device": device, "all_threads": all_threads,
-        "threads": threads,
-    }  # fmt: skip
-    job = Job("memory", memory_job, payload, can_stop=False)
+
+    peak_mb: float | None = None
+    baseline_mb: float | None = None
+    failure: str | None = None
+
+
+def measure_memory(request: MemoryRequest) -> Memory:
+    """Compute one meta-gradient in a fresh process and return how much memory that took."""
+    job = Job("memory", memory_job, {"request": request}, can_stop=False)
     outcome = run_jobs([job], num_workers=1, max_attempts=1)["memory"]
-    none = {"peak_memory_mb": None, "baseline_memory_mb": None, "failure": outcome.reason}
-    return {**outcome.value, "failure": None} if outcome.status == "done" else none
+    return Memory(**outcome.value) if outcome.status == "done" else Memory(failure=outcome.reason)
 
 
-def memory_job(payload: dict[str, Any], is_stopped: IsStopped) -> dict[str, Any]:
-    """Compute one meta-gradient in this process and return its peak memory before and after."""
-    torch.set_num_threads(payload["all_threads"])
-    device = resolve_device(payload["device"])
-    implementation: Implementation = payload["implementation"]
-    problem = problem_of(payload["case"], device=payload["device"], extra=implementation.extra)
-    function = prepared(implementation, problem)
-    torch.set_num_threads(payload["threads"])
+def memory_job(payload: dict[str, MemoryRequest], is_stopped: IsStopped) -> dict[str, float | None]:
+    """Compute one meta-gradient in this process and return its peak memory before and after, as in `Memory`."""
+    request = payload["request"]
+    torch.set_num_threads(request.all_threads)
+    device = resolve_device(request.device)
+    problem = problem_of(request.case, device=request.device, extra=request.implementation.extra)
+    function = prepared(request.implementation, problem)
+    torch.set_num_threads(request.threads)
     before = process_peak_mb(device)
     function()
     synchronize(device)
-    return {"peak_memory_mb": process_peak_mb(device), "baseline_memory_mb": before}
+    return {"peak_mb": process_peak_mb(device), "baseline_mb": before}
 
 
 def process_peak_mb(device: torch.device, status: Path = Path("/proc/self/status")) -> float | None:
@@ -309,6 +323,14 @@ def num_checked_tasks(flops: float) -> int:
     return NUM_TASKS if flops <= _CHECK_FLOPS else NUM_CHECKED
 
 
+@dataclass(frozen=True)
+class Differences:
+    """How far a meta-gradient is from the reference: in float64 by tensor, in float32 as a whole (see above)."""
+
+    float64: float
+    float32: float
+
+
 @dataclass
 class Agreement:
     """The differences of implementations from a reference: the plain loop in float64.
@@ -333,14 +355,15 @@ class Agreement:
         torch.set_num_threads(threads)
         return cls(case, device, num_tasks, prepared(Implementation(PLAIN_LOOP), problem)())
 
-    def differences(self, implementation: Implementation) -> dict[str, float]:
-        """Return the difference in float64 (by tensor) and in float32 (of the whole), on the threads set now."""
-        found, threads = {}, torch.get_num_threads()
-        for dtype, measure in ((torch.float64, strict_difference), (torch.float32, difference_of_norms)):
-            problem = problem_of(
-                self.case, device=self.device, dtype=dtype, num_tasks=self.num_tasks, extra=implementation.extra
-            )
-            torch.set_num_threads(threads)
-            name = f"{str(dtype).removeprefix('torch.')}_difference"
-            found[name] = measure(prepared(implementation, problem)(), self.reference)
-        return found
+    def differences(self, implementation: Implementation) -> Differences:
+        """Return how far an implementation is from the reference, on the threads set now."""
+        return Differences(
+            strict_difference(self._gradient(implementation, torch.float64), self.reference),
+            difference_of_norms(self._gradient(implementation, torch.float32), self.reference),
+        )
+
+    def _gradient(self, implementation: Implementation, dtype: torch.dtype) -> Params:
+        threads, extra = torch.get_num_threads(), implementation.extra
+        problem = problem_of(self.case, device=self.device, dtype=dtype, num_tasks=self.num_tasks, extra=extra)
+        torch.set_num_threads(threads)
+        return prepared(implementation, problem)()

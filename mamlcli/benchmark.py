@@ -5,21 +5,23 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from mamlcli.bench_cases import INNER_STEPS, NUM_TASKS, QUERIES, SHOTS, Case, case_flops, problem_of
 from mamlcli.bench_peers import PLAIN_LOOP, absent_peers
+from mamlcli.bench_results import BenchReport, BenchRow, Conditions, Machine, ratios
 from mamlcli.bench_timing import (
     AUTO,
     TOLERANCE,
     Agreement,
+    Differences,
     Implementation,
+    Memory,
+    MemoryRequest,
     Runner,
     best_threads,
     implementations,
@@ -34,8 +36,9 @@ from mamlcli.bench_timing import (
     threads_restored,
 )
 from mamlcli.build import resolve_device
-from mamlcli.environment import device_name, now, versions
+from mamlcli.environment import device_name, now, package_version, versions
 from mamlcli.errors import MamlError
+from mamlcli.execution import Execution
 
 Note = Callable[[str], None]
 
@@ -60,8 +63,8 @@ class BenchSettings:
     with_compiled: bool = False
 
 
-def run_benchmark(settings: BenchSettings, *, on_note: Note) -> dict[str, Any]:
-    """Measure all cases and return the report, primitives only.
+def run_benchmark(settings: BenchSettings, *, on_note: Note) -> BenchReport:
+    """Measure all cases and return the report.
 
     Args:
         settings: what.
@@ -75,20 +78,20 @@ def run_benchmark(settings: BenchSettings, *, on_note: Note) -> dict[str, Any]:
     notes = list(absent_peers().values())
     for line in notes:
         on_note(line)
-    rows: list[dict[str, Any]] = []
+    rows: list[BenchRow] = []
     with threads_restored() as all_threads:
         rates = _Rates(device)
         for case in settings.cases:
-            found, left_out = _case_rows(case, settings, all_threads, rates, on_note)
-            rows += found
+            rows_of_case, left_out = _case_rows(case, settings, all_threads, rates, on_note)
+            rows += rows_of_case
             notes += left_out
-    return {
-        "machine": {**_machine(device, all_threads), "matmul_gflop_per_s": rates.as_gflop()},
-        "settings": _settings(settings, device),
-        "rows": rows,
-        "ratios": ratios(rows),
-        "notes": notes,
-    }
+    return BenchReport(
+        _machine(device, all_threads, rates.as_gflop()),
+        _conditions(settings, device),
+        tuple(rows),
+        tuple(ratios(rows, AUTO)),
+        tuple(notes),
+    )
 
 
 class _Rates:
@@ -103,79 +106,111 @@ class _Rates:
             self._rates[threads] = matmul_flops_per_s(self._device, threads)
         return self._rates[threads]
 
-    def as_gflop(self) -> dict[str, float]:
-        return {str(threads): round(rate / 1e9, 1) for threads, rate in sorted(self._rates.items())}
+    def as_gflop(self) -> dict[int, float]:
+        return {threads: round(rate / 1e9, 1) for threads, rate in sorted(self._rates.items())}
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """An implementation whose meta-gradient is right, ready to be timed.
+
+    Attributes:
+        implementation: which.
+        runner: it, in this process, on the threads that suit it best.
+        execution: how ours runs tasks; None of a peer.
+        memory: of a fresh process.
+        differences: from the reference.
+        first_s: seconds of the first call of what is compiled; None of others.
+    """
+
+    implementation: Implementation
+    runner: Runner
+    execution: Execution | None
+    memory: Memory
+    differences: Differences
+    first_s: float | None
+
+    @property
+    def threads(self) -> int:
+        return self.runner.threads * (self.execution.parallel if self.execution else 1)
+
+
+class _LeftOut(Exception):
+    """An implementation that cannot be measured on a case; the text is the reason."""
 
 
 def _case_rows(
     case: Case, settings: BenchSettings, all_threads: int, rates: _Rates, on_note: Note
-) -> tuple[list[dict[str, Any]], list[str]]:
+) -> tuple[list[BenchRow], list[str]]:
     """Return the rows of one case, and a line for everything left out of it."""
     on_note(f"{case.name}: {case.words}")
     device, flops = settings.device, case_flops(case)
     chosen, notes = implementations(case, device=device, with_compiled=settings.with_compiled)
     for line in notes:
         on_note(line)
-    num_checked = num_checked_tasks(flops)
     torch.set_num_threads(all_threads)
-    agreement = Agreement.of(case, device=device, num_tasks=num_checked)
-    rows: list[dict[str, Any]] = []
-    runners: list[Runner] = []
+    agreement = Agreement.of(case, device=device, num_tasks=num_checked_tasks(flops))
+    ready: list[_Checked] = []
     for implementation in chosen:
-        row, runner, reason = _checked_runner(case, implementation, agreement, settings, all_threads)
-        if runner is None:
+        try:
+            ready.append(_checked(case, implementation, agreement, settings, all_threads))
+        except _LeftOut as reason:
             notes.append(f"{case.name}: {implementation.name} is left out: {reason}")
             on_note(notes[-1])
-            continue
-        rows.append({**row, "gflop": round(flops / 1e9, 3), "checked_tasks": num_checked})
-        runners.append(runner)
-        on_note(f"{case.name}: {_checked_words(rows[-1])}")
-    measure_rounds(runners, repeats=settings.repeats, budget_s=CASE_BUDGET_S)
-    for row, runner in zip(rows, runners, strict=True):
-        row["seconds_per_meta_iteration"] = spread(runner.samples)
-        rate = flops / row["seconds_per_meta_iteration"]["median"]
-        row["fraction_of_matmul"] = rate / rates.flops_per_s(row["threads"])
-        if row["compile_s"] is not None:
-            # The first call less an ordinary one.
-            row["compile_s"] = max(0.0, row["compile_s"] - row["seconds_per_meta_iteration"]["median"])
-    return rows, notes
+        else:
+            on_note(f"{case.name}: {_checked_words(ready[-1])}")
+    measure_rounds([checked.runner for checked in ready], repeats=settings.repeats, budget_s=CASE_BUDGET_S)
+    return [_row(case, checked, flops, agreement.num_tasks, rates) for checked in ready], notes
 
 
-def _checked_runner(
+def _row(case: Case, checked: _Checked, flops: int, num_checked: int, rates: _Rates) -> BenchRow:
+    seconds = spread(checked.runner.samples)
+    return BenchRow(
+        case=case.name,
+        implementation=checked.implementation.name,
+        is_ours=checked.implementation.is_ours,
+        threads=checked.threads,
+        execution=checked.execution,
+        peak_memory_mb=checked.memory.peak_mb,
+        baseline_memory_mb=checked.memory.baseline_mb,
+        float64_difference=checked.differences.float64,
+        float32_difference=checked.differences.float32,
+        # The first call less an ordinary one.
+        compile_s=None if checked.first_s is None else max(0.0, checked.first_s - seconds.median),
+        gflop=round(flops / 1e9, 3),
+        checked_tasks=num_checked,
+        seconds_per_meta_iteration=seconds,
+        fraction_of_matmul=flops / seconds.median / rates.flops_per_s(checked.threads),
+    )
+
+
+def _checked(
     case: Case, implementation: Implementation, agreement: Agreement, settings: BenchSettings, all_threads: int
-) -> tuple[dict[str, Any], Runner | None, str]:
-    """Return the row so far and the runner of an implementation; None and the reason where it cannot be measured."""
+) -> _Checked:
+    """Return an implementation ready to be timed.
+
+    Raises:
+        _LeftOut: it cannot be measured.
+    """
     device = settings.device
     candidates = own_threads(implementation, case, device=device, all_threads=all_threads)
-    options = {"all_threads": all_threads, "threads": candidates[-1]}
-    memory = measure_memory(case, implementation, device=device, **options)
-    failure = memory.pop("failure")
-    if failure:
-        return {}, None, failure
+    memory = measure_memory(MemoryRequest(case, implementation, device, all_threads, candidates[-1]))
+    if memory.failure:
+        raise _LeftOut(memory.failure)
     torch.set_num_threads(all_threads)
     problem = problem_of(case, device=device, extra=implementation.extra)
     runner = Runner(implementation, prepared(implementation, problem), problem.experiment.device, candidates[-1])
     # Before anything else is computed: what was compiled for the check would not be compiled again.
-    compile_s = runner.seconds() if implementation.is_compiled else None
+    first_s = runner.seconds() if implementation.is_compiled else None
     torch.set_num_threads(candidates[-1])
     differences = agreement.differences(implementation)
-    if not differences["float64_difference"] <= TOLERANCE:
-        _require_peer(case, implementation, differences["float64_difference"])
-        return {}, None, f"its meta-gradient differs by {differences['float64_difference']:.1e} in float64"
+    if not differences.float64 <= TOLERANCE:
+        _require_peer(case, implementation, differences.float64)
+        raise _LeftOut(f"its meta-gradient differs by {differences.float64:.1e} in float64")
     trial = prepared(implementation, problem_of(case, device=device, num_tasks=2, extra=implementation.extra))
     runner.threads = best_threads(dataclasses.replace(runner, function=trial), candidates)
     execution = our_execution(problem.experiment) if implementation.is_ours else None
-    row = {
-        "case": case.name,
-        "implementation": implementation.name,
-        "is_ours": implementation.is_ours,
-        "threads": runner.threads * (execution.parallel if execution else 1),
-        "execution": dataclasses.asdict(execution) if execution else None,
-        **memory,
-        **differences,
-        "compile_s": compile_s,
-    }
-    return row, runner, ""
+    return _Checked(implementation, runner, execution, memory, differences, first_s)
 
 
 def _require_peer(case: Case, implementation: Implementation, difference: float) -> None:
@@ -186,48 +221,17 @@ def _require_peer(case: Case, implementation: Implementation, difference: float)
                         next_step="This is a bug in mamlcli; execution.path=loop is the reference")  # fmt: skip
 
 
-def _checked_words(row: dict[str, Any]) -> str:
+def _checked_words(checked: _Checked) -> str:
+    differences = checked.differences
     return (
-        f"{row['implementation']}: same meta-gradient (float64 {row['float64_difference']:.0e}, float32 "
-        f"{row['float32_difference']:.0e}), {row['threads']} thread{'s' if row['threads'] > 1 else ''}"
+        f"{checked.implementation.name}: same meta-gradient (float64 {differences.float64:.0e}, float32 "
+        f"{differences.float32:.0e}), {checked.threads} thread{'s' if checked.threads > 1 else ''}"
     )
 
 
-def ratios(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return how many times faster ours by `auto` is than each peer of a case, and which peer is the fastest."""
-    found = []
-    for case in dict.fromkeys(row["case"] for row in rows):
-        medians = {
-            row["implementation"]: row["seconds_per_meta_iteration"]["median"] for row in rows if row["case"] == case
-        }
-        peers = [row["implementation"] for row in rows if row["case"] == case and not row["is_ours"]]
-        if AUTO not in medians or not peers:
-            continue
-        fastest = min(peers, key=lambda name: medians[name])
-        found += [
-            {
-                "case": case,
-                "mamlcli": AUTO,
-                "peer": peer,
-                "speedup": medians[peer] / medians[AUTO],
-                "is_fastest_peer": peer == fastest,
-            }
-            for peer in peers
-        ]
-    return found
-
-
-def _machine(device: torch.device, all_threads: int) -> dict[str, Any]:
-    found = {
-        "device": device_name(device), "cpu": _cpu_name(), "cores": os.cpu_count(), "threads": all_threads,
-        **versions(), "time": now(),
-    }  # fmt: skip
-    for package in ("higher", "torchopt"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+def _machine(device: torch.device, all_threads: int, rates: dict[int, float]) -> Machine:
+    peers = {package: package_version(package) for package in ("higher", "torchopt")}
+    return Machine(device_name(device), _cpu_name(), os.cpu_count(), all_threads, versions(), now(), peers, rates)
 
 
 def _cpu_name(path: Path = Path("/proc/cpuinfo")) -> str:
@@ -239,12 +243,20 @@ def _cpu_name(path: Path = Path("/proc/cpuinfo")) -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _settings(settings: BenchSettings, device: torch.device) -> dict[str, Any]:
-    return {
-        "cases": {case.name: case.words for case in settings.cases},
-        "shots": SHOTS, "queries": QUERIES, "tasks": NUM_TASKS, "inner_steps": INNER_STEPS, "order": 2,
-        "dtype": "float32", "reference": f"{PLAIN_LOOP} in float64", "tolerance": TOLERANCE,
-        "repeats": settings.repeats, "seconds_per_case": CASE_BUDGET_S if settings.repeats is None else None,
-        "tf32_convolutions": device.type == "cuda" and torch.backends.cudnn.allow_tf32,
-        "tf32_matmul": device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32,
-    }  # fmt: skip
+def _conditions(settings: BenchSettings, device: torch.device) -> Conditions:
+    is_cuda = device.type == "cuda"
+    return Conditions(
+        cases={case.name: case.words for case in settings.cases},
+        shots=SHOTS,
+        queries=QUERIES,
+        tasks=NUM_TASKS,
+        inner_steps=INNER_STEPS,
+        order=2,
+        dtype="float32",
+        reference=f"{PLAIN_LOOP} in float64",
+        tolerance=TOLERANCE,
+        repeats=settings.repeats,
+        seconds_per_case=CASE_BUDGET_S if settings.repeats is None else None,
+        tf32_convolutions=is_cuda and torch.backends.cudnn.allow_tf32,
+        tf32_matmul=is_cuda and torch.backends.cuda.matmul.allow_tf32,
+    )

@@ -142,7 +142,7 @@ class Experiment:
         if spec.path == "auto" and spec.chunk is None and num_steps:
             tuned = load_tuned(self.tuning_key(num_tasks=num_tasks, num_steps=num_steps))
             if tuned is not None:
-                return replace(Execution(**tuned["execution"]), compile=spec.compile is True)
+                return replace(tuned.execution, compile=spec.compile is True)
         is_recomputed = recipe.inner.memory == "constant"
         chosen = choose_execution(
             self.objective(),

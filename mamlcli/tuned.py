@@ -12,15 +12,63 @@ import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from mamlcli.errors import MamlError
+from mamlcli.execution import Execution
 from mamlcli.files import atomic_write, json_text
 from mamlcli.models import Network, activation_size
 from mamlcli.tasks.packs import cache_dir
+
+
+@dataclass(frozen=True)
+class TimeSpread:
+    """The seconds of several measurements of one thing: their median, extremes and number."""
+
+    median: float
+    min: float
+    max: float
+    repeats: int
+
+
+@dataclass(frozen=True)
+class TunedChoice:
+    """A way of running tasks that was measured.
+
+    Attributes:
+        execution: the way.
+        threads: CPU threads it used; None where the file does not say.
+        seconds_per_meta_iteration: how long it took; None where the file does not say.
+        recipe: the name of the recipe it was measured on; None before it is stored.
+    """
+
+    execution: Execution
+    threads: int | None = None
+    seconds_per_meta_iteration: TimeSpread | None = None
+    recipe: str | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Return what the file of choices holds; what is not known is left out."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_json(cls, value: object) -> TunedChoice | None:
+        """Return the choice of which `to_json` gave the value; None if there is no such choice."""
+        if not isinstance(value, dict):
+            return None
+        try:
+            seconds = value.get("seconds_per_meta_iteration")
+            return cls(
+                Execution(**value["execution"]),
+                value.get("threads"),
+                None if seconds is None else TimeSpread(**seconds),
+                value.get("recipe"),
+            )
+        except (KeyError, TypeError):
+            return None
 
 
 def tuned_path() -> Path:
@@ -32,7 +80,7 @@ def tuned_path() -> Path:
 def tuning_key(
     network: Network,
     *,
-    inner: Mapping[str, Any],
+    inner: Mapping[str, object],
     num_inputs: int,
     num_tasks: int,
     num_steps: int,
@@ -67,15 +115,14 @@ def tuning_key(
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def load_tuned(key: str, *, on_problem: Callable[[str], None] | None = None) -> dict[str, Any] | None:
+def load_tuned(key: str, *, on_problem: Callable[[str], None] | None = None) -> TunedChoice | None:
     """Return the choice that was stored under a key; None if there is none.
 
     Args:
         key: from `tuning_key`.
         on_problem: called with one line where the file is there but cannot be used; it is ignored then.
     """
-    choice = None if _is_ignored.get() else _read(on_problem).get(key)
-    return dict(choice) if isinstance(choice, dict) else None
+    return None if _is_ignored.get() else TunedChoice.from_json(_read(on_problem).get(key))
 
 
 _is_ignored: ContextVar[bool] = ContextVar("is_ignored", default=False)
@@ -91,7 +138,7 @@ def tuned_ignored() -> Iterator[None]:
         _is_ignored.reset(token)
 
 
-def store_tuned(key: str, choice: Mapping[str, Any]) -> Path:
+def store_tuned(key: str, choice: TunedChoice) -> Path:
     """Store a choice under a key, beside those that are there, and return the file; a damaged file is replaced.
 
     Raises:
@@ -100,14 +147,14 @@ def store_tuned(key: str, choice: Mapping[str, Any]) -> Path:
     path = tuned_path()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, json_text({**_read(None), key: dict(choice)}).encode())
+        atomic_write(path, json_text({**_read(None), key: choice.to_json()}).encode())
     except OSError as error:
         raise MamlError(str(path), expected="a file that can be written", got=str(error.strerror or error),
                         next_step="Name another cache folder in XDG_CACHE_HOME") from error  # fmt: skip
     return path
 
 
-def _read(on_problem: Callable[[str], None] | None) -> dict[str, Any]:
+def _read(on_problem: Callable[[str], None] | None) -> dict[str, object]:
     path = tuned_path()
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -14,12 +15,44 @@ from mamlcli.build import Experiment, build
 from mamlcli.execution import Execution, meta_gradient
 from mamlcli.recipe import Recipe
 from mamlcli.tasks.base import Episode, sample_tasks
-from mamlcli.tuned import store_tuned, tuned_ignored
+from mamlcli.tuned import TunedChoice, store_tuned, tuned_ignored
 
 # What the rounds of the candidates may take, in seconds.
 _BUDGET_S = 60.0
 # A candidate this many times slower than the best of those before is not measured again.
 _HOPELESS = 1.5
+
+
+@dataclass(frozen=True)
+class TuningReport:
+    """What `mamlcli bench --tune` measured on a recipe.
+
+    Attributes:
+        recipe: its name.
+        tasks: of the meta-batch.
+        key: under which the choice is stored.
+        file: where it is stored.
+        candidates: the ways that were measured.
+        chosen: the fastest of them.
+    """
+
+    recipe: str
+    tasks: int
+    key: str
+    file: Path
+    candidates: tuple[TunedChoice, ...]
+    chosen: TunedChoice
+
+    def to_json(self) -> dict[str, object]:
+        """Return the report as primitives."""
+        return {
+            "recipe": self.recipe,
+            "tasks": self.tasks,
+            "key": self.key,
+            "file": str(self.file),
+            "candidates": [candidate.to_json() for candidate in self.candidates],
+            "chosen": self.chosen.to_json(),
+        }
 
 
 def candidates(auto: Execution, num_tasks: int, *, with_vmap: bool = True) -> list[Execution]:
@@ -40,7 +73,7 @@ def candidates(auto: Execution, num_tasks: int, *, with_vmap: bool = True) -> li
     return list(dict.fromkeys([auto, Execution("loop", 1), *chunked, *mapped]))
 
 
-def tune(name: str, recipe: Recipe, *, repeats: int | None = None, on_note: Callable[[str], None]) -> dict[str, Any]:
+def tune(name: str, recipe: Recipe, *, repeats: int | None = None, on_note: Callable[[str], None]) -> TuningReport:
     """Measure the candidates of `execution` on one meta-batch of a recipe, store the fastest, and return the report.
 
     Args:
@@ -62,18 +95,14 @@ def tune(name: str, recipe: Recipe, *, repeats: int | None = None, on_note: Call
         executions = candidates(auto, num_tasks, with_vmap=recipe.inner.memory == "unrolled")
         runners = _promising(experiment, episode, executions, on_note)
         measure_rounds([runner for _, runner in runners], repeats=repeats, budget_s=_BUDGET_S)
-    rows: list[dict[str, Any]] = [
-        {
-            "execution": dataclasses.asdict(execution),
-            "threads": runner.threads,
-            "seconds_per_meta_iteration": spread(runner.samples),
-        }
+    measured = [
+        (spread(runner.samples), TunedChoice(execution, runner.threads, spread(runner.samples)))
         for execution, runner in runners
     ]
-    chosen = min(rows, key=lambda row: row["seconds_per_meta_iteration"]["median"])
+    _, chosen = min(measured, key=lambda pair: pair[0].median)
     key = experiment.tuning_key(num_tasks=num_tasks, num_steps=num_steps)
-    path = store_tuned(key, {**chosen, "recipe": name})
-    return {"recipe": name, "tasks": num_tasks, "key": key, "file": str(path), "candidates": rows, "chosen": chosen}
+    path = store_tuned(key, dataclasses.replace(chosen, recipe=name))
+    return TuningReport(name, num_tasks, key, path, tuple(choice for _, choice in measured), chosen)
 
 
 def _promising(
@@ -81,7 +110,7 @@ def _promising(
 ) -> list[tuple[Execution, Runner]]:
     """Return the candidates that are not far slower than the best, each run twice: once for warmth, once measured."""
     objective, meta = experiment.objective(), experiment.initial_meta()
-    kept: list[tuple[Execution, Runner, float]] = []
+    timed: list[tuple[Execution, Runner, float]] = []
     for execution in executions:
 
         def compute(execution: Execution = execution) -> dict[str, torch.Tensor]:
@@ -94,6 +123,6 @@ def _promising(
         seconds = runner.seconds()
         words = ", ".join(f"{name} {value}" for name, value in dataclasses.asdict(execution).items())
         on_note(f"{words}: {seconds:.3g} s")
-        kept.append((execution, runner, seconds))
-    best = min(seconds for _, _, seconds in kept)
-    return [(execution, runner) for execution, runner, seconds in kept if seconds <= _HOPELESS * best]
+        timed.append((execution, runner, seconds))
+    best = min(seconds for _, _, seconds in timed)
+    return [(execution, runner) for execution, runner, seconds in timed if seconds <= _HOPELESS * best]

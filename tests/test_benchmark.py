@@ -23,21 +23,27 @@ from mamlcli.bench_cases import (
 )
 from mamlcli.bench_peers import PLAIN_LOOP
 from mamlcli.bench_plots import save_report
+from mamlcli.bench_results import BenchReport, BenchRow, Machine, Ratio, ratios
 from mamlcli.bench_tables import bench_parts
 from mamlcli.bench_timing import (
     AUTO,
     LOOP,
     OURS,
     Agreement,
+    Differences,
     Implementation,
+    Memory,
+    MemoryRequest,
     implementations,
     measure_memory,
     memory_job,
     process_peak_mb,
 )
-from mamlcli.benchmark import BenchSettings, ratios, run_benchmark
+from mamlcli.benchmark import BenchSettings, run_benchmark
 from mamlcli.errors import MamlError, RunError
+from mamlcli.execution import Execution
 from mamlcli.models import cnn, linear
+from mamlcli.tuned import TimeSpread
 from tests.numerics import DOUBLE
 
 TINY_CASE = Case(
@@ -45,7 +51,7 @@ TINY_CASE = Case(
     ("tasks.ways=2", "tasks.shots=5", "tasks.queries=5", "model.depth=1", "model.width=2", "inner.steps=1"),
     (1, 4, 4), ways=2,
 )  # fmt: skip
-MEMORY = {"peak_memory_mb": 321.5, "baseline_memory_mb": 300.25, "failure": None}
+MEMORY = Memory(321.5, 300.25)
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +64,7 @@ def quick(monkeypatch):
     """Take one short sample, no process for memory and no large matrix product."""
     monkeypatch.setattr(bench_timing, "_SAMPLE_S", 0.0)
     monkeypatch.setattr(bench_timing, "gc", SimpleNamespace(collect=lambda: 0))  # slow in a process of many tests
-    monkeypatch.setattr(benchmark, "measure_memory", lambda *case, **options: dict(MEMORY))
+    monkeypatch.setattr(benchmark, "measure_memory", lambda request: MEMORY)
     monkeypatch.setattr(benchmark, "matmul_flops_per_s", lambda device, threads: 1e9)
 
 
@@ -72,7 +78,7 @@ def no_peers(monkeypatch):
 def report_of(*cases, **settings):
     lines = []
     report = run_benchmark(BenchSettings(cases, device="cpu", repeats=1, **settings), on_note=lines.append)
-    return report, lines
+    return report.to_json(), lines
 
 
 # Cases --------------------------------------------------------------------------------------------------------
@@ -180,14 +186,13 @@ def test_report_has_the_form_that_programs_read(quick):
 
 def test_ratios_are_peers_over_auto():
     def row(case, name, median, is_ours=False):
-        return {"case": case, "implementation": name, "is_ours": is_ours,
-                "seconds_per_meta_iteration": {"median": median}}  # fmt: skip
+        return made_up_row(case, name, is_ours=is_ours, seconds=TimeSpread(median, 1.0, 9.0, 3))
 
     rows = [row("a", AUTO, 2.0, True), row("a", LOOP, 9.0, True), row("a", "higher", 6.0), row("a", PLAIN_LOOP, 5.0),
             row("b", AUTO, 1.0, True)]  # fmt: skip
-    assert ratios(rows) == [
-        {"case": "a", "mamlcli": AUTO, "peer": "higher", "speedup": 3.0, "is_fastest_peer": False},
-        {"case": "a", "mamlcli": AUTO, "peer": PLAIN_LOOP, "speedup": 2.5, "is_fastest_peer": True},
+    assert ratios(rows, AUTO) == [
+        Ratio("a", AUTO, "higher", speedup=3.0, is_fastest_peer=False),
+        Ratio("a", AUTO, PLAIN_LOOP, speedup=2.5, is_fastest_peer=True),
     ]
 
 
@@ -199,7 +204,7 @@ def test_absent_peers_are_left_out_with_a_line(quick, no_peers):
 
 
 def test_a_peer_that_disagrees_is_left_out_and_ours_is_an_error(quick, no_peers, monkeypatch):
-    wrong = {"float64_difference": 1e-3, "float32_difference": 1e-3}
+    wrong = Differences(1e-3, 1e-3)
     right = Agreement.differences
 
     def differences(self, implementation):
@@ -216,8 +221,8 @@ def test_a_peer_that_disagrees_is_left_out_and_ours_is_an_error(quick, no_peers,
 
 
 def test_an_implementation_that_dies_is_left_out_with_the_reason(quick, no_peers, monkeypatch):
-    def memory(case, implementation, **options):
-        return {**MEMORY, "failure": "its process was killed"} if implementation.name == LOOP else dict(MEMORY)
+    def memory(request):
+        return Memory(failure="its process was killed") if request.implementation.name == LOOP else MEMORY
 
     monkeypatch.setattr(benchmark, "measure_memory", memory)
     report, lines = report_of(TINY_CASE)
@@ -245,16 +250,16 @@ def test_what_a_recipe_refuses_is_left_out_with_a_line(monkeypatch):
 
 def test_memory_is_of_a_fresh_process_that_its_parent_does_not_count_in():
     ballast = torch.ones(200_000_000)  # 800 MB, touched
-    found = measure_memory(TINY_CASE, Implementation(PLAIN_LOOP), device="cpu", all_threads=1, threads=1)
-    assert found["failure"] is None
-    assert 50 < found["baseline_memory_mb"] <= found["peak_memory_mb"] < process_peak_mb(torch.device("cpu"))
+    found = measure_memory(MemoryRequest(TINY_CASE, Implementation(PLAIN_LOOP), "cpu", all_threads=1, threads=1))
+    assert found.failure is None
+    assert 50 < found.baseline_mb <= found.peak_mb < process_peak_mb(torch.device("cpu"))
     assert process_peak_mb(torch.device("cpu")) > ballast.nbytes / 2**20
 
 
 def test_peak_memory_never_falls():
-    payload = {"case": TINY_CASE, "implementation": OURS[AUTO], "device": "cpu", "all_threads": 1, "threads": 1}
-    found = memory_job(payload, lambda: False)
-    assert 0 < found["baseline_memory_mb"] <= found["peak_memory_mb"]
+    request = MemoryRequest(TINY_CASE, OURS[AUTO], "cpu", all_threads=1, threads=1)
+    found = memory_job({"request": request}, lambda: False)
+    assert 0 < found["baseline_mb"] <= found["peak_mb"]
 
 
 def test_peak_memory_is_read_from_the_system_or_from_rusage(tmp_path):
@@ -269,27 +274,30 @@ def test_peak_memory_is_read_from_the_system_or_from_rusage(tmp_path):
 # What is shown ------------------------------------------------------------------------------------------------
 
 
+def made_up_row(case, name, *, is_ours, seconds):
+    return BenchRow(
+        case, name, is_ours, threads=2, execution=Execution("batched", 16) if is_ours else None,
+        peak_memory_mb=12_345.6 if name != "higher" else None, baseline_memory_mb=512.5, float64_difference=1e-12,
+        float32_difference=1.2e-5, compile_s=61.2 if name == "mamlcli compiled" else None, gflop=1.0, checked_tasks=16,
+        seconds_per_meta_iteration=seconds, fraction_of_matmul=0.4321,
+    )  # fmt: skip
+
+
 def made_up_report():
     """A report of some cases, with numbers as long as they get."""
     names = ["mamlcli (auto)", "mamlcli loop", "mamlcli compiled", "mamlcli constant", PLAIN_LOOP, "higher", "TorchOpt"]
     cases = ["omniglot", "cifar-fs-release", "steps-1", "steps-100"]
-    rows = [
-        {
-            "case": case, "implementation": name, "is_ours": name.startswith("mamlcli"), "threads": 2,
-            "execution": {"path": "batched", "chunk": 16} if name.startswith("mamlcli") else None,
-            "peak_memory_mb": 12_345.6 if name != "higher" else None, "baseline_memory_mb": 512.5,
-            "float64_difference": 1e-12, "float32_difference": 1.2e-5,
-            "compile_s": 61.2 if name == "mamlcli compiled" else None,
-            "seconds_per_meta_iteration": {"median": 123.4 + i, "min": 120.1, "max": 140.2 + i, "repeats": 3},
-            "fraction_of_matmul": 0.4321,
-        }
+    rows = tuple(
+        made_up_row(case, name, is_ours=name.startswith("mamlcli"), seconds=TimeSpread(123.4 + i, 120.1, 140.2 + i, 3))
         for case in cases for i, name in enumerate(names)
-    ]  # fmt: skip
-    machine = {"device": "cpu (2 cores)", "cpu": "A Processor", "torch": "2.15.0", "higher": "0.2.1",
-               "torchopt": "not installed", "matmul_gflop_per_s": {"1": 80.1, "2": 163.4}}  # fmt: skip
-    settings = {"cases": {name: CASES[name].words for name in cases}, "tasks": 16, "shots": 5, "queries": 5,
-                "dtype": "float32"}  # fmt: skip
-    return {"machine": machine, "settings": settings, "rows": rows, "ratios": ratios(rows), "notes": ["left out: x"]}
+    )  # fmt: skip
+    machine = Machine(
+        "cpu (2 cores)", "A Processor", 2, 2, {"mamlcli": "0.1.0", "torch": "2.15.0"}, "2026-01-01T00:00:00+00:00",
+        {"higher": "0.2.1", "torchopt": "not installed"}, {1: 80.1, 2: 163.4},
+    )  # fmt: skip
+    settings = BenchSettings(tuple(CASES[name] for name in cases))
+    conditions = benchmark._conditions(settings, torch.device("cpu"))
+    return BenchReport(machine, conditions, rows, tuple(ratios(rows, AUTO)), ("left out: x",))
 
 
 def shown(width):
@@ -307,7 +315,7 @@ def test_tables_fit_80_columns():
 
 
 def test_table_says_threads_execution_compile_time_and_what_is_left_out():
-    text = shown(80)
+    text = " ".join(shown(80).split())
     for words in ("163 with 2 threads", "compiled in 61.2 s", "path batched, chunk 16", "left out: x",
                   "memory before the first meta-gradient", "higher 2; TorchOpt 2"):  # fmt: skip
         assert words in text
@@ -318,7 +326,7 @@ def test_figure_is_a_png_of_every_case(tmp_path):
     paths = save_report(report, figure=tmp_path / "own" / "x.png", folder=tmp_path / "out")
     assert [path.name for path in paths] == ["x.png", "bench.json", "bench.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in (paths[0], paths[2]))
-    assert json.loads((tmp_path / "out" / "bench.json").read_text())["ratios"] == report["ratios"]
+    assert json.loads((tmp_path / "out" / "bench.json").read_text()) == report.to_json()
     assert save_report(report, figure=None, folder=None) == []
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import pytest
 import torch
 
@@ -13,7 +11,7 @@ from mamlcli.execution import Execution
 from mamlcli.recipe_files import load_recipe
 from mamlcli.tasks.class_splits import published_classes
 from mamlcli.transforms import KFO, Identity, Selected
-from mamlcli.tuned import store_tuned
+from mamlcli.tuned import TunedChoice, store_tuned
 from tests.image_files import class_folders
 from tests.running import TINY, TINY_IMAGES, noise_pack
 
@@ -285,7 +283,7 @@ def test_measured_choice_comes_before_auto_and_after_the_recipe(tmp_path, monkey
     experiment = built("sinusoid", "outer.tasks=8", "inner.steps=2")
     auto = experiment.execution(**shape)
     chosen = Execution("batched", 3)
-    store_tuned(experiment.tuning_key(**shape), {"execution": asdict(chosen)})
+    store_tuned(experiment.tuning_key(**shape), TunedChoice(chosen))
     assert experiment.execution(**shape) == chosen
     assert experiment.execution(num_tasks=8, num_steps=0).path == auto.path  # nothing was measured for that
     assert built("sinusoid", "outer.tasks=8", "inner.steps=2", "execution.chunk=2").execution(**shape).chunk == 2

@@ -8,10 +8,12 @@ import torch
 from mamlcli.errors import MamlError
 from mamlcli.execution import Execution
 from mamlcli.models import cnn
-from mamlcli.tuned import load_tuned, store_tuned, tuned_ignored, tuned_path, tuning_key
+from mamlcli.tuned import TimeSpread, TunedChoice, load_tuned, store_tuned, tuned_ignored, tuned_path, tuning_key
 from mamlcli.tuning import candidates
 
-CHOICE = {"execution": {"path": "loop", "chunk": 1}}
+# As a file of before `parallel` and `compile` holds it.
+OLD = {"execution": {"path": "loop", "chunk": 1}}
+CHOICE = TunedChoice(Execution("loop", 1))
 FACTS = {
     "inner": {"algorithm": "maml", "lr": 0.1, "steps": 5}, "num_inputs": 50, "num_tasks": 16,
     "num_steps": 5, "device": torch.device("cpu"), "dtype": torch.float32, "threads": 2,
@@ -27,11 +29,12 @@ def key(net=None, **changes):
 
 
 def test_what_was_stored_is_found():
+    measured = TunedChoice(Execution("batched", 4), 2, TimeSpread(1.5, 1.0, 2.0, 3), "sinusoid")
     assert load_tuned("a") is None
     store_tuned("a", CHOICE)
-    store_tuned("b", {"execution": {"path": "batched", "chunk": 4}})
+    store_tuned("b", measured)
     assert load_tuned("a") == CHOICE
-    assert load_tuned("b") == {"execution": {"path": "batched", "chunk": 4}}
+    assert load_tuned("b") == measured
     assert load_tuned("c") is None
 
 
@@ -48,10 +51,11 @@ def test_a_damaged_file_is_ignored_with_a_line_and_replaced(content):
     assert len(lines) == 1
 
 
-def test_a_choice_that_is_no_object_is_none():
+def test_a_choice_that_cannot_be_read_is_none_and_an_older_one_is_read():
     tuned_path().parent.mkdir(parents=True)
-    tuned_path().write_text(json.dumps({"a": 3, "b": CHOICE}))
+    tuned_path().write_text(json.dumps({"a": 3, "b": OLD, "c": {"execution": {"way": "loop"}}}))
     assert load_tuned("a") is None
+    assert load_tuned("c") is None
     assert load_tuned("b") == CHOICE
 
 

@@ -81,7 +81,7 @@ def bench(
     for path in save_report(report, figure=figure, folder=out):
         _note(f"Written: {path}")
     if as_json:
-        console.result_json(report)
+        console.result_json(report.to_json())
         return
     for part in bench_parts(report):
         console.result(part)
@@ -116,7 +116,7 @@ def show_tuning(arguments: list[str] | None, device: str | None, repeats: int | 
     load_tuned("", on_problem=console.warn)  # a damaged file is replaced below; say so
     report = tune(name, recipe, repeats=repeats, on_note=_note)
     if as_json:
-        console.result_json(report)
+        console.result_json(report.to_json())
         return
     for part in tuning_parts(report):
         console.result(part)

@@ -17,7 +17,7 @@ def tiny_case(monkeypatch):
     monkeypatch.setitem(bench_cases.CASES, "tiny", TINY_CASE)
     monkeypatch.setattr(bench_timing, "_SAMPLE_S", 0.0)
     monkeypatch.setattr(bench_timing, "gc", SimpleNamespace(collect=lambda: 0))  # slow in a process of many tests
-    monkeypatch.setattr(benchmark, "measure_memory", lambda *case, **options: dict(MEMORY))
+    monkeypatch.setattr(benchmark, "measure_memory", lambda request: MEMORY)
     monkeypatch.setattr(benchmark, "matmul_flops_per_s", lambda device, threads: 1e9)
 
 
@@ -63,7 +63,7 @@ def test_a_device_that_is_not_there_is_an_error(cli):
 
 
 def test_interrupted_bench_ends_with_130(cli, tiny_case, monkeypatch):
-    def interrupted(*case, **options):
+    def interrupted(request):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(benchmark, "measure_memory", interrupted)
@@ -85,7 +85,7 @@ def test_tune_stores_what_was_fastest(cli, short_samples):
     report = json.loads(done.out)
     assert report["file"] == str(tuned_path())
     assert report["chosen"] in report["candidates"]
-    stored = load_tuned(report["key"])
+    stored = load_tuned(report["key"]).to_json()
     assert (stored["execution"], stored["threads"]) == (report["chosen"]["execution"], report["chosen"]["threads"])
     assert stored["recipe"] == "linear-regression"
 
