@@ -345,7 +345,7 @@ def _image_tasks(
         "num_images": len(pack.images),
         "num_classes": pack.num_classes,
         "digest": pack_digest(pack),
-        "preprocessing": pack.source,
+        "preprocessing": pack.source.to_json(),
         "images": record.to_dict() if (record := image_record(pack)) else None,
         "skipped": skipped,
     }

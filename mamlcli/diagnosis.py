@@ -17,11 +17,11 @@ import sys
 import sysconfig
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mamlcli.errors import first_line
 
@@ -65,7 +65,7 @@ class Finding:
     found: str
     effect: str | None = None
     remedy: str | None = None
-    details: dict[str, Any] = field(default_factory=dict)
+    details: Mapping[str, object] = field(default_factory=dict)
 
 
 def diagnose() -> list[Finding]:
@@ -89,7 +89,7 @@ def diagnose() -> list[Finding]:
     return findings
 
 
-def diagnosis_to_json(findings: list[Finding]) -> dict[str, Any]:
+def diagnosis_to_json(findings: list[Finding]) -> dict[str, object]:
     """Return findings in machine-readable form."""
     return {"ok": not broken(findings), "findings": [asdict(finding) for finding in findings]}
 

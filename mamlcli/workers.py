@@ -24,7 +24,7 @@ from mamlcli.errors import MamlError
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 # Of workers started here: the file where they meet, in the place of an address, and a pipe that ends with the parent.
-_RENDEZVOUS, _LIFELINE = "MAMLCLI_RENDEZVOUS", "MAMLCLI_LIFELINE"
+RENDEZVOUS, LIFELINE = "MAMLCLI_RENDEZVOUS", "MAMLCLI_LIFELINE"
 
 # A worker exits with this where another one has failed, or all have for the same reason: it has nothing to add.
 EXIT_LOST = 75
@@ -62,9 +62,9 @@ def place_in(environment: Mapping[str, str]) -> Place | None:
     Raises:
         MamlError: torchrun's variables are half set, or make no sense.
     """
-    if _RENDEZVOUS in environment:
+    if RENDEZVOUS in environment:
         rank, num_workers = int(environment["RANK"]), int(environment["WORLD_SIZE"])
-        return Place(rank, num_workers, rank, num_workers, environment[_RENDEZVOUS])
+        return Place(rank, num_workers, rank, num_workers, environment[RENDEZVOUS])
     found = [name for name in VARIABLES if environment.get(name)]
     if not found:
         return None
@@ -94,13 +94,13 @@ def _integer(environment: Mapping[str, str], name: str, least: int, most: int | 
 
 def end_with_parent(environment: Mapping[str, str]) -> None:
     """In a worker that was started here: stop when the parent is gone, however it went."""
-    if _LIFELINE not in environment:
+    if LIFELINE not in environment:
         return
-    pipe = int(environment[_LIFELINE])
+    pipe = int(environment[LIFELINE])
 
     def wait() -> None:
         os.read(pipe, 1)  # nothing is ever written: this returns when the parent's end is closed
-        shutil.rmtree(Path(environment[_RENDEZVOUS]).parent, ignore_errors=True)
+        shutil.rmtree(Path(environment[RENDEZVOUS]).parent, ignore_errors=True)
         os.kill(os.getpid(), signal.SIGTERM)  # saves the run where it can be saved
         time.sleep(_PATIENCE_S)
         os._exit(EXIT_LOST)
@@ -186,7 +186,7 @@ def run_workers(num_workers: int, command: Sequence[str]) -> Ending:
     with tempfile.TemporaryDirectory(prefix="mamlcli-") as folder, _lifeline() as pipe, _signals() as received:
         environment = {
             **_loopback(), **os.environ, "WORLD_SIZE": str(num_workers),
-            _RENDEZVOUS: str(Path(folder) / "rendezvous"), _LIFELINE: str(pipe),
+            RENDEZVOUS: str(Path(folder) / "rendezvous"), LIFELINE: str(pipe),
         }  # fmt: skip
         workers: list[_Worker] = []
         try:

@@ -6,13 +6,13 @@ import pytest
 from mamlcli.errors import DataError
 from mamlcli.names import CLASS_SPLITS, SPLITS
 from mamlcli.tasks.class_splits import class_split
-from mamlcli.tasks.packs import Pack
+from mamlcli.tasks.packs import Pack, PackSource
 
 
 def pack_of(num_classes, **source):
     names = tuple(f"class{index:04d}" for index in range(num_classes))
     images = np.zeros((num_classes, 1, 1, 1), dtype=np.uint8)
-    return Pack(images, np.arange(num_classes), names, source=source)
+    return Pack(images, np.arange(num_classes), names, source=PackSource(source))
 
 
 def sizes(splits):

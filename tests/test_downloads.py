@@ -59,7 +59,7 @@ def test_cifar_is_fetched_as_its_archive(tmp_path, monkeypatch, source):
     monkeypatch.setattr(utils, "download_url", download)
     pack = load_pack(fetch(source, tmp_path / "data"))
     assert pack.class_names == ("apple", "bear", "pear", "wolf")
-    assert pack.source["name"] == source
+    assert pack.source.name == source
     assert left_in_cache() == []
 
 

@@ -55,7 +55,7 @@ def test_pack_has_its_shape(full):
     assert full.images.shape == (full.num_classes * NUM_INSTANCES, IMAGE_SIZE, IMAGE_SIZE, 1)
     assert full.images.dtype == np.uint8
     assert full.class_counts().tolist() == [NUM_INSTANCES] * full.num_classes
-    assert "licence" in full.source
+    assert "licence" in full.source.record
 
 
 def test_same_seed_gives_the_same_bytes_and_another_seed_others():
@@ -170,7 +170,7 @@ def test_pack_of_another_seed_under_the_name_is_drawn_again(cache):
     path, drawn = cache
     load_glyphs(1)
     path.with_name(f"glyphs-v{GLYPHS_VERSION}-seed1.npz").rename(path)
-    assert load_glyphs(0).source["seed"] == 0
+    assert load_glyphs(0).source.record["seed"] == 0
     assert drawn == [1, 0]
 
 

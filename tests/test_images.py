@@ -20,7 +20,7 @@ from mamlcli.tasks.images import (
     read_image,
     read_ink,
 )
-from mamlcli.tasks.packs import Pack
+from mamlcli.tasks.packs import Pack, PackSource
 from tests.image_files import drawing, noise, save
 
 
@@ -211,7 +211,7 @@ def test_ink_is_dark_on_white_paper_only():
 
 def white_on_black_pack(**source):
     pages = 255 - np.stack([drawing(seed=seed) for seed in range(3)])[..., None]
-    return Pack(pages, np.array([0, 1, 2]), ("a", "b", "c"), source=source)
+    return Pack(pages, np.array([0, 1, 2]), ("a", "b", "c"), source=PackSource(source))
 
 
 @pytest.mark.parametrize("source", [{}, {"preprocessing": "words"}, {"preprocessing": {"invert": True}}])
@@ -234,8 +234,8 @@ def test_grey_paper_with_dark_ink_is_bright_ground():
 
 def test_users_photographs_are_inverted_only_if_the_packs_were():
     for invert in (False, True):
-        pack = Pack(noise(3, 20, 20, 1), np.arange(3), ("a", "b", "c"), source={
-            "preprocessing": {"invert": invert, "fit": "stretch"}})  # fmt: skip
+        pack = Pack(noise(3, 20, 20, 1), np.arange(3), ("a", "b", "c"), source=PackSource({
+            "preprocessing": {"invert": invert, "fit": "stretch"}}))  # fmt: skip
         record = image_record(pack)
         assert record.preprocessing == Preprocessing(20, 1, invert=invert, fit="stretch")
         assert record.must_invert(noise(2, 20, 20, 1)) == invert

@@ -8,7 +8,7 @@ import pytest
 
 from mamlcli.errors import DataError
 from mamlcli.tasks import packs
-from mamlcli.tasks.packs import Pack, cache_dir, data_dir, find_pack, load_pack, read_header, save_pack
+from mamlcli.tasks.packs import Pack, PackSource, cache_dir, data_dir, find_pack, load_pack, read_header, save_pack
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def own_folders(tmp_path, monkeypatch):
 def pack():
     images = np.random.default_rng(0).integers(0, 256, size=(6, 5, 5, 3), dtype=np.uint8)
     labels = np.array([0, 0, 1, 1, 2, 2])
-    return Pack(images, labels, ("ä/1", "b", "c"), ("x", "y", "y"), {"licence": "free"})
+    return Pack(images, labels, ("ä/1", "b", "c"), ("x", "y", "y"), PackSource({"licence": "free"}))
 
 
 def arrays_of(pack):
@@ -47,14 +47,14 @@ def test_pack_is_read_back_as_it_was_written(pack, tmp_path):
 
 def test_pack_without_groups_and_source_is_read(pack, tmp_path):
     read = load_pack(write(tmp_path / "p.npz", **arrays_of(pack)))
-    assert (read.class_groups, read.source) == (None, {})
+    assert (read.class_groups, read.source.to_json()) == (None, {})
 
 
 def test_header_tells_shapes_and_source_without_the_images(pack, tmp_path):
     save_pack(pack, tmp_path / "p.npz")
     header = read_header(tmp_path / "p.npz")
     assert (header.num_images, header.height, header.width, header.channels) == (6, 5, 5, 3)
-    assert (header.num_classes, header.source) == (3, {"licence": "free"})
+    assert (header.num_classes, header.source.to_json()) == (3, {"licence": "free"})
 
 
 def test_header_of_a_file_that_is_no_pack_is_refused(tmp_path):
@@ -188,3 +188,11 @@ def test_pack_needs_no_pickle(pack, tmp_path):
     save_pack(pack, tmp_path / "p.npz")
     with np.load(io.BytesIO((tmp_path / "p.npz").read_bytes()), allow_pickle=False) as archive:
         assert all(archive[key].dtype != object for key in archive.files)
+
+
+def test_source_of_a_pack_says_nothing_where_others_wrote_something_else():
+    note = PackSource.from_json([1])
+    assert (note.name, note.licence, note.class_splits, note.to_json()) == (None, None, None, {"note": [1]})
+    odd = PackSource({"preprocessing": "drawn", "class_splits": {"train": ["a", 1], "test": 3}, "licence": ""})
+    assert (odd.preprocessing, odd.licence) == ({}, None)
+    assert odd.class_splits == {"train": ("a", "1")}

@@ -52,11 +52,11 @@ def test_omniglot_ink_becomes_bright_and_that_is_recorded(root, target):
     report = import_source("omniglot", omniglot_folders(root), target)
     pack = load_pack(target)
     assert report.preprocessing.invert
-    assert pack.source["preprocessing"] == {
+    assert pack.source.preprocessing == {
         "size": 28, "channels": 1, "invert": True, "fit": "center-crop", "resample": "lanczos",
     }  # fmt: skip
     assert pack.images[:, 0].max() < 60  # the border is paper
-    assert pack.source["licence"].startswith("MIT")
+    assert pack.source.licence.startswith("MIT")
 
 
 @pytest.mark.parametrize("above", ["", "omniglot-py"])
@@ -99,7 +99,7 @@ def test_folder_of_class_folders_is_packed_at_the_size_of_its_pictures(root, tar
     assert pack.class_names == ("a", "b", "c")
     assert pack.images.shape == (9, 12, 12, 3)
     assert np.bincount(pack.labels).tolist() == [3, 3, 3]
-    assert "class_splits" not in pack.source
+    assert "class_splits" not in pack.source.record
     assert not report.preprocessing.invert
 
 
@@ -157,7 +157,7 @@ def test_class_without_a_usable_image_is_listed_and_left_out(root, target):
     report = import_source("folder", root, target)
     pack = load_pack(target)
     assert pack.class_names == ("a", "b", "c")
-    assert pack.source["class_splits"]["train"] == ["a", "b"]
+    assert pack.source.class_splits["train"] == ("a", "b")
     assert reasons(report)["empty"] == reasons(report)["bad"] == "a class without a usable image"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,8 +15,6 @@ from mamlcli.errors import DataError, nearest
 from mamlcli.names import CLASS_SPLITS, SPLITS
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from mamlcli.tasks.pack_checks import Finding
     from mamlcli.tasks.packs import Pack
     from mamlcli.tasks.sources import ImportReport
@@ -45,11 +43,13 @@ def ls(json: JsonOption = False) -> None:
 
       mamlcli data ls --json
     """
-    rows = _source_rows() + _other_rows()
+    from mamlcli.data_tables import listed_packs, packs_table
+
+    packs = listed_packs()
     if json:
-        console.result_json(rows)
+        console.result_json([pack.to_json() for pack in packs])
     else:
-        console.result(_ls_table(rows))
+        console.result(packs_table(packs))
 
 
 @app.command("fetch")
@@ -144,11 +144,13 @@ def check(
 
       mamlcli data check omniglot --split test
     """
+    from mamlcli.data_tables import findings_table
+
     findings, where = _findings(name_or_path, split)
     if json:
         console.result_json({"pack": where, "findings": [vars(finding) for finding in findings]})
     else:
-        console.result(_findings_table(findings))
+        console.result(findings_table(findings))
     num_errors = sum(finding.severity == "error" for finding in findings)
     if num_errors:
         raise DataError(where, expected="a pack without errors", got=f"{num_errors}, listed above")
@@ -236,66 +238,6 @@ def _show_report(report: ImportReport) -> None:
         console.warn(f"skipped {more} more files")
 
 
-def _source_rows() -> list[dict[str, Any]]:
-    from mamlcli.tasks.packs import find_pack
-    from mamlcli.tasks.sources import SOURCES
-
-    return [
-        {"what": facts.what, "licence": facts.licence, "get": facts.get} | _row(name, find_pack(name))
-        for name, facts in SOURCES.items()
-    ]
-
-
-def _other_rows() -> list[dict[str, Any]]:
-    """Return a row for each pack that is here under a name of its own."""
-    from mamlcli.tasks.packs import cache_dir, data_dir
-    from mamlcli.tasks.sources import SOURCES
-
-    paths: dict[str, Path] = {}
-    for folder in dict.fromkeys((data_dir(), cache_dir())):
-        for path in sorted(folder.glob("*.npz")):
-            # Drawn glyphs are kept there too, to save time; they are no import of the user's.
-            if path.stem not in SOURCES and not path.name.startswith((".", "glyphs-v")):
-                paths.setdefault(path.stem, path)
-    return [_row(name, path) for name, path in paths.items()]
-
-
-def _row(name: str, path: Path | None) -> dict[str, Any]:
-    from mamlcli.tasks.packs import read_header
-
-    row: dict[str, Any] = {"name": name, "path": str(path) if path else None}
-    if path is None:
-        return row
-    try:
-        header = read_header(path)
-    except DataError as error:
-        return row | {"problem": str(error)}
-    licence = header.source.get("licence")
-    shape = {"height": header.height, "width": header.width, "channels": header.channels}
-    counts = {"num_images": header.num_images, "num_classes": header.num_classes}
-    return row | counts | shape | ({"licence": str(licence)} if licence else {})
-
-
-def _ls_table(rows: list[dict[str, Any]]) -> Table:
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("source", min_width=17, overflow="fold")
-    for title in ("images", "classes", "size"):
-        table.add_column(title, justify="right")
-    table.add_column("licence", max_width=14)
-    table.add_column("where it is, or how to get it", overflow="fold")
-    for row in rows:
-        counts = [str(row.get(key, "-")) for key in ("num_images", "num_classes")]
-        size = f"{row['height']}x{row['width']}x{row['channels']}" if "height" in row else "-"
-        where = f"damaged; see: mamlcli data check {row['name']}" if "problem" in row else row["path"]
-        cells = (row["name"], *counts, size, row.get("licence", ""), where or row["get"])
-        table.add_row(*(escape(cell) for cell in cells))
-    return table
-
-
 def _open(name_or_path: str) -> tuple[Pack, str, str]:
     """Load a pack by name or path and return it with its source and its name in messages."""
     from mamlcli.tasks.packs import find_pack, load_pack
@@ -312,7 +254,7 @@ def _open(name_or_path: str) -> tuple[Pack, str, str]:
     if path is None:
         raise _no_pack(name_or_path)
     pack = load_pack(path)
-    candidates = (str(pack.source.get("name")), path.stem)
+    candidates = (pack.source.name or "", path.stem)
     source = next((name for name in candidates if name in CLASS_SPLITS), "folder")
     return pack, source, str(path)
 
@@ -352,21 +294,6 @@ def _findings(name_or_path: str, split: str | None) -> tuple[list[Finding], str]
     except DataError as error:
         return [Finding("error", "class split", str(error)), *check_pack(pack, {})], where
     return check_pack(pack, {name: splits[name] for name in wanted}), where
-
-
-def _findings_table(findings: list[Finding]) -> Table:
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
-    styles = {"error": "red", "warning": "yellow", "note": ""}
-    table = Table("severity", "check", "what was found", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for finding in findings:
-        severity = (
-            f"[{styles[finding.severity]}]{finding.severity}[/]" if styles[finding.severity] else finding.severity
-        )
-        table.add_row(severity, finding.check, escape(finding.message))
-    return table
 
 
 def _present_classes(pack: Pack, source: str, split: str, where: str) -> list[str]:

@@ -26,6 +26,9 @@ _MAX_MEMBER_BYTES = 400_000_000
 
 # What a pickle may name. Plain data need nothing more; anything else could run code when it is loaded.
 # NumPy 2 moved its inner modules, so the first has two names; the function itself is taken from an array.
+# What one of the files holds, of kinds that are looked at before they are used.
+Contents = dict[object, object]
+
 _RECONSTRUCT: Any = np.empty(0).__reduce__()[0]
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
@@ -125,7 +128,7 @@ def _archive_parts(path: Path) -> dict[str, bytes]:
     return parts
 
 
-def _load(where: str, content: bytes) -> dict[str, Any]:
+def _load(where: str, content: bytes) -> Contents:
     try:
         # The files were written by Python 2, whose strings are bytes; NumPy reads its own from latin1.
         value = _DataUnpickler(io.BytesIO(content), encoding="latin1").load()
@@ -139,7 +142,7 @@ def _load(where: str, content: bytes) -> dict[str, Any]:
     return value
 
 
-def _names(where: str, meta: dict[str, Any], key: str) -> list[str]:
+def _names(where: str, meta: Contents, key: str) -> list[str]:
     names = meta.get(key)
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise DataError(f"{where}: meta", expected=f"a list of strings under {key!r}", got=type(names).__name__)
@@ -149,7 +152,7 @@ def _names(where: str, meta: dict[str, Any], key: str) -> list[str]:
 
 
 def _half(
-    where: str, content: dict[str, Any], num_fine: int, num_coarse: int
+    where: str, content: Contents, num_fine: int, num_coarse: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
     """Return images, fine labels and coarse labels of one of the two files."""
     data = content.get("data")
@@ -162,7 +165,7 @@ def _half(
     return images, fine, _labels(where, content, "coarse_labels", len(data), num_coarse)
 
 
-def _labels(where: str, content: dict[str, Any], key: str, num_images: int, num_names: int) -> NDArray[np.int64]:
+def _labels(where: str, content: Contents, key: str, num_images: int, num_names: int) -> NDArray[np.int64]:
     labels = content.get(key)
     if (
         not isinstance(labels, list)

@@ -67,7 +67,7 @@ def _split_name(source: str, pack: Pack, split_name: str | None) -> str:
         )
     names = CLASS_SPLITS[source]
     if split_name is None:
-        return "seeded" if source == "folder" and "class_splits" not in pack.source else names[0]
+        return "seeded" if source == "folder" and "class_splits" not in pack.source.record else names[0]
     if split_name not in names:
         raise DataError(
             f"class split of {source}", expected=f"one of {', '.join(names)}",
@@ -110,13 +110,13 @@ def _fc100_split() -> dict[str, tuple[str, ...]]:
 
 
 def _recorded_split(pack: Pack) -> dict[str, tuple[str, ...]]:
-    recorded = pack.source.get("class_splits")
-    if not isinstance(recorded, dict):
+    recorded = pack.source.class_splits
+    if recorded is None:
         raise DataError(
             "class split of folder", expected="a pack made from folders named train, val and test",
             got="a pack without them", next_step="Use the split 'seeded', or import again from such folders",
         )  # fmt: skip
-    return {split: tuple(str(name) for name in recorded.get(split, ())) for split in SPLITS}
+    return {split: recorded.get(split, ()) for split in SPLITS}
 
 
 def _omniglot_seeded_split(pack: Pack, seed: int) -> dict[str, tuple[str, ...]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,7 @@ from mamlcli.tasks.letters import (
     listed_letters,
     load_faces,
 )
-from mamlcli.tasks.packs import Pack, cache_dir, find_pack, load_pack, save_pack
+from mamlcli.tasks.packs import Pack, PackSource, cache_dir, find_pack, load_pack, save_pack
 
 # Raise it with every change, here or in `letters`, that alters a pixel or a class: it names the cached file.
 GLYPHS_VERSION = 1
@@ -65,7 +64,7 @@ def _read(path: Path, seed: int) -> Pack | None:
         pack = load_pack(path)
     except DataError:
         return None
-    same = (pack.source.get("version"), pack.source.get("seed")) == (GLYPHS_VERSION, seed)
+    same = (pack.source.record.get("version"), pack.source.record.get("seed")) == (GLYPHS_VERSION, seed)
     return pack if same and pack.class_groups is not None else None
 
 
@@ -115,8 +114,8 @@ def render_glyphs(
     )
 
 
-def _source(seed: int) -> dict[str, Any]:
-    return {
+def _source(seed: int) -> PackSource:
+    record = {
         "name": "glyphs",
         "version": GLYPHS_VERSION,
         "seed": seed,
@@ -126,6 +125,7 @@ def _source(seed: int) -> dict[str, Any]:
         "preprocessing": f"letters drawn at {FONT_PIXELS} pixels, look-alikes removed; each instance "
         f"with its own typeface, affine map, bending and pen; {IMAGE_SIZE}x{IMAGE_SIZE}, 255 = ink",
     }
+    return PackSource(record)
 
 
 def _draw(shapes: Sequence[Shape], key: tuple[int | str, ...], *, num_instances: int) -> NDArray[np.uint8]:

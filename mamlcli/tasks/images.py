@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,8 +69,8 @@ class Preprocessing:
         """Read one file, [size, size, channels] uint8; see `read_image`."""
         return read_image(path, size=self.size, channels=self.channels, invert=self.invert, fit=self.fit)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as primitives, for `Pack.source`."""
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields as primitives, for `PackSource.record`."""
         return asdict(self)
 
 
@@ -307,12 +308,12 @@ class ImageRecord:
             return self.preprocessing.invert
         return bool(np.mean(grounds_are_bright(images)) > 0.5) != (self.border > _BRIGHT_BORDER)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the fields as primitives, for a run's manifest."""
         return {**self.preprocessing.to_dict(), "border": self.border, "extent": self.extent}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> ImageRecord:
+    def from_dict(cls, values: Mapping[str, Any]) -> ImageRecord:
         """Return the record of which `to_dict` gave `values`.
 
         Raises:
@@ -328,8 +329,7 @@ def image_record(pack: Pack) -> ImageRecord | None:
     height, width, channels = pack.images.shape[1:]
     if height != width:
         return None
-    recorded = pack.source.get("preprocessing")
-    known = recorded if isinstance(recorded, dict) else {}
+    known = pack.source.preprocessing
     fit, invert = str(known.get("fit", "center-crop")), bool(known.get("invert", False))
     record = ImageRecord(Preprocessing(int(height), int(channels), invert, fit), _border_median(pack.images))
     if not record.is_of_drawings:

@@ -10,7 +10,7 @@ import secrets
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,58 @@ _READ_ERRORS = (ValueError, OSError, EOFError, KeyError, NotImplementedError, Ru
 
 
 @dataclass(frozen=True)
+class PackSource:
+    """What a pack says of where it comes from; packs that others made may say anything, or nothing.
+
+    Attributes:
+        record: as in the file: JSON values by name.
+    """
+
+    record: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str | None:
+        """The source that the pack was imported from, such as omniglot."""
+        return self._text("name")
+
+    @property
+    def licence(self) -> str | None:
+        """The licence of the images, in a few words."""
+        return self._text("licence")
+
+    @property
+    def preprocessing(self) -> Mapping[str, Any]:
+        """How files became images, as `Preprocessing.to_dict` gives it; empty where the pack does not say it so."""
+        recorded = self.record.get("preprocessing")
+        return recorded if isinstance(recorded, dict) else {}
+
+    @property
+    def class_splits(self) -> dict[str, tuple[str, ...]] | None:
+        """The class names of each split, where the images lay in folders of splits."""
+        recorded = self.record.get("class_splits")
+        if not isinstance(recorded, dict):
+            return None
+        return {
+            str(split): tuple(str(name) for name in names)
+            for split, names in recorded.items()
+            if isinstance(names, list)
+        }
+
+    def _text(self, key: str) -> str | None:
+        value = self.record.get(key)
+        return str(value) if value else None
+
+    def to_json(self) -> dict[str, object]:
+        """Return the record, for the pack's file and for the manifest of a run."""
+        return dict(self.record)
+
+    @classmethod
+    def from_json(cls, value: object) -> PackSource:
+        """Return the source of which `to_json` gave the value; anything but an object becomes a note."""
+        return cls(value if isinstance(value, dict) else {"note": value})
+
+
+@dataclass(frozen=True)
 class Pack:
     """A set of labelled images of one size.
 
@@ -36,14 +88,14 @@ class Pack:
         class_names: [num_classes], unique, in the order of the labels.
         class_groups: [num_classes], the group of each class (alphabet, superclass, script); None if there
             are none.
-        source: licence, citation and preprocessing, primitives only.
+        source: licence, citation, preprocessing and the like.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
     class_groups: tuple[str, ...] | None = None
-    source: dict[str, Any] = field(default_factory=dict)
+    source: PackSource = PackSource()
 
     @property
     def num_classes(self) -> int:
@@ -134,7 +186,7 @@ class PackHeader:
     width: int
     channels: int
     num_classes: int
-    source: dict[str, Any]
+    source: PackSource
 
 
 def read_header(path: Path) -> PackHeader:
@@ -147,7 +199,7 @@ def read_header(path: Path) -> PackHeader:
         with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
             num_images, height, width, channels = _array_shape(archive, "images")
             (num_classes,) = _array_shape(archive, "class_names")
-            source: dict[str, Any] = {}
+            source = PackSource()
             if "source.npy" in archive.namelist():
                 with archive.open("source.npy") as member:
                     source = _source(np.lib.format.read_array(member, allow_pickle=False))
@@ -165,10 +217,9 @@ def _array_shape(archive: zipfile.ZipFile, key: str) -> tuple[int, ...]:
         return header(stream)[0]
 
 
-def _source(array: NDArray[Any]) -> dict[str, Any]:
-    """Return the JSON in the `source` array; ValueError if it is none."""
-    value = json.loads(str(array))
-    return value if isinstance(value, dict) else {"note": value}
+def _source(array: NDArray[Any]) -> PackSource:
+    """Return what the JSON in the `source` array says; ValueError if it is none."""
+    return PackSource.from_json(json.loads(str(array)))
 
 
 def _first_line(error: BaseException) -> str:
@@ -196,7 +247,7 @@ def _checked(where: str, arrays: dict[str, NDArray[Any]]) -> Pack:
     if groups is not None and (groups.dtype.kind != "U" or groups.shape != names.shape):
         raise wrong(f"class_groups str {list(names.shape)}", f"{groups.dtype} {list(groups.shape)}")
     try:
-        source = _source(arrays["source"]) if "source" in arrays else {}
+        source = _source(arrays["source"]) if "source" in arrays else PackSource()
     except (ValueError, RecursionError) as error:
         raise wrong("source to be a JSON string", f"{error}") from error
     return Pack(
@@ -218,7 +269,7 @@ def save_pack(pack: Pack, path: Path) -> None:
         "images": pack.images,
         "labels": pack.labels,
         "class_names": np.array(pack.class_names, dtype=np.str_),
-        "source": np.array(json.dumps(pack.source, ensure_ascii=False)),
+        "source": np.array(json.dumps(pack.source.to_json(), ensure_ascii=False)),
     }
     if pack.class_groups is not None:
         arrays["class_groups"] = np.array(pack.class_groups, dtype=np.str_)

@@ -11,7 +11,7 @@ from mamlcli.tasks.cifar import IMAGE_SIZE as CIFAR_SIZE
 from mamlcli.tasks.cifar import read_cifar
 from mamlcli.tasks.class_splits import published_classes
 from mamlcli.tasks.images import Preprocessing
-from mamlcli.tasks.packs import Pack, save_pack
+from mamlcli.tasks.packs import Pack, PackSource, save_pack
 from mamlcli.tasks.trees import (
     ImageTree,
     Progress,
@@ -136,7 +136,7 @@ def import_source(
     else:
         pack, skipped = pack_of_tree(source, path, size=size, channels=channels, invert=invert, progress=progress)
     save_pack(pack, target)
-    preprocessing = Preprocessing(**pack.source["preprocessing"])
+    preprocessing = Preprocessing(**pack.source.preprocessing)
     return ImportReport(target, len(pack.images), pack.num_classes, preprocessing, tuple(skipped))
 
 
@@ -234,13 +234,13 @@ def _tree_pack(source: str, tree: ImageTree, read: ReadTree) -> Pack:
             split: [name for name in names if name in usable] for split, names in tree.class_splits.items()
         }
     groups = tuple(tree.groups[name] for name in read.class_names) if tree.groups else None
-    return Pack(read.images, read.labels, tuple(read.class_names), groups, record)
+    return Pack(read.images, read.labels, tuple(read.class_names), groups, PackSource(record))
 
 
 def _cifar_pack(source: str, path: Path) -> Pack:
     cifar = read_cifar(path)
     record = _source_record(source, Preprocessing(size=CIFAR_SIZE, channels=3))
-    return Pack(cifar.images, cifar.labels, cifar.class_names, cifar.class_groups, record)
+    return Pack(cifar.images, cifar.labels, cifar.class_names, cifar.class_groups, PackSource(record))
 
 
 def default_name(source: str, path: Path) -> str:
