@@ -25,7 +25,7 @@ MetaGradientFunction = Callable[[], Params]
 
 @dataclass(frozen=True)
 class PeerProblem:
-    """What a peer is given: the tensors that mamlcli gets.
+    """The tensors and settings that a peer is given: those that mamlcli gets.
 
     Attributes:
         theta: parameters of the network by our names, in the order of the layers.
@@ -233,8 +233,8 @@ def _forget_gradients(leaves: Sequence[Tensor]) -> None:
 
 
 def _gradients(problem: PeerProblem, leaves: Sequence[Tensor]) -> Params:
-    found = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
-    return dict(zip(flat_names(problem), found, strict=True))
+    gradients = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
+    return dict(zip(flat_names(problem), gradients, strict=True))
 
 
 # All of them --------------------------------------------------------------------------------------------------

@@ -25,12 +25,12 @@ _BAR, _HEAD = 0.26, 0.95  # inches: of a bar, and of what else a case needs
 
 
 def save_report(report: BenchReport, *, figure: Path | None, folder: Path | None) -> list[Path]:
-    """Write the figure, and into a folder, which is made, bench.json and bench.png; return the paths.
+    """Write the figure of a bench, and its report and figure into a folder, and return the paths written.
 
     Args:
         report: what `run_benchmark` returns.
         figure: a PNG of its own; None for none.
-        folder: where the report goes; None for nowhere.
+        folder: for bench.json and bench.png, made where it is missing; None for none.
 
     Raises:
         RunError: a place that cannot be written.

@@ -160,12 +160,12 @@ def ratios(rows: Sequence[BenchRow], ours: str) -> list[Ratio]:
         rows: of any cases; a case without ours or without a peer has no ratio.
         ours: the name of the implementation.
     """
-    found = []
+    ratios_of_cases = []
     for case in dict.fromkeys(row.case for row in rows):
         medians = {row.implementation: row.seconds_per_meta_iteration.median for row in rows if row.case == case}
         peers = [row.implementation for row in rows if row.case == case and not row.is_ours]
         if ours not in medians or not peers:
             continue
         fastest = min(peers, key=lambda name: medians[name])
-        found += [Ratio(case, ours, peer, medians[peer] / medians[ours], peer == fastest) for peer in peers]
-    return found
+        ratios_of_cases += [Ratio(case, ours, peer, medians[peer] / medians[ours], peer == fastest) for peer in peers]
+    return ratios_of_cases

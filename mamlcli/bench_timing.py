@@ -73,16 +73,16 @@ def implementations(
     wanted = [OURS[AUTO], OURS[LOOP]]
     wanted += [OURS[CONSTANT]] if case.memory_modes else []
     wanted += [OURS[COMPILED]] if with_compiled else []
-    found, left_out = [], []
+    usable, left_out = [], []
     for implementation in wanted:
         try:
             problem_of(case, device=device, num_tasks=1, extra=implementation.extra)
-            found.append(implementation)
+            usable.append(implementation)
         except RecipeError as error:
             left_out.append(f"{case.name}: {implementation.name} is left out: {error.problems[0]}")
     absent = absent_peers()
-    found += [Implementation(name) for name in peers if name not in absent]
-    return found, left_out
+    usable += [Implementation(name) for name in peers if name not in absent]
+    return usable, left_out
 
 
 def our_execution(experiment: Experiment) -> Execution:
@@ -112,7 +112,7 @@ def own_threads(implementation: Implementation, case: Case, *, device: str, all_
 
 @contextmanager
 def threads_restored() -> Iterator[int]:
-    """Yield torch's number of threads, and set it again at the end; an interruption is said in words."""
+    """Yield torch's number of threads and set it again at the end; an interruption becomes `Interrupted`."""
     before = torch.get_num_threads()
     try:
         yield before
@@ -125,26 +125,26 @@ def threads_restored() -> Iterator[int]:
 # Agreement ----------------------------------------------------------------------------------------------------
 
 
-def strict_difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
+def strict_difference(measured: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
     """Return the largest error of any tensor, relative to the largest entry of that tensor.
 
     A tensor whose entries are below a thousandth of the largest of all (a convolution's bias before a batch norm has
     a gradient of zero, up to rounding) is measured against that thousandth instead. Infinity where names differ.
     """
-    if found.keys() != expected.keys():
+    if measured.keys() != expected.keys():
         return math.inf
     sizes = {name: float(value.abs().max()) for name, value in expected.items()}
     floor = 1e-3 * max(sizes.values())
     errors = [
-        float((found[name].to(value) - value).abs().max()) / max(sizes[name], floor)
+        float((measured[name].to(value) - value).abs().max()) / max(sizes[name], floor)
         for name, value in expected.items()
     ]  # fmt: skip
     return math.nan if any(math.isnan(error) for error in errors) else max(errors)
 
 
-def difference_of_norms(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
-    """Return |found - expected| / |expected|, Euclidean norms over all entries."""
-    error = sum(float((found[name].to(value) - value).square().sum()) for name, value in expected.items())
+def difference_of_norms(measured: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
+    """Return |measured - expected| / |expected|, Euclidean norms over all entries."""
+    error = sum(float((measured[name].to(value) - value).square().sum()) for name, value in expected.items())
     return math.sqrt(error / sum(float(value.square().sum()) for value in expected.values()))
 
 
@@ -251,7 +251,7 @@ def matmul_flops_per_s(device: torch.device, threads: int) -> float:
 
 @dataclass(frozen=True)
 class MemoryRequest:
-    """What a fresh process is to compute, and on how many threads: all while it prepares, some while it computes."""
+    """The meta-gradient that a fresh process computes on `threads` threads, after preparing it on `all_threads`."""
 
     case: Case
     implementation: Implementation
@@ -325,7 +325,7 @@ def num_checked_tasks(flops: float) -> int:
 
 @dataclass(frozen=True)
 class Differences:
-    """How far a meta-gradient is from the reference: in float64 by tensor, in float32 as a whole (see above)."""
+    """How far a meta-gradient is from the reference: by `strict_difference` in float64, as a norm in float32."""
 
     float64: float
     float32: float
@@ -333,7 +333,7 @@ class Differences:
 
 @dataclass
 class Agreement:
-    """The differences of implementations from a reference: the plain loop in float64.
+    """The plain loop's meta-gradient in float64, with which those of other implementations are compared.
 
     Attributes:
         case: which.

@@ -37,8 +37,8 @@ class ListedPack:
     @property
     def licence(self) -> str | None:
         """The licence that the pack itself tells, else the one that is known of its source."""
-        told = self.header.source.licence if self.header else None
-        return told or (self.facts.licence if self.facts else None)
+        in_pack = self.header.source.licence if self.header else None
+        return in_pack or (self.facts.licence if self.facts else None)
 
     def to_json(self) -> dict[str, object]:
         """Return the facts as primitives; what does not apply is left out."""

@@ -69,7 +69,7 @@ class Finding:
 
 
 def diagnose() -> list[Finding]:
-    """Look at everything; a check that itself fails is a finding, too."""
+    """Look at everything and return what was found; a check that itself fails is a finding, too."""
     findings: list[Finding] = []
     checks: dict[str, tuple[str, Callable[[], Iterator[Finding]]]] = {
         "python": ("packages", _python), "requirements": ("packages", _packages), "extras": ("extras", _extras),

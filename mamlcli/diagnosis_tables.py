@@ -1,4 +1,4 @@
-"""What `mamlcli doctor` found -> a table that fits 80 columns, and what to do."""
+"""The findings of `mamlcli doctor` as a table that fits 80 columns, and what to do about them."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def now() -> str:
 
 @contextmanager
 def interruption_flag(*, second_ends: bool = True) -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT and SIGTERM into a flag that is asked between steps; a second one ends the process at once.
+    """Yield a function that tells whether SIGINT or SIGTERM came; a second one ends the process at once.
 
     Args:
         second_ends: whether the second one does; a job's process may hear of one interruption twice.

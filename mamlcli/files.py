@@ -1,4 +1,4 @@
-"""Writing files so that nothing on disk is ever half-written."""
+"""Files are written so that nothing on disk is ever half-written."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ _is_ignored: ContextVar[bool] = ContextVar("is_ignored", default=False)
 
 @contextmanager
 def tuned_ignored() -> Iterator[None]:
-    """Let `load_tuned` find nothing, so that what is chosen without measuring can be asked for."""
+    """Ignore the stored choices for a while, so that what is chosen without measuring can be asked for."""
     token = _is_ignored.set(True)
     try:
         yield
@@ -139,7 +139,9 @@ def tuned_ignored() -> Iterator[None]:
 
 
 def store_tuned(key: str, choice: TunedChoice) -> Path:
-    """Store a choice under a key, beside those that are there, and return the file; a damaged file is replaced.
+    """Add a choice to the file of this machine under a key, and return the path of the file.
+
+    A damaged file is replaced.
 
     Raises:
         MamlError: the cache folder cannot be written.

@@ -65,13 +65,13 @@ def place_in(environment: Mapping[str, str]) -> Place | None:
     if RENDEZVOUS in environment:
         rank, num_workers = int(environment["RANK"]), int(environment["WORLD_SIZE"])
         return Place(rank, num_workers, rank, num_workers, environment[RENDEZVOUS])
-    found = [name for name in VARIABLES if environment.get(name)]
-    if not found:
+    given = [name for name in VARIABLES if environment.get(name)]
+    if not given:
         return None
-    if missing := [name for name in VARIABLES if name not in found]:
+    if missing := [name for name in VARIABLES if name not in given]:
         raise MamlError(
             "environment", expected=f"all of {', '.join(VARIABLES)}, as torchrun sets them, or none",
-            got=f"{', '.join(found)} without {', '.join(missing)}",
+            got=f"{', '.join(given)} without {', '.join(missing)}",
             next_step="Start with torchrun -m mamlcli train or with mamlcli train --workers N, or unset them",
         )  # fmt: skip
     num_workers = _integer(environment, "WORLD_SIZE", 1, None)
@@ -93,7 +93,7 @@ def _integer(environment: Mapping[str, str], name: str, least: int, most: int | 
 
 
 def end_with_parent(environment: Mapping[str, str]) -> None:
-    """In a worker that was started here: stop when the parent is gone, however it went."""
+    """Stop this process when its parent is gone, however it went; nothing happens where none started it."""
     if LIFELINE not in environment:
         return
     pipe = int(environment[LIFELINE])
@@ -231,7 +231,7 @@ def _ending(workers: Sequence[_Worker], *, is_stopped: bool) -> Ending:
 
 @contextmanager
 def _lifeline() -> Iterator[int]:
-    """Give the end of a pipe to hand to children: it reads as ended once this process is gone."""
+    """Yield the end of a pipe that children read: it ends once this process is gone."""
     theirs, ours = os.pipe()
     try:
         yield theirs

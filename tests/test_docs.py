@@ -212,7 +212,7 @@ def _make_bench_short(monkeypatch):
     monkeypatch.setitem(bench_cases.CASES, "tiny", TINY_CASE)
     monkeypatch.setattr(bench_timing, "_SAMPLE_S", 0.0)
     monkeypatch.setattr(bench_timing, "gc", SimpleNamespace(collect=lambda: 0))
-    monkeypatch.setattr(benchmark, "measure_memory", lambda *case, **options: dict(MEMORY))
+    monkeypatch.setattr(benchmark, "measure_memory", lambda request: MEMORY)
     monkeypatch.setattr(benchmark, "matmul_flops_per_s", lambda device, threads: 1e9)
 
 

@@ -281,7 +281,10 @@ def _check_split_name(split: str, known: tuple[str, ...]) -> None:
 
 
 def _findings(name_or_path: str, split: str | None) -> tuple[list[Finding], str]:
-    """Check a pack with the splits asked for; that its classes cannot be split is a finding too."""
+    """Check a pack with the splits asked for and return what was found, and the name of the pack in messages.
+
+    That its classes cannot be split is a finding, too.
+    """
     from mamlcli.tasks.class_splits import class_split
     from mamlcli.tasks.pack_checks import Finding, check_pack
 

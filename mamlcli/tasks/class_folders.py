@@ -87,7 +87,7 @@ def _drawn_images(
 
 def _folder_names(names: Sequence[str]) -> dict[str, str]:
     """Return a folder name for each class; no two are the same where case does not count."""
-    found: dict[str, str] = {}
+    folders: dict[str, str] = {}
     taken: set[str] = set()
     for name in names:
         plain = re.sub(r"[^\w.,+=()-]+", "-", name).strip("-.") or "class"
@@ -96,8 +96,8 @@ def _folder_names(names: Sequence[str]) -> dict[str, str]:
             number += 1
             folder = f"{plain}-{number}"
         taken.add(folder.lower())
-        found[name] = folder
-    return found
+        folders[name] = folder
+    return folders
 
 
 def _write(image: NDArray[np.uint8], path: Path) -> None:

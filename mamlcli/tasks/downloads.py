@@ -76,7 +76,7 @@ def _download_folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _download_errors(source: str) -> Iterator[None]:
-    """Word what a download can raise, and let it give up on a silent server."""
+    """Turn what a download can raise into errors in words, and let it give up on a silent server."""
     timeout_s = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_TIMEOUT_S)
     try:

@@ -113,8 +113,8 @@ class Shape:
         """Return the distances at points [2, ...] (down, right), image pixels from the letter's centre."""
         centre = (np.array(self.distance.shape) - 1.0) / 2.0
         places = points * self.scale + centre.reshape((2,) + (1,) * (points.ndim - 1))
-        found = ndimage.map_coordinates(self.distance, places, order=1, mode="nearest")
-        return np.asarray(found, dtype=np.float32)
+        distances = ndimage.map_coordinates(self.distance, places, order=1, mode="nearest")
+        return np.asarray(distances, dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +184,7 @@ def listed_letters() -> tuple[Letter, ...]:
 
 
 def choose_letters() -> tuple[Letter, ...]:
-    """Choose the letters that look like no other one; the shipped list is what this returned."""
+    """Choose the letters that look like no other letter; the shipped list was made by this function."""
     face = load_faces()[0]
     letters, shapes = [], []
     for letter in candidates(face.covered):
@@ -220,11 +220,11 @@ def _distinct(letters: Sequence[Letter], shapes: Sequence[Shape]) -> list[int]:
     tolerance[upper[:, None] == upper] = _TOLERANCE_CASE
     distance = shape_distances(shapes, shapes)
     alike = np.minimum(distance, distance.T) < tolerance
-    kept: list[int] = []
+    distinct: list[int] = []
     for index in sorted(range(len(letters)), key=lambda i: (script[i], shapes[i].has_marks, i)):
-        if not alike[index, kept].any():
-            kept.append(index)
-    return kept
+        if not alike[index, distinct].any():
+            distinct.append(index)
+    return distinct
 
 
 def letter_faces(char: str, faces: Sequence[Face]) -> list[Shape]:

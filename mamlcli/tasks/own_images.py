@@ -95,12 +95,12 @@ def _with_class_folders(root: Path, folders: list[Path], loose: list[Path], skip
     paths: list[Path] = list(loose)
     names: list[str | None] = [None] * len(loose)
     for folder in folders:
-        found = image_files(folder, skipped)
-        if not found:
+        files_of_class = image_files(folder, skipped)
+        if not files_of_class:
             skipped.append((str(folder), "no image in it"))
-        paths += found
+        paths += files_of_class
         # Composed, so that a name typed on one system is the same name on another.
-        names += [printable(unicodedata.normalize("NFC", folder.name))] * len(found)
+        names += [printable(unicodedata.normalize("NFC", folder.name))] * len(files_of_class)
     return OwnFiles(root, tuple(paths), tuple(names), skipped)
 
 
@@ -126,27 +126,27 @@ def read_own_images(
     preprocessing = replace(record.preprocessing, invert=False)
     size, channels = preprocessing.size, preprocessing.channels
     arrays = np.empty((len(files.paths), size, size, channels), dtype=np.uint8)
-    kept: list[int] = []
+    read: list[int] = []
     skipped = list(files.skipped)
     for index, path in enumerate(files.paths):
         try:
             if frame == "ink" and record.extent is not None:
-                arrays[len(kept)] = read_ink(path, preprocessing, extent=record.extent)
+                arrays[len(read)] = read_ink(path, preprocessing, extent=record.extent)
             else:
-                arrays[len(kept)] = preprocessing.read(path)
-            kept.append(index)
+                arrays[len(read)] = preprocessing.read(path)
+            read.append(index)
         except DataError as error:
             skipped.append((str(path), error.got or "unreadable"))
         if progress:
             progress(index + 1, len(files.paths))
-    images = arrays[: len(kept)]
-    paths = tuple(files.paths[index] for index in kept)
+    images = arrays[: len(read)]
+    paths = tuple(files.paths[index] for index in read)
     is_inverted = record.must_invert(images) if invert == "auto" else invert == "yes"
     inversion, odd = _inversion(images, record, invert)
     return OwnImages(
         root=files.root,
         paths=paths,
-        class_names=tuple(files.class_names[index] for index in kept),
+        class_names=tuple(files.class_names[index] for index in read),
         images=(255 - images).astype(np.uint8) if is_inverted else images,
         is_inverted=is_inverted,
         inversion=inversion,

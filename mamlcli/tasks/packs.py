@@ -179,7 +179,7 @@ def _unreadable(where: str, error: BaseException) -> DataError:
 
 @dataclass(frozen=True)
 class PackHeader:
-    """What can be told of a pack without reading its images."""
+    """The shapes and the source of a pack, which can be read without its images."""
 
     num_images: int
     height: int

@@ -173,15 +173,15 @@ def _entries(folder: Path) -> Iterator[Path]:
 
 def subfolders(folder: Path, skipped: Skipped) -> list[Path]:
     """Return the folders in a folder; files that stand beside them are noted as skipped."""
-    found = []
+    visible = []
     for path in _entries(folder):
         if not path.is_dir():
             skipped.append((str(path), "not in a class folder"))
         elif path.is_symlink():
             skipped.append((str(path), "a link to a folder; links are not followed, they may loop"))
         else:
-            found.append(path)
-    return found
+            visible.append(path)
+    return visible
 
 
 def image_files(folder: Path, skipped: Skipped, *, with_folders: bool = True) -> list[Path]:
