@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from mamlcli.names import CLASS_SPLITS, IMAGE_SOURCES
+from mamlcli.names import CLASS_SPLITS, IMAGE_SOURCES, ImageSource, TransformName
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -38,7 +38,7 @@ class ImageKeys(Section):
 class ImageTasks(ImageKeys):
     """N-way K-shot tasks drawn from a pack of images."""
 
-    source: Literal["glyphs", "omniglot", "cifar-fs", "fc100", "mini-imagenet"]
+    source: ImageSource
     class_split: Literal["published", "vinyals", "seeded", "scripts"] | None = Field(
         None,
         description="which lists of classes: the source's own by default; omniglot has vinyals and seeded",
@@ -157,9 +157,7 @@ Model = Annotated[CNNModel | MLPModel | LinearModel, Field(discriminator="kind")
 class Transform(Section):
     """The gradient transform, the paper's meta-optimizer."""
 
-    name: Literal["none", "meta-sgd", "meta-curvature", "kfo", "kfo-mlp", "dense"] = Field(
-        "none", description="U_xi; none is MAML's plain gradient"
-    )
+    name: TransformName = Field("none", description="U_xi; none is MAML's plain gradient")
     parameters: list[str] = Field(
         ["*"], min_length=1, description="patterns of the parameter names that are transformed"
     )

@@ -226,6 +226,29 @@ class Selected:
         return {name: transformed.get(name, value) for name, value in gradients.items()}
 
 
+def transforms_by_name(*, hidden_layers: int = 2, hidden_width: int | None = None) -> dict[str, GradientTransform]:
+    """Return every gradient transform by its name in recipes, `inner.transform.name`.
+
+    Args:
+        hidden_layers: hidden layers of kfo-mlp.
+        hidden_width: rows of its hidden matrices; None for the number of rows of the gradient.
+    """
+    return {
+        "none": Identity(),
+        "meta-sgd": MetaSGD(),
+        "meta-curvature": MetaCurvature(),
+        "kfo": KFO(),
+        "kfo-mlp": KFOMLP(num_hidden=hidden_layers, hidden_width=hidden_width),
+        "dense": Dense(),
+    }
+
+
+def is_linear(transform: GradientTransform) -> bool:
+    """Return whether U(g) is linear in g, so that a matrix says all of it."""
+    inside = transform.transform if isinstance(transform, Selected) else transform
+    return not isinstance(inside, KFOMLP)
+
+
 def prepared(transform: GradientTransform, xi: Mapping[str, Tensor]) -> tuple[GradientTransform, Params]:
     """Return an equal transform and its meta-parameters, for an inner loop in which they stay as they are.
 
