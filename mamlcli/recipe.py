@@ -6,11 +6,11 @@ without building anything. `recipe_files` reads and writes recipes; `build` turn
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from mamlcli.names import CLASS_SPLITS, IMAGE_SOURCES, ImageSource, TransformName
+from mamlcli.names import CLASS_SPLITS, ImageSource, TransformName
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -26,6 +26,8 @@ class Section(BaseModel):
 
 class ImageKeys(Section):
     """Keys that every image source has."""
+
+    is_classification: ClassVar[bool] = True
 
     ways: Annotated[int, Field(ge=2)] = Field(5, description="classes of a task, N")
     shots: Positive = Field(1, description="support images of each class, K")
@@ -66,6 +68,8 @@ class FolderTasks(ImageKeys):
 class SyntheticKeys(Section):
     """Keys that every synthetic source has. Its shots and queries count points of a task, not per class."""
 
+    is_classification: ClassVar[bool] = False
+
     shots: Positive = Field(10, description="support points of a task")
     queries: Positive = Field(10, description="query points of a task")
 
@@ -89,6 +93,8 @@ class LinearRegressionTasks(InputKeys):
 
 class LogisticTasks(InputKeys):
     """Two classes, P(y = 1) = sigmoid(t.x), labels flipped with probability `label_noise`."""
+
+    is_classification: ClassVar[bool] = True
 
     source: Literal["logistic"]
     label_noise: Annotated[float, Field(ge=0, lt=0.5)] = Field(0.0, description="probability of a flipped label")
@@ -225,7 +231,12 @@ class Evaluation(Section):
 class Execution(Section):
     """How it is computed; changes no result beyond rounding."""
 
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    device: str = Field(
+        "auto",
+        description="auto, cpu, cuda or cuda:N",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        examples=["auto", "cpu", "cuda"],
+    )
     dtype: Literal["float32", "float64"] = Field("float32", description="of parameters and inputs")
     path: Literal["auto", "loop", "batched", "explicit"] = Field(
         "auto", description="tasks one by one, vmapped, or as one tensor with derivatives written out (auto's choice)"
@@ -259,42 +270,6 @@ class Recipe(Section):
             raise ValueError(f"expected keys and values (tasks, model, inner, ...), got {type(value).__name__}")
         return value
 
-    def conflicts(self) -> list[tuple[str, str]]:
-        """Return the keys that do not go together, each with what was expected, got and why."""
-        found: list[tuple[str, str]] = []
-        is_image = self.tasks.source in (*IMAGE_SOURCES, "folder")
-        if self.model.kind == "cnn" and not is_image:
-            found.append(("model.kind", f"expected mlp or linear for tasks.source={self.tasks.source}, got 'cnn'."))
-        if self.inner.joint_features and self.inner.algorithm != "anil":
-            found.append(("inner.joint_features", "expected false unless inner.algorithm=anil, got true."))
-        # Only where it was written: resolving the recipe fills it in.
-        is_written = "first_order" in self.inner.model_fields_set
-        if self.inner.algorithm == "fomaml" and is_written and not self.inner.first_order:
-            found.append(("inner.first_order", "expected true for inner.algorithm=fomaml, got false."))
-        if self.inner.transform.adapted and self.inner.transform.name == "none":
-            found.append(("inner.transform.adapted", "expected false for inner.transform.name=none, got true."))
-        if self.inner.memory == "constant" and self.execution.path == "batched":
-            found.append(
-                ("execution.path", "expected auto, explicit or loop for inner.memory=constant, got 'batched'.")
-            )
-        if self.execution.compile is True and self.execution.path in ("loop", "batched"):
-            found.append(("execution.compile", f"expected false for execution.path={self.execution.path}, got true."))
-        chunk, tasks = self.execution.chunk, self.outer.tasks
-        if chunk is not None and chunk > tasks:
-            found.append(("execution.chunk", f"expected at most outer.tasks={tasks}, got {chunk}."))
-        if self.validation.metric == "accuracy" and not self.is_classification:
-            found.append(("validation.metric", f"expected loss for tasks.source={self.tasks.source}, got 'accuracy'."))
-        split = getattr(self.tasks, "class_split", None)
-        if split is not None and split not in CLASS_SPLITS[self.tasks.source]:
-            names = " or ".join(CLASS_SPLITS[self.tasks.source])
-            found.append(
-                (
-                    "tasks.class_split",
-                    f"expected {names} for tasks.source={self.tasks.source}, got {split!r}.",
-                )
-            )
-        return found
-
     def resolved(self) -> Recipe:
         """Return the recipe with every default that depends on other keys filled in."""
         inner = self.inner.model_copy(
@@ -311,39 +286,4 @@ class Recipe(Section):
 
     @property
     def is_classification(self) -> bool:
-        return self.tasks.source not in ("linear-regression", "sinusoid")
-
-
-def section_of(path: tuple[str, ...], tags: dict[str, str]) -> type[Section] | None:
-    """Return the section class at a key path, such as Inner for ("inner",); None where there is none.
-
-    Args:
-        path: keys from the top.
-        tags: the values of tasks.source and model.kind, by "tasks" and "model"; they choose the section.
-    """
-    section: type[Section] = Recipe
-    for key in path:
-        if section is Recipe and key in ("tasks", "model"):
-            chosen = TAGGED[key].get(tags.get(key, ""))
-            if chosen is None:
-                return None
-            section = chosen
-            continue
-        field = section.model_fields.get(key)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, Section)):
-            return None
-        section = field.annotation
-    return section
-
-
-TAGGED: dict[str, dict[str, type[Section]]] = {
-    "tasks": {
-        **dict.fromkeys(IMAGE_SOURCES, ImageTasks),
-        "folder": FolderTasks,
-        "linear-regression": LinearRegressionTasks,
-        "logistic": LogisticTasks,
-        "sinusoid": SinusoidTasks,
-    },
-    "model": {"cnn": CNNModel, "mlp": MLPModel, "linear": LinearModel},
-}
-TAG_KEYS = {"tasks": "source", "model": "kind"}
+        return self.tasks.is_classification

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
 from mamlcli.errors import RunError
-from mamlcli.recipe_files import recipe_difference
+from mamlcli.recipe_changes import recipe_difference
 from mamlcli.run_catalogue import FINISHED, SCORE_COLUMNS, RunEntry, read_scores
 from mamlcli.statistics import Estimate, paired_difference
 

@@ -12,6 +12,7 @@ from mamlcli.cells import collapse_record, run_cell, start_transform, write_star
 from mamlcli.errors import MamlError, RecipeError, RunError
 from mamlcli.models import apply_network
 from mamlcli.names import TRANSFORMS
+from mamlcli.recipe_changes import changed_recipe
 from mamlcli.recipe_files import load_recipe, recipe_to_tree
 from mamlcli.rundir import RunDirectory
 from mamlcli.session import best_weights, splits_of_training, train_run
@@ -27,7 +28,7 @@ from mamlcli.studies import (
     write_result,
 )
 from mamlcli.study_tables import interval_words, study_tables, study_verdict, value_table
-from mamlcli.sweep import _cell_job, cells_of, changed_recipe, check_sweep
+from mamlcli.sweep import _cell_job, cells_of, check_sweep
 from tests.test_sweep import TINY
 
 LOGISTIC = (*TINY, "execution.dtype=float64")
