@@ -1,4 +1,4 @@
-"""What the shell may complete a word to: recipes, keys and their values, runs, sources. Imports no torch.
+"""These functions say what the shell may complete a word to: recipes, keys, values, runs, sources. No torch is loaded.
 
 Each function returns (word, help) pairs; the caller leaves out those that do not begin as the incomplete word does.
 A shell puts a space after a word that is the only one left. So a key is never offered by itself: beside `inner.steps=`

@@ -1,4 +1,4 @@
-"""The closed sets of names that recipes, the code behind them, tables and figures share. Imports nothing heavy."""
+"""Recipes, the code behind them, tables and figures share these closed sets of names. Nothing heavy is imported."""
 
 from __future__ import annotations
 

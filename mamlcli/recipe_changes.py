@@ -1,4 +1,4 @@
-"""Recipes with some keys changed, and the keys in which two recipes differ."""
+"""Recipes are changed by dotted keys here, and compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes in and out of YAML: shipped names, files, dotted overrides, and every error of a file at once."""
+"""Recipes are read from YAML here, with dotted overrides and every error of a file at once, and written to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every key of recipes, from one walk through the schema: for completion, the reference and the nearest key."""
+"""One walk through the schema gives every key of recipes: for completion, the reference and the nearest key."""
 
 from __future__ import annotations
 

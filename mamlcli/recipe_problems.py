@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, in words: each problem of the schema as one line with its place, and the nearest key."""
+"""Each problem of a recipe is worded here as one line, with its place and the nearest key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KeyPath = tuple[str, ...]
 
 @dataclass
 class Draft:
-    """A recipe on its way: the raw tree, where it came from, where each key stands, and who overrode some."""
+    """Holds a recipe that is not checked yet: its raw tree, its file, the line of each key, and what was overridden."""
 
     name: str
     where: str

@@ -1,4 +1,4 @@
-"""The reference of recipe keys, docs/recipes.md, made from the schema: `make docs`. A test fails where it is stale."""
+"""`make docs` writes the reference of recipe keys, docs/recipes.md, from the schema. A test fails where it is stale."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which keys of a recipe do not go together, told once: the check of a recipe and its reference both read this table.
+"""The table here says which keys of a recipe do not go together; the check and the reference both read it.
 
 What only the data or the model can tell, such as classes that a split lacks, is checked where they are built.
 """
