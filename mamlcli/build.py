@@ -18,12 +18,9 @@ from mamlcli.recipe import (
     FolderTasks,
     ImageKeys,
     ImageTasks,
-    LinearRegressionTasks,
-    LogisticTasks,
     Recipe,
     Transform,
 )
-from mamlcli.tasks import synthetic
 from mamlcli.tasks.base import TaskDistribution
 from mamlcli.tasks.class_splits import class_split
 from mamlcli.tasks.fewshot import device_images, fewshot_tasks
@@ -31,16 +28,8 @@ from mamlcli.tasks.glyphs import load_glyphs
 from mamlcli.tasks.images import image_record
 from mamlcli.tasks.packs import Pack, find_pack, load_pack, pack_digest
 from mamlcli.tasks.sources import pack_of_tree
-from mamlcli.transforms import (
-    KFO,
-    KFOMLP,
-    Dense,
-    GradientTransform,
-    Identity,
-    MetaCurvature,
-    MetaSGD,
-    Selected,
-)
+from mamlcli.tasks.synthetic import SYNTHETIC
+from mamlcli.transforms import GradientTransform, Identity, Selected, transforms_by_name
 from mamlcli.tuned import load_tuned, tuning_key
 
 # A dense transform holds the square of a tensor's entries; above this it would not fit beside the model.
@@ -295,12 +284,8 @@ def build_network(recipe: Recipe, input_shape: tuple[int, ...], num_outputs: int
 
 def transform_for(spec: Transform) -> GradientTransform:
     """Return the gradient transform that `inner.transform` names."""
-    if spec.name == "kfo-mlp":
-        return KFOMLP(num_hidden=spec.hidden_layers, hidden_width=spec.hidden_width)
-    simple: dict[str, GradientTransform] = {
-        "none": Identity(), "meta-sgd": MetaSGD(), "meta-curvature": MetaCurvature(), "kfo": KFO(), "dense": Dense()
-    }  # fmt: skip
-    return simple[spec.name]
+    by_name = transforms_by_name(hidden_layers=spec.hidden_layers, hidden_width=spec.hidden_width)
+    return by_name[spec.name]
 
 
 def build_tasks(
@@ -311,12 +296,7 @@ def build_tasks(
     if isinstance(tasks, ImageTasks | FolderTasks):
         return _image_tasks(recipe, tasks, splits=splits, device=device, dtype=dtype)
     keys = tasks.model_dump(exclude={"source"})
-    if isinstance(tasks, LinearRegressionTasks):
-        distribution: TaskDistribution = synthetic.LinearRegressionTasks(**keys, dtype=dtype, device=device)
-    elif isinstance(tasks, LogisticTasks):
-        distribution = synthetic.LogisticTasks(**keys, dtype=dtype, device=device)
-    else:
-        distribution = synthetic.SinusoidTasks(**keys, dtype=dtype, device=device)
+    distribution: TaskDistribution = SYNTHETIC[tasks.source](**keys, dtype=dtype, device=device)
     # A synthetic split is a stream of tasks of its own; the distribution is the same.
     return dict.fromkeys(splits, distribution), {"source": tasks.source, "generated": True}
 

@@ -1,4 +1,4 @@
-"""What the shell may complete a word to: recipes, keys and their values, runs, sources. Imports no torch.
+"""These functions say what the shell may complete a word to: recipes, keys, values, runs, sources. No torch is loaded.
 
 Each function returns (word, help) pairs; the caller leaves out those that do not begin as the incomplete word does.
 A shell puts a space after a word that is the only one left. So a key is never offered by itself: beside `inner.steps=`
@@ -8,19 +8,18 @@ stands `inner.steps=5`, its default, or all values of a closed set.
 from __future__ import annotations
 
 import itertools
-import types
-import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING
 
-from mamlcli.names import CLASS_SPLITS
 from mamlcli.run_folders import run_folders, study_folders
+
+if TYPE_CHECKING:
+    from mamlcli.recipe_keys import RecipeKey
 
 Words = list[tuple[str, str]]
 
 _MOST_RUNS = 500  # more would not be read, and take long to find
-_DEVICES = ("auto", "cpu", "cuda")
 
 
 # Recipes and keys ----------------------------------------------------------------------------------------------
@@ -67,43 +66,41 @@ def _rejoined(words: Sequence[str]) -> list[str]:
 
 def _is_key_of(word: str) -> bool:
     """Return whether a word is a key whose value comes next, as bash tells it: `key=`, or `key` where = is typed."""
-    return word.endswith("=") or ("=" not in word and not Path(word).exists() and word in _known_keys({}))
+    from mamlcli.recipe_keys import known_keys
+
+    return word.endswith("=") or ("=" not in word and not Path(word).exists() and word in known_keys({}))
 
 
 def _values_after(given: list[str], incomplete: str, default: str) -> Words:
-    key = given[-1].rstrip("=")
-    keys = _known_keys(_tags(given[:-1], default))
-    return [(value, keys[key].words) for value in keys[key].values] if key in keys else []
+    from mamlcli.recipe_keys import known_keys
+
+    key = known_keys(_tags(given[:-1], default)).get(given[-1].rstrip("="))
+    return [] if key is None else [(value, _help_of(key)) for value in _values_of(key)]
 
 
 def _override_words(given: list[str], incomplete: str, default: str) -> Words:
     """Return `key=value` words; a key that is set already is left out."""
+    from mamlcli.recipe_keys import known_keys
+
     taken = {word.partition("=")[0] for word in given}
-    keys = {name: key for name, key in _known_keys(_tags(given, default)).items() if name not in taken}
+    keys = {name: key for name, key in known_keys(_tags(given, default)).items() if name not in taken}
     typed = incomplete.partition("=")[0]
     matching = [name for name in keys if name.startswith(typed)]
     found: Words = []
     for name in matching:
         key = keys[name]
         if "=" in incomplete or len(matching) == 1:
-            found += [(f"{name}={value}", key.words) for value in key.values]
+            found += [(f"{name}={value}", _help_of(key)) for value in _values_of(key)]
         if "=" not in incomplete and not (len(matching) == 1 and key.is_closed):
-            found.append((f"{name}=", key.words))
+            found.append((f"{name}=", _help_of(key)))
     return found
-
-
-class _Key(typing.NamedTuple):
-    """One key: its values, all of them if the set is closed and else the default, and its description."""
-
-    values: tuple[str, ...]
-    is_closed: bool
-    words: str
 
 
 def _tags(given: Sequence[str], default: str) -> dict[str, str]:
     """Return tasks.source and model.kind of the recipe that is meant, by "tasks" and "model"; empty if none can be."""
     from mamlcli.errors import RecipeError
     from mamlcli.recipe_files import load_recipe
+    from mamlcli.recipe_keys import tag_keys
 
     name = given[0] if given and "=" not in given[0] else default
     try:
@@ -112,80 +109,20 @@ def _tags(given: Sequence[str], default: str) -> dict[str, str]:
         return {}
     tags = {"tasks": str(recipe.tasks.source), "model": str(recipe.model.kind)}
     changed = dict(word.split("=", 1) for word in given if "=" in word)
-    return tags | {
-        section: changed[key]
-        for section, key in (("tasks", "tasks.source"), ("model", "model.kind"))
-        if changed.get(key)
-    }
+    dotted = {section: f"{section}.{tag}" for section, tag in tag_keys().items()}
+    return tags | {section: changed[key] for section, key in dotted.items() if changed.get(key)}
 
 
-def _known_keys(tags: Mapping[str, str]) -> dict[str, _Key]:
-    """Return every dotted key of recipes with these tags; where a tag is not known, those of all."""
-    from mamlcli.recipe import Recipe
-
-    found: dict[str, _Key] = {}
-    for name, key in _keys_of(Recipe, "", tags):
-        # Of several sections with the key, a closed set knows more than another's default.
-        found[name] = _merged(found[name], key) if name in found else key
-    return found
-
-
-def _merged(a: _Key, b: _Key) -> _Key:
-    return _Key(tuple(dict.fromkeys(a.values + b.values)), a.is_closed and b.is_closed, a.words)
-
-
-def _keys_of(section: Any, prefix: str, tags: Mapping[str, str]) -> Iterator[tuple[str, _Key]]:
-    from mamlcli.recipe import TAG_KEYS, TAGGED
-
-    for name, field in section.model_fields.items():
-        dotted = f"{prefix}{name}"
-        if dotted in TAGGED:
-            kinds = TAGGED[dotted]
-            chosen = [kinds[tags[dotted]]] if tags.get(dotted) in kinds else list(dict.fromkeys(kinds.values()))
-            yield f"{dotted}.{TAG_KEYS[dotted]}", _Key(tuple(kinds), True, "which of them")
-            inner = itertools.chain.from_iterable(_keys_of(kind, f"{dotted}.", tags) for kind in chosen)
-            yield from ((key, value) for key, value in inner if key != f"{dotted}.{TAG_KEYS[dotted]}")
-        elif hasattr(field.annotation, "model_fields"):
-            if dotted == "inner.transform":  # a name alone is enough
-                yield dotted, _key(field.annotation.model_fields["name"], "inner.transform.name", tags)
-            yield from _keys_of(field.annotation, f"{dotted}.", tags)
-        else:
-            yield dotted, _key(field, dotted, tags)
-
-
-def _key(field: Any, dotted: str, tags: Mapping[str, str]) -> _Key:
-    values, is_closed = _closed_values(field.annotation)
-    if dotted == "execution.device":
-        values, is_closed = _DEVICES, False
-    if dotted == "tasks.class_split" and tags.get("tasks") in CLASS_SPLITS:
-        values = CLASS_SPLITS[tags["tasks"]]
+def _values_of(key: RecipeKey) -> tuple[str, ...]:
+    """Return the values that are offered: all of a closed set; else those that are known, and the default."""
     # A list has characters that a shell would take for its own.
-    default = None if field.is_required() or isinstance(field.default, list) else _text(field.default)
-    if not is_closed and default is not None and default not in values:
-        values = (*values, default)
-    ending = f" (default {default})" if default is not None else ""
-    return _Key(values, is_closed, f"{field.description or ''}{ending}")
+    if key.is_closed or key.is_list or key.default is None or key.default in key.values:
+        return key.values
+    return (*key.values, key.default)
 
 
-def _closed_values(annotation: Any) -> tuple[tuple[str, ...], bool]:
-    """Return the values that a type names, and whether there are no others."""
-    origin = typing.get_origin(annotation)
-    if annotation is bool:
-        return ("true", "false"), True
-    if annotation is type(None):
-        return ("null",), True
-    if origin is Literal:
-        return tuple(_text(value) for value in typing.get_args(annotation)), True
-    if origin in (typing.Union, types.UnionType):
-        parts = [_closed_values(part) for part in typing.get_args(annotation)]
-        return tuple(value for values, _ in parts for value in values), all(closed for _, closed in parts)
-    return (), False
-
-
-def _text(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)
+def _help_of(key: RecipeKey) -> str:
+    return key.description + (f" (default {key.default})" if key.default is not None and not key.is_list else "")
 
 
 # Runs, data, lists ---------------------------------------------------------------------------------------------

@@ -166,8 +166,8 @@ def _operator(
         part["optimum"] = _optimum(found)
     note = None
     if total is None:
-        is_linear = part["transform"] != "kfo-mlp"
-        why = f"it is larger than {operators.MAX_OPERATOR_SIZE}" if is_linear else "kfo-mlp is not linear"
+        is_large = operators.has_linear_updates(objective)
+        why = f"it is larger than {operators.MAX_OPERATOR_SIZE}" if is_large else f"{part['transform']} is not linear"
         note = f"Not shown for all layers together: {why}."
     return part, note
 

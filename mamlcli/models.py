@@ -1,4 +1,4 @@
-"""Networks and their initialisation, always called through `torch.func.functional_call`.
+"""This module makes networks and their first weights; all networks are called through `torch.func.functional_call`.
 
 A network is a body and a head. The head is every linear layer after the last non-linearity (what ANIL adapts);
 the body is what comes before, and is empty in a linear model. Parameter names are contract: they stand in
@@ -31,7 +31,7 @@ NORM_EPSILON = 1e-5
 
 
 class BatchStatisticsNorm(nn.Module):
-    """Batch norm that always uses the statistics of the batch at hand, and keeps none.
+    """Normalises each channel by the statistics of the batch at hand, and keeps none of them.
 
     y = (x - mean) / sqrt(var + epsilon) * weight + bias, over images and pixels, biased variance. At test time
     this is transductive: the query images of a task are normalised together. It is what the original MAML and the
@@ -66,7 +66,7 @@ def _norm(name: str, num_channels: int) -> nn.Module:
 
 
 class ConvBlock(nn.Module):
-    """conv 3x3, padding 1 -> norm -> ReLU -> max-pool (where asked)."""
+    """Computes a 3x3 convolution with padding 1, a norm, ReLU, and a max-pool where `pool` is above 1."""
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int, pool: int, norm: str) -> None:
         super().__init__()
@@ -80,14 +80,14 @@ class ConvBlock(nn.Module):
 
 
 class GlobalMean(nn.Module):
-    """Mean over height and width: [n, channels, height, width] -> [n, channels]."""
+    """Takes the mean over height and width: [n, channels, height, width] -> [n, channels]."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(dim=(-2, -1))
 
 
 class Network(nn.Module):
-    """A body and a head of linear layers.
+    """Computes the outputs of a body and a head of linear layers.
 
     Args:
         body: [n, *input_shape] -> [n, num_features]; empty for a linear model.
@@ -113,7 +113,7 @@ class Network(nn.Module):
         return tuple(name for name, _ in self.named_parameters())
 
     def head_parameter_names(self) -> tuple[str, ...]:
-        """Return the names of the head's parameters, which ANIL adapts (paper.md calls this the head)."""
+        """Return the names of the head's parameters, which ANIL adapts."""
         return tuple(name for name in self.parameter_names() if name.startswith("head."))
 
 
@@ -188,7 +188,7 @@ def cnn(
         num_outputs: ways.
         depth: conv blocks; the head is not counted.
         width: channels of every block.
-        stride: of every convolution, 1 or 2.
+        stride: stride of every convolution, 1 or 2.
         pool: factor of the max-pool after every block; 1 for none.
         norm: "batch" (batch statistics), "none", "group" or "layer".
         head: "mean" (global mean) or "flatten".
@@ -263,7 +263,7 @@ def linear(
         input_shape: the shape of one input; images are flattened.
         num_outputs: outputs.
         depth: linear layers, at least 1.
-        width: of the layers between, by default the number of inputs.
+        width: width of the layers between input and output, by default the number of inputs.
         bias: whether each layer has a bias.
         linear_layers: further layers, appended as for any other model; they count like `depth`.
         linear_width: their width.

@@ -1,10 +1,18 @@
-"""Closed sets of names that recipes and data share."""
+"""Recipes, the code behind them, tables and figures share these closed sets of names. Nothing heavy is imported."""
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 SPLITS = ("train", "validation", "test")
 
-IMAGE_SOURCES = ("glyphs", "omniglot", "cifar-fs", "fc100", "mini-imagenet")
+# Values of inner.transform.name. What each name stands for: `transforms_by_name`, whose keys are these.
+TransformName = Literal["none", "meta-sgd", "meta-curvature", "kfo", "kfo-mlp", "dense"]
+TRANSFORMS: tuple[str, ...] = get_args(TransformName)
+
+# Sources of images that come as a pack; `folder` is a source of images, too.
+ImageSource = Literal["glyphs", "omniglot", "cifar-fs", "fc100", "mini-imagenet"]
+IMAGE_SOURCES: tuple[str, ...] = get_args(ImageSource)
 
 # The names of the class splits of each image source, the default first.
 CLASS_SPLITS: dict[str, tuple[str, ...]] = {

@@ -30,7 +30,7 @@ from mamlcli.tasks.closed_forms import (
     preconditioned_loss_one_step,
 )
 from mamlcli.tasks.synthetic import LinearRegressionTasks
-from mamlcli.transforms import KFOMLP, Identity, Selected
+from mamlcli.transforms import Identity, is_linear
 
 Array = NDArray[np.float64]
 
@@ -75,6 +75,11 @@ def _eigenvalues(gram: Array) -> Array:
 def has_operator(objective: MetaObjective) -> bool:
     """Return whether anything stands between the head's gradient and its movement: layers or a transform."""
     return len(objective.network.head) > 1 or not isinstance(objective.inner.transform, Identity)
+
+
+def has_linear_updates(objective: MetaObjective) -> bool:
+    """Return whether inner updates are linear in the gradients, so that a matrix can say all of an update."""
+    return is_linear(objective.inner.transform)
 
 
 def layer_factors(network: Network, params: Mapping[str, Tensor], adapted: Iterable[str]) -> list[LayerFactors]:
@@ -124,11 +129,10 @@ def movement_operator(network: Network, meta: MetaParams, inner: InnerLoop) -> A
 
     Source: as `layer_factors`, whose terms are summed; with a transform, ours.
     """
-    transform = inner.transform.transform if isinstance(inner.transform, Selected) else inner.transform
     stack = _stack(network, meta.model)
     shape = (stack[-1].above.shape[0], stack[0].below.shape[1])
     size = shape[0] * shape[1]
-    if isinstance(transform, KFOMLP) or size > MAX_OPERATOR_SIZE:
+    if not is_linear(inner.transform) or size > MAX_OPERATOR_SIZE:
         return None
     moving = set(inner.adapted)
     xi = {name: value.detach().cpu().double() for name, value in meta.transform.items()}

@@ -7,6 +7,7 @@ PNG and as SVG, whose text stays text; the same result gives the same bytes.
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import os
 import tempfile
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mamlcli.files import atomic_write
+from mamlcli.names import TRANSFORMS
 from mamlcli.tables import task_words
 
 if TYPE_CHECKING:
@@ -43,8 +45,10 @@ SERIES = (
     Series(BLUE, "o", "-"), Series(ORANGE, "s", "--"), Series(GREEN, "^", "-."), Series(PURPLE, "D", (0, (4, 1, 1, 1))),
     Series(GREY, "v", ":"), Series(YELLOW, "P", (0, (6, 1))), Series(SKY, "X", (0, (2, 1))),
 )  # fmt: skip
-# A gradient transform looks the same in every figure.
-TRANSFORM_SERIES = dict(zip(("none", "kfo", "meta-sgd", "meta-curvature", "kfo-mlp", "dense"), SERIES, strict=False))
+# A gradient transform looks the same in every figure. What most figures have, plain gradients and kfo, looks plainest.
+TRANSFORM_SERIES: dict[str, Series] = dict(
+    zip(sorted(TRANSFORMS, key=lambda name: name not in ("none", "kfo")), itertools.cycle(SERIES), strict=False)
+)
 # Floors and baselines: lines without markers.
 REFERENCE_STYLES = ((GREEN, (0, (6, 2))), (PURPLE, (0, (4, 1, 1, 1))), (GREY, (0, (2, 1))))
 CHANCE_STYLE: dict[str, Any] = {"color": "black", "linestyle": ":", "linewidth": 1.0, "label": "chance"}

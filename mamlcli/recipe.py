@@ -1,16 +1,16 @@
-"""The recipe schema: every key there is, its type, its bounds and its default. Imports no torch.
+"""The schema of recipes says every key there is, with its type, bounds, default and meaning. It imports no torch.
 
 A recipe is a tree of closed sets of names and numbers, never a Python path, so that all of it can be checked
-without building anything. `recipe_files` reads and writes recipes; `build` turns one into objects.
+without building anything. Rules that join several keys are in `recipe_rules`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from mamlcli.names import CLASS_SPLITS, IMAGE_SOURCES
+from mamlcli.names import CLASS_SPLITS, ImageSource, TransformName
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -27,21 +27,28 @@ class Section(BaseModel):
 class ImageKeys(Section):
     """Keys that every image source has."""
 
+    is_classification: ClassVar[bool] = True
+
     ways: Annotated[int, Field(ge=2)] = Field(5, description="classes of a task, N")
     shots: Positive = Field(1, description="support images of each class, K")
     queries: Positive = Field(5, description="query images of each class")
-    path: str | None = Field(None, description="the pack, if not the one found by name; for folder also the folder")
-    split_seed: int = Field(0, description="of class splits drawn at random; not that of the run")
-    rotations: bool = Field(False, description="add every class turned by 90, 180 and 270 degrees, in all splits")
+    path: str | None = Field(
+        None, description="file of the pack, if not the one found by name; for folder also the folder"
+    )
+    split_seed: int = Field(0, description="seed of class splits drawn at random; not the seed of the run")
+    rotations: bool = Field(
+        False,
+        description="whether every class turned by 90, 180 and 270 degrees is a class of its own, too, in all splits",
+    )
 
 
 class ImageTasks(ImageKeys):
     """N-way K-shot tasks drawn from a pack of images."""
 
-    source: Literal["glyphs", "omniglot", "cifar-fs", "fc100", "mini-imagenet"]
+    source: ImageSource
     class_split: Literal["published", "vinyals", "seeded", "scripts"] | None = Field(
         None,
-        description="which lists of classes: the source's own by default; omniglot has vinyals and seeded",
+        description="lists of classes of each split; the source's own by default; omniglot has vinyals and seeded",
     )
 
 
@@ -51,11 +58,18 @@ class FolderTasks(ImageKeys):
     source: Literal["folder"]
     class_split: Literal["folders", "seeded"] | None = Field(
         None,
-        description="folders: train/val/test below the path, the default where they are; seeded: drawn by split_seed",
+        description="origin of the splits; folders: train, val and test below the path (the default "
+        "where they are); seeded: drawn by split_seed",
     )
-    image_size: Annotated[int, Field(ge=8, le=512)] = Field(84, description="side to which images are brought")
-    channels: Literal[1, 3] = Field(3, description="1 for grey, 3 for colour")
-    invert: Literal["auto", "yes", "no"] = Field("no", description="turn dark ink on white into light on black")
+    image_size: Annotated[int, Field(ge=8, le=512)] = Field(
+        84, description="side to which images are resized, in pixels"
+    )
+    channels: Literal[1, 3] = Field(3, description="colour channels: 1 for grey, 3 for colour")
+    invert: Literal["auto", "yes", "no"] = Field(
+        "no",
+        description="whether grey levels are inverted, dark ink on white to light on black; auto: "
+        "where the border is bright",
+    )
 
     @field_validator("invert", mode="before")
     @classmethod
@@ -66,6 +80,8 @@ class FolderTasks(ImageKeys):
 class SyntheticKeys(Section):
     """Keys that every synthetic source has. Its shots and queries count points of a task, not per class."""
 
+    is_classification: ClassVar[bool] = False
+
     shots: Positive = Field(10, description="support points of a task")
     queries: Positive = Field(10, description="query points of a task")
 
@@ -73,9 +89,9 @@ class SyntheticKeys(Section):
 class InputKeys(SyntheticKeys):
     """Keys of tasks whose inputs are Gaussian."""
 
-    dimension: Positive = Field(10, description="inputs")
+    dimension: Positive = Field(10, description="number of inputs")
     condition_number: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
-        1.0, description="largest over smallest eigenvalue of the input covariance; the largest is 1"
+        1.0, description="ratio of the largest to the smallest eigenvalue of the input covariance; the largest is 1"
     )
     weight_scale: Rate = Field(1.0, description="standard deviation of each true weight under the task prior")
 
@@ -89,6 +105,8 @@ class LinearRegressionTasks(InputKeys):
 
 class LogisticTasks(InputKeys):
     """Two classes, P(y = 1) = sigmoid(t.x), labels flipped with probability `label_noise`."""
+
+    is_classification: ClassVar[bool] = True
 
     source: Literal["logistic"]
     label_noise: Annotated[float, Field(ge=0, lt=0.5)] = Field(0.0, description="probability of a flipped label")
@@ -112,10 +130,13 @@ class ModelKeys(Section):
 
     init: Literal["release", "torch"] = Field(
         "release",
-        description="release: Xavier uniform, zero biases, norm weights U(0, 1); torch: its defaults",
+        description="initialisation; release: Xavier uniform, zero biases, norm weights U(0, 1); "
+        "torch: the defaults of torch",
     )
     linear_layers: Annotated[int, Field(ge=0)] = Field(0, description="linear layers appended to the output")
-    linear_width: Positive | None = Field(None, description="their width; by default the number of features")
+    linear_width: Positive | None = Field(
+        None, description="width of the appended linear layers; by default the number of features"
+    )
 
 
 class CNNModel(ModelKeys):
@@ -124,13 +145,18 @@ class CNNModel(ModelKeys):
     kind: Literal["cnn"]
     depth: Positive = Field(4, description="conv blocks; the head is not counted")
     width: Positive = Field(32, description="channels of every block")
-    stride: Literal[1, 2] = Field(1, description="of every convolution")
-    pool: Annotated[int, Field(ge=1, le=8)] = Field(1, description="max-pool after every block; 1 for none")
+    stride: Literal[1, 2] = Field(1, description="stride of every convolution")
+    pool: Annotated[int, Field(ge=1, le=8)] = Field(
+        1, description="side of the max-pool after every block, in pixels; 1 for none"
+    )
     norm: Literal["batch", "none", "group", "layer"] = Field(
         "batch",
-        description="batch: statistics of the batch at hand (transductive); group, layer: of each image",
+        description="norm after every convolution; batch: by statistics of the batch at hand "
+        "(transductive); group, layer: by those of each image",
     )
-    head: Literal["mean", "flatten"] = Field("mean", description="what turns maps into features")
+    head: Literal["mean", "flatten"] = Field(
+        "mean", description="step from feature maps to features: their mean over pixels, or all their pixels"
+    )
 
 
 class MLPModel(ModelKeys):
@@ -139,7 +165,7 @@ class MLPModel(ModelKeys):
     kind: Literal["mlp"]
     depth: Positive = Field(2, description="hidden layers; the head is not counted")
     width: Positive = Field(40, description="units of every hidden layer")
-    activation: Literal["relu", "tanh"] = Field("relu", description="non-linearity")
+    activation: Literal["relu", "tanh"] = Field("relu", description="non-linearity of the hidden layers")
 
 
 class LinearModel(ModelKeys):
@@ -147,7 +173,9 @@ class LinearModel(ModelKeys):
 
     kind: Literal["linear"]
     depth: Positive = Field(1, description="linear layers")
-    width: Positive | None = Field(None, description="of the layers between; by default the number of inputs")
+    width: Positive | None = Field(
+        None, description="width of the layers between input and output; by default the number of inputs"
+    )
     bias: bool = Field(True, description="whether each layer has a bias")
 
 
@@ -157,34 +185,49 @@ Model = Annotated[CNNModel | MLPModel | LinearModel, Field(discriminator="kind")
 class Transform(Section):
     """The gradient transform, the paper's meta-optimizer."""
 
-    name: Literal["none", "meta-sgd", "meta-curvature", "kfo", "kfo-mlp", "dense"] = Field(
-        "none", description="U_xi; none is MAML's plain gradient"
+    name: TransformName = Field(
+        "none", description="name of the gradient transform U_xi; none: plain gradients, as in MAML"
     )
     parameters: list[str] = Field(
         ["*"], min_length=1, description="patterns of the parameter names that are transformed"
     )
-    adapted: bool = Field(False, description="xi takes a gradient step of its own from the second inner step on")
-    hidden_layers: Positive = Field(2, description="kfo-mlp: hidden layers")
-    hidden_width: Positive | None = Field(None, description="kfo-mlp: rows of the hidden matrices")
+    adapted: bool = Field(
+        False,
+        description="whether the meta-parameters xi take a gradient step of their own from the second inner step on",
+    )
+    hidden_layers: Positive = Field(2, description="hidden layers of kfo-mlp")
+    hidden_width: Positive | None = Field(
+        None, description="rows of the hidden matrices of kfo-mlp; by default those of the gradient"
+    )
 
 
 class Inner(Section):
     """The inner loop: how a network adapts to one task."""
 
-    algorithm: Literal["maml", "fomaml", "anil"] = Field("maml", description="which parameters move, and how exact")
+    algorithm: Literal["maml", "fomaml", "anil"] = Field(
+        "maml",
+        description="algorithm: all parameters adapt (maml, fomaml) or the head alone (anil); "
+        "fomaml is maml in first order",
+    )
     lr: Rate = Field(0.1, description="inner learning rate, alpha")
     steps: Positive = Field(5, description="inner steps of meta-training, K")
-    first_order: bool = Field(False, description="take inner gradients as constants; always true for fomaml")
+    first_order: bool = Field(
+        False, description="whether inner gradients are taken as constants; always true for fomaml"
+    )
     adapt: Annotated[list[str], Field(min_length=1)] | None = Field(
         None, description="patterns of the parameter names that adapt; by default the algorithm's"
     )
     joint_features: bool = Field(
-        False, description="anil: support and query pass the body in one batch (the release's way)"
+        False, description="for anil, whether support and query pass the body in one batch, as in the paper's release"
     )
     memory: Literal["unrolled", "constant"] = Field(
-        "unrolled", description="constant: keep each step's weights alone and compute the step again to differentiate"
+        "unrolled",
+        description="memory of the inner loop; constant: only the weights of each step are kept, "
+        "and the step is computed again to differentiate",
     )
-    transform: Transform = Field(Transform(), description="the meta-optimizer; a name alone is enough")
+    transform: Transform = Field(
+        Transform(), description="gradient transform (meta-optimizer); its name alone is enough"
+    )
 
     @field_validator("transform", mode="before")
     @classmethod
@@ -197,7 +240,9 @@ class Outer(Section):
 
     optimizer: Literal["adam", "sgd"] = Field("adam", description="outer optimizer")
     lr: Rate = Field(1e-3, description="outer learning rate, beta")
-    schedule: Literal["constant", "cosine"] = Field("constant", description="cosine: falls to zero at the end")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="schedule of the outer learning rate; cosine: falls to zero at the end"
+    )
     iterations: Positive = Field(1000, description="meta-iterations")
     tasks: Positive = Field(16, description="tasks of a meta-batch")
     clip_norm: Rate | None = Field(None, description="largest norm of the meta-gradient; null for no clipping")
@@ -210,7 +255,7 @@ class Validation(Section):
     every: Positive | None = Field(200, description="iterations between validations; null for none")
     tasks: Positive = Field(100, description="tasks of one validation, the same every time")
     metric: Literal["accuracy", "loss"] | None = Field(
-        None, description="what is best; by default accuracy, for regression loss"
+        None, description="metric by which weights are best; by default accuracy, for regression loss"
     )
     patience: Positive | None = Field(None, description="validations without a new best before stopping early")
 
@@ -218,23 +263,33 @@ class Validation(Section):
 class Evaluation(Section):
     """The meta-test protocol."""
 
-    split: Split = Field("test", description="classes or tasks to score")
-    tasks: Annotated[int, Field(ge=2)] = Field(600, description="tasks scored")
+    split: Split = Field("test", description="split that is scored")
+    tasks: Annotated[int, Field(ge=2)] = Field(600, description="number of tasks that are scored")
     steps: Positive | None = Field(None, description="inner steps; by default those of training")
-    seed: int = Field(0, description="of the tasks scored; the same for all runs that are to be compared")
+    seed: int = Field(0, description="seed of the tasks that are scored; the same for all runs that are to be compared")
 
 
 class Execution(Section):
     """How it is computed; changes no result beyond rounding."""
 
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    dtype: Literal["float32", "float64"] = Field("float32", description="of parameters and inputs")
-    path: Literal["auto", "loop", "batched", "explicit"] = Field(
-        "auto", description="tasks one by one, vmapped, or as one tensor with derivatives written out (auto's choice)"
+    device: str = Field(
+        "auto",
+        description="device; auto: CUDA where there is one, else the CPU",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        examples=["auto", "cpu", "cuda"],
     )
-    chunk: Positive | None = Field(None, description="tasks at a time unless path=loop; by default what fits")
+    dtype: Literal["float32", "float64"] = Field("float32", description="number type of parameters and inputs")
+    path: Literal["auto", "loop", "batched", "explicit"] = Field(
+        "auto",
+        description="way to compute tasks; loop: one by one; batched: by vmap; explicit: as one "
+        "tensor, with derivatives written out; auto: explicit where all layers have it, else batched",
+    )
+    chunk: Positive | None = Field(
+        None, description="tasks at a time, unless path=loop; by default what fits the memory"
+    )
     compile: Literal["auto"] | bool = Field(
-        "auto", description="torch.compile of the explicit path; auto: where the planned iterations pay for it"
+        "auto",
+        description="whether the explicit path goes through torch.compile; auto is the same as false",
     )
     threads: Positive | None = Field(None, description="CPU threads; by default 1 for tiny models, else torch's choice")
 
@@ -242,7 +297,7 @@ class Execution(Section):
 class Recipe(Section):
     """One experiment, complete."""
 
-    seed: int = Field(0, description="of the initialisation and of the training tasks")
+    seed: int = Field(0, description="seed of the initialisation and of the training tasks")
     tasks: Tasks
     model: Model
     inner: Inner = Inner()
@@ -251,7 +306,7 @@ class Recipe(Section):
     evaluation: Evaluation = Evaluation()
     execution: Execution = Execution()
     logging: Literal["none", "tensorboard"] = Field(
-        "none", description="tensorboard: also write event files to the run's folder"
+        "none", description="event files beside metrics.jsonl; tensorboard: in the run's folder"
     )
 
     @model_validator(mode="before")
@@ -260,42 +315,6 @@ class Recipe(Section):
         if not isinstance(value, dict):
             raise ValueError(f"expected keys and values (tasks, model, inner, ...), got {type(value).__name__}")
         return value
-
-    def conflicts(self) -> list[tuple[str, str]]:
-        """Return the keys that do not go together, each with what was expected, got and why."""
-        found: list[tuple[str, str]] = []
-        is_image = self.tasks.source in (*IMAGE_SOURCES, "folder")
-        if self.model.kind == "cnn" and not is_image:
-            found.append(("model.kind", f"expected mlp or linear for tasks.source={self.tasks.source}, got 'cnn'."))
-        if self.inner.joint_features and self.inner.algorithm != "anil":
-            found.append(("inner.joint_features", "expected false unless inner.algorithm=anil, got true."))
-        # Only where it was written: resolving the recipe fills it in.
-        is_written = "first_order" in self.inner.model_fields_set
-        if self.inner.algorithm == "fomaml" and is_written and not self.inner.first_order:
-            found.append(("inner.first_order", "expected true for inner.algorithm=fomaml, got false."))
-        if self.inner.transform.adapted and self.inner.transform.name == "none":
-            found.append(("inner.transform.adapted", "expected false for inner.transform.name=none, got true."))
-        if self.inner.memory == "constant" and self.execution.path == "batched":
-            found.append(
-                ("execution.path", "expected auto, explicit or loop for inner.memory=constant, got 'batched'.")
-            )
-        if self.execution.compile is True and self.execution.path in ("loop", "batched"):
-            found.append(("execution.compile", f"expected false for execution.path={self.execution.path}, got true."))
-        chunk, tasks = self.execution.chunk, self.outer.tasks
-        if chunk is not None and chunk > tasks:
-            found.append(("execution.chunk", f"expected at most outer.tasks={tasks}, got {chunk}."))
-        if self.validation.metric == "accuracy" and not self.is_classification:
-            found.append(("validation.metric", f"expected loss for tasks.source={self.tasks.source}, got 'accuracy'."))
-        split = getattr(self.tasks, "class_split", None)
-        if split is not None and split not in CLASS_SPLITS[self.tasks.source]:
-            names = " or ".join(CLASS_SPLITS[self.tasks.source])
-            found.append(
-                (
-                    "tasks.class_split",
-                    f"expected {names} for tasks.source={self.tasks.source}, got {split!r}.",
-                )
-            )
-        return found
 
     def resolved(self) -> Recipe:
         """Return the recipe with every default that depends on other keys filled in."""
@@ -313,39 +332,4 @@ class Recipe(Section):
 
     @property
     def is_classification(self) -> bool:
-        return self.tasks.source not in ("linear-regression", "sinusoid")
-
-
-def section_of(path: tuple[str, ...], tags: dict[str, str]) -> type[Section] | None:
-    """Return the section class at a key path, such as Inner for ("inner",); None where there is none.
-
-    Args:
-        path: keys from the top.
-        tags: the values of tasks.source and model.kind, by "tasks" and "model"; they choose the section.
-    """
-    section: type[Section] = Recipe
-    for key in path:
-        if section is Recipe and key in ("tasks", "model"):
-            chosen = TAGGED[key].get(tags.get(key, ""))
-            if chosen is None:
-                return None
-            section = chosen
-            continue
-        field = section.model_fields.get(key)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, Section)):
-            return None
-        section = field.annotation
-    return section
-
-
-TAGGED: dict[str, dict[str, type[Section]]] = {
-    "tasks": {
-        **dict.fromkeys(IMAGE_SOURCES, ImageTasks),
-        "folder": FolderTasks,
-        "linear-regression": LinearRegressionTasks,
-        "logistic": LogisticTasks,
-        "sinusoid": SinusoidTasks,
-    },
-    "model": {"cnn": CNNModel, "mlp": MLPModel, "linear": LinearModel},
-}
-TAG_KEYS = {"tasks": "source", "model": "kind"}
+        return self.tasks.is_classification

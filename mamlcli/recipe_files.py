@@ -1,10 +1,9 @@
-"""Recipes in and out of YAML: shipped names, files, dotted overrides, and every error of a file at once."""
+"""Recipes are read from YAML here, with dotted overrides and every error of a file at once, and written to it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,9 @@ import yaml
 from pydantic import ValidationError
 
 from mamlcli.errors import RecipeError, nearest
-from mamlcli.recipe import TAG_KEYS, TAGGED, Recipe, section_of
-
-KeyPath = tuple[str, ...]
+from mamlcli.recipe import Recipe
+from mamlcli.recipe_problems import Draft, KeyPath, problem
+from mamlcli.recipe_rules import conflicts
 
 _MERGE_TAG = "tag:yaml.org,2002:merge"  # of the key <<, which takes over the keys of another mapping
 
@@ -40,26 +39,6 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
 )
-
-
-@dataclass
-class _Draft:
-    """A recipe on its way: the raw tree, where it came from, where each key stands, and who overrode some."""
-
-    name: str
-    where: str
-    tree: dict[str, Any]
-    lines: dict[KeyPath, int] = field(default_factory=dict)
-    overridden: set[KeyPath] = field(default_factory=set)
-    overridden_by: str = "command line"
-
-    def place(self, path: KeyPath) -> str:
-        """Return `file:line: key.path`, or `command line: key.path` for an override."""
-        dotted = ".".join(path)
-        if any(path[: len(over)] == over for over in self.overridden):
-            return f"{self.overridden_by}: {dotted}"
-        line = next((self.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.lines), None)
-        return f"{self.where}:{line}: {dotted}" if line else f"{self.where}: {dotted}"
 
 
 def shipped_dir() -> Path:
@@ -120,7 +99,7 @@ def load_recipe(
     """
     draft = _read(find_recipe(name_or_path))
     draft.overridden_by = overridden_by
-    problems = [problem for text in overrides if (problem := _override(draft, text))]
+    problems = [wrong for text in overrides if (wrong := _override(draft, text))]
     recipe, schema_problems = _validated(draft)
     problems += schema_problems
     if problems or recipe is None:
@@ -130,7 +109,7 @@ def load_recipe(
 
 def recipe_from_tree(tree: dict[str, Any], where: str = "recipe") -> Recipe:
     """Check a recipe that is already a tree of Python values, and resolve it."""
-    recipe, problems = _validated(_Draft(where, where, tree))
+    recipe, problems = _validated(Draft(where, where, tree))
     if recipe is None or problems:
         raise RecipeError(problems)
     return recipe.resolved()
@@ -146,21 +125,7 @@ def recipe_to_yaml(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe_to_tree(recipe), sort_keys=False, allow_unicode=True)
 
 
-def recipe_difference(a: Recipe, b: Recipe) -> dict[str, tuple[Any, Any]]:
-    """Return the dotted keys in which two recipes differ, with both values."""
-    flat_a, flat_b = _flat(recipe_to_tree(a)), _flat(recipe_to_tree(b))
-    keys = [*flat_a, *(key for key in flat_b if key not in flat_a)]
-    return {key: (flat_a.get(key), flat_b.get(key)) for key in keys if flat_a.get(key) != flat_b.get(key)}
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
-    return flat
-
-
-def _read(path: Path) -> _Draft:
+def _read(path: Path) -> Draft:
     """Read a file to a draft; a file that is not YAML, is empty, or is binary is an error."""
     where = str(path)
     next_step = "Run: mamlcli recipes cp glyphs-5way-1shot my.yaml to start from one that works"
@@ -193,7 +158,7 @@ def _read(path: Path) -> _Draft:
         raise RecipeError(
             [f"{where}: expected keys and values (tasks, model, ...), got {type(tree).__name__}. {next_step}."]
         )
-    return _Draft(path.stem, where, tree, lines)
+    return Draft(path.stem, where, tree, lines)
 
 
 def _collect_lines(node: yaml.Node | None, prefix: KeyPath, lines: dict[KeyPath, int]) -> None:
@@ -204,7 +169,7 @@ def _collect_lines(node: yaml.Node | None, prefix: KeyPath, lines: dict[KeyPath,
             _collect_lines(value_node, path, lines)
 
 
-def _override(draft: _Draft, text: str) -> str | None:
+def _override(draft: Draft, text: str) -> str | None:
     """Apply one `key.path=value`; return the problem if it is not one."""
     dotted, separator, raw = text.partition("=")
     path = tuple(dotted.strip().split("."))
@@ -226,83 +191,10 @@ def _override(draft: _Draft, text: str) -> str | None:
     return None
 
 
-def _validated(draft: _Draft) -> tuple[Recipe | None, list[str]]:
+def _validated(draft: Draft) -> tuple[Recipe | None, list[str]]:
     try:
         recipe = Recipe.model_validate(draft.tree)
     except ValidationError as error:
-        problems = [_problem(draft, dict(item)) for item in error.errors()]
+        problems = [problem(draft, item) for item in error.errors()]
         return None, list(dict.fromkeys(problems))
-    return recipe, [f"{draft.place(tuple(key.split('.')))}: {text}" for key, text in recipe.conflicts()]
-
-
-def _problem(draft: _Draft, item: dict[str, Any]) -> str:
-    """Word one pydantic error as `<place>: expected <what>, got <repr>.`"""
-    path = _without_tag(tuple(str(part) for part in item["loc"]))
-    kind, context, got = item["type"], item.get("ctx", {}), item.get("input")
-    if kind.startswith("union_tag"):
-        path = (*path, TAG_KEYS[path[0]])
-        tag = got.get(path[-1]) if isinstance(got, dict) else None
-        if not isinstance(got, dict):
-            return f"{draft.place(path[:1])}: expected keys and values, got {got!r}."
-        names = [name.strip(" '") for name in str(context.get("expected_tags", "")).split(",")]
-        names = [name for name in names if name] or _tag_names(path[0])
-        got_text = "nothing" if tag is None else repr(tag)
-        return f"{draft.place(path)}: expected one of {', '.join(names)}, got {got_text}.{nearest(str(tag), names)}"
-    place = draft.place(path)
-    if kind == "extra_forbidden":
-        section = section_of(path[:-1], _tags(draft.tree))
-        known = list(section.model_fields) if section else []
-        hint = f"{nearest(path[-1], known)} The keys are {', '.join(known)}."
-        return f"{place}: expected a known key, got {path[-1]!r}.{hint}"
-    if kind == "missing":
-        return f"{place}: expected a value, got nothing."
-    return f"{place}: expected {_expected(kind, context, item['msg'])}, got {got!r}."
-
-
-def _expected(kind: str, context: dict[str, Any], message: str) -> str:
-    names = {
-        "int": "an integer",
-        "float": "a number",
-        "bool": "true or false",
-        "string": "text",
-        "list": "a list",
-    }
-    for prefix, text in names.items():
-        if kind.startswith((f"{prefix}_type", f"{prefix}_parsing", f"{prefix}_from")):
-            return text
-    bounds = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
-    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
-    if kind in bounds:
-        bound = context[bounds[kind]]
-        noun = "an integer" if isinstance(bound, int) else "a number"
-        return f"{noun} {signs[bounds[kind]]} {bound:g}"
-    if kind == "literal_error":
-        return str(context["expected"])
-    if kind == "too_short":
-        return "at least one entry"
-    if kind == "finite_number":
-        return "a finite number"
-    if kind == "string_pattern_mismatch":
-        return "auto, cpu, cuda or cuda:N"
-    if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return "keys and values"
-    return message.removeprefix("Value error, ").removeprefix("expected ")
-
-
-def _without_tag(path: KeyPath) -> KeyPath:
-    """Drop what pydantic puts into a path for the chosen member of a union."""
-    if len(path) > 1 and path[0] in TAG_KEYS and path[1] in _tag_names(path[0]):
-        return (path[0], *path[2:])
-    return path
-
-
-def _tag_names(section: str) -> list[str]:
-    return list(TAGGED[section])
-
-
-def _tags(tree: dict[str, Any]) -> dict[str, str]:
-    return {
-        section: str(tree[section].get(key, ""))
-        for section, key in TAG_KEYS.items()
-        if isinstance(tree.get(section), dict)
-    }
+    return recipe, [f"{draft.place(tuple(key.split('.')))}: {text}" for key, text in conflicts(recipe)]

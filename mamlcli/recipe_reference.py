@@ -1,20 +1,15 @@
-"""The reference of recipe keys, docs/recipes.md, made from the schema: `make docs`. A test fails where it is stale."""
+"""`make docs` writes the reference of recipe keys, docs/recipes.md, from the schema. A test fails where it is stale."""
 
 from __future__ import annotations
 
 import sys
-import types
-import typing
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic.fields import FieldInfo
 
 from mamlcli.files import atomic_write
-from mamlcli.names import CLASS_SPLITS
-from mamlcli.recipe import TAG_KEYS, TAGGED, Recipe, Section
 from mamlcli.recipe_files import recipe_summary, shipped_recipes
+from mamlcli.recipe_keys import RecipeKey, SectionKeys, sections, tag_values
+from mamlcli.recipe_rules import RULES
 
 _START = """# Recipes
 
@@ -45,24 +40,16 @@ _SECTION_WORDS = {
 
 def recipe_reference() -> str:
     """Return docs/recipes.md: every key with its type, range, default, meaning, and where it applies."""
-    parts = [_START, "## Shipped recipes\n\n" + _shipped(), "## Top level\n\n" + _table(_rows(Recipe, "", common=True))]
-    for key in Recipe.model_fields:
-        parts += _tagged_parts(key) if key in TAGGED else _section_parts(key, Recipe.model_fields[key])
-    parts.append("## Keys that do not go together\n\n" + _CONFLICTS)
+    top, *others = sections()
+    parts = [_START, "## Shipped recipes\n\n" + _shipped(), "## Top level\n\n" + _table(top.keys)]
+    paths: set[str] = set()
+    for section in others:
+        if section.tag and section.path not in paths:
+            parts.append(_introduction(section))
+        paths.add(section.path)
+        parts.append(_section(section))
+    parts.append("## Keys that do not go together\n\n" + "".join(f"- {rule.sentence}\n" for rule in RULES))
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
-
-
-# Of `Recipe.conflicts`, in words; what only data or model can tell is not here.
-_CONFLICTS = """- `model.kind=cnn` needs images: a source of images, or `folder`.
-- `inner.joint_features=true` needs `inner.algorithm=anil`.
-- `inner.algorithm=fomaml` does not go with `inner.first_order=false`.
-- `inner.transform.adapted=true` needs a transform.
-- `inner.memory=constant` needs `execution.path` auto, explicit or loop.
-- `execution.compile=true` needs `execution.path` auto or explicit.
-- `execution.chunk` is at most `outer.tasks`.
-- `validation.metric=accuracy` needs classification.
-- `tasks.class_split` must be one of the source's:
-""" + "".join(f"  - {source}: {', '.join(names)}\n" for source, names in CLASS_SPLITS.items())
 
 
 def _shipped() -> str:
@@ -71,111 +58,40 @@ def _shipped() -> str:
     return "\n".join(lines) + "\n\nThe header of each says what to expect and how long it takes: `recipes show NAME`.\n"
 
 
-def _section_parts(key: str, field: FieldInfo) -> Iterator[str]:
-    section = field.annotation
-    if not _is_section(section):
-        return
-    yield f"## {key}\n\n{_doc(section)}\n\n{_words(key)}{_table(_rows(section, key))}"
-    for name, inner in section.model_fields.items():
-        if _is_section(inner.annotation):
-            below = f"{key}.{name}"
-            yield f"### {below}\n\n{_doc(inner.annotation)}\n\n{_words(below)}{_table(_rows(inner.annotation, below))}"
+def _introduction(section: SectionKeys) -> str:
+    """Return the part before those of `tasks` and of `model`, whose keys depend on tasks.source and model.kind."""
+    names = ", ".join(f"`{name}`" for name in tag_values(section.path))
+    key = f"{section.path}.{section.tag}"
+    return f"## {section.path}\n\n`{key}` (required) is one of {names}, and says which of these tables applies."
 
 
-def _words(key: str) -> str:
-    return f"{_SECTION_WORDS[key]}\n\n" if key in _SECTION_WORDS else ""
+def _section(section: SectionKeys) -> str:
+    title = f"## {section.path}"
+    if section.tag:
+        title = f"### {section.path}.{section.tag}: {', '.join(section.chosen_by)}"
+    elif "." in section.path:
+        title = f"#{title}"
+    words = f"{_SECTION_WORDS[section.path]}\n\n" if section.path in _SECTION_WORDS else ""
+    return f"{title}\n\n{_escaped(section.doc)}\n\n{words}{_table(section.keys)}"
 
 
-def _tagged_parts(key: str) -> Iterator[str]:
-    """Yield the parts of `tasks` and `model`, whose keys depend on tasks.source and model.kind."""
-    tag = TAG_KEYS[key]
-    names: dict[type[Section], list[str]] = {}
-    for name, section in TAGGED[key].items():
-        names.setdefault(section, []).append(name)
-    intro = f"`{key}.{tag}` (required) is one of {', '.join(f'`{name}`' for name in TAGGED[key])}, and says which of "
-    yield f"## {key}\n\n{intro}these tables applies."
-    for section, values in names.items():
-        where = f"### {key}.{tag}: {', '.join(values)}"
-        yield f"{where}\n\n{_doc(section)}\n\n{_table(_rows(section, key, without=tag))}"
-
-
-def _rows(section: type[Section], prefix: str, *, common: bool = False, without: str = "") -> Iterator[list[str]]:
-    for name, field in section.model_fields.items():
-        if name == without or _is_section(field.annotation) or (common and name in TAGGED):
-            continue
-        key = f"{prefix}.{name}" if prefix else name
-        kind, bounds = _type(field)
-        yield [f"`{key}`", kind, bounds, _default(field), field.description or ""]
-
-
-def _table(rows: Iterator[list[str]]) -> str:
+def _table(keys: Iterable[RecipeKey]) -> str:
     lines = ["| key | type | range | default | meaning |", "|---|---|---|---|---|"]
-    lines += ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows]
+    lines += ["| " + " | ".join(_cell(text) for text in _row(key)) + " |" for key in keys]
     return "\n".join(lines) + "\n"
+
+
+def _row(key: RecipeKey) -> tuple[str, ...]:
+    default = "*required*" if key.default is None else f"`{key.default}`"
+    return f"`{key.name}`", " or ".join(key.types), ", ".join(key.bounds), default, key.description
 
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _is_section(annotation: Any) -> typing.TypeGuard[type[Section]]:
-    return isinstance(annotation, type) and issubclass(annotation, Section)
-
-
-def _doc(section: type[Section]) -> str:
-    text = " ".join((section.__doc__ or "").split())
+def _escaped(text: str) -> str:
     return text.replace("*", "\\*")
-
-
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
-        return "*required*"
-    value = field.default
-    if value is None:
-        return "`null`"
-    return f"`{str(value).lower() if isinstance(value, bool) else _plain(value)}`"
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list):
-        return "[" + ", ".join(f'"{entry}"' for entry in value) + "]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-_TYPES = {int: "integer", float: "number", str: "text", bool: "true or false"}
-_SIGNS = (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
-
-
-def _type(field: FieldInfo) -> tuple[str, str]:
-    """Return the type and the range of a field in words."""
-    kinds, bounds = _of(field.annotation)
-    own = _bounds(field.metadata)
-    return " or ".join(dict.fromkeys(kinds)), ", ".join(dict.fromkeys([*own, *bounds]))
-
-
-def _of(annotation: Any) -> tuple[list[str], list[str]]:
-    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Annotated:
-        kinds, bounds = _of(args[0])
-        extras = [extra.metadata if isinstance(extra, FieldInfo) else [extra] for extra in args[1:]]
-        metadata = [part for extra in extras for part in extra]
-        return kinds, [*_bounds(metadata), *bounds]
-    if origin is Literal:
-        return [f"`{value}`" for value in args], []
-    if origin in (typing.Union, types.UnionType):
-        found = [_of(part) for part in args]
-        return [kind for kinds, _ in found for kind in kinds], [bound for _, bounds in found for bound in bounds]
-    if origin is list:
-        return [f"list of {_TYPES[args[0]]}"], []
-    if annotation is type(None):
-        return ["`null`"], []
-    return [_TYPES[annotation]], []
-
-
-def _bounds(metadata: list[Any]) -> list[str]:
-    found = [f"{sign} {getattr(part, name):g}" for part in metadata for name, sign in _SIGNS if hasattr(part, name)]
-    lengths = [part.min_length for part in metadata if getattr(part, "min_length", None)]
-    return [*found, *(f"at least {length}" for length in lengths)]
 
 
 if __name__ == "__main__":

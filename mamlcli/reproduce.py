@@ -21,11 +21,12 @@ from mamlcli.claims import ClaimResult, Study, value_key
 from mamlcli.errors import MamlError
 from mamlcli.execution import Execution
 from mamlcli.operators import compare_with_optimum, movement_operator
+from mamlcli.recipe_changes import changed_recipe
 from mamlcli.recipe_files import load_recipe
 from mamlcli.rundir import RunDirectory
 from mamlcli.session import best_weights, dry_run
 from mamlcli.study_results import METRICS, summary
-from mamlcli.sweep import AxisValue, CellEnd, Sweep, cells_of, changed_recipe, check_sweep, open_study, run_sweep
+from mamlcli.sweep import AxisValue, CellEnd, Sweep, cells_of, check_sweep, open_study, run_sweep
 from mamlcli.tasks.base import sample_tasks
 from mamlcli.tasks.packs import find_pack
 from mamlcli.tasks.synthetic import LinearRegressionTasks

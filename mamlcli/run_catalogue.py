@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from mamlcli.errors import RecipeError, RunError, nearest
 from mamlcli.recipe import Recipe
-from mamlcli.recipe_files import load_recipe, recipe_difference, recipe_from_tree, shipped_recipes
+from mamlcli.recipe_changes import recipe_difference
+from mamlcli.recipe_files import load_recipe, recipe_from_tree, shipped_recipes
 from mamlcli.run_folders import RUN_MARKS, STUDY_MARK, run_folders
 
 try:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mamlcli.errors import RunError
-from mamlcli.recipe_files import recipe_difference
+from mamlcli.recipe_changes import recipe_difference
 from mamlcli.run_catalogue import FINISHED, SCORE_COLUMNS, RunEntry, read_scores
 from mamlcli.statistics import paired_difference, welch_difference
 

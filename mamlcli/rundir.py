@@ -24,7 +24,8 @@ from torch import Tensor
 from mamlcli.errors import RunError
 from mamlcli.files import atomic_write, json_text
 from mamlcli.recipe import Recipe
-from mamlcli.recipe_files import load_recipe, recipe_difference, recipe_to_yaml
+from mamlcli.recipe_changes import recipe_difference
+from mamlcli.recipe_files import load_recipe, recipe_to_yaml
 
 try:
     import fcntl

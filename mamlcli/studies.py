@@ -12,10 +12,10 @@ import json
 import math
 import shlex
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from safetensors.torch import save as save_tensors
@@ -29,22 +29,21 @@ from mamlcli.estimators import MetaParams
 from mamlcli.files import atomic_write
 from mamlcli.linear_stack import collapse_head
 from mamlcli.models import linear
+from mamlcli.names import TRANSFORMS
 from mamlcli.pool import IsStopped, Job
-from mamlcli.recipe import LinearRegressionTasks, Recipe, SyntheticKeys, Transform
-from mamlcli.recipe_files import recipe_difference, recipe_from_tree, recipe_to_tree
+from mamlcli.recipe import LinearRegressionTasks, Recipe, SyntheticKeys
+from mamlcli.recipe_changes import changed_recipe, recipe_difference
+from mamlcli.recipe_files import recipe_from_tree, recipe_to_tree
 from mamlcli.rundir import STATE_KEY, RunDirectory
 from mamlcli.session import best_weights, score
 from mamlcli.study_plots import save_study_figure
 from mamlcli.study_results import result_csv, summary
-from mamlcli.sweep import AxisValue, Sweep, cells_of, changed_recipe
+from mamlcli.sweep import AxisValue, Sweep, cells_of
 from mamlcli.tasks import closed_forms, synthetic
 from mamlcli.tasks.base import TaskDistribution
 from mamlcli.tasks.fewshot import FewShotTasks
 
 DEPTH, LAYERS, OPTIMIZER = "model.depth", "model.linear_layers", "inner.transform.name"
-OPTIMIZERS: tuple[str, ...] = get_args(Transform.model_fields["name"].annotation)
-
-SYNTHETIC = (synthetic.LinearRegressionTasks, synthetic.LogisticTasks, synthetic.SinusoidTasks)
 
 # The capacity arm: so many examples that a model which can express the task also finds it.
 NUM_CAPACITY_TASKS = 5
@@ -112,9 +111,9 @@ def optimizer_sweep(
     if depths:
         _check_values(depths, "--depths")
     unknown = [
-        f"--optimizers: expected one of {', '.join(OPTIMIZERS)}, got {found!r}.{nearest(found, OPTIMIZERS)}"
+        f"--optimizers: expected one of {', '.join(TRANSFORMS)}, got {found!r}.{nearest(found, TRANSFORMS)}"
         for found in optimizers
-        if found not in OPTIMIZERS
+        if found not in TRANSFORMS
     ]
     if unknown:
         raise RecipeError(unknown)
@@ -269,7 +268,7 @@ def _with_many_shots(distribution: TaskDistribution) -> tuple[TaskDistribution, 
         num_others = min(len(members) for members in distribution.class_images) - distribution.queries
         shots = min(num_others, MAX_CAPACITY_SHOTS_OF_A_CLASS)
         return replace(distribution, shots=shots), shots
-    assert isinstance(distribution, SYNTHETIC)
+    assert is_dataclass(distribution)
     return replace(distribution, shots=NUM_CAPACITY_SHOTS, queries=NUM_CAPACITY_SHOTS), NUM_CAPACITY_SHOTS
 
 
@@ -309,11 +308,13 @@ def add_closed_form(result: dict[str, Any], sweep: Sweep, experiment: Experiment
 def closed_form(experiment: Experiment, *, inner_lr: float) -> dict[str, Any]:
     """Return what is known of linear regression without training, losses with label noise included.
 
+    The derivations are in docs/algorithms.md, under "Closed forms".
+
     Keys: `shallow_infinite_support`, the least outer loss of one linear layer, whatever is meta-learned, were
-    support sets endless (paper.md 3.1); `shallow_from_zero`, that of the best start theta = 0 with the support sets
-    there are, measured on the same meta-test tasks (Monte Carlo); `shallow_one_step` and `preconditioned_one_step`,
-    exact for one inner step: one layer, and one layer whose gradient the best matrix multiplies, which is what
-    another linear layer can learn to do (paper.md 3.2).
+    support sets endless; `shallow_from_zero`, that of the best start theta = 0 with the support sets there are,
+    measured on the same meta-test tasks (Monte Carlo); `shallow_one_step` and `preconditioned_one_step`, exact for
+    one inner step: one layer, and one layer whose gradient the best matrix multiplies, which is what another linear
+    layer can learn to do.
     """
     recipe, spec = experiment.recipe, experiment.recipe.evaluation
     num_steps = spec.steps or recipe.inner.steps

@@ -133,7 +133,7 @@ def _draw_curves(axes: Axes, result: dict[str, Any], metric: str) -> None:
         points = [point for point in cell["curve"] if point[metric]["mean"] is not None]
         means, widths = _means_and_widths([point[metric] for point in points], metric)
         label = f"{words} {value_label(cell['value'])}" if is_ordered else value_label(cell["value"])
-        series = _shade(index, len(cells)) if is_ordered else _series(cell["value"], index)
+        series = _shade(index, len(cells)) if is_ordered else TRANSFORM_SERIES[cell["value"]]
         # Side by side: bands of several values would hide each other.
         where = [point["step"] + 0.05 * (index - (len(cells) - 1) / 2) for point in points]
         axes.errorbar(where, means, widths, label=label, elinewidth=0.8, **series._asdict())
@@ -144,10 +144,6 @@ def _draw_curves(axes: Axes, result: dict[str, Any], metric: str) -> None:
     else:
         means = [point[metric]["mean"] for cell in cells for point in cell["curve"]]
         fit_loss_scale(axes, [math.nan if mean is None else mean for mean in means])
-
-
-def _series(optimizer: str, index: int) -> Series:
-    return TRANSFORM_SERIES.get(optimizer, SERIES[index % len(SERIES)])
 
 
 def _shade(index: int, num: int) -> Series:
@@ -191,7 +187,7 @@ def _draw_line(axes: Axes, by_depth: dict[int, Any], metric: str, index: int, la
     means, widths = _means_and_widths(list(known.values()), metric)
     # Side by side rather than on top of each other; the depth is the nearest whole number.
     where = [depth + 0.04 * index for depth in known]
-    axes.errorbar(where, means, widths, label=label, **_series(label, index)._asdict())
+    axes.errorbar(where, means, widths, label=label, **TRANSFORM_SERIES[label]._asdict())
 
 
 def _means_and_widths(values: list[dict[str, Any]], metric: str) -> tuple[list[float], list[float]]:

@@ -26,7 +26,8 @@ from mamlcli.files import atomic_write
 from mamlcli.pool import Job, Outcome, run_jobs
 from mamlcli.rate_choice import choose_inner_lr, rate_candidate, validation_metric
 from mamlcli.recipe import Recipe
-from mamlcli.recipe_files import recipe_difference, recipe_from_tree, recipe_to_tree
+from mamlcli.recipe_changes import changed_recipe, recipe_difference
+from mamlcli.recipe_files import recipe_from_tree, recipe_to_tree
 from mamlcli.rundir import RunDirectory
 from mamlcli.session import splits_of_training
 from mamlcli.study_results import FinishedCell, collect, read_report
@@ -160,22 +161,6 @@ class SweepOutcome:
 
     result: dict[str, Any]
     failures: list[tuple[str, str]] = field(default_factory=list)
-
-
-def changed_recipe(recipe: Recipe, changes: Mapping[str, Any], where: str) -> Recipe:
-    """Return a recipe with some dotted keys changed, checked as a whole.
-
-    Raises:
-        RecipeError: with every problem; each begins with `where`.
-    """
-    tree = recipe_to_tree(recipe)
-    for dotted, value in changes.items():
-        *path, last = dotted.split(".")
-        section = tree
-        for key in path:
-            section = section[key]
-        section[last] = value
-    return recipe_from_tree(tree, where=where)
 
 
 def cells_of(sweep: Sweep) -> list[Cell]:

@@ -1,6 +1,6 @@
-"""Gradient transforms, the paper's meta-optimizers: U_xi in phi <- phi - alpha * U_xi(gradient).
+"""Gradient transforms map inner gradients to inner updates, phi <- phi - alpha * U_xi(gradient): meta-optimizers.
 
-Each is a frozen dataclass with an `init` / `apply` pair: `init` makes its meta-parameters xi (identity at the
+Each transform is a frozen dataclass with an `init` / `apply` pair: `init` makes its meta-parameters xi (identity at the
 start, so that training starts as MAML), `apply` maps the gradients of one inner step to updates. A transform owns
 no state. Its meta-parameters are tensors by name, `<parameter name>/<part>`.
 """
@@ -21,7 +21,7 @@ Params = dict[str, Tensor]
 
 
 class GradientTransform(Protocol):
-    """A map from inner gradients to inner updates, with meta-parameters xi."""
+    """Maps inner gradients to inner updates, with meta-parameters xi."""
 
     def init(self, params: Mapping[str, Tensor], seed: int) -> Params:
         """Return xi for the given parameters (those that adapt and are transformed)."""
@@ -49,7 +49,7 @@ def _as_matrices(tensor: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Identity:
-    """U(g) = g: plain gradient descent in the inner loop, as in MAML."""
+    """Leaves gradients as they are, U(g) = g: plain gradient descent in the inner loop, as in MAML."""
 
     def init(self, params: Mapping[str, Tensor], seed: int) -> Params:
         return {}
@@ -60,7 +60,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class MetaSGD:
-    """U(g) = s * g: one learned scale per weight, all ones at the start.
+    """Scales every entry, U(g) = s * g: one learned scale per weight, all ones at the start.
 
     Source: Li et al. 2017, Meta-SGD, arXiv 1707.09835, equation 3, whose alpha is `inner_lr * s` here.
     Differs from the source: alpha starts at `inner_lr` everywhere, not at random, so that training starts as MAML.
@@ -111,7 +111,7 @@ class MetaCurvature:
 
 @dataclass(frozen=True)
 class KFO:
-    """Linear Meta-KFO: U(G) = L G R on each parameter tensor, identity at the start, without bias.
+    """Multiplies each tensor from both sides, U(G) = L G R: linear Meta-KFO, identity at the start, without bias.
 
     Tensors are seen as matrices as in `_as_matrices`; a conv weight's `out` matrices share L and R. With `psd`
     the learned tensors are factors: L = A^T A and R = B^T B, so that U is positive semi-definite.
@@ -198,7 +198,7 @@ class KFOMLP:
 
 @dataclass(frozen=True)
 class Dense:
-    """U(g) = M vec(g): one full matrix per parameter tensor, identity at the start; for small models."""
+    """Multiplies each tensor by a full matrix, U(g) = M vec(g), identity at the start; for small models."""
 
     def init(self, params: Mapping[str, Tensor], seed: int) -> Params:
         return {f"{name}/matrix": _eye(value.numel(), value) for name, value in params.items()}
@@ -224,6 +224,29 @@ class Selected:
         chosen = {name: value for name, value in gradients.items() if name in self.names}
         transformed = self.transform.apply(xi, chosen)
         return {name: transformed.get(name, value) for name, value in gradients.items()}
+
+
+def transforms_by_name(*, hidden_layers: int = 2, hidden_width: int | None = None) -> dict[str, GradientTransform]:
+    """Return every gradient transform by its name in recipes, `inner.transform.name`.
+
+    Args:
+        hidden_layers: hidden layers of kfo-mlp.
+        hidden_width: rows of its hidden matrices; None for the number of rows of the gradient.
+    """
+    return {
+        "none": Identity(),
+        "meta-sgd": MetaSGD(),
+        "meta-curvature": MetaCurvature(),
+        "kfo": KFO(),
+        "kfo-mlp": KFOMLP(num_hidden=hidden_layers, hidden_width=hidden_width),
+        "dense": Dense(),
+    }
+
+
+def is_linear(transform: GradientTransform) -> bool:
+    """Return whether U(g) is linear in g, so that a matrix says all of it."""
+    inside = transform.transform if isinstance(transform, Selected) else transform
+    return not isinstance(inside, KFOMLP)
 
 
 def prepared(transform: GradientTransform, xi: Mapping[str, Tensor]) -> tuple[GradientTransform, Params]:

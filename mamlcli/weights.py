@@ -27,7 +27,7 @@ from mamlcli.errors import RecipeError, RunError
 from mamlcli.files import atomic_write, json_text
 from mamlcli.model_card import model_card
 from mamlcli.models import ConvBlock, GlobalMean, Network
-from mamlcli.recipe import Recipe
+from mamlcli.recipe import ImageKeys, Recipe
 from mamlcli.recipe_files import recipe_from_tree, recipe_to_tree
 from mamlcli.run_catalogue import RunEntry
 from mamlcli.run_comparison import check_finished
@@ -166,7 +166,7 @@ def _num_outputs(network: Network) -> int:
 
 def _preprocessing(run: RunEntry, recipe: Recipe) -> dict[str, Any]:
     """Return what was done to inputs before the network saw them."""
-    if recipe.tasks.source in ("linear-regression", "logistic", "sinusoid"):
+    if not isinstance(recipe.tasks, ImageKeys):
         return {"inputs": "as drawn"}
     about = run.manifest.get("data", {}).get("preprocessing") or {}
     source = {key: about[key] for key in ("name", "licence", "citation", "preprocessing") if key in about}

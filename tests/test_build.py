@@ -8,6 +8,7 @@ import torch
 from mamlcli.build import MAX_DENSE_ENTRIES, build, load_image_pack, resolve_device
 from mamlcli.errors import DataError, DeviceError, MamlError
 from mamlcli.execution import Execution
+from mamlcli.names import TRANSFORMS
 from mamlcli.recipe_files import load_recipe
 from mamlcli.tasks.class_splits import published_classes
 from mamlcli.transforms import KFO, Identity, Selected
@@ -98,7 +99,7 @@ def test_transform_has_meta_parameters_of_its_own():
     assert not built("linear-regression").initial_meta().transform
 
 
-@pytest.mark.parametrize("name", ["none", "meta-sgd", "meta-curvature", "kfo", "kfo-mlp", "dense"])
+@pytest.mark.parametrize("name", TRANSFORMS)
 def test_every_transform_is_built(name):
     experiment = built("linear-regression", f"inner.transform={name}")
     transform = experiment.objective().inner.transform

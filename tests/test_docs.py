@@ -27,7 +27,8 @@ from typer.main import get_command
 import mamlcli
 from mamlcli.recipe import Recipe
 from mamlcli.recipe_files import load_recipe
-from mamlcli.recipe_reference import _CONFLICTS, recipe_reference
+from mamlcli.recipe_reference import recipe_reference
+from mamlcli.recipe_rules import RULES
 from tests.image_files import class_folders, drawing, omniglot_folders, save
 from tests.running import noise_pack
 
@@ -302,8 +303,8 @@ def test_recipe_reference_is_up_to_date():
 
 
 def test_recipe_reference_has_every_conflict():
-    listed = [line for line in _CONFLICTS.splitlines() if line.startswith("- ")]
-    assert len(listed) == inspect.getsource(Recipe.conflicts).count("found.append(")
+    text = recipe_reference().split("## Keys that do not go together")[1]
+    assert all(f"\n- {rule.sentence}\n" in text for rule in RULES)
 
 
 # Worked examples ------------------------------------------------------------------------------------------------------
@@ -328,28 +329,70 @@ def test_place_of_a_change_is_found_once(file, old, new):
     assert (ROOT / file).read_text().count(old) == 1, f"{file}: CONTRIBUTING no longer fits the code:\n{old}"
 
 
-def test_worked_examples_of_transform_data_set_and_recipe_train_together(tmp_path):
+@pytest.fixture(scope="module")
+def changed_copy(tmp_path_factory):
+    """A copy of the code with all that CONTRIBUTING shows, and a function that runs Python in it."""
+    folder = tmp_path_factory.mktemp("copy")
     ignored = shutil.ignore_patterns("__pycache__", ".mypy_cache")
-    shutil.copytree(ROOT / "mamlcli", tmp_path / "mamlcli", ignore=ignored)
-    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    shutil.copytree(ROOT / "mamlcli", folder / "mamlcli", ignore=ignored)
+    shutil.copytree(ROOT / "recipes", folder / "recipes")
     for file, old, new in changes():
-        path = tmp_path / file
+        path = folder / file
         path.write_text(path.read_text().replace(old, new))
     (recipe,) = [content for language, content in blocks(CONTRIBUTING) if language == "yaml"]
-    (tmp_path / "recipes" / "square-wave.yaml").write_text(recipe)
+    (folder / "recipes" / "square-wave.yaml").write_text(recipe)
+
+    def run(*words, **variables):
+        environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"} | variables
+        command = [sys.executable, "-m", "mamlcli", *words]
+        ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    return folder, run
+
+
+def test_worked_examples_of_transform_data_set_and_recipe_train_together(changed_copy):
+    _, run = changed_copy
     keys = ["inner.transform=tensor-scale", "outer.iterations=2", "outer.tasks=3", "validation.every=null"]
-    command = [sys.executable, "-m", "mamlcli", "train", "square-wave", *keys, "evaluation.tasks=3", "--json"]
-    environment = os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert '"true function"' in run("train", "square-wave", *keys, "evaluation.tasks=3", "--json")
+    assert "square-wave" in run("data", "ls")
+
+
+def test_worked_transform_is_completed(changed_copy):
+    _, run = changed_copy
+    shell = {"_MAMLCLI_COMPLETE": "complete_zsh"}
+    for typed in ("train inner.transform=tens", "train inner.transform.name=tens", "meta-opt --optimizers none,tens"):
+        assert "tensor-scale" in run(**shell, _TYPER_COMPLETE_ARGS=f"mamlcli {typed}")
+
+
+def test_worked_transform_and_data_set_are_studied_with_a_figure(changed_copy):
+    folder, run = changed_copy
+    small = ["outer.iterations=2", "outer.tasks=2", "validation.every=2", "validation.tasks=2", "evaluation.tasks=4"]
+    chosen = ["--optimizers", "none,tensor-scale", "--seeds", "1", "--inner-lrs", "0.01", "--jobs", "1"]
+    for study, depths in (("of-one-depth", []), ("of-two-depths", ["--depths", "1,2"])):
+        run("meta-opt", "square-wave", *small, *chosen, *depths, "--dir", study)
+        assert "tensor-scale" in (folder / study / "figure.svg").read_text()
+
+
+def test_worked_transform_has_a_look_in_every_figure(changed_copy):
+    folder, _ = changed_copy
+    code = (
+        "from mamlcli.names import TRANSFORMS; from mamlcli.plots import TRANSFORM_SERIES\n"
+        "assert set(TRANSFORM_SERIES) == set(TRANSFORMS) > {'tensor-scale'}, TRANSFORM_SERIES\n"
+        "assert len(set(TRANSFORM_SERIES.values())) == len(TRANSFORMS)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    assert '"true function"' in ended.stdout
 
 
 def test_worked_transform_passes_the_tests_of_transforms():
     from tests import test_transforms
 
     names = {**vars(sys.modules["mamlcli.transforms"])}
-    (new,) = [new for file, _, new in changes() if file == "mamlcli/transforms.py"]
+    (new,) = [new for file, _, new in changes() if "class TensorScale" in new]
     exec(new[: new.rindex("@dataclass")], names)
     transform = names["TensorScale"]()
     tests = {name: value for name, value in vars(test_transforms).items() if name.startswith("test_")}

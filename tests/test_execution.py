@@ -10,20 +10,15 @@ from mamlcli.estimators import MetaObjective, MetaParams, inner_loop_for
 from mamlcli.execution import Execution, _threads, choose_execution, chunks, meta_gradient, trajectories
 from mamlcli.explicit import ExplicitObjective, explicit_objective
 from mamlcli.models import Network, cnn, initial_params, linear, mlp
-from mamlcli.transforms import KFO, KFOMLP, Dense, Identity, MetaCurvature, MetaSGD, Selected
+from mamlcli.transforms import KFO, Identity, Selected, transforms_by_name
 from tests.numerics import DOUBLE, classification_episode, perturbed, regression_episode, relative_error
 
 WAYS, NUM_TASKS = 3, 5
 LOOP = Execution()
 
 TRANSFORMS = {
-    "identity": Identity(),
-    "meta-sgd": MetaSGD(),
-    "meta-curvature": MetaCurvature(),
-    "kfo": KFO(),
+    **transforms_by_name(),
     "kfo-not-psd": KFO(psd=False),
-    "kfo-mlp": KFOMLP(),
-    "dense": Dense(),
     "kfo-on-some": Selected(KFO(), ("head.0.weight", "body.0.conv.weight")),
 }
 NETWORKS = {
@@ -46,7 +41,7 @@ def objective_of(network):
 SAME_SUMS = 1e-10
 
 
-def problem(network, algorithm="maml", transform=TRANSFORMS["identity"], **settings):
+def problem(network, algorithm="maml", transform=TRANSFORMS["none"], **settings):
     """Return an objective, meta-parameters away from their start, and five tasks."""
     inner = inner_loop_for(algorithm, network, lr=0.2, num_steps=2, transform=transform, **settings)
     model = perturbed(initial_params(network, init="release", seed=0, dtype=DOUBLE), scale=0.1)

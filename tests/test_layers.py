@@ -18,7 +18,8 @@ ROOT = Path(mamlcli.__file__).parent
 LEVELS = {
     "errors": 0, "files": 0, "names": 0, "statistics": 0, "decisions": 0,
     "recipe": 1, "tasks": 1,
-    "recipe_files": 2, "recipe_reference": 3, "models": 2, "transforms": 2,
+    "recipe_keys": 1.2, "recipe_rules": 1.2, "recipe_problems": 1.5, "recipe_files": 2, "recipe_changes": 2.5,
+    "recipe_reference": 3, "models": 2, "transforms": 2,
     "compilation": 1, "task_layers": 3, "task_network": 4,
     "adaptation": 3, "linear_stack": 3,
     "estimators": 4, "explicit": 5,

@@ -14,6 +14,7 @@ from PIL import Image
 from mamlcli import plots
 from mamlcli.claim_plots import operators_figure, picture, study_figure
 from mamlcli.layer_plots import save_layers
+from mamlcli.names import TRANSFORMS
 from mamlcli.plots import ONE_COLUMN, SERIES, TRANSFORM_SERIES, TWO_COLUMNS, figure_bytes, new_figure, save_curve
 from mamlcli.study_plots import save_study_figure
 from mamlcli.tables import curve_line, sparkline
@@ -218,7 +219,11 @@ def test_losses_that_differ_a_thousandfold_are_on_a_logarithmic_axis(tmp_path, m
 def test_every_series_differs_in_colour_marker_and_dashes():
     for part in zip(*SERIES, strict=True):
         assert len(set(map(str, part))) == len(SERIES)
-    assert len(set(TRANSFORM_SERIES.values())) == len(TRANSFORM_SERIES)
+
+
+def test_every_transform_has_a_look_and_the_first_of_them_have_their_own():
+    assert set(TRANSFORM_SERIES) == set(TRANSFORMS)
+    assert len(set(TRANSFORM_SERIES.values())) == min(len(TRANSFORMS), len(SERIES))
 
 
 def test_new_figure_needs_no_display():

@@ -8,7 +8,6 @@ from mamlcli.errors import RecipeError
 from mamlcli.recipe_files import (
     find_recipe,
     load_recipe,
-    recipe_difference,
     recipe_from_tree,
     recipe_summary,
     recipe_to_tree,
@@ -320,20 +319,6 @@ def test_recipe_written_as_yaml_is_read_back_equal(name, write):
 def test_fomaml_written_as_yaml_is_read_back_equal(write):
     recipe = load_recipe("logistic", ["inner.algorithm=fomaml", "inner.transform=kfo", "outer.lr=1e-5"])[1]
     assert load_recipe(write(recipe_to_yaml(recipe)))[1] == recipe
-
-
-def test_difference_names_keys_with_both_values():
-    first = load_recipe("logistic")[1]
-    second = load_recipe("logistic", ["seed=5", "inner.transform=kfo"])[1]
-    assert recipe_difference(first, second) == {"seed": (0, 5), "inner.transform.name": ("none", "kfo")}
-    assert recipe_difference(first, first) == {}
-
-
-def test_difference_names_keys_that_one_of_them_lacks():
-    found = recipe_difference(load_recipe("logistic")[1], load_recipe("sinusoid")[1])
-    assert found["tasks.source"] == ("logistic", "sinusoid")
-    assert found["tasks.label_noise"] == (0.0, None)
-    assert found["tasks.noise"] == (None, 0.0)
 
 
 def test_trees_are_checked_too():

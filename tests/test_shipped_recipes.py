@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mamlcli.build import build
-from mamlcli.recipe_files import load_recipe, recipe_difference, shipped_recipes
+from mamlcli.recipe_changes import recipe_difference
+from mamlcli.recipe_files import load_recipe, shipped_recipes
 from mamlcli.rundir import RunDirectory
 from mamlcli.session import splits_of_training, train_run
 from mamlcli.tasks.class_splits import class_split

@@ -11,6 +11,8 @@ from mamlcli.build import build
 from mamlcli.cells import collapse_record, run_cell, start_transform, write_start
 from mamlcli.errors import MamlError, RecipeError, RunError
 from mamlcli.models import apply_network
+from mamlcli.names import TRANSFORMS
+from mamlcli.recipe_changes import changed_recipe
 from mamlcli.recipe_files import load_recipe, recipe_to_tree
 from mamlcli.rundir import RunDirectory
 from mamlcli.session import best_weights, splits_of_training, train_run
@@ -26,7 +28,7 @@ from mamlcli.studies import (
     write_result,
 )
 from mamlcli.study_tables import interval_words, study_tables, study_verdict, value_table
-from mamlcli.sweep import _cell_job, cells_of, changed_recipe, check_sweep
+from mamlcli.sweep import _cell_job, cells_of, check_sweep
 from tests.test_sweep import TINY
 
 LOGISTIC = (*TINY, "execution.dtype=float64")
@@ -68,8 +70,7 @@ def test_every_optimizer_works_with_every_algorithm_adapted_or_not():
         ["inner.transform.name=kfo", "inner.transform.adapted=true"],
     ):
         recipe = recipe_of("logistic", *overrides)
-        names = ["none", "meta-sgd", "meta-curvature", "kfo", "kfo-mlp", "dense"]
-        check_sweep(optimizer_sweep("logistic", recipe, optimizers=names, num_seeds=1))
+        check_sweep(optimizer_sweep("logistic", recipe, optimizers=TRANSFORMS, num_seeds=1))
 
 
 def test_none_beside_adapted_transforms_has_nothing_to_adapt():

@@ -4,11 +4,22 @@ import pytest
 import torch
 from torch.autograd import grad
 
+from mamlcli import names
 from mamlcli.adaptation import adapt
 from mamlcli.estimators import MetaObjective, MetaParams, example_loss, inner_loop_for
 from mamlcli.execution import Execution, meta_gradient
 from mamlcli.models import apply_network, cnn, count_parameters, initial_params, linear, mlp
-from mamlcli.transforms import KFO, KFOMLP, Dense, Identity, MetaCurvature, MetaSGD, Selected
+from mamlcli.transforms import (
+    KFO,
+    KFOMLP,
+    Dense,
+    Identity,
+    MetaCurvature,
+    MetaSGD,
+    Selected,
+    is_linear,
+    transforms_by_name,
+)
 from tests.numerics import (
     DOUBLE,
     classification_episode,
@@ -20,14 +31,9 @@ from tests.numerics import (
     relative_error,
 )
 
-TRANSFORMS = {
-    "meta-sgd": MetaSGD(),
-    "meta-curvature": MetaCurvature(),
-    "kfo": KFO(),
+TRANSFORMS = {name: transform for name, transform in transforms_by_name().items() if name != "none"} | {
     "kfo-not-psd": KFO(psd=False),
-    "kfo-mlp": KFOMLP(),
     "kfo-mlp-wide": KFOMLP(num_hidden=1, hidden_width=6),
-    "dense": Dense(),
 }
 EVERY_TRANSFORM = pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
 
@@ -45,6 +51,27 @@ def random_xi(transform, params, scale=0.3):
 
 
 # What each transform is
+
+
+def test_every_name_of_a_recipe_is_a_transform():
+    assert list(transforms_by_name()) == list(names.TRANSFORMS)
+
+
+def test_keys_of_kfo_mlp_reach_it():
+    transform = transforms_by_name(hidden_layers=1, hidden_width=6)["kfo-mlp"]
+    assert transform == KFOMLP(num_hidden=1, hidden_width=6)
+
+
+@EVERY_TRANSFORM
+def test_a_transform_is_linear_where_it_says_so(transform):
+    gradients = gradients_of_every_kind()
+    others = {name: normal(*shape, key=f"{name} again") for name, shape in SHAPES.items()}
+    xi = random_xi(transform, gradients)
+    of_sum = transform.apply(xi, {name: value + others[name] for name, value in gradients.items()})
+    sums = [transform.apply(xi, part) for part in (gradients, others)]
+    # Sums of at most 36 terms in another order: rounding alone.
+    is_sum = all(torch.allclose(of_sum[name], sums[0][name] + sums[1][name], rtol=0, atol=1e-11) for name in gradients)
+    assert is_sum == is_linear(transform) == is_linear(Selected(transform, tuple(SHAPES)))
 
 
 @EVERY_TRANSFORM

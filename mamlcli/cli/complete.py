@@ -1,4 +1,4 @@
-"""What the shell completes arguments and options to; each function is the `autocompletion` of a parameter."""
+"""Each function here completes an argument or option in the shell; it is the `autocompletion` of a parameter."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from rich.text import Text
 from mamlcli.cli import complete, console
 from mamlcli.cli.common import DeviceOption, JsonOption, recipe_and_overrides, warn_about_selection
 from mamlcli.errors import Interrupted, MamlError
+from mamlcli.names import TRANSFORMS
 
 if TYPE_CHECKING:
     from mamlcli.recipe import Recipe
@@ -170,8 +171,8 @@ def meta_opt(
         str,
         typer.Option(
             metavar="LIST",
-            help="Values of inner.transform.name: also dense.",
-            autocompletion=complete.list_of("none", "meta-sgd", "meta-curvature", "kfo", "kfo-mlp", "dense"),
+            help=f"Values of inner.transform.name, of {', '.join(TRANSFORMS)}.",
+            autocompletion=complete.list_of(*TRANSFORMS),
         ),
     ] = "none,meta-sgd,meta-curvature,kfo,kfo-mlp",
     depths: Annotated[

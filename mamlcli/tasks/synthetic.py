@@ -15,13 +15,13 @@ once, each task has a call of its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mamlcli.tasks.base import Episode, ReferenceScores
+from mamlcli.tasks.base import Episode, ReferenceScores, TaskDistribution
 from mamlcli.tasks.references import (
     classification_scores,
     map_logistic_weights,
@@ -286,6 +286,14 @@ class SinusoidTasks:
         query_x, query_y = (part.cpu().double().squeeze(-1) for part in (episode.query_x, episode.query_y))
         amplitude, phase_rad = (episode.truth[name].unsqueeze(-1) for name in ("amplitude", "phase_rad"))
         return {"true function": regression_scores(amplitude * torch.sin(query_x - phase_rad), query_y)}
+
+
+# The synthetic sources by their name in recipes, `tasks.source`; the keys of a recipe are the arguments.
+SYNTHETIC: dict[str, Callable[..., TaskDistribution]] = {
+    "linear-regression": LinearRegressionTasks,
+    "logistic": LogisticTasks,
+    "sinusoid": SinusoidTasks,
+}
 
 
 def _empty(*shape: int) -> Tensor:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import subprocess
 import sys
-import typing
 from pathlib import Path
 
 import pytest
@@ -14,10 +13,10 @@ import typer
 
 import mamlcli
 from mamlcli.cli.app import app
-from mamlcli.completion import _known_keys
 from mamlcli.errors import RecipeError
-from mamlcli.recipe import Transform
+from mamlcli.names import TRANSFORMS
 from mamlcli.recipe_files import load_recipe, shipped_recipes
+from mamlcli.recipe_keys import known_keys
 
 
 @pytest.fixture
@@ -80,7 +79,7 @@ def test_keys_are_those_of_the_recipe(offered):
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_every_key_and_value_that_is_offered_is_one_of_the_schema(name):
     recipe = load_recipe(name)[1]
-    keys = _known_keys({"tasks": recipe.tasks.source, "model": recipe.model.kind})
+    keys = known_keys({"tasks": recipe.tasks.source, "model": recipe.model.kind})
     sections = {a: below for a, below in recipe.model_dump().items() if isinstance(below, dict)}
     assert {f"{a}.{b}" for a, below in sections.items() for b in below} | {"seed", "logging"} <= set(keys)
     refused = []
@@ -173,7 +172,7 @@ def test_closed_sets_are_those_of_the_program():
     assert choices("data import", "source") == set(IMPORTABLE)
     assert choices("data fetch", "source") == set(FETCHABLE)
     assert choices("data import", "--invert") == choices("adapt", "--invert") == set(INVERT_CHOICES)
-    assert choices("meta-opt", "--optimizers") == set(typing.get_args(Transform.model_fields["name"].annotation))
+    assert choices("meta-opt", "--optimizers") == set(TRANSFORMS)
     assert chosen_cases(sorted(choices("bench", "--cases")))
 
 
