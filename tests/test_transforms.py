@@ -116,8 +116,8 @@ def test_kfo_psd_factors_have_no_negative_eigenvalue():
     xi = random_xi(KFO(), gradients, scale=2.0)
     for name in gradients:
         for factor in KFO().factors(xi, name):
-            # Each entry is a sum of at most 9 products, and so is its mirror image, perhaps in another order: they differ
-            # by 9 roundings (1e-16) of products no larger than the largest entry, which is on the diagonal.
+            # Each entry is a sum of at most 9 products, and so is its mirror image, perhaps in another order: they
+            # differ by 9 roundings (1e-16) of products no larger than the largest entry, which is on the diagonal.
             assert torch.allclose(factor, factor.T, rtol=0, atol=1e-14 * float(factor.abs().max()))
             # A^T A in exact arithmetic has none; rounding moves one by 1e-16 times the largest.
             values = torch.linalg.eigvalsh(factor)
