@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help train test check fix docs dist reproduce clean
+.PHONY: help train test same-bits check fix docs dist reproduce clean
 help:
 	@echo "make train     install into $(VENV) and run bare mamlcli train"
 	@echo "make test      install into $(VENV) and run the test suite"
+	@echo "make same-bits OLD=COMMIT  compare the bits of an older commit with those of the working tree (3 minutes)"
 	@echo "make reproduce check every claim of the paper and write a report (2 cores, under 25 minutes, no download)"
 	@echo "make check     lint, types and format; changes nothing"
 	@echo "make fix       mend what lint and format can mend"
@@ -41,6 +42,9 @@ reproduce: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+same-bits: $(VENV)/installed-test
+	$(BIN)/python tests/same_bits.py "$(OLD)"
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -186,6 +186,9 @@ class RunDirectory:
     def load_checkpoint(self, which: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Return (tensors, primitives) of a checkpoint; None if there is none.
 
+        Tensors are copied out of the file, where they lie as the length of its header has it: a BLAS may round by
+        the place of a tensor in memory, and the weights of a run would score otherwise than the same weights.
+
         Raises:
             RunError: the file is damaged.
         """
@@ -195,7 +198,7 @@ class RunDirectory:
         try:
             with safe_open(str(path), framework="pt", device="cpu") as archive:
                 metadata = archive.metadata() or {}
-                tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
+                tensors = {name: archive.get_tensor(name).clone() for name in archive.keys()}  # noqa: SIM118
             return tensors, json.loads(metadata[STATE_KEY])
         except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
             raise RunError(str(path), expected="a whole checkpoint", got=f"{type(error).__name__}: {error}",

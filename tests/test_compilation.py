@@ -1,5 +1,7 @@
 """Compiled derivatives are those of the same functions; without a compiler there is a way back."""
 
+import os
+
 import pytest
 import torch
 
@@ -39,6 +41,9 @@ def test_errors_of_the_function_are_not_taken_for_the_compilers():
 
 
 @pytest.mark.skipif(not compilation.has_compiler(), reason="no C++ compiler")
+@pytest.mark.skipif(
+    os.environ.get("ATEN_CPU_CAPABILITY") == "default", reason="inductor 2.14 writes C++ that does not compile there"
+)
 def test_compiled_meta_gradient_is_the_eager_one():
     case = problem(mlp((4,), WAYS, depth=1, width=5))
     expected = meta_gradient(*case, Execution("explicit", 5))

@@ -207,9 +207,9 @@ def drawn_one_by_one(kind):
             return x, amplitude * torch.sin(x - phase) + kind.noise * normal(number, 1)
         x = normal(number, kind.dimension) * input_spectrum(kind.dimension, kind.condition_number).sqrt()
         if isinstance(kind, LogisticTasks):
-            clean = uniform(number) < torch.sigmoid(x @ weights)
+            clean = uniform(number) < torch.sigmoid((x * weights).sum(dim=-1))
             return x, (clean ^ (uniform(number) < kind.label_noise)).long()
-        return x, (x @ weights + kind.noise * normal(number)).unsqueeze(-1)
+        return x, ((x * weights).sum(dim=-1) + kind.noise * normal(number)).unsqueeze(-1)
 
     tasks = []
     for index in range(3):

@@ -8,8 +8,9 @@ cast and moved once. So a task is the same in any batch, and its support set the
 queries; noise scales draws that are always made, so distributions that differ in noise alone share the rest.
 
 Tasks are drawn straight into the batch, and what follows is done once for all of them, as a task of a few points
-costs no more than calling for it. Where the rounding of an operation could depend on how many numbers it is given at
-once, each task has a call of its own.
+costs no more than calling for it. Products of matrices are not among it: a BLAS may round them by how many there are
+and where they lie in memory. Functions that are computed in vectors, with a remainder computed otherwise, have a call
+of their own for each task.
 """
 
 from __future__ import annotations
@@ -109,8 +110,7 @@ class LinearRegressionTasks:
         points = []
         for x, epsilon in zip(inputs, noise, strict=True):
             x.mul_(input_std)
-            clean = torch.stack([torch.mv(own, w) for own, w in zip(x.unbind(), weights.unbind(), strict=True)])
-            points.append((x, (clean + self.noise * epsilon).unsqueeze(-1)))
+            points.append((x, (_linear_outputs(weights, x) + self.noise * epsilon).unsqueeze(-1)))
         return _episode(points, {"weights": weights}, dtype=self.dtype, device=self.device)
 
     def references(self, episode: Episode) -> dict[str, ReferenceScores]:
@@ -198,7 +198,10 @@ class LogisticTasks:
         points = []
         for x, chance in zip(inputs, chances, strict=True):
             x.mul_(input_std)
-            clean = chance[:, 0] < torch.sigmoid(torch.bmm(x, weights.unsqueeze(-1)).squeeze(-1))
+            probabilities = _linear_outputs(weights, x)
+            for of_task in probabilities.unbind():
+                of_task.sigmoid_()
+            clean = chance[:, 0] < probabilities
             points.append((x, (clean ^ (chance[:, 1] < self.label_noise)).long()))
         return _episode(points, {"weights": weights}, dtype=self.dtype, device=self.device)
 
@@ -312,6 +315,16 @@ def _draw(generators: Sequence[torch.Generator], parts: Sequence[tuple[Tensor, s
     for generator, own in zip(generators, places, strict=True):
         for draw, target in zip(draws, own, strict=True):
             draw(target, generator=generator)
+
+
+def _linear_outputs(weights: Tensor, x: Tensor) -> Tensor:
+    """Return t.x of every point, [num_tasks, num_points], each the sum of one row: the same bits in any batch.
+
+    Args:
+        weights: t, [num_tasks, dimension], float64.
+        x: [num_tasks, num_points, dimension], float64.
+    """
+    return (x * weights.unsqueeze(1)).sum(dim=-1)
 
 
 def _between(low: float, high: float, chance: Tensor) -> Tensor:
