@@ -23,21 +23,20 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from mamlcli.build import Experiment, build, build_network, resolve_device
+from mamlcli.build import Experiment
 from mamlcli.classifier import SupportClassifier, as_inputs
 from mamlcli.errors import MamlError
 from mamlcli.estimators import MetaParams
-from mamlcli.event_log import check_event_log
 from mamlcli.models import Network, Params
 from mamlcli.prediction import PredictionRequest, predict_run
 from mamlcli.recipe import Recipe
-from mamlcli.recipe_files import load_recipe, recipe_from_tree, recipe_to_tree
-from mamlcli.rundir import RunDirectory, check_free, next_run_path, remove_run
-from mamlcli.session import Progress, best_weights, finished_result, splits_of_training, train_run
+from mamlcli.recipe_files import load_recipe
+from mamlcli.rundir import RunDirectory
+from mamlcli.session import Progress, finished_result
+from mamlcli.start import Start, default_path
+from mamlcli.trained import num_inner_steps, open_trained, recipe_elsewhere
 
 __all__ = ["MamlError", "Prediction", "Run", "adapt", "load", "predict", "train"]
-
-RUNS = Path("runs")
 
 PathLike: TypeAlias = str | Path
 # What a support set or a query set may be: folders of images, or tensors.
@@ -156,21 +155,10 @@ def train(
     words = [word for override in overrides for word in _words(override)]
     name, loaded = load_recipe(str(recipe), words, overridden_by="mamlcli.train")
     path = _path_of(run_dir, name, is_resumed=resume)
-    check_event_log(loaded.logging)
-    if resume:
-        run = RunDirectory.open(path)
-        run.check_recipe(loaded)
-        if finished_result(run) is not None:
-            return load(path)
-    elif not force:
-        check_free(path)
-    with _threads_kept():
-        experiment = build(loaded, splits=splits_of_training(loaded))
-        if not resume:
-            if force:
-                remove_run(path)
-            run = RunDirectory.create(path, loaded, name)
-        train_run(run, experiment, argv=sys.argv, progress=Progress(on_record=on_record))
+    start = Start(name, loaded, path, is_resumed=resume, is_forced=force)
+    if start.finished() is None:
+        with _threads_kept():
+            start.train(argv=sys.argv, progress=Progress(on_record=on_record))
     return load(path)
 
 
@@ -185,12 +173,19 @@ def load(path: PathLike, *, device: str | None = None) -> Run:
         RunError: there is no run, or none with a checkpoint.
         DeviceError: this machine does not have the device.
     """
-    run = RunDirectory.open(Path(path))
-    experiment = _experiment(run, device)
-    meta, weights = best_weights(run, experiment)
-    result = finished_result(run)
-    return Run(run.path, experiment.recipe, result.report if result else None, weights, meta.model, meta.transform,
-               experiment)  # fmt: skip
+    directory = RunDirectory.open(Path(path))
+    with _threads_kept():
+        trained = open_trained(directory, recipe_elsewhere(directory, where="mamlcli.load", device=device))
+    result = finished_result(directory)
+    return Run(
+        path=directory.path,
+        recipe=trained.recipe,
+        report=result.report if result else None,
+        weights=trained.weights,
+        params=trained.meta.model,
+        transform_params=trained.meta.transform,
+        _experiment=trained.experiment,
+    )
 
 
 def adapt(run: Run | PathLike, support_x: Tensor, support_y: Tensor, *, steps: int | None = None) -> Network:
@@ -322,22 +317,7 @@ def _path_of(run_dir: PathLike | None, name: str, *, is_resumed: bool) -> Path:
     if is_resumed:
         raise MamlError("mamlcli.train", expected="run_dir with resume=True", got="none",
                         next_step="Name the run: run_dir='runs/RECIPE-1'")  # fmt: skip
-    return next_run_path(RUNS, name)
-
-
-def _experiment(run: RunDirectory, device: str | None) -> Experiment:
-    """Return the run's experiment without its tasks; torch's number of threads stays what it is."""
-    tree = recipe_to_tree(run.recipe)
-    if device is not None:
-        tree["execution"]["device"] = device
-    recipe = recipe_from_tree(tree, where="mamlcli.load")
-    noted = run.manifest.get("network")
-    if not isinstance(noted, dict):  # a run of an earlier version: the shapes come from its data
-        with _threads_kept():
-            return build(recipe, splits=(recipe.evaluation.split,))
-    network = build_network(recipe, tuple(noted["input_shape"]), noted["num_outputs"])
-    dtype = getattr(torch, recipe.execution.dtype)
-    return Experiment(recipe, resolve_device(recipe.execution.device), dtype, network, {}, {})
+    return default_path(name, is_resumed=False)
 
 
 @contextlib.contextmanager
@@ -357,7 +337,7 @@ def _as_run(run: Run | PathLike) -> Run:
 def _steps(run: Run, steps: int | None) -> int:
     if steps is not None and steps < 1:
         raise MamlError("steps", expected="an integer >= 1", got=repr(steps))
-    return steps or run.recipe.evaluation.steps or run.recipe.inner.steps
+    return num_inner_steps(run.recipe, steps)
 
 
 def _module(network: Network, params: Mapping[str, Tensor]) -> Network:

@@ -10,17 +10,17 @@ import numpy as np
 from mamlcli import analysis, operators
 from mamlcli.analysis import Array, TaskStream
 from mamlcli.bottom_update import bottom_updates
-from mamlcli.build import Experiment, build
+from mamlcli.build import Experiment
 from mamlcli.estimators import MetaObjective, MetaParams
 from mamlcli.execution import Execution
 from mamlcli.linear_stack import COLLAPSE_TOLERANCE, parameter_counts
 from mamlcli.models import Network, count_parameters
 from mamlcli.recipe import Recipe
-from mamlcli.recipe_files import recipe_from_tree, recipe_to_tree
 from mamlcli.rundir import RunDirectory
-from mamlcli.session import best_weights, protocol_of
+from mamlcli.session import protocol_of
 from mamlcli.statistics import estimate, paired_difference
 from mamlcli.tasks.synthetic import LinearRegressionTasks
+from mamlcli.trained import num_inner_steps, open_trained, recipe_elsewhere
 
 # Query points of meta-train tasks that a head alone is fitted to: many times the features of the shipped recipes.
 NUM_FIT_POINTS = 2000
@@ -46,15 +46,10 @@ def layers_report(
     Raises:
         RunError: the run has no checkpoint; MamlError: a bad split or device; DataError: a split is missing.
     """
-    tree = recipe_to_tree(run.recipe)
-    if device is not None:
-        tree["execution"]["device"] = device
-    if split is not None:
-        tree["evaluation"]["split"] = split
-    recipe = recipe_from_tree(tree, where="mamlcli layers")
-    split, steps = recipe.evaluation.split, recipe.evaluation.steps or recipe.inner.steps
-    experiment = build(recipe, splits=tuple(dict.fromkeys((split, "train"))))
-    meta, weights = best_weights(run, experiment)
+    recipe = recipe_elsewhere(run, where="mamlcli layers", device=device, split=split)
+    split, steps = recipe.evaluation.split, num_inner_steps(recipe)
+    trained = open_trained(run, recipe, splits=tuple(dict.fromkeys((split, "train"))))
+    experiment, meta = trained.experiment, trained.meta
     objective = experiment.objective(steps)
     how = experiment.execution(num_tasks=num_tasks, num_steps=0)
     tasks = _tasks(experiment, split, num_tasks, how)
@@ -62,7 +57,7 @@ def layers_report(
     return {
         "run": str(run.path),
         "recipe": run.name,
-        "weights": weights,
+        "weights": trained.weights,
         "protocol": protocol_of(recipe, split=split, num_tasks=num_tasks, num_steps=steps),
         "movement": _movement(objective, meta, tasks, how),
         "partial": _partial(objective, meta, tasks, how),

@@ -1,6 +1,11 @@
-"""Closed sets of names that recipes and data share."""
+"""Names that many modules share: closed sets of recipes and data, and the folder of runs."""
 
 from __future__ import annotations
+
+from pathlib import Path
+
+# Where runs go that are not told where, under the current folder.
+RUNS = Path("runs")
 
 SPLITS = ("train", "validation", "test")
 

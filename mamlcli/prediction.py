@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 from collections import Counter
@@ -16,16 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mamlcli.build import Experiment, build_without_data, load_image_pack
+from mamlcli.build import Experiment, load_image_pack
 from mamlcli.classifier import SupportClassifier, as_inputs, left_out_indices
 from mamlcli.errors import DataError, MamlError, RunError
 from mamlcli.recipe import FolderTasks, ImageTasks, Recipe
-from mamlcli.recipe_files import recipe_from_tree, recipe_to_tree
 from mamlcli.rundir import RunDirectory
-from mamlcli.session import best_weights
 from mamlcli.tasks.images import ImageRecord, image_record
 from mamlcli.tasks.own_images import OwnImages, find_query, find_support, printable, read_own_images, shown
 from mamlcli.tasks.sources import INVERT_CHOICES
+from mamlcli.trained import noted_images, num_inner_steps, open_trained, recipe_elsewhere
 
 # Each image left out is an adaptation of its own.
 MAX_LEFT_OUT = 30
@@ -109,7 +107,10 @@ def predict_run(run: RunDirectory, request: PredictionRequest, *, on_progress: O
         progress=_part(told, "reading query images"),
     )
     _require_query(query, request)
-    classifier, weights, experiment = _classifier(run, recipe, record, request)
+    trained = open_trained(run, recipe)
+    experiment = trained.experiment
+    objective = experiment.objective(num_inner_steps(recipe, request.num_steps))
+    classifier = SupportClassifier(objective, trained.meta, is_joint=request.is_joint)
     classes = _classes(support)
     labels = np.array([classes.index(str(name)) for name in support.class_names], dtype=np.int64)
     support_x, support_y = _inputs(support, experiment), torch.from_numpy(labels).to(experiment.device)
@@ -122,7 +123,7 @@ def predict_run(run: RunDirectory, request: PredictionRequest, *, on_progress: O
     report = {
         "run": str(run.path),
         "recipe": run.name,
-        "weights": weights,
+        "weights": trained.weights,
         "inner_steps": classifier.objective.inner.num_steps,
         "num_outputs": classifier.num_outputs,
         "num_assignments": min(classifier.num_outputs, classifier.num_assignments),
@@ -164,10 +165,7 @@ def _recipe(run: RunDirectory, request: PredictionRequest) -> Recipe:
     """Return the run's recipe on the device asked for, after checking what needs no image."""
     if request.invert not in INVERT_CHOICES:
         raise DataError("--invert", expected=f"one of {', '.join(INVERT_CHOICES)}", got=repr(request.invert))
-    tree = recipe_to_tree(run.recipe)
-    if request.device is not None:
-        tree["execution"]["device"] = request.device
-    recipe = recipe_from_tree(tree, where="mamlcli adapt")
+    recipe = recipe_elsewhere(run, where="mamlcli adapt", device=request.device)
     if not isinstance(recipe.tasks, ImageTasks | FolderTasks):
         raise MamlError(
             str(run.path), expected="a run that was trained on images", got=f"tasks.source={recipe.tasks.source}",
@@ -182,10 +180,8 @@ def stored_record(run: RunDirectory, recipe: Recipe) -> ImageRecord:
     Raises:
         RunError: neither says it.
     """
-    stored = run.manifest.get("data", {}).get("images")
-    if isinstance(stored, dict):
-        with contextlib.suppress(TypeError, ValueError, KeyError):
-            return ImageRecord.from_dict(stored)
+    if (noted := noted_images(run)) is not None:
+        return noted
     why = "The run was made before mamlcli kept this, or on images that are not square"
     tasks = recipe.tasks
     assert isinstance(tasks, ImageTasks | FolderTasks)
@@ -248,17 +244,6 @@ def _require_query(query: OwnImages, request: PredictionRequest) -> None:
             where, expected=f"at most {MAX_JOINT_IMAGES} images with --joint", got=str(len(query.paths)),
             why="They are one batch", next_step="Leave --joint out",
         )  # fmt: skip
-
-
-def _classifier(
-    run: RunDirectory, recipe: Recipe, record: ImageRecord, request: PredictionRequest
-) -> tuple[SupportClassifier, str, Experiment]:
-    size, channels = record.preprocessing.size, record.preprocessing.channels
-    num_outputs = recipe.tasks.ways  # type: ignore[union-attr]  # an image source, checked before
-    experiment = build_without_data(recipe, input_shape=(channels, size, size), num_outputs=num_outputs)
-    meta, weights = best_weights(run, experiment)
-    steps = request.num_steps or recipe.evaluation.steps or recipe.inner.steps
-    return SupportClassifier(experiment.objective(steps), meta, is_joint=request.is_joint), weights, experiment
 
 
 def _tensor(images: NDArray[np.uint8], experiment: Experiment) -> Tensor:

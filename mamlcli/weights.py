@@ -22,7 +22,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from mamlcli import models
-from mamlcli.build import Experiment, build, build_network
+from mamlcli.build import Experiment, build_network
 from mamlcli.errors import RecipeError, RunError
 from mamlcli.files import atomic_write, json_text
 from mamlcli.model_card import model_card
@@ -32,7 +32,7 @@ from mamlcli.recipe_files import recipe_from_tree, recipe_to_tree
 from mamlcli.run_catalogue import RunEntry
 from mamlcli.run_comparison import check_finished
 from mamlcli.rundir import RunDirectory
-from mamlcli.session import best_weights
+from mamlcli.trained import open_trained, recipe_elsewhere
 
 CONFIG_FORMAT = 1
 FILES = ("model.safetensors", "transform.safetensors", "config.json", "module.py", "README.md")
@@ -54,14 +54,14 @@ def export_weights(run: RunEntry, folder: Path, *, is_forced: bool = False) -> l
         DataError: a run of an earlier version, which did not note the shape of its inputs, and whose data is gone.
     """
     check_finished(run)
-    assert run.recipe is not None
     if folder.exists() and not is_forced and (not folder.is_dir() or any(folder.iterdir())):
         got = "a folder with files in it" if folder.is_dir() else "a file"
         raise RunError(str(folder), expected="a new or empty folder", got=got,
                        next_step="Name another --weights, or add --force")  # fmt: skip
-    experiment = _experiment(run)
-    meta, weights = best_weights(RunDirectory.open(run.path), experiment)
-    config = _config(run, experiment, weights)
+    directory = RunDirectory.open(run.path)
+    trained = open_trained(directory, recipe_elsewhere(directory, where=run.where, device="cpu"))
+    experiment, meta = trained.experiment, trained.meta
+    config = _config(run, experiment, trained.weights)
     parts = {
         "model.safetensors": _tensors(meta.model),
         "config.json": json_text(config).encode(),
@@ -114,20 +114,6 @@ def _tensors(tensors: dict[str, Tensor]) -> bytes:
     cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     data: bytes = save_tensors(cpu, metadata={"format": "pt"})
     return data
-
-
-def _experiment(run: RunEntry) -> Experiment:
-    """Return a run's experiment without its tasks, which its weights do not need."""
-    assert run.recipe is not None
-    tree = recipe_to_tree(run.recipe)
-    tree["execution"]["device"] = "cpu"
-    recipe = recipe_from_tree(tree, where=run.where)
-    noted = run.manifest.get("network")
-    if not isinstance(noted, dict):
-        return build(recipe, splits=(recipe.evaluation.split,))
-    shape, num_outputs = tuple(noted["input_shape"]), noted["num_outputs"]
-    network = build_network(recipe, shape, num_outputs)
-    return Experiment(recipe, torch.device("cpu"), getattr(torch, recipe.execution.dtype), network, {}, {})
 
 
 def _config(run: RunEntry, experiment: Experiment, weights: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ LEVELS = {
     "build": 8, "environment": 8, "rundir": 8,
     "tables": 9, "pool": 9, "study_results": 9, "rate_choice": 9,
     "plots": 10, "layer_tables": 10, "study_tables": 10,
-    "session": 11, "layer_plots": 11, "study_plots": 11,
+    "trained": 9, "session": 11, "start": 12, "rescoring": 12, "layer_plots": 11, "study_plots": 11,
     # Of `mamlcli bench`.
     "bench_peers": 7, "tuned": 7, "bench_cases": 9, "bench_tables": 10, "bench_timing": 11, "bench_plots": 11,
     "tuning": 14,

@@ -101,8 +101,9 @@ def adapt(
         {"--invert": invert != "auto", "--joint": joint, "--frame": frame != "file", "--sheet": sheet},
         "a run's own tasks",
     )
+    from mamlcli.rescoring import adapt_run
     from mamlcli.rundir import RunDirectory
-    from mamlcli.session import adapt_run, write_evaluation
+    from mamlcli.session import write_evaluation
     from mamlcli.tables import curve_line, curve_table, verdict
 
     evaluation, report = adapt_run(RunDirectory.open(run), device=device, num_tasks=tasks, num_steps=steps, split=split)
