@@ -20,7 +20,8 @@ from mamlcli.build import build
 from mamlcli.claims import ClaimResult, Study, value_key
 from mamlcli.errors import MamlError
 from mamlcli.execution import Execution
-from mamlcli.operators import compare_with_optimum, movement_operator
+from mamlcli.operators import movement_operator
+from mamlcli.optimum import compare_with_optimum
 from mamlcli.recipe_files import load_recipe
 from mamlcli.rundir import RunDirectory
 from mamlcli.session import dry_run

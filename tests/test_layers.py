@@ -24,7 +24,7 @@ LEVELS = {
     "estimators": 4, "explicit": 5,
     "execution": 5.5, "workers": 1, "distributed": 5.7,
     "engine": 6, "evaluation": 6, "analysis": 6, "capacity": 6,
-    "operators": 7, "bottom_update": 7, "claims": 7,
+    "operators": 7, "optimum": 8, "layer_results": 9, "bottom_update": 7, "claims": 7,
     "build": 8, "environment": 8, "rundir": 8,
     "tables": 9, "pool": 9, "study_results": 9, "rate_choice": 9,
     "plots": 10, "layer_tables": 10, "study_tables": 10,
