@@ -28,7 +28,8 @@ from mamlcli.classifier import SupportClassifier, as_inputs
 from mamlcli.errors import MamlError
 from mamlcli.estimators import MetaParams
 from mamlcli.models import Network, Params
-from mamlcli.prediction import PredictionRequest, predict_run
+from mamlcli.prediction import predict_run
+from mamlcli.prediction_report import PredictionRequest
 from mamlcli.recipe import Recipe
 from mamlcli.recipe_files import load_recipe
 from mamlcli.rundir import RunDirectory
@@ -262,7 +263,7 @@ def predict(
         with _threads_kept():
             predictions = predict_run(RunDirectory.open(found.path), request)
         report = predictions.report
-        return Prediction(tuple(report["classes"]), torch.from_numpy(predictions.probabilities), report)
+        return Prediction(report.classes, torch.from_numpy(predictions.probabilities), report.to_json())
     assert isinstance(query, Tensor)
     if (invert, frame) != ("auto", "file"):
         raise MamlError("mamlcli.predict", expected="invert and frame for folders of images only", got="tensors")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +14,7 @@ from mamlcli.errors import MamlError
 from mamlcli.names import SPLITS
 
 if TYPE_CHECKING:
-    from mamlcli.prediction import PredictionRequest, Predictions
+    from mamlcli.prediction_report import PredictionReport, PredictionRequest, Predictions
 
 _MAX_SKIPPED_SHOWN = 20
 
@@ -118,7 +119,7 @@ def adapt(
     console.result(verdict(report))
 
 
-def _refuse(options: dict[str, Any], what: str) -> None:
+def _refuse(options: Mapping[str, object], what: str) -> None:
     given = [name for name, value in options.items() if value]
     if given:
         raise MamlError(given[0], expected=f"not to be used with {what}", got="both",
@@ -138,8 +139,8 @@ def _predict(
     """Classify the user's images; `how` is (invert, frame, joint), `files` (out, sheet)."""
     from rich.markup import escape
 
-    from mamlcli.prediction import PredictionRequest
     from mamlcli.prediction_files import check_outputs, write_predictions, write_sheet
+    from mamlcli.prediction_report import PredictionRequest
     from mamlcli.tasks.own_images import shown
 
     support, query = folders
@@ -150,18 +151,18 @@ def _predict(
     out, sheet = files
     check_outputs(out, sheet)
     request = PredictionRequest(support, query, how[0], how[1], steps, device, how[2])
-    found = _with_progress(run, request)
-    _tell(found.report)
+    predictions = _with_progress(run, request)
+    _tell(predictions.report)
     if out is not None:
-        write_predictions(found.report, out)
+        write_predictions(predictions.report, out)
         console.note(escape(f"Written: {shown(out)}"))
     if sheet is not None:
-        write_sheet(found, sheet)
+        write_sheet(predictions, sheet)
         console.note(escape(f"Written: {shown(sheet)}"))
     if as_json:
-        console.result_json(found.report)
+        console.result_json(predictions.report.to_json())
         return
-    _show(found.report)
+    _show(predictions.report)
 
 
 def _with_progress(run: Path, request: PredictionRequest) -> Predictions:
@@ -181,20 +182,20 @@ def _with_progress(run: Path, request: PredictionRequest) -> Predictions:
         return predict_run(RunDirectory.open(run), request, on_progress=advance)
 
 
-def _tell(report: dict[str, Any]) -> None:
+def _tell(report: PredictionReport) -> None:
     """Warn of what makes the result doubtful, and list what was not taken."""
     from mamlcli.tasks.own_images import shown
 
-    for text in report["warnings"]:
+    for text in report.warnings:
         console.warn(text)
-    for skipped in report["skipped"][:_MAX_SKIPPED_SHOWN]:
-        console.warn(f"skipped {shown(skipped['file'])}: {skipped['reason']}")
-    more = len(report["skipped"]) - _MAX_SKIPPED_SHOWN
+    for file, reason in report.skipped[:_MAX_SKIPPED_SHOWN]:
+        console.warn(f"skipped {shown(file)}: {reason}")
+    more = len(report.skipped) - _MAX_SKIPPED_SHOWN
     if more > 0:
         console.warn(f"skipped {more} more files; --json and --out FILE.json list them all")
 
 
-def _show(report: dict[str, Any]) -> None:
+def _show(report: PredictionReport) -> None:
     from rich.markup import escape
 
     from mamlcli.prediction_tables import prediction_notes, prediction_table, prediction_title
