@@ -34,7 +34,7 @@ LEVELS = {
     "tuning": 14,
     # Of `mamlcli runs`, and of event files.
     "event_log": 1, "run_catalogue": 3, "run_comparison": 4, "run_tables": 10, "exports": 11, "model_card": 12,
-    "weights": 13,
+    "module_source": 9, "weights": 13,
     # Of completion, and of `mamlcli doctor`.
     "run_folders": 0, "completion": 4, "diagnosis": 12, "diagnosis_tables": 13,
     # Of a user's own images.
