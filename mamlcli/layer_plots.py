@@ -65,8 +65,9 @@ def save_layers(report: LayersReport, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         return save_figure(figure, folder / "layers.png")
     except OSError as error:
-        raise RunError(str(folder), expected="a folder that can be written", got=str(error),
-                       next_step="Name another with --out") from error  # fmt: skip
+        raise RunError(
+            str(folder), expected="a folder that can be written", got=str(error), next_step="Name another with --out"
+        ) from error
 
 
 def _means(values: list[Estimate], scale: float = 1.0) -> tuple[list[float], list[float]]:

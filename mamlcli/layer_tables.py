@@ -24,12 +24,18 @@ def layer_parts(report: LayersReport) -> list[RenderableType]:
         Text(f"{report.recipe}, weights: {report.weights}"),
         Text(f"{task_words(protocol)}; {num_steps} inner step{'s' if num_steps != 1 else ''}"),
         Text(f"± is the 95 % half-width over {protocol['num_tasks']} {protocol['split']} tasks\n"),
-        *_section("1. How far each layer moves", _movement_table(report),
-                  "size: norm of the layer's parameters before adaptation"),
-        *_section("2. Query scores when only some layers may move", _partial_table(report),
-                  "lower i: the first i layers from the input; upper i: the last i"),
+        *_section(
+            "1. How far each layer moves",
+            _movement_table(report),
+            "size: norm of the layer's parameters before adaptation",
+        ),
+        *_section(
+            "2. Query scores when only some layers may move",
+            _partial_table(report),
+            "lower i: the first i layers from the input; upper i: the last i",
+        ),
         Text("3. What the other layers of a linear head do to a layer's gradient", style="bold"),
-    ]  # fmt: skip
+    ]
     if operator is not None and (len(operator.layers) > 1 or operator.transform != "none"):
         parts += _section(None, _operator_table(operator), _OPERATOR_NOTE)
     if report.operator_note:

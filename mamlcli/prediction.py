@@ -126,9 +126,11 @@ def _recipe(run: RunDirectory, request: PredictionRequest) -> Recipe:
     recipe = recipe_elsewhere(run, where="mamlcli adapt", device=request.device)
     if not isinstance(recipe.tasks, ImageTasks | FolderTasks):
         raise MamlError(
-            str(run.path), expected="a run that was trained on images", got=f"tasks.source={recipe.tasks.source}",
+            str(run.path),
+            expected="a run that was trained on images",
+            got=f"tasks.source={recipe.tasks.source}",
             next_step="Run: mamlcli train glyphs-5way-1shot, and use that run",
-        )  # fmt: skip
+        )
     return recipe
 
 
@@ -148,8 +150,13 @@ def stored_record(run: RunDirectory, recipe: Recipe) -> ImageRecord:
     except MamlError as error:
         record, why = None, f"{why}, and its data is not there: {str(error).rstrip('.')}"
     if record is None:
-        raise RunError(str(run.path / "manifest.json"), expected="how images become square arrays (data.images)",
-                       got="nothing", why=why, next_step="Train the run again: mamlcli train")  # fmt: skip
+        raise RunError(
+            str(run.path / "manifest.json"),
+            expected="how images become square arrays (data.images)",
+            got="nothing",
+            why=why,
+            next_step="Train the run again: mamlcli train",
+        )
     return record
 
 
@@ -161,11 +168,12 @@ def _support(request: PredictionRequest, record: ImageRecord, recipe: Recipe, to
     if len(names) > num_outputs:
         listed = ", ".join(shown(name) for name in list(names)[:10]) + (", ..." if len(names) > 10 else "")
         raise DataError(
-            where, expected=f"2 to {num_outputs} class folders, the outputs of the run's head",
+            where,
+            expected=f"2 to {num_outputs} class folders, the outputs of the run's head",
             got=f"{len(names)}: {listed}",
             next_step=f"Take some away, or train a run with more: mamlcli train {_recipe_word(recipe)} "
             f"tasks.ways={len(names)}",
-        )  # fmt: skip
+        )
     support = read_own_images(
         files, record, invert=request.invert, frame=request.frame, progress=_part(told, "reading support images")
     )
@@ -173,9 +181,12 @@ def _support(request: PredictionRequest, record: ImageRecord, recipe: Recipe, to
     if len(classes) < 2:
         got = f"{len(classes)}" + (f" ({shown(classes[0])})" if classes else "")
         raise DataError(
-            where, expected=f"2 to {num_outputs} class folders with images", got=got, why=_first_skipped(support),
+            where,
+            expected=f"2 to {num_outputs} class folders with images",
+            got=got,
+            why=_first_skipped(support),
             next_step=f"Make one folder for each class: {shown(request.support)}/CLASS/IMAGE.png",
-        )  # fmt: skip
+        )
     lost = [name for name in names if name not in classes]
     return replace(support, skipped=[*support.skipped, *((name, "a class without a usable image") for name in lost)])
 
@@ -199,9 +210,12 @@ def _require_query(query: OwnImages, request: PredictionRequest) -> None:
         raise DataError(where, expected="at least one image that can be read", got="none", why=_first_skipped(query))
     if request.is_joint and len(query.paths) > MAX_JOINT_IMAGES:
         raise DataError(
-            where, expected=f"at most {MAX_JOINT_IMAGES} images with --joint", got=str(len(query.paths)),
-            why="They are one batch", next_step="Leave --joint out",
-        )  # fmt: skip
+            where,
+            expected=f"at most {MAX_JOINT_IMAGES} images with --joint",
+            got=str(len(query.paths)),
+            why="They are one batch",
+            next_step="Leave --joint out",
+        )
 
 
 def _tensor(images: NDArray[np.uint8], experiment: Experiment) -> Tensor:

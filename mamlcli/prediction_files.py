@@ -21,8 +21,11 @@ def check_outputs(out: Path | None, sheet: Path | None) -> None:
         if path is None:
             continue
         if path.suffix.lower() not in suffixes:
-            raise MamlError(f"{option} {shown(path)}", expected=f"a file name that ends in {' or '.join(suffixes)}",
-                            got=repr(path.suffix))  # fmt: skip
+            raise MamlError(
+                f"{option} {shown(path)}",
+                expected=f"a file name that ends in {' or '.join(suffixes)}",
+                got=repr(path.suffix),
+            )
         if path.is_dir():
             raise MamlError(f"{option} {shown(path)}", expected="a file", got="a folder")
 

@@ -53,8 +53,9 @@ def export_weights(run: RunEntry, folder: Path, *, is_forced: bool = False) -> l
     check_finished(run)
     if folder.exists() and not is_forced and (not folder.is_dir() or any(folder.iterdir())):
         got = "a folder with files in it" if folder.is_dir() else "a file"
-        raise RunError(str(folder), expected="a new or empty folder", got=got,
-                       next_step="Name another --weights, or add --force")  # fmt: skip
+        raise RunError(
+            str(folder), expected="a new or empty folder", got=got, next_step="Name another --weights, or add --force"
+        )
     directory = RunDirectory.open(run.path)
     trained = open_trained(directory, recipe_elsewhere(directory, where=run.where, device="cpu"))
     config, meta = _config(run, trained), trained.meta
@@ -101,8 +102,12 @@ def load_module(folder: Path | str) -> Network:
         network.to(getattr(torch, recipe.execution.dtype))
         network.load_state_dict(load_file(path / "model.safetensors"))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, RecipeError) as error:
-        raise RunError(str(path), expected="a folder that mamlcli runs export --weights wrote", got=str(error),
-                       next_step="Export it again") from error  # fmt: skip
+        raise RunError(
+            str(path),
+            expected="a folder that mamlcli runs export --weights wrote",
+            got=str(error),
+            next_step="Export it again",
+        ) from error
     return network
 
 

@@ -38,7 +38,8 @@ LEVELS = {
     # Of completion, and of `mamlcli doctor`.
     "run_folders": 0, "completion": 4, "diagnosis": 12, "diagnosis_tables": 13,
     # Of a user's own images.
-    "classifier": 6, "prediction_tables": 10, "prediction_report": 9, "prediction": 12, "prediction_files": 13,
+    "classifier": 6, "tensors": 9, "prediction_report": 9, "prediction_tables": 10, "prediction": 12,
+    "prediction_files": 13,
     "replicas": 12, "follower": 12, "layer_report": 12, "cells": 12.5, "cell_groups": 12,
     "sweep": 13,
     "studies": 14, "benchmark": 14,

@@ -95,8 +95,15 @@ def adapt(
     """
     if support is not None or query is not None:
         _refuse({"--tasks": tasks, "--split": split}, "--support and --query")
-        _predict(run, (support, query), (invert, frame, joint), steps=steps, device=device, files=(out, sheet),
-                 as_json=as_json)  # fmt: skip
+        _predict(
+            run,
+            (support, query),
+            (invert, frame, joint),
+            steps=steps,
+            device=device,
+            files=(out, sheet),
+            as_json=as_json,
+        )
         return
     _refuse(
         {"--invert": invert != "auto", "--joint": joint, "--frame": frame != "file", "--sheet": sheet},
@@ -122,8 +129,9 @@ def adapt(
 def _refuse(options: Mapping[str, object], what: str) -> None:
     given = [name for name, value in options.items() if value]
     if given:
-        raise MamlError(given[0], expected=f"not to be used with {what}", got="both",
-                        next_step="See: mamlcli adapt --help")  # fmt: skip
+        raise MamlError(
+            given[0], expected=f"not to be used with {what}", got="both", next_step="See: mamlcli adapt --help"
+        )
 
 
 def _predict(
@@ -146,8 +154,12 @@ def _predict(
     support, query = folders
     if support is None or query is None:
         given, missing = ("--query", "--support") if support is None else ("--support", "--query")
-        raise MamlError("mamlcli adapt", expected=f"{missing} with {given}", got=f"{given} alone",
-                        next_step="Run: mamlcli adapt RUN --support CLASS_FOLDERS --query IMAGES")  # fmt: skip
+        raise MamlError(
+            "mamlcli adapt",
+            expected=f"{missing} with {given}",
+            got=f"{given} alone",
+            next_step="Run: mamlcli adapt RUN --support CLASS_FOLDERS --query IMAGES",
+        )
     out, sheet = files
     check_outputs(out, sheet)
     request = PredictionRequest(support, query, how[0], how[1], steps, device, how[2])

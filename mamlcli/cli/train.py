@@ -69,8 +69,12 @@ def train(
             follow(group)
             return
         if resume and force:
-            raise RunError("--resume --force", expected="one of them", got="both",
-                           next_step="--resume continues the run that is there, --force replaces it")  # fmt: skip
+            raise RunError(
+                "--resume --force",
+                expected="one of them",
+                got="both",
+                next_step="--resume continues the run that is there, --force replaces it",
+            )
         name, recipe = run_recipe(arguments, run_dir, device, resume)
         if dry_run:
             number = num_workers_of(workers, recipe, group, run=None)
