@@ -12,7 +12,6 @@ Mistakes raise `mamlcli.MamlError`, whose text says where, what was expected, wh
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -23,21 +22,22 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from mamlcli.build import Experiment, build, build_network, resolve_device
-from mamlcli.classifier import SupportClassifier, as_inputs
+from mamlcli.build import Experiment
+from mamlcli.classifier import SupportClassifier
 from mamlcli.errors import MamlError
 from mamlcli.estimators import MetaParams
-from mamlcli.event_log import check_event_log
 from mamlcli.models import Network, Params
-from mamlcli.prediction import PredictionRequest, predict_run
+from mamlcli.prediction import predict_run
+from mamlcli.prediction_report import PredictionRequest
 from mamlcli.recipe import Recipe
-from mamlcli.recipe_files import load_recipe, recipe_from_tree, recipe_to_tree
-from mamlcli.rundir import RunDirectory, check_free, next_run_path, remove_run
-from mamlcli.session import Progress, best_weights, finished_result, splits_of_training, train_run
+from mamlcli.recipe_files import load_recipe
+from mamlcli.rundir import RunDirectory
+from mamlcli.session import Progress, finished_result
+from mamlcli.start import Start, default_path
+from mamlcli.tensors import checked_inputs, checked_support, network_with
+from mamlcli.trained import num_inner_steps, open_trained, recipe_elsewhere
 
 __all__ = ["MamlError", "Prediction", "Run", "adapt", "load", "predict", "train"]
-
-RUNS = Path("runs")
 
 PathLike: TypeAlias = str | Path
 # What a support set or a query set may be: folders of images, or tensors.
@@ -72,7 +72,7 @@ class Run:
 
         [n, *input_shape] float -> [n, num_outputs]. It is not adapted to any task: see `adapt`.
         """
-        return _module(self._experiment.network, self.params)
+        return network_with(self._experiment.network, self.params)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -156,21 +156,10 @@ def train(
     words = [word for override in overrides for word in _words(override)]
     name, loaded = load_recipe(str(recipe), words, overridden_by="mamlcli.train")
     path = _path_of(run_dir, name, is_resumed=resume)
-    check_event_log(loaded.logging)
-    if resume:
-        run = RunDirectory.open(path)
-        run.check_recipe(loaded)
-        if finished_result(run) is not None:
-            return load(path)
-    elif not force:
-        check_free(path)
-    with _threads_kept():
-        experiment = build(loaded, splits=splits_of_training(loaded))
-        if not resume:
-            if force:
-                remove_run(path)
-            run = RunDirectory.create(path, loaded, name)
-        train_run(run, experiment, argv=sys.argv, progress=Progress(on_record=on_record))
+    start = Start(name, loaded, path, is_resumed=resume, is_forced=force)
+    if start.finished() is None:
+        with _threads_kept():
+            start.train(argv=sys.argv, progress=Progress(on_record=on_record))
     return load(path)
 
 
@@ -185,12 +174,19 @@ def load(path: PathLike, *, device: str | None = None) -> Run:
         RunError: there is no run, or none with a checkpoint.
         DeviceError: this machine does not have the device.
     """
-    run = RunDirectory.open(Path(path))
-    experiment = _experiment(run, device)
-    meta, weights = best_weights(run, experiment)
-    result = finished_result(run)
-    return Run(run.path, experiment.recipe, result.report if result else None, weights, meta.model, meta.transform,
-               experiment)  # fmt: skip
+    directory = RunDirectory.open(Path(path))
+    with _threads_kept():
+        trained = open_trained(directory, recipe_elsewhere(directory, where="mamlcli.load", device=device))
+    result = finished_result(directory)
+    return Run(
+        path=directory.path,
+        recipe=trained.recipe,
+        report=result.report if result else None,
+        weights=trained.weights,
+        params=trained.meta.model,
+        transform_params=trained.meta.transform,
+        _experiment=trained.experiment,
+    )
 
 
 def adapt(run: Run | PathLike, support_x: Tensor, support_y: Tensor, *, steps: int | None = None) -> Network:
@@ -216,13 +212,17 @@ def adapt(run: Run | PathLike, support_x: Tensor, support_y: Tensor, *, steps: i
     """
     found = _as_run(run)
     experiment = found._experiment
-    x, y = _support_tensors(found, support_x, support_y)
+    x, y = checked_support(found._experiment, support_x, support_y)
     fast = experiment.objective(_steps(found, steps)).fast_weights(found.params, found.transform_params, x, y)
     diverged = [name for name, value in fast.items() if not value.isfinite().all()]
     if diverged:
-        raise MamlError("mamlcli.adapt", expected="finite weights", got=f"an inner loop that diverged ({diverged[0]})",
-                        next_step="Use fewer steps, or inputs like those of the run")  # fmt: skip
-    return _module(experiment.network, {**found.params, **fast})
+        raise MamlError(
+            "mamlcli.adapt",
+            expected="finite weights",
+            got=f"an inner loop that diverged ({diverged[0]})",
+            next_step="Use fewer steps, or inputs like those of the run",
+        )
+    return network_with(experiment.network, {**found.params, **fast})
 
 
 def predict(
@@ -258,8 +258,9 @@ def predict(
     """
     found = _as_run(run)
     if isinstance(support, tuple) != isinstance(query, Tensor):
-        raise MamlError("mamlcli.predict", expected="support and query both as paths, or both as tensors",
-                        got="one of each")  # fmt: skip
+        raise MamlError(
+            "mamlcli.predict", expected="support and query both as paths, or both as tensors", got="one of each"
+        )
     if not isinstance(support, tuple):
         assert not isinstance(query, Tensor)
         device = str(found._experiment.device)
@@ -267,7 +268,7 @@ def predict(
         with _threads_kept():
             predictions = predict_run(RunDirectory.open(found.path), request)
         report = predictions.report
-        return Prediction(tuple(report["classes"]), torch.from_numpy(predictions.probabilities), report)
+        return Prediction(report.classes, torch.from_numpy(predictions.probabilities), report.to_json())
     assert isinstance(query, Tensor)
     if (invert, frame) != ("auto", "file"):
         raise MamlError("mamlcli.predict", expected="invert and frame for folders of images only", got="tensors")
@@ -278,20 +279,28 @@ def _predict_tensors(
     run: Run, support: tuple[Tensor, Tensor], query: Tensor, steps: int | None, joint: bool
 ) -> Prediction:
     if not run.recipe.is_classification:
-        raise MamlError("mamlcli.predict", expected="a run that classifies", got=f"one of {run.recipe.tasks.source}",
-                        next_step="Use mamlcli.adapt(run, x, y)(query_x)")  # fmt: skip
-    x, y = _support_tensors(run, *support)
+        raise MamlError(
+            "mamlcli.predict",
+            expected="a run that classifies",
+            got=f"one of {run.recipe.tasks.source}",
+            next_step="Use mamlcli.adapt(run, x, y)(query_x)",
+        )
+    x, y = checked_support(run._experiment, *support)
     num_classes = int(y.max()) + 1
     missing = sorted(set(range(num_classes)) - set(y.tolist()))
     if missing or num_classes < 2:
         got = f"none of class {missing[0]}" if missing else "class 0 alone"
         raise MamlError("support_y", expected="classes numbered from 0 without a gap, at least two", got=got)
-    query_x = _inputs(run, query, "query")
+    query_x = checked_inputs(run._experiment, query, "query")
     classifier = SupportClassifier(run._experiment.objective(_steps(run, steps)), run._meta, is_joint=joint)
     probabilities = classifier.classify(x, y, query_x).double().cpu()
     if not probabilities.isfinite().all():
-        raise MamlError("mamlcli.predict", expected="finite probabilities", got="an inner loop that diverged",
-                        next_step="Use fewer steps")  # fmt: skip
+        raise MamlError(
+            "mamlcli.predict",
+            expected="finite probabilities",
+            got="an inner loop that diverged",
+            next_step="Use fewer steps",
+        )
     return Prediction(tuple(str(index) for index in range(num_classes)), probabilities)
 
 
@@ -302,8 +311,9 @@ def _words(override: str | Mapping[str, Any]) -> list[str]:
     if isinstance(override, str):
         return [override]
     if not isinstance(override, Mapping):
-        raise MamlError("mamlcli.train", expected="overrides like 'inner.steps=5' or {'inner.steps': 5}",
-                        got=repr(override))  # fmt: skip
+        raise MamlError(
+            "mamlcli.train", expected="overrides like 'inner.steps=5' or {'inner.steps': 5}", got=repr(override)
+        )
     return [f"{key}={_yaml(key, value)}" for key, value in override.items()]
 
 
@@ -312,32 +322,22 @@ def _yaml(key: str, value: Any) -> str:
     try:
         return json.dumps(str(value) if isinstance(value, Path) else value)
     except TypeError as error:
-        raise MamlError(f"mamlcli.train: {key}", expected="a number, text, true or false, a list or None",
-                        got=repr(value)) from error  # fmt: skip
+        raise MamlError(
+            f"mamlcli.train: {key}", expected="a number, text, true or false, a list or None", got=repr(value)
+        ) from error
 
 
 def _path_of(run_dir: PathLike | None, name: str, *, is_resumed: bool) -> Path:
     if run_dir is not None:
         return Path(run_dir)
     if is_resumed:
-        raise MamlError("mamlcli.train", expected="run_dir with resume=True", got="none",
-                        next_step="Name the run: run_dir='runs/RECIPE-1'")  # fmt: skip
-    return next_run_path(RUNS, name)
-
-
-def _experiment(run: RunDirectory, device: str | None) -> Experiment:
-    """Return the run's experiment without its tasks; torch's number of threads stays what it is."""
-    tree = recipe_to_tree(run.recipe)
-    if device is not None:
-        tree["execution"]["device"] = device
-    recipe = recipe_from_tree(tree, where="mamlcli.load")
-    noted = run.manifest.get("network")
-    if not isinstance(noted, dict):  # a run of an earlier version: the shapes come from its data
-        with _threads_kept():
-            return build(recipe, splits=(recipe.evaluation.split,))
-    network = build_network(recipe, tuple(noted["input_shape"]), noted["num_outputs"])
-    dtype = getattr(torch, recipe.execution.dtype)
-    return Experiment(recipe, resolve_device(recipe.execution.device), dtype, network, {}, {})
+        raise MamlError(
+            "mamlcli.train",
+            expected="run_dir with resume=True",
+            got="none",
+            next_step="Name the run: run_dir='runs/RECIPE-1'",
+        )
+    return default_path(name, is_resumed=False)
 
 
 @contextlib.contextmanager
@@ -357,42 +357,4 @@ def _as_run(run: Run | PathLike) -> Run:
 def _steps(run: Run, steps: int | None) -> int:
     if steps is not None and steps < 1:
         raise MamlError("steps", expected="an integer >= 1", got=repr(steps))
-    return steps or run.recipe.evaluation.steps or run.recipe.inner.steps
-
-
-def _module(network: Network, params: Mapping[str, Tensor]) -> Network:
-    module = copy.deepcopy(network)
-    for name, value in params.items():
-        parent, _, last = name.rpartition(".")
-        setattr(module.get_submodule(parent), last, torch.nn.Parameter(value.detach().clone()))
-    return module.eval()
-
-
-def _inputs(run: Run, x: Tensor, where: str) -> Tensor:
-    """Return inputs on the run's device in its precision, after checking their shape."""
-    if not isinstance(x, Tensor) or x.ndim == 0 or tuple(x.shape[1:]) != run.input_shape or not len(x):
-        shape = ", ".join(map(str, run.input_shape))
-        got = f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else repr(type(x).__name__)
-        raise MamlError(where, expected=f"a tensor [n, {shape}]", got=got)
-    if x.dtype != torch.uint8 and not x.is_floating_point():
-        raise MamlError(where, expected="float, or uint8 for images of 0 to 255", got=str(x.dtype))
-    experiment = run._experiment
-    return as_inputs(x, experiment.dtype).to(experiment.device, experiment.dtype)
-
-
-def _support_tensors(run: Run, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    inputs = _inputs(run, x, "support_x")
-    if run.recipe.is_classification:
-        if not isinstance(y, Tensor) or y.dtype != torch.int64 or y.shape != (len(inputs),):
-            raise MamlError("support_y", expected=f"int64 classes [{len(inputs)}]", got=_described(y))
-        if int(y.min()) < 0 or int(y.max()) >= run.num_outputs:
-            raise MamlError("support_y", expected=f"classes from 0 to {run.num_outputs - 1}, the run's outputs",
-                            got=f"{int(y.min())} to {int(y.max())}")  # fmt: skip
-        return inputs, y.to(inputs.device)
-    if not isinstance(y, Tensor) or not y.is_floating_point() or y.numel() != len(inputs) or y.ndim > 2:
-        raise MamlError("support_y", expected=f"float targets [{len(inputs)}] or [{len(inputs)}, 1]", got=_described(y))
-    return inputs, y.reshape(-1, 1).to(inputs)
-
-
-def _described(y: object) -> str:
-    return f"{y.dtype} {list(y.shape)}" if isinstance(y, Tensor) else repr(type(y).__name__)
+    return num_inner_steps(run.recipe, steps)

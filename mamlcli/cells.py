@@ -22,7 +22,8 @@ from mamlcli.recipe import Recipe
 from mamlcli.recipe_files import recipe_from_tree
 from mamlcli.replicas import Replica, train_replicas
 from mamlcli.rundir import RunDirectory
-from mamlcli.session import Progress, best_weights, finished_result, splits_of_training, train_run
+from mamlcli.session import Progress, finished_result, splits_of_training, train_run
+from mamlcli.trained import best_weights
 
 # Tasks on which a collapsed model is compared with its stack; the differences are of rounding alone.
 NUM_COLLAPSE_TASKS = 100

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mamlcli.analysis import Array
 from mamlcli.errors import RunError
+from mamlcli.layer_results import LayersReport
+from mamlcli.optimum import OptimumReport
 from mamlcli.plots import (
     BLUE,
     GREY,
@@ -20,6 +23,7 @@ from mamlcli.plots import (
     save_figure,
     set_title,
 )
+from mamlcli.statistics import Estimate
 from mamlcli.tables import PERCENT, task_words
 
 if TYPE_CHECKING:
@@ -30,20 +34,20 @@ _MOST_MARKED = 40  # ranks; markers of more would touch
 
 
 @print_style()
-def save_layers(report: dict[str, Any], folder: Path) -> list[Path]:
+def save_layers(report: LayersReport, folder: Path) -> list[Path]:
     """Draw the report to layers.png and layers.svg in a folder, which is made; return their paths.
 
     Args:
-        report: what `layers_report` returns.
+        report: of a run.
         folder: where.
 
     Raises:
         RunError: the folder cannot be written.
     """
-    panels: list[Callable[[Axes, dict[str, Any]], None]] = [_draw_movement, _draw_partial]
-    if report["operator"] is not None:
+    panels: list[Callable[[Axes, LayersReport], None]] = [_draw_movement, _draw_partial]
+    if report.operator is not None:
         panels.append(_draw_spectra)
-    if not all(row["upper_is_linear"] for row in report["bottom"]):
+    if not all(row.upper_is_linear for row in report.bottom):
         panels.append(_draw_bottom)
     figure = printed_figure(TWO_COLUMNS, math.ceil(len(panels) / 2) * _PANEL_HEIGHT + 0.4)
     drawn = figure.subplots(math.ceil(len(panels) / 2), 2, squeeze=False).ravel()
@@ -51,34 +55,38 @@ def save_layers(report: dict[str, Any], folder: Path) -> list[Path]:
         draw(axes, report)
     for axes in drawn[len(panels) :]:
         axes.set_axis_off()
-    protocol = report["protocol"]
+    protocol = report.protocol
     set_title(
         figure,
-        f"{report['recipe']}: {task_words(protocol)}\nbars: 95 % interval of the mean over "
+        f"{report.recipe}: {task_words(protocol)}\nbars: 95 % interval of the mean over "
         f"{protocol['num_tasks']} {protocol['split']} tasks",
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return save_figure(figure, folder / "layers.png")
     except OSError as error:
-        raise RunError(str(folder), expected="a folder that can be written", got=str(error),
-                       next_step="Name another with --out") from error  # fmt: skip
+        raise RunError(
+            str(folder), expected="a folder that can be written", got=str(error), next_step="Name another with --out"
+        ) from error
 
 
-def _means(rows: list[dict[str, Any]], key: str, scale: float = 1.0) -> tuple[list[float], list[float]]:
+def _means(values: list[Estimate], scale: float = 1.0) -> tuple[list[float], list[float]]:
     """Return means and half-widths; NaN, which is not drawn, for a mean that does not exist."""
-    means = [float("nan") if row[key]["mean"] is None else scale * row[key]["mean"] for row in rows]
-    return means, [scale * (row[key]["ci95_over_tasks"] or 0.0) for row in rows]
+    means = [scale * value.mean if math.isfinite(value.mean) else math.nan for value in values]
+    return means, [scale * value.ci95 if math.isfinite(value.ci95) else 0.0 for value in values]
 
 
-def _draw_movement(axes: Axes, report: dict[str, Any]) -> None:
-    rows = report["movement"]
-    means, widths = _means(rows, "relative")
+def _draw_movement(axes: Axes, report: LayersReport) -> None:
+    rows = report.movement
+    means, widths = _means([row.relative for row in rows])
     axes.bar(range(len(rows)), means, yerr=widths, color=BLUE, width=0.6, error_kw={"linewidth": 1.2})
-    names = [row["layer"] for row in rows]
+    names = [row.layer for row in rows]
     is_crowded = sum(map(len, names)) > 32  # what a panel has room for
-    turned: dict[str, Any] = {"rotation": 35, "ha": "right"} if is_crowded else {}
-    axes.set_xticks(range(len(rows)), names, **turned)
+    axes.set_xticks(range(len(rows)), names)
+    if is_crowded:
+        axes.tick_params(axis="x", labelrotation=35)
+        for label in axes.get_xticklabels():
+            label.set_horizontalalignment("right")
     axes.set_xlabel("layer")
     axes.set_ylabel("distance moved / size of layer")
     axes.set_ylim(bottom=0)
@@ -86,36 +94,36 @@ def _draw_movement(axes: Axes, report: dict[str, Any]) -> None:
     axes.grid(visible=False, axis="x")
 
 
-def _draw_partial(axes: Axes, report: dict[str, Any]) -> None:
-    key = "accuracy" if "accuracy" in report["partial"][0] else "loss"
-    scale = PERCENT if key == "accuracy" else 1.0
+def _draw_partial(axes: Axes, report: LayersReport) -> None:
+    is_squared = report.partial[0].accuracy is None
+    scale = 1.0 if is_squared else PERCENT
     for part, series in zip(("lower", "upper"), SERIES, strict=False):
-        rows = [row for row in report["partial"] if row["part"] == part]
-        means, widths = _means(rows, key, scale)
+        rows = [row for row in report.partial if row.part == part]
+        means, widths = _means([(row.accuracy or row.loss).value for row in rows], scale)
         axes.errorbar(
-            [row["num_layers"] for row in rows], means, yerr=widths, label=f"only the {part}", **series._asdict()
+            [row.num_layers for row in rows], means, yerr=widths, label=f"only the {part}", **series._asdict()
         )
-    axes.set_xticks(range(len(report["movement"]) + 1))
+    axes.set_xticks(range(len(report.movement) + 1))
     axes.set_xlabel("layers that may move")
-    is_squared = key == "loss"
     axes.set_ylabel("query loss (half the squared error)" if is_squared else "query accuracy (%)")
     axes.set_title("2. Only some layers may move")
     axes.legend()
 
 
-def _draw_spectra(axes: Axes, report: dict[str, Any]) -> None:
+def _draw_spectra(axes: Axes, report: LayersReport) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    operator = report["operator"]
-    if operator["optimum"] is not None:
-        _draw_optimum(axes, operator["optimum"])
-    elif operator["spectrum"] is not None:
-        _draw_spectrum(axes, operator["spectrum"], "all layers", SERIES[0])
+    operator = report.operator
+    assert operator is not None
+    if operator.optimum is not None:
+        _draw_optimum(axes, operator.optimum)
+    elif operator.spectrum is not None:
+        _draw_spectrum(axes, operator.spectrum, "all layers", SERIES[0])
         axes.set_ylabel("singular value")
         axes.set_title("3. Operator on the collapsed head's gradient")
     else:
-        for row, series in zip(operator["layers"], SERIES, strict=False):
-            _draw_spectrum(axes, row["right_spectrum"], row["layer"], series)
+        for layer, series in zip(operator.layers, SERIES, strict=False):
+            _draw_spectrum(axes, layer.right_spectrum, layer.layer, series)
         axes.set_ylabel("eigenvalue of the layers below")
         axes.set_title("3. Operator on a layer's gradient")
     axes.set_yscale("log")
@@ -139,7 +147,7 @@ def _plain_log_labels(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _draw_optimum(axes: Axes, optimum: dict[str, Any]) -> None:
+def _draw_optimum(axes: Axes, optimum: OptimumReport) -> None:
     styles = {
         "optimal": ("best operator of one step", Series("black", "D", "-")),
         "all_steps": ("all inner steps (fitted)", SERIES[0]),
@@ -147,32 +155,33 @@ def _draw_optimum(axes: Axes, optimum: dict[str, Any]) -> None:
         "plain": ("plain gradient, best rate", Series(GREY, "v", ":")),
     }
     for name, (label, series) in styles.items():
-        if optimum[name] is not None:
-            _draw_spectrum(axes, optimum[name]["spectrum"], label, series)
+        if (operator := optimum.comparisons[name]) is not None:
+            _draw_spectrum(axes, operator.spectrum, label, series)
     axes.set_ylabel("singular value")
     axes.set_title("3. Operator on the collapsed model's gradient")
 
 
-def _draw_spectrum(axes: Axes, values: list[float], label: str, series: Series) -> None:
+def _draw_spectrum(axes: Axes, values: Array, label: str, series: Series) -> None:
     # Values that are zero up to rounding would stretch the axis over many decades of nothing.
     shown = [value for value in values if value > 1e-9 * values[0]]
     look = series._asdict() | ({} if len(shown) <= _MOST_MARKED else {"marker": None})
     axes.plot(range(1, len(shown) + 1), shown, markersize=3, label=label, **look)
 
 
-def _draw_bottom(axes: Axes, report: dict[str, Any]) -> None:
-    rows = report["bottom"]
-    nums = [row["num_layers"] for row in rows]
+def _draw_bottom(axes: Axes, report: LayersReport) -> None:
+    rows = report.bottom
+    nums = [row.num_layers for row in rows]
+    angles, ratios = [row.angle_deg for row in rows], [row.length_ratio for row in rows]
     other = axes.twinx()
     other.grid(visible=False)
     other.spines["right"].set_visible(True)
     drawn = []
-    for one, key, series in ((axes, "angle_deg", SERIES[0]), (other, "length_ratio", SERIES[1])):
-        means, widths = _means(rows, key)
-        drawn.append(one.errorbar(nums, means, yerr=widths, **series._asdict()))
+    for side, values, series in ((axes, angles, SERIES[0]), (other, ratios, SERIES[1])):
+        means, widths = _means(values)
+        drawn.append(side.errorbar(nums, means, yerr=widths, **series._asdict()))
         # The legend needs room above the curves, which it cannot see on the other axis.
         highest = max([m + w for m, w in zip(means, widths, strict=True) if math.isfinite(m)], default=1.0)
-        one.set_ylim(-0.04 * max(highest, 1e-3), 1.3 * max(highest, 1e-3))
+        side.set_ylim(-0.04 * max(highest, 1e-3), 1.3 * max(highest, 1e-3))
     axes.set_ylabel("angle (degrees)", color=BLUE)
     other.set_ylabel("length, full / head alone", color=ORANGE)
     axes.set_xticks(nums)

@@ -1,26 +1,35 @@
-"""`mamlcli layers`: which layers of a trained run adapt, and what the upper ones do to gradients; as one report."""
+"""All that `mamlcli layers` finds out about a trained run, worked out on the same tasks."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from mamlcli import analysis, operators
 from mamlcli.analysis import Array, TaskStream
 from mamlcli.bottom_update import bottom_updates
-from mamlcli.build import Experiment, build
+from mamlcli.build import Experiment
 from mamlcli.estimators import MetaObjective, MetaParams
 from mamlcli.execution import Execution
+from mamlcli.layer_results import (
+    BottomRow,
+    CollapseReport,
+    LayersReport,
+    MovementRow,
+    OperatorReport,
+    PartialRow,
+    Score,
+)
 from mamlcli.linear_stack import COLLAPSE_TOLERANCE, parameter_counts
 from mamlcli.models import Network, count_parameters
+from mamlcli.optimum import compare_with_optimum
 from mamlcli.recipe import Recipe
-from mamlcli.recipe_files import recipe_from_tree, recipe_to_tree
 from mamlcli.rundir import RunDirectory
-from mamlcli.session import best_weights, protocol_of
+from mamlcli.session import protocol_of
 from mamlcli.statistics import estimate, paired_difference
 from mamlcli.tasks.synthetic import LinearRegressionTasks
+from mamlcli.trained import num_inner_steps, open_trained, recipe_elsewhere
 
 # Query points of meta-train tasks that a head alone is fitted to: many times the features of the shipped recipes.
 NUM_FIT_POINTS = 2000
@@ -30,7 +39,7 @@ MAX_FEATURES = 2048
 
 def layers_report(
     run: RunDirectory, *, device: str | None = None, num_tasks: int = 200, split: str | None = None
-) -> dict[str, Any]:
+) -> LayersReport:
     """Work out everything that `mamlcli layers` shows.
 
     Args:
@@ -39,47 +48,30 @@ def layers_report(
         num_tasks: tasks every mean is over, those that `mamlcli adapt` scores first.
         split: of these tasks, instead of the recipe's; the head alone is fitted on meta-train tasks in any case.
 
-    Returns:
-        run, recipe, weights, protocol; `movement`, `partial`, `operator` (None, and then `operator_note` says why),
-        `bottom`, `collapse` (None where the head is one layer). Estimates are {"mean", "ci95_over_tasks"}.
-
     Raises:
         RunError: the run has no checkpoint; MamlError: a bad split or device; DataError: a split is missing.
     """
-    tree = recipe_to_tree(run.recipe)
-    if device is not None:
-        tree["execution"]["device"] = device
-    if split is not None:
-        tree["evaluation"]["split"] = split
-    recipe = recipe_from_tree(tree, where="mamlcli layers")
-    split, steps = recipe.evaluation.split, recipe.evaluation.steps or recipe.inner.steps
-    experiment = build(recipe, splits=tuple(dict.fromkeys((split, "train"))))
-    meta, weights = best_weights(run, experiment)
+    recipe = recipe_elsewhere(run, where="mamlcli layers", device=device, split=split)
+    split, steps = recipe.evaluation.split, num_inner_steps(recipe)
+    trained = open_trained(run, recipe, splits=tuple(dict.fromkeys((split, "train"))))
+    experiment, meta = trained.experiment, trained.meta
     objective = experiment.objective(steps)
     how = experiment.execution(num_tasks=num_tasks, num_steps=0)
     tasks = _tasks(experiment, split, num_tasks, how)
-    operator, note = _operator(experiment, objective, meta, tasks, how)
-    return {
-        "run": str(run.path),
-        "recipe": run.name,
-        "weights": weights,
-        "protocol": protocol_of(recipe, split=split, num_tasks=num_tasks, num_steps=steps),
-        "movement": _movement(objective, meta, tasks, how),
-        "partial": _partial(objective, meta, tasks, how),
-        "operator": operator,
-        "operator_note": note,
-        "bottom": _bottom(experiment, objective, meta, tasks, how),
-        "collapse": _collapse(objective, meta, tasks, how),
-    }
-
-
-def over_tasks(values: Array) -> dict[str, float | None]:
-    """Return mean and 95 % half-width over tasks; None for numbers that do not exist."""
-    found = estimate(values)
-    return {
-        "mean": found.mean if math.isfinite(found.mean) else None,
-        "ci95_over_tasks": found.ci95 if math.isfinite(found.ci95) else None,
-    }
+    operator, note = _operator(recipe, objective, meta, tasks, how)
+    fit_tasks = _tasks(experiment, "train", _num_fit_tasks(recipe), how)
+    return LayersReport(
+        run=str(run.path),
+        recipe=run.name,
+        weights=trained.weights,
+        protocol=protocol_of(recipe, split=split, num_tasks=num_tasks, num_steps=steps),
+        movement=_movement(objective, meta, tasks, how),
+        partial=_partial(objective, meta, tasks, how),
+        operator=operator,
+        operator_note=note,
+        bottom=_bottom(objective, meta, tasks, fit_tasks, how),
+        collapse=_collapse(objective, meta, tasks, how),
+    )
 
 
 def _tasks(experiment: Experiment, split: str, num_tasks: int, how: Execution) -> TaskStream:
@@ -87,54 +79,49 @@ def _tasks(experiment: Experiment, split: str, num_tasks: int, how: Execution) -
     return TaskStream(experiment.distributions[split], seed, split, num_tasks, how.chunk)
 
 
-def _movement(objective: MetaObjective, meta: MetaParams, tasks: TaskStream, how: Execution) -> list[dict[str, Any]]:
-    found = analysis.layer_movement(objective, meta, tasks, how)
-    relative = found.relative
+def _movement(objective: MetaObjective, meta: MetaParams, tasks: TaskStream, how: Execution) -> tuple[MovementRow, ...]:
+    movement = analysis.layer_movement(objective, meta, tasks, how)
+    relative = movement.relative
     rows = []
-    for index, layer in enumerate(found.layers):
-        own = {name: value for name, value in meta.model.items() if analysis.layer_of(name) == layer}
-        moving = {name: value for name, value in own.items() if name in objective.inner.adapted}
+    for index, layer in enumerate(movement.layers):
+        params = {name: value for name, value in meta.model.items() if analysis.layer_of(name) == layer}
+        moving = {name: value for name, value in params.items() if name in objective.inner.adapted}
         rows.append(
-            {
-                "layer": layer,
-                "num_parameters": count_parameters(own),
-                "num_adapted": count_parameters(moving),
-                "size": float(found.size[index]),
-                "distance": over_tasks(found.distance[:, index]),
-                "relative": over_tasks(relative[:, index]),
-            }
+            MovementRow(
+                layer=layer,
+                num_parameters=count_parameters(params),
+                num_adapted=count_parameters(moving),
+                size=float(movement.size[index]),
+                distance=estimate(movement.distance[:, index]),
+                relative=estimate(relative[:, index]),
+            )
         )
-    return rows
+    return tuple(rows)
 
 
-def _partial(objective: MetaObjective, meta: MetaParams, tasks: TaskStream, how: Execution) -> list[dict[str, Any]]:
-    found = analysis.partial_adaptation(objective, meta, tasks, how)
-    full = found[-1]
-    is_classification = tasks.distribution.is_classification
-    rows = []
-    for row in found:
-        scores = {"loss": (row.loss, full.loss)}
-        if is_classification:
-            scores["accuracy"] = (row.accuracy, full.accuracy)
-        less = {}
-        for name, (own, whole) in scores.items():
-            difference = paired_difference(own, whole)
-            less[name] = {"mean": difference.mean, "ci95_over_tasks": difference.ci95}
-        rows.append(
-            {
-                "part": row.part,
-                "num_layers": row.num_layers,
-                "layers": list(row.layers),
-                **{name: over_tasks(own) for name, (own, _) in scores.items()},
-                "minus_all_layers": less,
-            }
+def _partial(objective: MetaObjective, meta: MetaParams, tasks: TaskStream, how: Execution) -> tuple[PartialRow, ...]:
+    scores = analysis.partial_adaptation(objective, meta, tasks, how)
+    full = scores[-1]
+    has_accuracy = tasks.distribution.is_classification
+
+    def compared(values: Array, with_all: Array) -> Score:
+        return Score(estimate(values), paired_difference(values, with_all))
+
+    return tuple(
+        PartialRow(
+            part=row.part,
+            num_layers=row.num_layers,
+            layers=row.layers,
+            loss=compared(row.loss, full.loss),
+            accuracy=compared(row.accuracy, full.accuracy) if has_accuracy else None,
         )
-    return rows
+        for row in scores
+    )
 
 
 def _operator(
-    experiment: Experiment, objective: MetaObjective, meta: MetaParams, tasks: TaskStream, how: Execution
-) -> tuple[dict[str, Any] | None, str | None]:
+    recipe: Recipe, objective: MetaObjective, meta: MetaParams, tasks: TaskStream, how: Execution
+) -> tuple[OperatorReport | None, str | None]:
     """Return the part on operators and a note; without a part the note says why."""
     distribution, network = tasks.distribution, objective.network
     has_optimum = isinstance(distribution, LinearRegressionTasks) and _is_linear(network)
@@ -145,75 +132,45 @@ def _operator(
     if (num_features := meta.model["head.0.weight"].shape[1]) > MAX_FEATURES:
         return None, f"The head has {num_features} features, above {MAX_FEATURES}: its operators are too large."
     total = operators.movement_operator(network, meta, objective.inner)
-    factors = operators.layer_factors(network, meta.model, objective.inner.adapted)
-    part = {
-        "inner_lr": objective.inner.lr,
-        "transform": experiment.recipe.inner.transform.name,
-        "layers": [
-            {
-                "layer": layer.layer,
-                "share": layer.share,
-                "left_spectrum": layer.left_spectrum.tolist(),
-                "right_spectrum": layer.right_spectrum.tolist(),
-            }
-            for layer in factors
-        ],
-        "spectrum": None if total is None else np.linalg.svd(total, compute_uv=False).tolist(),
-        "optimum": None,
-    }
+    optimum = None
     if isinstance(distribution, LinearRegressionTasks) and has_optimum:
-        found = operators.compare_with_optimum(objective, meta, distribution, tasks, how, total=total)
-        part["optimum"] = _optimum(found)
-    note = None
-    if total is None:
-        is_large = operators.has_linear_updates(objective)
-        why = f"it is larger than {operators.MAX_OPERATOR_SIZE}" if is_large else f"{part['transform']} is not linear"
-        note = f"Not shown for all layers together: {why}."
-    return part, note
+        optimum = compare_with_optimum(objective, meta, distribution, tasks, how, total=total)
+    transform = recipe.inner.transform.name
+    part = OperatorReport(
+        inner_lr=objective.inner.lr,
+        transform=transform,
+        layers=tuple(operators.layer_factors(network, meta.model, objective.inner.adapted)),
+        spectrum=None if total is None else np.asarray(np.linalg.svd(total, compute_uv=False), dtype=np.float64),
+        optimum=optimum,
+    )
+    if total is not None:
+        return part, None
+    is_large = operators.has_linear_updates(objective)
+    why = f"it is larger than {operators.MAX_OPERATOR_SIZE}" if is_large else f"{transform} is not linear"
+    return part, f"Not shown for all layers together: {why}."
 
 
 def _is_linear(network: Network) -> bool:
     return next(network.body.parameters(), None) is None
 
 
-def _optimum(found: operators.OptimumReport) -> dict[str, Any]:
-    def row(value: operators.OperatorComparison | None) -> dict[str, Any] | None:
-        if value is None:
-            return None
-        return {
-            "distance": value.distance,
-            "scale": value.scale,
-            "distance_scaled": value.distance_scaled,
-            "loss_as_one_step": value.loss,
-            "spectrum": np.linalg.svd(value.operator, compute_uv=False).tolist(),
-        }
-
-    names = ("plain", "one_step", "all_steps", "optimal")
-    return {
-        **{name: row(getattr(found, name)) for name in names},
-        "all_steps_explained": found.all_steps_explained,
-    }
-
-
 def _bottom(
-    experiment: Experiment, objective: MetaObjective, meta: MetaParams, tasks: TaskStream, how: Execution
-) -> list[dict[str, Any]]:
+    objective: MetaObjective, meta: MetaParams, tasks: TaskStream, fit_tasks: TaskStream, how: Execution
+) -> tuple[BottomRow, ...]:
     num_body = len([layer for layer in analysis.layer_names(objective.network) if layer.startswith("body.")])
-    fit = _tasks(experiment, "train", _num_fit_tasks(experiment.recipe), how)
-    return [
-        {
-            "num_layers": len(row.layers),
-            "layers": list(row.layers),
-            "upper_is_linear": len(row.layers) >= num_body,
-            "num_features": row.num_features,
-            "rank": row.rank,
-            "num_points": row.num_points,
-            "explained": row.explained if math.isfinite(row.explained) else None,
-            "angle_deg": over_tasks(np.degrees(row.angle_rad)),
-            "length_ratio": over_tasks(row.length_ratio),
-        }
-        for row in bottom_updates(objective, meta, tasks, fit, how)
-    ]
+    return tuple(
+        BottomRow(
+            layers=update.layers,
+            upper_is_linear=len(update.layers) >= num_body,
+            num_features=update.num_features,
+            rank=update.rank,
+            num_points=update.num_points,
+            explained=update.explained if math.isfinite(update.explained) else None,
+            angle_deg=estimate(np.degrees(update.angle_rad)),
+            length_ratio=estimate(update.length_ratio),
+        )
+        for update in bottom_updates(objective, meta, tasks, fit_tasks, how)
+    )
 
 
 def _num_fit_tasks(recipe: Recipe) -> int:
@@ -221,15 +178,15 @@ def _num_fit_tasks(recipe: Recipe) -> int:
     return math.ceil(NUM_FIT_POINTS / per_task)
 
 
-def _collapse(objective: MetaObjective, meta: MetaParams, tasks: TaskStream, how: Execution) -> dict[str, Any] | None:
+def _collapse(objective: MetaObjective, meta: MetaParams, tasks: TaskStream, how: Execution) -> CollapseReport | None:
     if len(objective.network.head) == 1:
         return None
-    found = analysis.collapse_check(objective, meta, tasks, how)
+    check = analysis.collapse_check(objective, meta, tasks, how)
     trained, collapsed = parameter_counts(objective.network, meta.model)
-    return {
-        "num_parameters": trained,
-        "num_parameters_collapsed": collapsed,
-        "max_difference": float(found.absolute.max()),
-        "max_relative_difference": float(found.relative.max()),
-        "tolerance": COLLAPSE_TOLERANCE[next(iter(meta.model.values())).dtype],
-    }
+    return CollapseReport(
+        num_parameters=trained,
+        num_parameters_collapsed=collapsed,
+        max_difference=float(check.absolute.max()),
+        max_relative_difference=float(check.relative.max()),
+        tolerance=COLLAPSE_TOLERANCE[next(iter(meta.model.values())).dtype],
+    )

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from mamlcli.exports import escape_markdown, protocol_words
+from mamlcli.recipe import ImageKeys, Recipe
+from mamlcli.recipe_files import recipe_to_tree
 from mamlcli.tables import PERCENT, with_interval
+
+CONFIG_FORMAT = 1
 
 _DATASETS = {
     "glyphs": "letters of many scripts, drawn from fonts",
@@ -28,14 +33,67 @@ _TRANSDUCTIVE = (
 )
 
 
-def model_card(config: Mapping[str, Any], *, has_adapt: bool) -> str:
+@dataclass(frozen=True)
+class WeightsConfig:
+    """What stands beside exported weights: all that is needed to rebuild the network, and what it is worth.
+
+    Attributes:
+        made_by: the version of mamlcli that trained them.
+        recipe_name, recipe: of the run.
+        weights: which of the run's weights, in words.
+        input_shape, num_outputs, num_parameters: of the network.
+        adapted: names of the parameters that the inner loop moves.
+        inputs: what was done to inputs before the network saw them, in words.
+        source: of images what they were made from, as their pack says it; None of other tasks.
+        result: protocol, curve, final and references of evaluation.json; None where the weights were not scored.
+    """
+
+    made_by: str
+    recipe_name: str
+    weights: str
+    recipe: Recipe
+    input_shape: tuple[int, ...]
+    num_outputs: int
+    num_parameters: int
+    adapted: tuple[str, ...]
+    inputs: str
+    source: Mapping[str, object] | None
+    result: dict[str, Any] | None
+
+    def to_json(self) -> dict[str, object]:
+        """Return the content of config.json."""
+        tree = recipe_to_tree(self.recipe)
+        tree["execution"]["device"] = "auto"
+        tree["tasks"].pop("path", None)  # a place on one machine
+        return {
+            "format": CONFIG_FORMAT,
+            "made_by": self.made_by,
+            "recipe_name": self.recipe_name,
+            "weights": self.weights,
+            "model": tree["model"],
+            "input_shape": list(self.input_shape),
+            "num_outputs": self.num_outputs,
+            "num_parameters": self.num_parameters,
+            "dtype": self.recipe.execution.dtype,
+            "is_classification": self.recipe.is_classification,
+            "preprocessing": {
+                "inputs": self.inputs,
+                **({} if self.source is None else {"source": dict(self.source)}),
+            },
+            "inner": {**tree["inner"], "adapted": list(self.adapted)},
+            "result": self.result,
+            "recipe": tree,
+        }
+
+
+def model_card(config: WeightsConfig, *, has_adapt: bool) -> str:
     """Return README.md of exported weights.
 
     Args:
-        config: the content of config.json.
+        config: what is known of the weights.
         has_adapt: whether module.py has `adapt`.
     """
-    name = escape_markdown(config["recipe_name"])
+    name = escape_markdown(config.recipe_name)
     parts = [
         _front_matter(config),
         f"# {name}",
@@ -48,50 +106,50 @@ def model_card(config: Mapping[str, Any], *, has_adapt: bool) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _front_matter(config: Mapping[str, Any]) -> str:
+def _front_matter(config: WeightsConfig) -> str:
     """Return the metadata block as the Hugging Face hub reads it; values are JSON, which is YAML."""
-    source, algorithm = config["recipe"]["tasks"]["source"], config["inner"]["algorithm"]
-    values: dict[str, Any] = {
+    source, algorithm = config.recipe.tasks.source, config.recipe.inner.algorithm
+    values: dict[str, object] = {
         "library_name": "pytorch",
         "tags": ["meta-learning", "few-shot-learning", algorithm, "mamlcli"],
     }
-    final = None if config["result"] is None else config["result"]["final"]
+    final = None if config.result is None else config.result["final"]
     if final is not None:
         metric = "accuracy" if "accuracy" in final else "loss"
         task = {"type": "few-shot-learning", "name": "few-shot learning"}
         number = {"type": metric, "name": f"query {metric} after adaptation", "value": final[metric]["mean"]}
         result = {"task": task, "dataset": {"type": source, "name": source}, "metrics": [number]}
         values["metrics"] = [metric]
-        values["model-index"] = [{"name": config["recipe_name"], "results": [result]}]
+        values["model-index"] = [{"name": config.recipe_name, "results": [result]}]
     lines = [f"{key}: {json.dumps(value, ensure_ascii=True)}" for key, value in values.items()]
     return "\n".join(["---", *lines, "---"])
 
 
-def _what(config: Mapping[str, Any]) -> str:
-    model, inner = config["model"], config["inner"]
-    shape = " x ".join(map(str, config["input_shape"]))
-    transform = inner["transform"]["name"]
+def _what(config: WeightsConfig) -> str:
+    model, inner = config.recipe.model, config.recipe.inner
+    shape = " x ".join(map(str, config.input_shape))
+    transform = inner.transform.name
     uses = "" if transform == "none" else f", with the gradient transform {transform}"
     return (
-        f"An initialisation learned by {inner['algorithm'].upper()}{uses}: a network ({model['kind']}, depth "
-        f"{model['depth']}, {config['num_parameters']:,} parameters) that is adapted to a new task by "
-        f"{inner['steps']} gradient steps of rate {inner['lr']:g} on the task's support set. Inputs: {shape}; outputs: "
-        f"{config['num_outputs']}. Without adaptation its outputs mean nothing. Weights: "
-        f"{escape_markdown(config['weights'])}. Made by {config['made_by']}."
+        f"An initialisation learned by {inner.algorithm.upper()}{uses}: a network ({model.kind}, depth "
+        f"{model.depth}, {config.num_parameters:,} parameters) that is adapted to a new task by "
+        f"{inner.steps} gradient steps of rate {inner.lr:g} on the task's support set. Inputs: {shape}; outputs: "
+        f"{config.num_outputs}. Without adaptation its outputs mean nothing. Weights: "
+        f"{escape_markdown(config.weights)}. Made by {config.made_by}."
     )
 
 
-def _data(config: Mapping[str, Any]) -> str:
-    source = config["recipe"]["tasks"]["source"]
-    text = f"Meta-trained on {_DATASETS.get(source, source)} (`{source}`). Inputs: {config['preprocessing']['inputs']}."
-    for key, value in (config["preprocessing"].get("source") or {}).items():
+def _data(config: WeightsConfig) -> str:
+    source = config.recipe.tasks.source
+    text = f"Meta-trained on {_DATASETS.get(source, source)} (`{source}`). Inputs: {config.inputs}."
+    for key, value in (config.source or {}).items():
         words = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         text += f"\n- {key}: {escape_markdown(words)}"
     return text
 
 
-def _result(config: Mapping[str, Any]) -> str:
-    result = config["result"]
+def _result(config: WeightsConfig) -> str:
+    result = config.result
     if result is None:
         return "These weights were not scored."
     final = result["final"]
@@ -104,16 +162,16 @@ def _result(config: Mapping[str, Any]) -> str:
     )
 
 
-def _limits(config: Mapping[str, Any]) -> str:
-    tasks = config["recipe"]["tasks"]
-    what = f"{tasks['ways']}-way tasks" if "ways" in tasks else "tasks"
+def _limits(config: WeightsConfig) -> str:
+    tasks = config.recipe.tasks
+    what = f"{tasks.ways}-way tasks" if isinstance(tasks, ImageKeys) else "tasks"
     limits = [
         f"The number of outputs is fixed: it is for {what} like those above; other data was not tried.",
         "The interval is over tasks; another training seed gives other weights and another result.",
     ]
-    if config["model"].get("norm") == "batch":
+    if getattr(config.recipe.model, "norm", "none") == "batch":
         limits.append(_TRANSDUCTIVE)
-    if config["inner"]["transform"]["name"] != "none":
+    if config.recipe.inner.transform.name != "none":
         limits.append(
             "Its inner loop transforms gradients; the transform's meta-parameters are in `transform.safetensors`, and "
             "plain gradient steps are not what it was trained for."
@@ -121,9 +179,9 @@ def _limits(config: Mapping[str, Any]) -> str:
     return "\n".join(f"- {limit}" for limit in limits)
 
 
-def _loading(config: Mapping[str, Any], has_adapt: bool) -> str:
-    shape = ", ".join(map(str, config["input_shape"]))
-    dtype = f"torch.{config['dtype']}"
+def _loading(config: WeightsConfig, has_adapt: bool) -> str:
+    shape = ", ".join(map(str, config.input_shape))
+    dtype = f"torch.{config.recipe.execution.dtype}"
     code = [
         "import torch",
         "from module import load  # in this folder; needs torch and safetensors alone",
@@ -135,7 +193,7 @@ def _loading(config: Mapping[str, Any], has_adapt: bool) -> str:
         "With mamlcli installed, from anywhere: `from mamlcli.weights import load_module; network = load_module(DIR)`."
     )
     if has_adapt:
-        targets = "support_y: class indices, int64" if config["is_classification"] else "support_y: [n, 1]"
+        targets = "support_y: class indices, int64" if config.recipe.is_classification else "support_y: [n, 1]"
         more = [
             "from torch.func import functional_call",
             "from module import adapt",

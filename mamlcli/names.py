@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, get_args
+
+# Where runs go that are not told where, under the current folder.
+RUNS = Path("runs")
 
 SPLITS = ("train", "validation", "test")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from rich.markup import escape
 from rich.table import Table
 
+from mamlcli.prediction_report import ImagePrediction, ImageSet, LeaveOneOut, PredictionReport
+from mamlcli.statistics import Proportion
 from mamlcli.tables import PERCENT, plain_table, task_words, with_interval
 from mamlcli.tasks.own_images import shown
 
@@ -18,14 +20,14 @@ _MAX_NAME = 15
 _MAX_IMAGE = 24
 
 
-def prediction_table(report: dict[str, Any]) -> Table:
+def prediction_table(report: PredictionReport) -> Table:
     """Return image, predicted class and the probability of each class; it fits 80 columns.
 
     Args:
-        report: of `Predictions`.
+        report: at least one prediction.
     """
-    classes, rows = report["classes"], report["predictions"]
-    has_truth = any(row["true"] is not None for row in rows)
+    classes, rows = report.classes, report.predictions
+    has_truth = any(row.true is not None for row in rows)
     heads = _heads(classes)
     table = plain_table(caption=_caption(report, heads))
     for name in ("image", "predicted", *(["true"] if has_truth else [])):
@@ -35,15 +37,15 @@ def prediction_table(report: dict[str, Any]) -> Table:
     if not heads:
         table.add_column("next", overflow="fold", min_width=12)
     for row in rows[:MAX_ROWS]:
-        is_wrong = row["true"] is not None and row["true"] != row["predicted"]
-        truth = [_cut(row["true"] or "-")] if has_truth else []
-        cells = [_image_name(row["image"], report["query"]["path"]), _cut(row["predicted"]), *truth]
+        is_wrong = row.true is not None and row.true != row.predicted
+        truth = [_cut(row.true or "-")] if has_truth else []
+        cells = [_image_name(row.image, report.query.path), _cut(row.predicted), *truth]
         numbers = _all_cells(row, classes) if heads else _best_cells(row)
         table.add_row(*(escape(cell) for cell in cells), *numbers, style="red" if is_wrong else None)
     return table
 
 
-def _heads(classes: list[str]) -> list[str]:
+def _heads(classes: Sequence[str]) -> list[str]:
     """Return a heading for each class: its name, or its number where names are long; none for many classes."""
     if len(classes) > _MAX_COLUMNS:
         return []
@@ -52,26 +54,26 @@ def _heads(classes: list[str]) -> list[str]:
     return names if is_short else [f"p{number}" for number in range(1, len(classes) + 1)]
 
 
-def _caption(report: dict[str, Any], heads: list[str]) -> str | None:
+def _caption(report: PredictionReport, heads: list[str]) -> str | None:
     lines = []
-    names = [shown(name) for name in report["classes"]]
+    names = [shown(name) for name in report.classes]
     if heads and heads != names:
         lines.append(", ".join(f"{head}: {_cut(name, 40)}" for head, name in zip(heads, names, strict=True)))
-    hidden = len(report["predictions"]) - MAX_ROWS
+    hidden = len(report.predictions) - MAX_ROWS
     if hidden > 0:
         lines.append(f"{hidden} more images: --out predictions.csv has them all")
     return escape("\n".join(lines)) or None
 
 
-def _all_cells(row: dict[str, Any], classes: list[str]) -> list[str]:
-    cells = [f"{row['probabilities'][name]:.2f}" for name in classes]
-    best = classes.index(row["predicted"])
+def _all_cells(row: ImagePrediction, classes: Sequence[str]) -> list[str]:
+    cells = [f"{row.probabilities[name]:.2f}" for name in classes]
+    best = classes.index(row.predicted)
     cells[best] = f"[bold]{cells[best]}[/bold]"
     return cells
 
 
-def _best_cells(row: dict[str, Any]) -> list[str]:
-    ranked = sorted(row["probabilities"].items(), key=lambda item: -item[1])[:_NUM_BEST]
+def _best_cells(row: ImagePrediction) -> list[str]:
+    ranked = sorted(row.probabilities.items(), key=lambda item: -item[1])[:_NUM_BEST]
     rest = ", ".join(f"{_cut(name)} {value:.2f}" for name, value in ranked[1:])
     return [f"{ranked[0][1]:.2f}", escape(rest)]
 
@@ -90,21 +92,24 @@ def _image_name(image: str, root: str) -> str:
     return text if len(text) <= _MAX_IMAGE else ".." + text[2 - _MAX_IMAGE :]
 
 
-def prediction_title(report: dict[str, Any]) -> str:
+def prediction_title(report: PredictionReport) -> str:
     """Return how many images were classified by what, one line."""
-    shots = report["support"]["shots"].values()
+    shots = report.shots.values()
     each = f"{min(shots)} each" if len(set(shots)) == 1 else f"{min(shots)} to {max(shots)} each"
-    num = report["query"]["num_images"]
+    num = report.query.num_images
     images = f"{num} image{'s' if num != 1 else ''}"
-    return f"{report['recipe']}: {images} by {len(shots)} classes of support images, {each}"
+    return f"{report.recipe}: {images} by {len(shots)} classes of support images, {each}"
 
 
-def prediction_notes(report: dict[str, Any]) -> str:
+def prediction_notes(report: PredictionReport) -> str:
     """Return how it was done and how certain it is, a line each."""
     lines = [
-        f"weights: {report['weights']}; {report['inner_steps']} inner steps",
+        f"weights: {report.weights}; {report.inner_steps} inner steps",
         f"preprocessing (the run's): {_preprocessing_words(report)}",
-        *(f"  {which}: {_inversion_words(report[which])}" for which in ("support", "query")),
+        *(
+            f"  {which}: {_inversion_words(images)}"
+            for which, images in (("support", report.support), ("query", report.query))
+        ),
         *_head_lines(report),
         *_batch_norm_lines(report),
         "",
@@ -113,29 +118,29 @@ def prediction_notes(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _preprocessing_words(report: dict[str, Any]) -> str:
-    preprocessing = report["preprocessing"]
-    size, colour = preprocessing["size"], "grey" if preprocessing["channels"] == 1 else "colour"
-    fit = "the middle square" if preprocessing["fit"] == "center-crop" else "the whole picture, stretched"
-    if report["frame"] == "ink":
+def _preprocessing_words(report: PredictionReport) -> str:
+    preprocessing = report.preprocessing
+    size, colour = preprocessing.size, "grey" if preprocessing.channels == 1 else "colour"
+    fit = "the middle square" if preprocessing.fit == "center-crop" else "the whole picture, stretched"
+    if report.frame == "ink":
         fit = "the square around the ink, so that it is as large as in training (--frame ink)"
-    return f"{fit}, {size}x{size}, {colour}, {preprocessing['resample']}, scaled to [0, 1]"
+    return f"{fit}, {size}x{size}, {colour}, {preprocessing.resample}, scaled to [0, 1]"
 
 
-def _inversion_words(images: dict[str, Any]) -> str:
-    return f"{'inverted' if images['inverted'] else 'not inverted'} ({images['inversion']})"
+def _inversion_words(images: ImageSet) -> str:
+    return f"{'inverted' if images.inverted else 'not inverted'} ({images.inversion})"
 
 
-def _head_lines(report: dict[str, Any]) -> list[str]:
-    num, outputs = len(report["classes"]), report["num_outputs"]
+def _head_lines(report: PredictionReport) -> list[str]:
+    num, outputs = len(report.classes), report.num_outputs
     fewer = f"; the softmax is over {num} of the head's {outputs} outputs" if num < outputs else ""
-    return [f"which class has which output is arbitrary: the mean over {report['num_assignments']} assignments{fewer}"]
+    return [f"which class has which output is arbitrary: the mean over {report.num_assignments} assignments{fewer}"]
 
 
-def _batch_norm_lines(report: dict[str, Any]) -> list[str]:
-    if report["batch_norm"] != "batch":
+def _batch_norm_lines(report: PredictionReport) -> list[str]:
+    if report.batch_norm != "batch":
         return []
-    if report["depends_on_other_queries"]:
+    if report.depends_on_other_queries:
         return [
             "batch norm: statistics of support and query images together (--joint): each prediction depends on all "
             "query images"
@@ -143,14 +148,14 @@ def _batch_norm_lines(report: dict[str, Any]) -> list[str]:
     return ["batch norm: statistics of the support images: no prediction depends on another query image"]
 
 
-def _certainty_lines(report: dict[str, Any]) -> list[str]:
+def _certainty_lines(report: PredictionReport) -> list[str]:
     lines = []
-    if report["accuracy"] is not None:
-        lines.append(f"Accuracy on the query images of known class: {_proportion_words(report['accuracy'])}.")
-    lines.append(_leave_one_out_line(report["leave_one_out"]))
-    if report["meta_test"] is not None:
-        protocol, accuracy = report["meta_test"]["protocol"], report["meta_test"]["accuracy"]
-        value = with_interval(accuracy, scale=PERCENT, digits=1)
+    if report.accuracy is not None:
+        lines.append(f"Accuracy on the query images of known class: {_proportion_words(report.accuracy)}.")
+    lines.append(_leave_one_out_line(report.leave_one_out))
+    if report.meta_test is not None:
+        protocol = report.meta_test.protocol
+        value = with_interval(report.meta_test.accuracy, scale=PERCENT, digits=1)
         lines.append(
             f"This run on its own {protocol['split']} classes: {value} % ({protocol['num_tasks']} tasks, "
             f"{task_words(protocol)}, {protocol['inner_steps']} inner steps). Other images can be harder."
@@ -159,17 +164,18 @@ def _certainty_lines(report: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _leave_one_out_line(found: dict[str, Any] | None) -> str:
-    if found is None:
+def _leave_one_out_line(result: LeaveOneOut | None) -> str:
+    if result is None:
         return "How certain: unknown. With two or more images of a class, each can be left out and classified."
-    part = f" ({found['num_images']} of {found['num_candidates']} were left out)"
-    some = part if found["num_images"] < found["num_candidates"] else ""
-    return f"Leave one out, support images classified by the others: {_proportion_words(found)}{some}."
+    accuracy, num_candidates = result.accuracy, result.num_candidates
+    part = f" ({accuracy.num_images} of {num_candidates} were left out)"
+    some = part if accuracy.num_images < num_candidates else ""
+    return f"Leave one out, support images classified by the others: {_proportion_words(accuracy)}{some}."
 
 
-def _proportion_words(value: dict[str, Any]) -> str:
-    low, high = (PERCENT * end for end in value["ci95_over_images"])
+def _proportion_words(value: Proportion) -> str:
+    low, high = (PERCENT * end for end in value.ci95_over_images)
     return (
-        f"{value['num_right']} of {value['num_images']} right, {PERCENT * value['mean']:.0f} % (95 % interval over "
+        f"{value.num_right} of {value.num_images} right, {PERCENT * value.mean:.0f} % (95 % interval over "
         f"images {low:.0f} to {high:.0f} %)"
     )

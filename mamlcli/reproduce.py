@@ -20,16 +20,18 @@ from mamlcli.build import build
 from mamlcli.claims import ClaimResult, Study, value_key
 from mamlcli.errors import MamlError
 from mamlcli.execution import Execution
-from mamlcli.operators import compare_with_optimum, movement_operator
+from mamlcli.operators import movement_operator
+from mamlcli.optimum import compare_with_optimum
 from mamlcli.recipe_changes import changed_recipe
 from mamlcli.recipe_files import load_recipe
 from mamlcli.rundir import RunDirectory
-from mamlcli.session import best_weights, dry_run
+from mamlcli.session import dry_run
 from mamlcli.study_results import METRICS, summary
 from mamlcli.sweep import AxisValue, CellEnd, Sweep, cells_of, check_sweep, open_study, run_sweep
 from mamlcli.tasks.base import sample_tasks
 from mamlcli.tasks.packs import find_pack
 from mamlcli.tasks.synthetic import LinearRegressionTasks
+from mamlcli.trained import best_weights
 
 AXIS = "model.depth x model.linear_layers x inner.transform.name"
 

@@ -39,9 +39,10 @@ from mamlcli.files import atomic_write, json_text
 from mamlcli.models import count_parameters
 from mamlcli.plots import save_curve
 from mamlcli.recipe import ImageKeys, Recipe
-from mamlcli.recipe_files import recipe_from_tree, recipe_to_tree
+from mamlcli.recipe_files import recipe_to_tree
 from mamlcli.rundir import RunDirectory
 from mamlcli.tasks.base import sample_tasks
+from mamlcli.trained import best_weights
 
 
 @dataclass(frozen=True)
@@ -477,20 +478,6 @@ def protocol_of(recipe: Recipe, *, split: str, num_tasks: int, num_steps: int) -
     }
 
 
-def best_weights(run: RunDirectory, experiment: Experiment) -> tuple[MetaParams, str]:
-    """Return the meta-parameters to score, and which they are: best by meta-validation, else the last."""
-    for which in ("best", "last"):
-        checkpoint = run.load_checkpoint(which)
-        if checkpoint is not None:
-            tensors, primitives = checkpoint
-            names = set(experiment.initial_meta().flat())
-            flat = {name: tensors[name].to(experiment.device) for name in tensors if name in names}
-            by = "best by meta-validation" if which == "best" else "last"
-            return MetaParams.from_flat(flat), f"{by}, iteration {primitives['iteration']}"
-    raise RunError(str(run.path), expected="a checkpoint", got="none",
-                   next_step=f"Run: mamlcli train --resume --run-dir {run.path}")  # fmt: skip
-
-
 def _final_evaluation(
     run: RunDirectory,
     experiment: Experiment,
@@ -561,33 +548,6 @@ def _tasks_csv(evaluation: Evaluation) -> str:
         for inner_step, row in enumerate(rows):
             writer.writerow([task, inner_step, *(f"{value:.9g}" for value in row)])
     return out.getvalue()
-
-
-def adapt_run(
-    run: RunDirectory, *, device: str | None = None, num_tasks: int | None = None, num_steps: int | None = None,
-    split: str | None = None,
-) -> tuple[Evaluation, dict[str, Any]]:  # fmt: skip
-    """Score a trained run again: other tasks, more inner steps, another split.
-
-    Returns:
-        The evaluation and its machine-readable form.
-
-    Raises:
-        RunError: the run has no checkpoint; MamlError: a bad split or device.
-    """
-    tree = recipe_to_tree(run.recipe)
-    if device is not None:
-        tree["execution"]["device"] = device
-    if split is not None:
-        tree["evaluation"]["split"] = split
-    recipe = recipe_from_tree(tree, where="mamlcli adapt")
-    split, steps = recipe.evaluation.split, num_steps or recipe.evaluation.steps or recipe.inner.steps
-    experiment = build(recipe, splits=(split,))
-    meta, weights = best_weights(run, experiment)
-    num_tasks = num_tasks or recipe.evaluation.tasks
-    evaluation = score(experiment, meta, split=split, num_tasks=num_tasks, num_steps=steps)
-    report = evaluation_report(run, experiment, evaluation, weights, split=split, num_steps=steps)
-    return evaluation, report
 
 
 def dry_run(recipe: Recipe) -> dict[str, Any]:

@@ -88,8 +88,28 @@ def welch_difference(a: ArrayLike, b: ArrayLike) -> Estimate:
     return Estimate(mean, float(interval.high - interval.low) / 2, num)
 
 
-def proportion(num_right: int, num_all: int) -> dict[str, float | list[float]]:
-    """Return a proportion with its 95 % interval over images (Wilson's score interval), as reports hold it.
+@dataclass(frozen=True)
+class Proportion:
+    """A proportion of images with its 95 % interval over images.
+
+    Attributes:
+        num_right, num_images: what it is of.
+        mean: the proportion.
+        ci95_over_images: the ends of the interval, in [0, 1].
+    """
+
+    num_right: int
+    num_images: int
+    mean: float
+    ci95_over_images: tuple[float, float]
+
+    def to_json(self) -> dict[str, object]:
+        """Return the proportion as reports have it."""
+        return {**vars(self), "ci95_over_images": list(self.ci95_over_images)}
+
+
+def proportion(num_right: int, num_all: int) -> Proportion:
+    """Return a proportion with its 95 % interval over images (Wilson's score interval).
 
     (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)
 
@@ -98,9 +118,4 @@ def proportion(num_right: int, num_all: int) -> dict[str, float | list[float]]:
     from scipy.stats import binomtest  # as above
 
     interval = binomtest(num_right, num_all).proportion_ci(0.95, method="wilson")
-    return {
-        "num_right": num_right,
-        "num_images": num_all,
-        "mean": num_right / num_all,
-        "ci95_over_images": [float(interval.low), float(interval.high)],
-    }
+    return Proportion(num_right, num_all, num_right / num_all, (float(interval.low), float(interval.high)))

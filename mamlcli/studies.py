@@ -35,13 +35,14 @@ from mamlcli.recipe import LinearRegressionTasks, Recipe, SyntheticKeys
 from mamlcli.recipe_changes import changed_recipe, recipe_difference
 from mamlcli.recipe_files import recipe_from_tree, recipe_to_tree
 from mamlcli.rundir import STATE_KEY, RunDirectory
-from mamlcli.session import best_weights, score
+from mamlcli.session import score
 from mamlcli.study_plots import save_study_figure
 from mamlcli.study_results import result_csv, summary
 from mamlcli.sweep import AxisValue, Sweep, cells_of
 from mamlcli.tasks import closed_forms, synthetic
 from mamlcli.tasks.base import TaskDistribution
 from mamlcli.tasks.fewshot import FewShotTasks
+from mamlcli.trained import best_weights
 
 DEPTH, LAYERS, OPTIMIZER = "model.depth", "model.linear_layers", "inner.transform.name"
 

@@ -9,11 +9,9 @@ README.md              the model card
 
 from __future__ import annotations
 
-import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -21,20 +19,19 @@ from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from mamlcli import models
-from mamlcli.build import Experiment, build, build_network
+from mamlcli.build import build_network
 from mamlcli.errors import RecipeError, RunError
 from mamlcli.files import atomic_write, json_text
-from mamlcli.model_card import model_card
-from mamlcli.models import ConvBlock, GlobalMean, Network
+from mamlcli.model_card import WeightsConfig, model_card
+from mamlcli.models import Network
+from mamlcli.module_source import has_adapt, module_source
 from mamlcli.recipe import ImageKeys, Recipe
-from mamlcli.recipe_files import recipe_from_tree, recipe_to_tree
+from mamlcli.recipe_files import recipe_from_tree
 from mamlcli.run_catalogue import RunEntry
 from mamlcli.run_comparison import check_finished
 from mamlcli.rundir import RunDirectory
-from mamlcli.session import best_weights
+from mamlcli.trained import TrainedRun, open_trained, recipe_elsewhere
 
-CONFIG_FORMAT = 1
 FILES = ("model.safetensors", "transform.safetensors", "config.json", "module.py", "README.md")
 
 
@@ -54,19 +51,19 @@ def export_weights(run: RunEntry, folder: Path, *, is_forced: bool = False) -> l
         DataError: a run of an earlier version, which did not note the shape of its inputs, and whose data is gone.
     """
     check_finished(run)
-    assert run.recipe is not None
     if folder.exists() and not is_forced and (not folder.is_dir() or any(folder.iterdir())):
         got = "a folder with files in it" if folder.is_dir() else "a file"
-        raise RunError(str(folder), expected="a new or empty folder", got=got,
-                       next_step="Name another --weights, or add --force")  # fmt: skip
-    experiment = _experiment(run)
-    meta, weights = best_weights(RunDirectory.open(run.path), experiment)
-    config = _config(run, experiment, weights)
+        raise RunError(
+            str(folder), expected="a new or empty folder", got=got, next_step="Name another --weights, or add --force"
+        )
+    directory = RunDirectory.open(run.path)
+    trained = open_trained(directory, recipe_elsewhere(directory, where=run.where, device="cpu"))
+    config, meta = _config(run, trained), trained.meta
     parts = {
         "model.safetensors": _tensors(meta.model),
-        "config.json": json_text(config).encode(),
-        "module.py": module_source(experiment).encode(),
-        "README.md": model_card(config, has_adapt=_has_adapt(experiment)).encode(),
+        "config.json": json_text(config.to_json()).encode(),
+        "module.py": module_source(trained.experiment).encode(),
+        "README.md": model_card(config, has_adapt=has_adapt(trained.experiment)).encode(),
     }
     if meta.transform:
         parts["transform.safetensors"] = _tensors(meta.transform)
@@ -105,8 +102,12 @@ def load_module(folder: Path | str) -> Network:
         network.to(getattr(torch, recipe.execution.dtype))
         network.load_state_dict(load_file(path / "model.safetensors"))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, RecipeError) as error:
-        raise RunError(str(path), expected="a folder that mamlcli runs export --weights wrote", got=str(error),
-                       next_step="Export it again") from error  # fmt: skip
+        raise RunError(
+            str(path),
+            expected="a folder that mamlcli runs export --weights wrote",
+            got=str(error),
+            next_step="Export it again",
+        ) from error
     return network
 
 
@@ -116,46 +117,24 @@ def _tensors(tensors: dict[str, Tensor]) -> bytes:
     return data
 
 
-def _experiment(run: RunEntry) -> Experiment:
-    """Return a run's experiment without its tasks, which its weights do not need."""
-    assert run.recipe is not None
-    tree = recipe_to_tree(run.recipe)
-    tree["execution"]["device"] = "cpu"
-    recipe = recipe_from_tree(tree, where=run.where)
-    noted = run.manifest.get("network")
-    if not isinstance(noted, dict):
-        return build(recipe, splits=(recipe.evaluation.split,))
-    shape, num_outputs = tuple(noted["input_shape"]), noted["num_outputs"]
-    network = build_network(recipe, shape, num_outputs)
-    return Experiment(recipe, torch.device("cpu"), getattr(torch, recipe.execution.dtype), network, {}, {})
-
-
-def _config(run: RunEntry, experiment: Experiment, weights: str) -> dict[str, Any]:
-    recipe, network = experiment.recipe, experiment.network
-    tree = recipe_to_tree(recipe)
-    tree["execution"]["device"] = "auto"
-    tree["tasks"].pop("path", None)  # a place on one machine
-    inner = experiment.objective().inner
+def _config(run: RunEntry, trained: TrainedRun) -> WeightsConfig:
+    recipe, network = trained.recipe, trained.experiment.network
     # A result is of the weights beside it, or it is none of theirs.
-    report = run.report if run.report is not None and run.report["weights"] == weights else None
-    return {
-        "format": CONFIG_FORMAT,
-        "made_by": f"mamlcli {run.manifest.get('versions', {}).get('mamlcli', '')}".strip(),
-        "recipe_name": run.recipe_name,
-        "weights": weights,
-        "model": tree["model"],
-        "input_shape": list(network.input_shape),
-        "num_outputs": _num_outputs(network),
-        "num_parameters": sum(value.numel() for value in network.parameters()),
-        "dtype": recipe.execution.dtype,
-        "is_classification": recipe.is_classification,
-        "preprocessing": _preprocessing(run, recipe),
-        "inner": {**tree["inner"], "adapted": list(inner.adapted)},
-        "result": None
-        if report is None
-        else {key: report[key] for key in ("protocol", "curve", "final", "references")},
-        "recipe": tree,
-    }
+    report = run.report if run.report is not None and run.report["weights"] == trained.weights else None
+    inputs, source = _inputs(run, recipe)
+    return WeightsConfig(
+        made_by=f"mamlcli {run.manifest.get('versions', {}).get('mamlcli', '')}".strip(),
+        recipe_name=run.recipe_name,
+        weights=trained.weights,
+        recipe=recipe,
+        input_shape=network.input_shape,
+        num_outputs=_num_outputs(network),
+        num_parameters=sum(value.numel() for value in network.parameters()),
+        adapted=trained.experiment.objective().inner.adapted,
+        inputs=inputs,
+        source=source,
+        result=report and {key: report[key] for key in ("protocol", "curve", "final", "references")},
+    )
 
 
 def _num_outputs(network: Network) -> int:
@@ -164,110 +143,10 @@ def _num_outputs(network: Network) -> int:
     return last.out_features
 
 
-def _preprocessing(run: RunEntry, recipe: Recipe) -> dict[str, Any]:
-    """Return what was done to inputs before the network saw them."""
+def _inputs(run: RunEntry, recipe: Recipe) -> tuple[str, Mapping[str, object] | None]:
+    """Return what was done to inputs before the network saw them, and what images were made from."""
     if not isinstance(recipe.tasks, ImageKeys):
-        return {"inputs": "as drawn"}
+        return "as drawn", None
     about = run.manifest.get("data", {}).get("preprocessing") or {}
     source = {key: about[key] for key in ("name", "licence", "citation", "preprocessing") if key in about}
-    return {"inputs": "images, [channels, height, width], scaled to [0, 1]", "source": source}
-
-
-# The network as a file of its own -------------------------------------------------------------------------------
-
-_HEADER = '''"""The network of {name}, with torch and safetensors alone. Written by mamlcli (MIT licence)."""
-
-from __future__ import annotations
-
-import math
-from pathlib import Path
-
-import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn import functional
-
-NUM_NORM_GROUPS = {num_norm_groups!r}
-NORM_EPSILON = {norm_epsilon!r}
-'''
-
-_LOAD = '''def load(folder: str | Path = Path(__file__).parent) -> Network:
-    """Return the network with its weights."""
-    network = Network(
-        nn.Sequential({body}),
-        nn.Sequential({head}),
-        {input_shape!r},
-    ).to({dtype})
-    network.load_state_dict(load_file(Path(folder) / "model.safetensors"))
-    return network
-'''
-
-_ADAPT = '''def adapt(
-    network: nn.Module, support_x: Tensor, support_y: Tensor, lr: float = {lr!r}, steps: int = {steps!r}
-) -> dict[str, Tensor]:
-    """Return the parameters after gradient steps on a task's support set; functional_call(network, them, (x,))."""
-    params = {{name: value.detach() for name, value in network.named_parameters()}}
-    for _ in range(steps):
-        moving = {{name: params[name].detach().requires_grad_() for name in ADAPTED}}
-        outputs = functional_call(network, {{**params, **moving}}, (support_x,))
-        gradients = torch.autograd.grad({loss}, list(moving.values()))
-        for (name, value), gradient in zip(moving.items(), gradients):
-            params[name] = (value - lr * gradient).detach()
-    return params
-
-
-ADAPTED = {adapted!r}
-'''
-
-_LOSSES = {
-    True: "functional.cross_entropy(outputs, support_y)",
-    False: "0.5 * (outputs - support_y).square().sum(dim=-1).mean()",
-}
-
-
-def _has_adapt(experiment: Experiment) -> bool:
-    """Return whether the inner loop is plain gradient descent, which module.py has in a few lines."""
-    inner = experiment.recipe.inner
-    return inner.transform.name == "none" and not inner.joint_features
-
-
-def module_source(experiment: Experiment) -> str:
-    """Return a Python file that rebuilds an experiment's network without mamlcli.
-
-    The layers' code is that of `models`, taken from its source, so that both compute the same.
-    """
-    network, recipe = experiment.network, experiment.recipe
-    blocks = any(isinstance(layer, ConvBlock) for layer in network.body)
-    layers: list[Callable[..., Any]] = [models.BatchStatisticsNorm, models._norm, ConvBlock] if blocks else []
-    name = recipe.tasks.source
-    parts = [_HEADER.format(name=name, num_norm_groups=models.NUM_NORM_GROUPS, norm_epsilon=models.NORM_EPSILON)]
-    parts += [inspect.getsource(layer) for layer in (*layers, GlobalMean, Network)]
-    norm = getattr(recipe.model, "norm", "none")
-    parts.append(
-        _LOAD.format(
-            body=", ".join(_expression(layer, norm) for layer in network.body),
-            head=", ".join(_expression(layer, norm) for layer in network.head),
-            input_shape=network.input_shape,
-            dtype=f"torch.{recipe.execution.dtype}",
-        )
-    )
-    if _has_adapt(experiment):
-        inner = experiment.objective().inner
-        loss = _LOSSES[recipe.is_classification]
-        parts.append(_ADAPT.format(lr=inner.lr, steps=inner.num_steps, loss=loss, adapted=inner.adapted))
-    return "\n\n".join(part.strip("\n") + "\n" for part in parts)
-
-
-def _expression(layer: nn.Module, norm: str) -> str:
-    """Return the Python expression that makes a layer like this one."""
-    if isinstance(layer, nn.Linear):
-        return f"nn.Linear({layer.in_features}, {layer.out_features}, bias={layer.bias is not None})"
-    if isinstance(layer, ConvBlock):
-        conv = layer.conv
-        keys = f"stride={conv.stride[0]}, pool={layer.pool}, norm={norm!r}"
-        return f"ConvBlock({conv.in_channels}, {conv.out_channels}, {keys})"
-    if isinstance(layer, GlobalMean):
-        return "GlobalMean()"
-    assert isinstance(layer, nn.Flatten | nn.ReLU | nn.Tanh), f"no expression for {layer}"
-    return f"nn.{type(layer).__name__}()"
+    return "images, [channels, height, width], scaled to [0, 1]", source

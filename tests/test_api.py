@@ -13,7 +13,7 @@ from torch.nn import functional
 
 import mamlcli
 from mamlcli.errors import DeviceError, MamlError, RecipeError, RunError
-from mamlcli.session import adapt_run
+from mamlcli.rescoring import adapt_run
 from tests.image_files import class_folders
 from tests.running import TINY, TINY_IMAGES
 

@@ -33,8 +33,8 @@ from mamlcli.exports import (
 from mamlcli.models import apply_network
 from mamlcli.run_catalogue import one_line, read_run
 from mamlcli.rundir import RunDirectory
-from mamlcli.session import best_weights
 from mamlcli.tasks.base import sample_tasks
+from mamlcli.trained import best_weights
 from mamlcli.weights import export_weights, load_module
 from tests.running import TINY_IMAGES, train_tiny
 

@@ -25,21 +25,22 @@ LEVELS = {
     "estimators": 4, "explicit": 5,
     "execution": 5.5, "workers": 1, "distributed": 5.7,
     "engine": 6, "evaluation": 6, "analysis": 6, "capacity": 6,
-    "operators": 7, "bottom_update": 7, "claims": 7,
+    "operators": 7, "optimum": 8, "layer_results": 9, "bottom_update": 7, "claims": 7,
     "build": 8, "environment": 8, "rundir": 8,
     "tables": 9, "pool": 9, "study_results": 9, "rate_choice": 9,
     "plots": 10, "layer_tables": 10, "study_tables": 10,
-    "session": 11, "layer_plots": 11, "study_plots": 11,
+    "trained": 9, "session": 11, "start": 12, "rescoring": 12, "layer_plots": 11, "study_plots": 11,
     # Of `mamlcli bench`.
     "bench_peers": 7, "tuned": 7, "bench_cases": 9, "bench_tables": 10, "bench_timing": 11, "bench_plots": 11,
     "tuning": 14,
     # Of `mamlcli runs`, and of event files.
     "event_log": 1, "run_catalogue": 3, "run_comparison": 4, "run_tables": 10, "exports": 11, "model_card": 12,
-    "weights": 13,
+    "module_source": 9, "weights": 13,
     # Of completion, and of `mamlcli doctor`.
     "run_folders": 0, "completion": 4, "diagnosis": 12, "diagnosis_tables": 13,
     # Of a user's own images.
-    "classifier": 6, "prediction_tables": 10, "prediction": 12, "prediction_files": 13,
+    "classifier": 6, "tensors": 9, "prediction_report": 9, "prediction_tables": 10, "prediction": 12,
+    "prediction_files": 13,
     "replicas": 12, "follower": 12, "layer_report": 12, "cells": 12.5, "cell_groups": 12,
     "sweep": 13,
     "studies": 14, "benchmark": 14,

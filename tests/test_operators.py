@@ -13,12 +13,11 @@ from mamlcli.execution import Execution
 from mamlcli.linear_stack import collapsed_network, collapsed_params
 from mamlcli.models import apply_network, initial_params, linear, mlp
 from mamlcli.operators import (
-    compare_with_optimum,
     has_operator,
     layer_factors,
     movement_operator,
-    operator_distance,
 )
+from mamlcli.optimum import compare_with_optimum, operator_distance
 from mamlcli.tasks.base import sample_tasks
 from mamlcli.tasks.closed_forms import optimal_preconditioner
 from mamlcli.tasks.synthetic import LinearRegressionTasks

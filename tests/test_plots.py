@@ -14,8 +14,11 @@ from PIL import Image
 from mamlcli import plots
 from mamlcli.claim_plots import operators_figure, picture, study_figure
 from mamlcli.layer_plots import save_layers
+from mamlcli.layer_results import BottomRow, LayersReport, MovementRow, OperatorReport, PartialRow, Score
 from mamlcli.names import TRANSFORMS
+from mamlcli.optimum import OperatorComparison, OptimumReport
 from mamlcli.plots import ONE_COLUMN, SERIES, TRANSFORM_SERIES, TWO_COLUMNS, figure_bytes, new_figure, save_curve
+from mamlcli.statistics import Estimate
 from mamlcli.study_plots import save_study_figure
 from mamlcli.tables import curve_line, sparkline
 from tests.test_studies import depth_result, grid_result
@@ -64,22 +67,30 @@ def regression_result():
 
 
 def layers_report(*, has_operator=True):
-    names = ["body.0", "body.1", "body.2", "body.3", "head.0"]
-    optimum = {name: {"spectrum": [9.0, 4.0, 1.0]} for name in ("optimal", "all_steps", "one_step", "plain")}
-    nums = range(1, len(names))
-    return {
-        "recipe": "glyphs-5way-1shot", "protocol": PROTOCOL,
-        "movement": [{"layer": name, "relative": score(0.1)} for name in names],
-        "partial": [
-            {"part": part, "num_layers": num, "loss": score(0.5), "accuracy": score(0.1 * num)}
-            for part in ("lower", "upper") for num in range(len(names) + 1)
-        ],
-        "operator": {"optimum": optimum, "layers": []} if has_operator else None,
-        "bottom": [
-            {"upper_is_linear": False, "num_layers": n, "angle_deg": score(80.0, 3), "length_ratio": score(n / 2, 0.1)}
-            for n in nums
-        ],
-    }  # fmt: skip
+    names = ("body.0", "body.1", "body.2", "body.3", "head.0")
+    moved = Estimate(0.1, 0.05, 600)
+    loss = Score(Estimate(0.5, 0.05, 600), moved)
+    best = OperatorComparison(np.diag([9.0, 4.0, 1.0]), 0.0, 1.0, 0.0, 0.1)
+    optimum = OptimumReport(optimal=best, plain=best, one_step=best, all_steps=best, all_steps_explained=0.9)
+    return LayersReport(
+        run="run",
+        recipe="glyphs-5way-1shot",
+        weights="last",
+        protocol=PROTOCOL,
+        movement=tuple(MovementRow(name, 10, 10, 1.0, moved, moved) for name in names),
+        partial=tuple(
+            PartialRow(part, num, names[:num], loss, Score(Estimate(0.1 * num, 0.05, 600), moved))
+            for part in ("lower", "upper")
+            for num in range(len(names) + 1)
+        ),
+        operator=OperatorReport(0.1, "none", (), None, optimum) if has_operator else None,
+        operator_note=None,
+        bottom=tuple(
+            BottomRow(names[:num], False, 4, 4, 100, 0.9, Estimate(80.0, 3.0, 600), Estimate(num / 2, 0.1, 600))
+            for num in range(1, len(names))
+        ),
+        collapse=None,
+    )
 
 
 def claim_result():

@@ -24,8 +24,9 @@ from mamlcli.classifier import (
 )
 from mamlcli.errors import DataError, DeviceError, MamlError, RunError
 from mamlcli.models import apply_network
-from mamlcli.prediction import PredictionRequest, predict_run
+from mamlcli.prediction import predict_run
 from mamlcli.prediction_files import check_outputs, write_predictions, write_sheet
+from mamlcli.prediction_report import ImagePrediction, PredictionRequest
 from mamlcli.prediction_tables import prediction_notes, prediction_table
 from mamlcli.rundir import RunDirectory
 from tests.image_files import class_folders, drawing, noise, save
@@ -102,11 +103,11 @@ def refused(error, run, own, **changes):
 
 def test_images_like_the_support_are_given_its_classes_and_accuracy_is_counted(run, own):
     found = predict(run, own)
-    assert found.report["classes"] == ["a", "b", "c"]
-    assert found.report["support"]["shots"] == {"a": 1, "b": 2, "c": 3}
-    assert found.report["accuracy"]["num_images"] == 9
-    right = [row["predicted"] == row["true"] for row in found.report["predictions"]]
-    assert found.report["accuracy"]["num_right"] == sum(right) >= 8
+    assert found.report.to_json()["classes"] == ["a", "b", "c"]
+    assert found.report.to_json()["support"]["shots"] == {"a": 1, "b": 2, "c": 3}
+    assert found.report.to_json()["accuracy"]["num_images"] == 9
+    right = [row["predicted"] == row["true"] for row in found.report.to_json()["predictions"]]
+    assert found.report.to_json()["accuracy"]["num_right"] == sum(right) >= 8
     np.testing.assert_allclose(found.probabilities.sum(axis=1), 1.0, rtol=1e-5)
 
 
@@ -115,36 +116,38 @@ def test_folder_of_images_without_classes_has_no_accuracy(run, own):
         path.rename(own / "query" / f"{index}.png")
     for name in "abc":
         (own / "query" / name).rmdir()
-    report = predict(run, own).report
+    report = predict(run, own).report.to_json()
     assert len(report["predictions"]) == 9
     assert report["accuracy"] is None
     assert {row["true"] for row in report["predictions"]} == {None}
 
 
 def test_prediction_of_an_image_does_not_depend_on_the_others(run, own):
-    together = {row["image"]: row["probabilities"] for row in predict(run, own).report["predictions"]}
+    together = {row["image"]: row["probabilities"] for row in predict(run, own).report.to_json()["predictions"]}
     for name in ("a", "c"):
         path = own / "query" / name / "q1.png"
-        alone = predict(run, own, query=path).report
+        alone = predict(run, own, query=path).report.to_json()
         assert alone["depends_on_other_queries"] is False
         assert [row["image"] for row in alone["predictions"]] == [str(path)]
         assert alone["predictions"][0]["probabilities"] == pytest.approx(together[str(path)], abs=1e-5)
 
 
 def test_joint_batch_norm_depends_on_the_other_query_images_and_says_so(run, own):
-    report = predict(run, own, is_joint=True).report
+    found = predict(run, own, is_joint=True)
+    report = found.report.to_json()
     assert report["depends_on_other_queries"] is True
-    assert "depends on all query images" in " ".join(prediction_notes(report).split())
-    alone = predict(run, own, is_joint=True, query=own / "query" / "a" / "q1.png").report
+    assert "depends on all query images" in " ".join(prediction_notes(found.report).split())
+    alone = predict(run, own, is_joint=True, query=own / "query" / "a" / "q1.png").report.to_json()
     assert alone["depends_on_other_queries"] is False
     of_both = [row for row in report["predictions"] if row["image"].endswith("a/q1.png")]
     assert of_both[0]["probabilities"] != pytest.approx(alone["predictions"][0]["probabilities"], abs=1e-5)
 
 
 def test_network_without_batch_statistics_says_nothing_of_them(runs, own):
-    report = predict(runs["group"], own, is_joint=True).report
+    found = predict(runs["group"], own, is_joint=True)
+    report = found.report.to_json()
     assert report["depends_on_other_queries"] is False
-    assert "batch norm" not in prediction_notes(report)
+    assert "batch norm" not in prediction_notes(found.report)
 
 
 def test_too_many_images_for_one_batch_are_refused(run, own, monkeypatch):
@@ -155,10 +158,11 @@ def test_too_many_images_for_one_batch_are_refused(run, own, monkeypatch):
 def test_fewer_classes_than_the_head_share_the_probability_among_themselves(run, own):
     shutil.rmtree(own / "support" / "c")
     shutil.rmtree(own / "query" / "c")
-    report = predict(run, own).report
+    found = predict(run, own)
+    report = found.report.to_json()
     assert all(sum(row["probabilities"].values()) == pytest.approx(1.0) for row in report["predictions"])
     assert all(set(row["probabilities"]) == {"a", "b"} for row in report["predictions"])
-    assert "over 2 of the head's 3 outputs" in prediction_notes(report)
+    assert "over 2 of the head's 3 outputs" in prediction_notes(found.report)
 
 
 def test_more_classes_than_the_head_are_refused_with_what_to_do(run, own):
@@ -175,20 +179,20 @@ def test_one_class_is_refused(run, own):
 
 
 def test_steps_are_those_asked_for_or_those_of_the_evaluation(run, own):
-    assert predict(run, own).report["inner_steps"] == 3
+    assert predict(run, own).report.to_json()["inner_steps"] == 3
     more = predict(run, own, num_steps=6)
-    assert more.report["inner_steps"] == 6
+    assert more.report.to_json()["inner_steps"] == 6
     assert not np.allclose(more.probabilities, predict(run, own).probabilities)
 
 
 def test_weights_are_the_best_by_meta_validation_where_there_are_some(run, own, tmp_path):
     copied = RunDirectory.open(shutil.copytree(run.path, tmp_path / "copy"))
-    assert predict(copied, own).report["weights"].startswith("last")
+    assert predict(copied, own).report.to_json()["weights"].startswith("last")
     tensors, primitives = copied.load_checkpoint("last")
     zeros = {name: torch.zeros_like(value) for name, value in tensors.items()}
     copied.save_checkpoint("best", zeros, primitives | {"iteration": 1})
     found = predict(copied, own)
-    assert found.report["weights"] == "best by meta-validation, iteration 1"
+    assert found.report.to_json()["weights"] == "best by meta-validation, iteration 1"
     assert not np.allclose(found.probabilities, predict(run, own).probabilities)
 
 
@@ -283,7 +287,7 @@ def test_images_are_left_out_of_classes_that_have_another():
 
 
 def test_leave_one_out_uses_every_image_of_classes_with_another(run, own):
-    found = predict(run, own).report["leave_one_out"]
+    found = predict(run, own).report.to_json()["leave_one_out"]
     assert (found["num_images"], found["num_candidates"]) == (5, 5)
     assert "Leave one out" in prediction_notes(predict(run, own).report)
 
@@ -291,21 +295,23 @@ def test_leave_one_out_uses_every_image_of_classes_with_another(run, own):
 def test_one_shot_has_no_leave_one_out_and_says_so(run, own):
     for path in [*(own / "support").rglob("[12].png")]:
         path.unlink()
-    report = predict(run, own).report
+    found = predict(run, own)
+    report = found.report.to_json()
     assert report["leave_one_out"] is None
-    assert "How certain: unknown" in prediction_notes(report)
+    assert "How certain: unknown" in prediction_notes(found.report)
 
 
 def test_meta_test_of_the_run_stands_beside_the_result(run, own, tmp_path):
-    report = predict(run, own).report
+    found = predict(run, own)
+    report = found.report.to_json()
     expected = json.loads((run.path / "evaluation.json").read_text())
     assert report["meta_test"] == {"protocol": expected["protocol"], "accuracy": expected["final"]["accuracy"]}
-    notes = prediction_notes(report)
+    notes = prediction_notes(found.report)
     assert "3-way 1-shot" in notes
     assert "not calibrated" in notes
     copied = RunDirectory.open(shutil.copytree(run.path, tmp_path / "copy"))
     (copied.path / "evaluation.json").write_text("damaged")
-    assert predict(copied, own).report["meta_test"] is None
+    assert predict(copied, own).report.to_json()["meta_test"] is None
 
 
 # Images of every kind --------------------------------------------------------------------------------------
@@ -352,7 +358,7 @@ def test_every_mode_format_and_size_is_recognised(run, own, tmp_path):
         for suffix, write in SAVED.items():
             (own / "query" / name).mkdir(parents=True, exist_ok=True)
             write(Image.fromarray(page), own / "query" / name / f"q.{suffix}")
-    report = predict(run, own, num_steps=10).report
+    report = predict(run, own, num_steps=10).report.to_json()
     assert report["skipped"] == []
     assert len(report["predictions"]) == 3 * len(SAVED)
     wrong = [row["image"] for row in report["predictions"] if row["predicted"] != row["true"]]
@@ -374,10 +380,10 @@ def pages(tmp_path):
 
 def test_drawings_are_turned_to_the_ground_of_training_each_set_by_itself(runs, pages):
     found = predict(runs["drawings"], pages)
-    assert (found.report["support"]["inverted"], found.report["query"]["inverted"]) == (True, False)
-    assert found.report["support"]["inversion"] == "bright ground here, dark ground in training"
+    assert (found.report.to_json()["support"]["inverted"], found.report.to_json()["query"]["inverted"]) == (True, False)
+    assert found.report.to_json()["support"]["inversion"] == "bright ground here, dark ground in training"
     np.testing.assert_array_equal(found.support.images, found.query.images)
-    assert found.report["accuracy"]["mean"] == 1.0
+    assert found.report.to_json()["accuracy"]["mean"] == 1.0
     notes = prediction_notes(found.report)
     assert "support: inverted (bright ground here" in notes
     assert "query: not inverted (dark ground here" in notes
@@ -385,7 +391,7 @@ def test_drawings_are_turned_to_the_ground_of_training_each_set_by_itself(runs, 
 
 @pytest.mark.parametrize(("invert", "is_inverted"), [("yes", True), ("no", False)])
 def test_inversion_is_as_asked(runs, pages, invert, is_inverted):
-    report = predict(runs["drawings"], pages, invert=invert).report
+    report = predict(runs["drawings"], pages, invert=invert).report.to_json()
     assert (report["support"]["inverted"], report["query"]["inverted"]) == (is_inverted, is_inverted)
 
 
@@ -393,17 +399,17 @@ def test_grey_paper_of_a_photograph_is_bright_ground(runs, pages):
     for path in (pages / "support").rglob("*.png"):
         page = np.asarray(Image.open(path)).astype(float)
         save(path, (60 + page / 255 * 110).astype(np.uint8))
-    assert predict(runs["drawings"], pages).report["support"]["inverted"] is True
+    assert predict(runs["drawings"], pages).report.to_json()["support"]["inverted"] is True
 
 
 def test_drawings_of_both_grounds_in_one_folder_are_warned_of(runs, pages):
     save(pages / "support" / "a" / "other.png", 255 - drawing(16, seed=90))
-    warnings = predict(runs["drawings"], pages).report["warnings"]
+    warnings = predict(runs["drawings"], pages).report.to_json()["warnings"]
     assert any("1 of 4 support images have another ground" in text and "other.png" in text for text in warnings)
 
 
 def test_photographs_go_through_what_the_runs_own_did(run, own):
-    report = predict(run, own).report
+    report = predict(run, own).report.to_json()
     assert report["query"] | {"path": ""} == {
         "path": "", "num_images": 9, "inverted": False, "inversion": "as in training",
     }  # fmt: skip
@@ -414,17 +420,17 @@ def test_small_drawings_are_warned_of_and_cut_out_on_demand(runs, pages):
         page = np.full((64, 80), 255, dtype=np.uint8)
         page[4:20, 50:66] = np.asarray(Image.open(pages / "support" / name / "0.png"))
         save(pages / "query" / name / "q.png", page)
-    report = predict(runs["drawings"], pages).report
+    report = predict(runs["drawings"], pages).report.to_json()
     assert any("query drawings fill" in text and "--frame ink" in text for text in report["warnings"])
     cut = predict(runs["drawings"], pages, frame="ink")
-    assert not [text for text in cut.report["warnings"] if "fill" in text]
+    assert not [text for text in cut.report.to_json()["warnings"] if "fill" in text]
     assert np.abs(cut.query.images.astype(int) - cut.support.images).mean() < 6  # one pixel of shift at most
-    assert cut.report["accuracy"]["mean"] == 1.0
+    assert cut.report.to_json()["accuracy"]["mean"] == 1.0
 
 
 def test_blank_page_is_read_as_it_is(runs, pages):
     save(pages / "query" / "a" / "blank.png", np.full((20, 20), 255, np.uint8))
-    assert len(predict(runs["drawings"], pages, frame="ink").report["predictions"]) == 4
+    assert len(predict(runs["drawings"], pages, frame="ink").report.to_json()["predictions"]) == 4
 
 
 def test_ink_cannot_be_cut_out_for_a_run_of_photographs(run, own):
@@ -450,7 +456,7 @@ def test_what_is_no_image_is_listed_and_the_rest_is_classified(run, own, monkeyp
     (query / "c" / "up").symlink_to(query)
     (query / "up").symlink_to(own)
     (own / "support" / "loose.png").write_bytes((query / "a" / "q0.png").read_bytes())
-    report = predict(run, own).report
+    report = predict(run, own).report.to_json()
     assert len(report["predictions"]) == 9
     found = skipped_of(report)
     assert set(found) == {"text.png", "notes.txt", "empty.png", "huge.png", "loop.png", "up", "loose.png"}
@@ -463,7 +469,7 @@ def test_what_is_no_image_is_listed_and_the_rest_is_classified(run, own, monkeyp
 def test_image_of_20000_by_20000_pixels_is_listed_and_not_unfolded(run, own):
     # One-bit, all white: 50 megabytes of pixels in 50 kilobytes of file.
     Image.new("1", (20_000, 20_000), 1).save(own / "query" / "a" / "huge.png")
-    report = predict(run, own).report
+    report = predict(run, own).report.to_json()
     assert skipped_of(report)["huge.png"] == "a picture of more than 178956970 pixels"
 
 
@@ -476,7 +482,7 @@ def test_unreadable_file_is_listed(run, own, monkeypatch):
         return opened(path, *args, **options)
 
     monkeypatch.setattr(Image, "open", forbidden)
-    found = predict(run, own).report
+    found = predict(run, own).report.to_json()
     assert len(found["predictions"]) == 6
     assert {entry["reason"] for entry in found["skipped"]} == {"PermissionError: [Errno 13] Permission denied"}
 
@@ -484,7 +490,7 @@ def test_unreadable_file_is_listed(run, own, monkeypatch):
 def test_class_without_a_usable_image_is_listed(run, own):
     for path in (own / "support" / "c").iterdir():
         path.write_text("no picture")
-    report = predict(run, own).report
+    report = predict(run, own).report.to_json()
     assert report["classes"] == ["a", "b"]
     assert skipped_of(report)["c"] == "a class without a usable image"
     assert any("no class of the support" in text and "c" in text for text in report["warnings"])
@@ -492,7 +498,7 @@ def test_class_without_a_usable_image_is_listed(run, own):
 
 def test_empty_class_folder_is_listed(run, own):
     (own / "support" / "empty").mkdir()
-    assert skipped_of(predict(run, own).report)["empty"] == "no image in it"
+    assert skipped_of(predict(run, own).report.to_json())["empty"] == "no image in it"
 
 
 def test_nothing_to_classify_is_refused_with_the_first_reason(run, own):
@@ -521,11 +527,11 @@ def test_strange_names_are_kept_in_files_and_escaped_in_the_table(run, own, tmp_
     for name in STRANGE:
         save(own / "query" / "a" / f"{name}.png", noise(12, 12, 3))
     (own / "support" / "b").rename(own / "support" / "д\n[b]")
-    report = predict(run, own).report
-    write_predictions(report, tmp_path / "out.json")
+    found = predict(run, own)
+    write_predictions(found.report, tmp_path / "out.json")
     names = [os.path.basename(row["image"]) for row in json.loads((tmp_path / "out.json").read_text())["predictions"]]
     assert {f"{name}.png" for name in STRANGE} <= set(names)
-    text = shown_table(report, width=80)
+    text = shown_table(found.report, width=80)
     assert "\\nend.png" in text
     assert "[red].png" in text
     assert "д\\n[b]" in text
@@ -536,28 +542,28 @@ def test_strange_names_are_kept_in_files_and_escaped_in_the_table(run, own, tmp_
 def test_name_that_is_no_text_can_be_written(run, own, tmp_path):
     bad = os.fsdecode(os.fsencode(own / "query" / "a") + b"/\xff.png")
     os.rename(own / "query" / "a" / "q0.png", bad)
-    report = predict(run, own).report
+    found = predict(run, own)
     for suffix in ("csv", "json"):
-        write_predictions(report, tmp_path / f"out.{suffix}")
+        write_predictions(found.report, tmp_path / f"out.{suffix}")
         assert "\\udcff.png" in (tmp_path / f"out.{suffix}").read_text().replace("\\\\", "\\")
-    assert shown_table(report, width=80)
+    assert shown_table(found.report, width=80)
 
 
 def test_name_composed_and_decomposed_is_one_class(run, own):
     (own / "support" / "a").rename(own / "support" / "e\u0301")
     (own / "query" / "a").rename(own / "query" / "\u00e9")
-    assert predict(run, own).report["accuracy"]["num_images"] == 9
+    assert predict(run, own).report.to_json()["accuracy"]["num_images"] == 9
 
 
 def test_support_folder_as_query_is_warned_of(run, own):
-    assert "the query folder is the support folder" in predict(run, own, query=own / "support").report["warnings"][0]
+    assert "the query folder is the support folder" in predict(run, own, query=own / "support").report.warnings[0]
     shutil.copytree(own / "support" / "a", own / "query" / "a", dirs_exist_ok=True)
-    assert "1 of 10 query images are support images, too" in predict(run, own).report["warnings"][0]
+    assert "1 of 10 query images are support images, too" in predict(run, own).report.to_json()["warnings"][0]
 
 
 def test_query_folders_that_are_no_class_are_predicted_and_not_scored(run, own):
     (own / "query" / "a").rename(own / "query" / "z")
-    report = predict(run, own).report
+    report = predict(run, own).report.to_json()
     assert (len(report["predictions"]), report["accuracy"]["num_images"]) == (9, 6)
     assert any(text.endswith("not scored: z") for text in report["warnings"])
 
@@ -569,7 +575,7 @@ def test_thousands_of_files_are_all_predicted_and_the_table_says_how_many_it_lea
     done = []
     request = PredictionRequest(own / "support", own / "query")
     found = predict_run(run, request, on_progress=lambda what, n, total: done.append((what, n, total)))
-    assert len(found.report["predictions"]) == 2009
+    assert len(found.report.to_json()["predictions"]) == 2009
     assert ("classifying", 2009, 2009) in done
     assert "1959 more images: --out predictions.csv" in shown_table(found.report, width=80)
 
@@ -593,7 +599,7 @@ def test_run_that_kept_no_preprocessing_needs_its_data(run, own, tmp_path):
     class_folders(tmp_path / "again", [f"c{index}" for index in range(6)])
     text = (copied.path / "recipe.yaml").read_text()
     (copied.path / "recipe.yaml").write_text(text.replace(str(copied.recipe.tasks.path), str(tmp_path / "again")))
-    assert predict(copied, own).report["accuracy"]["num_images"] == 9
+    assert predict(copied, own).report.to_json()["accuracy"]["num_images"] == 9
 
 
 def test_run_of_synthetic_tasks_is_refused(own, tmp_path):
@@ -612,7 +618,7 @@ def test_every_algorithm_classifies(own, tmp_path, more):
     data = class_folders(tmp_path / "data", [f"c{index}" for index in range(6)])
     run = train_tiny(tmp_path / "run", "folder", f"tasks.path={data}", *TRAINING, *more)
     found = predict(run, own, num_steps=8)
-    assert found.report["accuracy"]["mean"] > 0.6
+    assert found.report.to_json()["accuracy"]["mean"] > 0.6
 
 
 # Results ---------------------------------------------------------------------------------------------------
@@ -633,14 +639,15 @@ def test_csv_has_a_line_for_each_image(run, own, tmp_path):
     with (tmp_path / "new" / "out.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert list(rows[0]) == ["image", "predicted", "true", "p(a)", "p(b)", "p(c)"]
-    assert [row["image"] for row in rows] == [row["image"] for row in found.report["predictions"]]
+    assert [row["image"] for row in rows] == [row["image"] for row in found.report.to_json()["predictions"]]
     written = np.array([[float(row[f"p({name})"]) for name in "abc"] for row in rows])
     np.testing.assert_allclose(written, found.probabilities, atol=1e-6)
 
 
 def test_json_is_the_report(run, own, tmp_path):
-    report = predict(run, own).report
-    write_predictions(report, tmp_path / "out.json")
+    found = predict(run, own)
+    report = found.report.to_json()
+    write_predictions(found.report, tmp_path / "out.json")
     assert json.loads((tmp_path / "out.json").read_text()) == report
 
 
@@ -649,22 +656,20 @@ def test_table_fits_80_columns(run, own, num_long):
     for name in "abc"[:num_long]:
         for part in ("support", "query"):
             (own / part / name).rename(own / part / (f"a class of a very long name, the one of {name}"))
-    report = predict(run, own).report
-    text = shown_table(report, width=80)
+    found = predict(run, own)
+    report = found.report.to_json()
+    text = shown_table(found.report, width=80)
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
     for row in report["predictions"]:
         assert f"{row['probabilities'][row['predicted']]:.2f}" in text
     assert ("p1: a class of" in text) == bool(num_long)
 
 
-def test_many_classes_show_the_best_three():
-    classes = [f"class {number}" for number in range(12)]
-    row = {"image": "q/x.png", "predicted": "class 3", "true": None}
-    row["probabilities"] = {name: 0.9 if name == "class 3" else 0.1 / 11 for name in classes}
-    report = {
-        "recipe": "r", "classes": classes, "predictions": [row], "query": {"num_images": 1, "path": "q"},
-        "support": {"shots": dict.fromkeys(classes, 1)},
-    }  # fmt: skip
+def test_many_classes_show_the_best_three(run, own):
+    classes = tuple(f"class {number}" for number in range(12))
+    probabilities = {name: 0.9 if name == "class 3" else 0.1 / 11 for name in classes}
+    row = ImagePrediction("q/x.png", "class 3", None, probabilities)
+    report = replace(predict(run, own).report, classes=classes, predictions=(row,))
     text = shown_table(report, width=80)
     assert "class 3" in text
     assert "class 0 0.01, class 1 0.01" in text

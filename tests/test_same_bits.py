@@ -13,8 +13,9 @@ import torch
 from mamlcli.engine import StepRecord
 from mamlcli.errors import Interrupted
 from mamlcli.recipe_files import load_recipe
+from mamlcli.rescoring import adapt_run
 from mamlcli.rundir import RunDirectory
-from mamlcli.session import Progress, adapt_run
+from mamlcli.session import Progress
 from tests.running import assert_same_results, results, train_tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")

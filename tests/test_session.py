@@ -18,7 +18,7 @@ from mamlcli.errors import Interrupted, MamlError, NonFiniteError, RunError
 from mamlcli.estimators import TRAJECTORY_COLUMNS
 from mamlcli.recipe_files import load_recipe
 from mamlcli.rundir import RunDirectory
-from mamlcli.session import Progress, adapt_run, dry_run, finished_result, splits_of_training, train_run
+from mamlcli.session import Progress, dry_run, finished_result, splits_of_training, train_run
 from mamlcli.statistics import estimate
 from tests.running import TINY, assert_same_results, end_of, iterations_done, noise_pack, stop_when, train_tiny
 
@@ -181,32 +181,6 @@ def test_scores_of_each_task_average_to_the_evaluation(name, request):
             # Nine digits are written of each.
             assert point[key]["mean"] == pytest.approx(found.mean, rel=1e-7)
             assert point[key]["ci95_over_tasks"] == pytest.approx(found.ci95, rel=1e-6)
-
-
-def test_adapting_again_gives_the_same_evaluation(logistic):
-    _, report = adapt_run(RunDirectory.open(logistic))
-    assert report == report_of(logistic)
-
-
-def test_adapting_longer_begins_with_the_same_curve(logistic):
-    before = report_of(logistic)["curve"]
-    _, report = adapt_run(RunDirectory.open(logistic), num_steps=5)
-    assert len(report["curve"]) == 6
-    assert report["curve"][:3] == before
-    assert (report["protocol"]["inner_steps"], report["protocol"]["split"]) == (5, "test")
-
-
-def test_adapting_on_another_split_scores_other_tasks(logistic):
-    _, report = adapt_run(RunDirectory.open(logistic), split="train", num_tasks=3)
-    assert report["protocol"]["split"] == "train"
-    assert report["curve"][0] != report_of(logistic)["curve"][0]
-
-
-def test_run_without_a_checkpoint_cannot_adapt(tmp_path):
-    recipe = load_recipe("logistic", TINY)[1]
-    run = RunDirectory.create(tmp_path / "run", recipe, "logistic")
-    with pytest.raises(RunError, match=r"expected a checkpoint, got none.*--resume"):
-        adapt_run(run)
 
 
 def test_splits_that_a_training_uses_are_those_of_its_parts():

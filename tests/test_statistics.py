@@ -53,6 +53,6 @@ def test_welch_interval_of_samples_without_spread_is_zero_and_of_overflowed_ones
 
 def test_interval_of_a_proportion_is_wilsons():
     # p = 1/2, n = 4, z^2 = 3.8415: (0.5 + 0.48018) +- 1.95996 sqrt(0.0625 + 0.060023) over 1.96036 = 0.5 +- 0.34996.
-    assert proportion(2, 4)["ci95_over_images"] == pytest.approx([0.15004, 0.84996], abs=1e-4)
-    assert proportion(3, 3)["ci95_over_images"][1] == 1.0
-    assert proportion(0, 3)["ci95_over_images"][0] == 0.0
+    assert proportion(2, 4).ci95_over_images == pytest.approx((0.15004, 0.84996), abs=1e-4)
+    assert proportion(3, 3).ci95_over_images[1] == 1.0
+    assert proportion(0, 3).ci95_over_images[0] == 0.0

@@ -15,7 +15,7 @@ from mamlcli.names import TRANSFORMS
 from mamlcli.recipe_changes import changed_recipe
 from mamlcli.recipe_files import load_recipe, recipe_to_tree
 from mamlcli.rundir import RunDirectory
-from mamlcli.session import best_weights, splits_of_training, train_run
+from mamlcli.session import splits_of_training, train_run
 from mamlcli.studies import (
     add_closed_form,
     capacity_jobs,
@@ -29,6 +29,7 @@ from mamlcli.studies import (
 )
 from mamlcli.study_tables import interval_words, study_tables, study_verdict, value_table
 from mamlcli.sweep import _cell_job, cells_of, check_sweep
+from mamlcli.trained import best_weights
 from tests.test_sweep import TINY
 
 LOGISTIC = (*TINY, "execution.dtype=float64")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +14,7 @@ from mamlcli.errors import MamlError
 from mamlcli.names import SPLITS
 
 if TYPE_CHECKING:
-    from mamlcli.prediction import PredictionRequest, Predictions
+    from mamlcli.prediction_report import PredictionReport, PredictionRequest, Predictions
 
 _MAX_SKIPPED_SHOWN = 20
 
@@ -94,15 +95,23 @@ def adapt(
     """
     if support is not None or query is not None:
         _refuse({"--tasks": tasks, "--split": split}, "--support and --query")
-        _predict(run, (support, query), (invert, frame, joint), steps=steps, device=device, files=(out, sheet),
-                 as_json=as_json)  # fmt: skip
+        _predict(
+            run,
+            (support, query),
+            (invert, frame, joint),
+            steps=steps,
+            device=device,
+            files=(out, sheet),
+            as_json=as_json,
+        )
         return
     _refuse(
         {"--invert": invert != "auto", "--joint": joint, "--frame": frame != "file", "--sheet": sheet},
         "a run's own tasks",
     )
+    from mamlcli.rescoring import adapt_run
     from mamlcli.rundir import RunDirectory
-    from mamlcli.session import adapt_run, write_evaluation
+    from mamlcli.session import write_evaluation
     from mamlcli.tables import curve_line, curve_table, verdict
 
     evaluation, report = adapt_run(RunDirectory.open(run), device=device, num_tasks=tasks, num_steps=steps, split=split)
@@ -117,11 +126,12 @@ def adapt(
     console.result(verdict(report))
 
 
-def _refuse(options: dict[str, Any], what: str) -> None:
+def _refuse(options: Mapping[str, object], what: str) -> None:
     given = [name for name, value in options.items() if value]
     if given:
-        raise MamlError(given[0], expected=f"not to be used with {what}", got="both",
-                        next_step="See: mamlcli adapt --help")  # fmt: skip
+        raise MamlError(
+            given[0], expected=f"not to be used with {what}", got="both", next_step="See: mamlcli adapt --help"
+        )
 
 
 def _predict(
@@ -137,30 +147,34 @@ def _predict(
     """Classify the user's images; `how` is (invert, frame, joint), `files` (out, sheet)."""
     from rich.markup import escape
 
-    from mamlcli.prediction import PredictionRequest
     from mamlcli.prediction_files import check_outputs, write_predictions, write_sheet
+    from mamlcli.prediction_report import PredictionRequest
     from mamlcli.tasks.own_images import shown
 
     support, query = folders
     if support is None or query is None:
         given, missing = ("--query", "--support") if support is None else ("--support", "--query")
-        raise MamlError("mamlcli adapt", expected=f"{missing} with {given}", got=f"{given} alone",
-                        next_step="Run: mamlcli adapt RUN --support CLASS_FOLDERS --query IMAGES")  # fmt: skip
+        raise MamlError(
+            "mamlcli adapt",
+            expected=f"{missing} with {given}",
+            got=f"{given} alone",
+            next_step="Run: mamlcli adapt RUN --support CLASS_FOLDERS --query IMAGES",
+        )
     out, sheet = files
     check_outputs(out, sheet)
     request = PredictionRequest(support, query, how[0], how[1], steps, device, how[2])
-    found = _with_progress(run, request)
-    _tell(found.report)
+    predictions = _with_progress(run, request)
+    _tell(predictions.report)
     if out is not None:
-        write_predictions(found.report, out)
+        write_predictions(predictions.report, out)
         console.note(escape(f"Written: {shown(out)}"))
     if sheet is not None:
-        write_sheet(found, sheet)
+        write_sheet(predictions, sheet)
         console.note(escape(f"Written: {shown(sheet)}"))
     if as_json:
-        console.result_json(found.report)
+        console.result_json(predictions.report.to_json())
         return
-    _show(found.report)
+    _show(predictions.report)
 
 
 def _with_progress(run: Path, request: PredictionRequest) -> Predictions:
@@ -180,20 +194,20 @@ def _with_progress(run: Path, request: PredictionRequest) -> Predictions:
         return predict_run(RunDirectory.open(run), request, on_progress=advance)
 
 
-def _tell(report: dict[str, Any]) -> None:
+def _tell(report: PredictionReport) -> None:
     """Warn of what makes the result doubtful, and list what was not taken."""
     from mamlcli.tasks.own_images import shown
 
-    for text in report["warnings"]:
+    for text in report.warnings:
         console.warn(text)
-    for skipped in report["skipped"][:_MAX_SKIPPED_SHOWN]:
-        console.warn(f"skipped {shown(skipped['file'])}: {skipped['reason']}")
-    more = len(report["skipped"]) - _MAX_SKIPPED_SHOWN
+    for file, reason in report.skipped[:_MAX_SKIPPED_SHOWN]:
+        console.warn(f"skipped {shown(file)}: {reason}")
+    more = len(report.skipped) - _MAX_SKIPPED_SHOWN
     if more > 0:
         console.warn(f"skipped {more} more files; --json and --out FILE.json list them all")
 
 
-def _show(report: dict[str, Any]) -> None:
+def _show(report: PredictionReport) -> None:
     from rich.markup import escape
 
     from mamlcli.prediction_tables import prediction_notes, prediction_table, prediction_title

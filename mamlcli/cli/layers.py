@@ -56,7 +56,7 @@ def layers(
     pictures = save_layers(report, out or opened.path)
     console.note(f"Written: {', '.join(str(path) for path in pictures)}")
     if as_json:
-        console.result_json(report)
+        console.result_json(report.to_json())
         return
     for part in layer_parts(report):
         console.result(part)

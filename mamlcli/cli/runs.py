@@ -9,8 +9,8 @@ import typer
 
 from mamlcli.cli import complete, console
 from mamlcli.cli.common import JsonOption
-from mamlcli.cli.train import RUNS
 from mamlcli.errors import RunError
+from mamlcli.names import RUNS
 
 if TYPE_CHECKING:
     from mamlcli.run_catalogue import RunEntry

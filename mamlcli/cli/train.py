@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from mamlcli.rundir import RunDirectory
     from mamlcli.session import Progress
 
-RUNS = Path("runs")
-
 
 def train(
     arguments: Annotated[
@@ -71,8 +69,12 @@ def train(
             follow(group)
             return
         if resume and force:
-            raise RunError("--resume --force", expected="one of them", got="both",
-                           next_step="--resume continues the run that is there, --force replaces it")  # fmt: skip
+            raise RunError(
+                "--resume --force",
+                expected="one of them",
+                got="both",
+                next_step="--resume continues the run that is there, --force replaces it",
+            )
         name, recipe = run_recipe(arguments, run_dir, device, resume)
         if dry_run:
             number = num_workers_of(workers, recipe, group, run=None)
@@ -110,52 +112,39 @@ def run_recipe(
 
 
 def run_path(name: str, run_dir: Path | None, resume: bool) -> Path:
-    """Return where a run goes: where asked, the newest one to resume, or the next free number."""
-    from mamlcli.rundir import newest_run_path, next_run_path
+    """Return where a run goes: where asked, else where `default_path` says."""
+    from mamlcli.start import default_path
 
-    if run_dir is not None:
-        return run_dir
-    if not resume:
-        return next_run_path(RUNS, name)
-    newest = newest_run_path(RUNS, name)
-    if newest is None:
-        raise RunError(f"{RUNS}/{name}-*", expected="a run to resume", got="none",
-                       next_step=f"Run: mamlcli train {name}, or name it with --run-dir")  # fmt: skip
-    return newest
+    return run_dir or default_path(name, is_resumed=resume)
 
 
 def train_to_report(
     name: str, recipe: Recipe, path: Path, *, resume: bool, force: bool, group: WorkerGroup | None = None
 ) -> dict[str, Any]:
-    """Build everything, then make or open the run directory, train, and return the evaluation."""
-    from mamlcli.build import build, resolve_device
+    """Train a run under a bar of progress and return its evaluation; one that is done is not trained again."""
     from mamlcli.distributed import ALONE
-    from mamlcli.event_log import check_event_log
-    from mamlcli.rundir import RunDirectory, check_free, remove_run
-    from mamlcli.session import finished_result, recorded_workers, splits_of_training, train_run
+    from mamlcli.start import Start
 
-    if resume:
-        run = RunDirectory.open(path)
-        run.check_recipe(recipe)
-        if (done := finished_result(run)) is not None:
-            console.note(f"{path} is already done; this is its result.")
-            return done.report
-    elif not force:
-        check_free(path)
+    start, group = Start(name, recipe, path, is_resumed=resume, is_forced=force), group or ALONE
+    if (result := start.finished()) is not None:
+        console.note(f"{path} is already done; this is its result.")
+        return result.report
     warn_about_selection(recipe)
-    check_event_log(recipe.logging)
-    group = group or ALONE
-    group.use_device(resolve_device(recipe.execution.device))
-    experiment = build(recipe, splits=splits_of_training(recipe))
-    if not resume:
-        if force:
-            remove_run(path)
-        run = RunDirectory.create(path, recipe, name)
-    elif (recorded := recorded_workers(run)) != group.num_workers:
-        console.note(f"workers: {group.num_workers} now, {recorded} before; sums in another order round differently")
+    if resume:
+        note_other_workers(path, group.num_workers)
     argv = ["mamlcli", *sys.argv[1:]] if group.place else sys.argv  # as it was typed, not as workers are started
     with ProgressDisplay(recipe, resume) as display:
-        return train_run(run, experiment, argv=argv, progress=display.callbacks(), group=group).report
+        return start.train(argv=argv, progress=display.callbacks(), group=group).report
+
+
+def note_other_workers(path: Path, num_workers: int) -> None:
+    """Say so where a run goes on with another number of workers."""
+    from mamlcli.rundir import RunDirectory
+    from mamlcli.session import recorded_workers
+
+    recorded = recorded_workers(RunDirectory.open(path))
+    if recorded != num_workers:
+        console.note(f"workers: {num_workers} now, {recorded} before; sums in another order round differently")
 
 
 class ProgressDisplay:
@@ -214,15 +203,14 @@ def show_report(report: dict[str, Any], recipe: Recipe, path: Path) -> None:
     console.result(curve_line(report))
     console.result(verdict(report))
     console.note(f"\nThe picture of this curve: {path}/curve.png (and .svg). Next:")
-    for command, purpose in next_commands(report, recipe, path):
+    for command, purpose in next_commands(report["recipe"], report["protocol"]["inner_steps"], recipe, path):
         console.note(f"  {command}   [dim]# {purpose}[/dim]")
 
 
-def next_commands(report: dict[str, Any], recipe: Recipe, path: Path) -> list[tuple[str, str]]:
-    """Return commands worth trying after a run, each with its purpose."""
-    name, depth = report["recipe"], recipe.model.depth
-    steps = 2 * report["protocol"]["inner_steps"]
-    commands = [(f"mamlcli adapt {path} --steps {steps}", "more inner steps than in training")]
+def next_commands(name: str, num_inner_steps: int, recipe: Recipe, path: Path) -> list[tuple[str, str]]:
+    """Return commands worth trying after a run of the recipe of that name, each with its purpose."""
+    depth = recipe.model.depth
+    commands = [(f"mamlcli adapt {path} --steps {2 * num_inner_steps}", "more inner steps than in training")]
     if recipe.model.kind == "linear":
         commands.append((f"mamlcli train {name} model.depth={depth + 1}", "the same function class, one layer more"))
     else:
