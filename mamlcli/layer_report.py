@@ -63,7 +63,7 @@ def layers_report(
         "run": str(run.path),
         "recipe": run.name,
         "weights": weights,
-        "protocol": protocol_of(recipe, split=split, num_tasks=num_tasks, num_steps=steps),
+        "protocol": protocol_of(recipe, split=split, num_tasks=num_tasks, num_steps=steps).to_json(),
         "movement": _movement(objective, meta, tasks, how),
         "partial": _partial(objective, meta, tasks, how),
         "operator": operator,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mamlcli.exports import escape_markdown, protocol_words
+from mamlcli.run_report import Protocol
 from mamlcli.tables import PERCENT, with_interval
 
 _DATASETS = {
@@ -100,7 +101,7 @@ def _result(config: Mapping[str, Any]) -> str:
         words.insert(0, f"query accuracy {with_interval(final['accuracy'], scale=PERCENT, digits=1)} %")
     return (
         f"After adaptation: {', '.join(words)} (mean and half-width of the 95 % interval over tasks). Protocol: "
-        f"{escape_markdown(protocol_words(result['protocol']))}."
+        f"{escape_markdown(protocol_words(Protocol.from_json(result['protocol'])))}."
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -332,10 +331,11 @@ def _leave_one_out(classifier: SupportClassifier, x: Tensor, y: Tensor, told: On
 def _meta_test(run: RunDirectory) -> dict[str, Any] | None:
     """Return protocol and final accuracy of the run's own evaluation; None where there is none."""
     try:
-        report = json.loads((run.path / "evaluation.json").read_text())
-        return {"protocol": report["protocol"], "accuracy": report["final"]["accuracy"]}
-    except (OSError, ValueError, KeyError, TypeError):
+        report = run.read_report()
+    except RunError:
         return None
+    accuracy = report.final.accuracy
+    return None if accuracy is None else {"protocol": report.protocol.to_json(), "accuracy": accuracy.to_json()}
 
 
 def _warnings(support: OwnImages, query: OwnImages, classes: list[str], request: PredictionRequest) -> list[str]:

@@ -18,7 +18,8 @@ from scipy.special import stdtrit
 
 from mamlcli.errors import RunError
 from mamlcli.recipe_files import recipe_difference
-from mamlcli.run_catalogue import FINISHED, SCORE_COLUMNS, RunEntry, read_scores
+from mamlcli.run_catalogue import FINISHED, RunEntry
+from mamlcli.rundir import SCORE_COLUMNS, RunDirectory
 from mamlcli.statistics import Estimate, paired_difference
 
 METRICS = ("loss", "accuracy")
@@ -125,11 +126,11 @@ def check_finished(run: RunEntry) -> None:
 def _scores(run: RunEntry) -> NDArray[np.float64]:
     """Return the scores of a run's tasks at its final inner step, [num_tasks, 4]; they must be of its result."""
     assert run.report is not None
-    scores = read_scores(run.path)
-    final, protocol = run.report["final"], run.report["protocol"]
-    mean, expected = scores[:, -1, SCORE_COLUMNS.index("query_loss")].mean(), final["loss"]["mean"]
-    is_same = scores.shape[:2] == (protocol["num_tasks"], protocol["inner_steps"] + 1)
-    if expected is not None:
+    scores = RunDirectory(run.path).read_scores()
+    protocol, expected = run.report.protocol, run.report.final.mean("loss")
+    mean = scores[:, -1, SCORE_COLUMNS.index("query_loss")].mean()
+    is_same = scores.shape[:2] == (protocol.num_tasks, protocol.inner_steps + 1)
+    if math.isfinite(expected):
         is_same &= bool(abs(mean - expected) <= _SAME_EVALUATION * max(1.0, abs(expected)))
     if not is_same:
         where = run.where
@@ -153,7 +154,7 @@ def task_differences(a: RunEntry, b: RunEntry) -> list[str]:
         if key.startswith("tasks.") and (key != "tasks.path" or None in digests)
     }
     for key in ("split", "seed"):
-        found[f"evaluation.{key}"] = report_a["protocol"][key], report_b["protocol"][key]
+        found[f"evaluation.{key}"] = getattr(report_a.protocol, key), getattr(report_b.protocol, key)
     found["data digest"] = digests[0], digests[1]
     return [f"{key} ({old!r} and {new!r})" for key, (old, new) in found.items() if old != new]
 
@@ -214,10 +215,10 @@ def _row(run: RunEntry) -> dict[str, Any]:
         "run": run.folder,
         "recipe": run.recipe_name,
         "seed": run.manifest.get("seed"),
-        "weights": run.report["weights"],
-        "protocol": run.report["protocol"],
+        "weights": run.report.weights,
+        "protocol": run.report.protocol.to_json(),
     }
-    return row | {metric: value for metric in METRICS if (value := run.final(metric)) is not None}
+    return row | {metric: score.to_json() for metric in METRICS if (score := run.final(metric)) is not None}
 
 
 def recipe_differences(runs: Sequence[RunEntry], reference: RunEntry) -> dict[str, dict[str, Any]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -15,8 +15,19 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from mamlcli.run_catalogue import RunEntry, changed_keys, one_line, read_metrics, recipe_base
-from mamlcli.tables import PERCENT, curve_table, duration, plain_table, sparkline, verdict, with_interval
+from mamlcli.errors import RunError, one_line
+from mamlcli.run_catalogue import RunEntry, changed_keys, recipe_base
+from mamlcli.rundir import RunDirectory
+from mamlcli.tables import (
+    PERCENT,
+    curve_table,
+    duration,
+    number_text,
+    plain_table,
+    sparkline,
+    verdict,
+    with_interval,
+)
 
 SPARK_WIDTH = 20
 
@@ -83,6 +94,7 @@ def problems_text(runs: Iterable[RunEntry]) -> Text | None:
 
 def run_row(run: RunEntry, now: datetime | None = None) -> dict[str, Any]:
     """Return one line of the list in machine-readable form."""
+    accuracy, loss = run.final("accuracy"), run.final("loss")
     return {
         "run": run.folder,
         "name": run.name,
@@ -91,8 +103,8 @@ def run_row(run: RunEntry, now: datetime | None = None) -> dict[str, Any]:
         "reason": run.reason,
         "iteration": run.iteration,
         "num_iterations": run.num_iterations,
-        "accuracy": run.final("accuracy"),
-        "loss": run.final("loss"),
+        "accuracy": None if accuracy is None else accuracy.to_json(),
+        "loss": None if loss is None else loss.to_json(),
         "started_at": run.manifest.get("started_at"),
         "age_s": run.age_s(now),
         "wall_s": run.wall_s,
@@ -113,18 +125,22 @@ def run_report(run: RunEntry) -> dict[str, Any]:
         "recipe_difference": {key: {"there": there, "here": here} for key, (there, here) in changed.items()},
         "recipe_keys": tree,
         "training": training_curves(run),
-        "evaluation": run.report,
+        "evaluation": None if run.report is None else run.report.to_json(),
         "manifest": run.manifest,
         "files": sorted(str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()),
     }
 
 
 def training_curves(run: RunEntry) -> dict[str, dict[str, list[Any]]]:
-    """Return what metrics.jsonl tells of meta-training: {name: {"iteration": [...], "value": [...]}}."""
+    """Return what the metrics tell of meta-training: {name: {"iteration": [...], "value": [...]}}."""
     curves: dict[str, dict[str, list[Any]]] = {}
     names = {"step": {"outer_loss": "outer loss", "accuracy": "outer accuracy"}}
     names["validation"] = {"loss": "meta-validation loss", "accuracy": "meta-validation accuracy"}
-    for record in read_metrics(run.path):
+    try:
+        records = RunDirectory(run.path).read_metrics()
+    except RunError:
+        return {}
+    for record in records:
         for key, name in names.get(str(record.get("kind")), {}).items():
             if isinstance(record.get(key), int | float):
                 curve = curves.setdefault(name, {"iteration": [], "value": []})
@@ -141,7 +157,7 @@ def run_parts(run: RunEntry) -> list[RenderableType]:
         parts.append(curves)
     if run.report is not None:
         # A name is no markup and has no line ends here.
-        parts += [curve_table({**run.report, "recipe": escape(run.recipe_name)}), verdict(run.report)]
+        parts += [curve_table(replace(run.report, recipe=escape(run.recipe_name))), verdict(run.report)]
     return parts
 
 
@@ -226,11 +242,9 @@ def _curves_table(run: RunEntry) -> Table:
         name: (f"iteration {curve['iteration'][0]} to {curve['iteration'][-1]}", curve["value"])
         for name, curve in training_curves(run).items()
     }
-    for key in ("loss", "accuracy"):
-        if run.report is not None and key in run.report["final"]:
-            points = run.report["curve"]
-            means = [math.nan if point[key]["mean"] is None else point[key]["mean"] for point in points]
-            curves[f"query {key}"] = f"inner step 0 to {points[-1]['step']}", means
+    for metric in ("loss", "accuracy"):
+        if run.report is not None and run.final(metric) is not None:
+            curves[f"query {metric}"] = f"inner step 0 to {run.report.curve[-1].step}", run.report.means(metric)
     table = plain_table()
     table.add_column("curve")
     table.add_column("from", justify="right", no_wrap=True)
@@ -239,9 +253,9 @@ def _curves_table(run: RunEntry) -> Table:
     table.add_column("over", style="dim")
     for name, (span, values) in curves.items():
         scale, digits = (PERCENT, 1) if "accuracy" in name else (1.0, 3)
-        ends = [with_interval({"mean": v if math.isfinite(v) else None}, scale=scale, digits=digits) for v in values]
+        first, last = (number_text(value, scale=scale, digits=digits) for value in (values[0], values[-1]))
         label = f"{name} %" if "accuracy" in name else name
-        table.add_row(label, ends[0], sparkline(values, SPARK_WIDTH), ends[-1], span)
+        table.add_row(label, first, sparkline(values, SPARK_WIDTH), last, span)
     return table
 
 

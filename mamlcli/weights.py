@@ -137,7 +137,7 @@ def _config(run: RunEntry, experiment: Experiment, weights: str) -> dict[str, An
     tree["tasks"].pop("path", None)  # a place on one machine
     inner = experiment.objective().inner
     # A result is of the weights beside it, or it is none of theirs.
-    report = run.report if run.report is not None and run.report["weights"] == weights else None
+    report = run.report if run.report is not None and run.report.weights == weights else None
     return {
         "format": CONFIG_FORMAT,
         "made_by": f"mamlcli {run.manifest.get('versions', {}).get('mamlcli', '')}".strip(),
@@ -153,7 +153,7 @@ def _config(run: RunEntry, experiment: Experiment, weights: str) -> dict[str, An
         "inner": {**tree["inner"], "adapted": list(inner.adapted)},
         "result": None
         if report is None
-        else {key: report[key] for key in ("protocol", "curve", "final", "references")},
+        else {key: report.to_json()[key] for key in ("protocol", "curve", "final", "references")},
         "recipe": tree,
     }
 

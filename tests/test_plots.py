@@ -15,6 +15,7 @@ from mamlcli import plots
 from mamlcli.claim_plots import operators_figure, picture, study_figure
 from mamlcli.layer_plots import save_layers
 from mamlcli.plots import ONE_COLUMN, SERIES, TRANSFORM_SERIES, TWO_COLUMNS, figure_bytes, new_figure, save_curve
+from mamlcli.run_report import RunReport
 from mamlcli.study_plots import save_study_figure
 from mamlcli.tables import curve_line, sparkline
 from tests.test_studies import depth_result, grid_result
@@ -38,11 +39,11 @@ def curve_report(losses=(1.6, 0.5, 0.3, 0.2), *, has_accuracy=True):
             for k, point in enumerate(points)
         ]
     reference = {"accuracy": score(0.55)} if has_accuracy else {"loss": score(0.05)}
-    return {
+    return RunReport.from_json({
         "recipe": "glyphs-5way-1shot", "protocol": PROTOCOL, "curve": points, "final": points[-1],
         "references": {"nearest neighbour on pixels": reference}, "weights": "last",
         "chance_accuracy": 0.2 if has_accuracy else None,
-    }  # fmt: skip
+    })  # fmt: skip
 
 
 def optimizer_result():

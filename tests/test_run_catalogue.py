@@ -14,14 +14,12 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from mamlcli.errors import RunError
+from mamlcli.errors import RunError, one_line
 from mamlcli.recipe_files import load_recipe
 from mamlcli.run_catalogue import (
     changed_keys,
     find_runs,
-    one_line,
     read_run,
-    read_scores,
     recipe_base,
     resolve_run,
     runs_at,
@@ -84,8 +82,8 @@ def test_runs_are_listed_with_what_their_files_say(runs):
     report = json.loads((runs / "one" / "evaluation.json").read_text())
     manifest = json.loads((runs / "one" / "manifest.json").read_text())
     assert (run.status, run.reason, run.recipe_name) == ("done", None, "logistic")
-    assert run.final("accuracy") == report["final"]["accuracy"]
-    assert run.final("loss") == report["final"]["loss"]
+    assert run.final("accuracy").to_json() == report["final"]["accuracy"]
+    assert run.final("loss").to_json() == report["final"]["loss"]
     assert (run.iteration, run.num_iterations, run.wall_s) == (2, 2, manifest["wall_s"])
     started = datetime.fromisoformat(manifest["started_at"])
     assert run.age_s(started.replace(year=started.year + 1)) == pytest.approx(365 * 86400, abs=86400)
@@ -94,7 +92,7 @@ def test_runs_are_listed_with_what_their_files_say(runs):
 def test_regression_has_a_loss_and_no_accuracy(runs):
     run = found(runs)["line"]
     assert run.final("accuracy") is None
-    assert run.final("loss")["mean"] > 0
+    assert run.final("loss").mean > 0
 
 
 def test_runs_are_found_below_folders_and_in_the_order_of_their_numbers(runs, tmp_path):
@@ -137,10 +135,13 @@ def test_no_folder_is_an_error(tmp_path):
 
 DAMAGE = {
     "no manifest": (lambda run: (run / "manifest.json").unlink(), "manifest.json: no such file"),
-    "empty manifest": (lambda run: (run / "manifest.json").write_text(""), "manifest.json: empty"),
+    "empty manifest": (lambda run: (run / "manifest.json").write_text(""), "manifest.json: an empty file"),
     "cut manifest": (lambda run: (run / "manifest.json").write_text('{"status": "do'), "manifest.json: not JSON"),
     "binary manifest": (lambda run: (run / "manifest.json").write_bytes(b"\xff\xfe\x00"), "manifest.json: not JSON"),
-    "list manifest": (lambda run: (run / "manifest.json").write_text("[1]"), "expected a JSON object, got list"),
+    "list manifest": (
+        lambda run: (run / "manifest.json").write_text("[1]"),
+        "no JSON object but a list",
+    ),
     "unknown status": (lambda run: change_manifest(run, status="fine"), "status: expected one of done"),
     "no recipe": (lambda run: (run / "recipe.yaml").unlink(), "recipe.yaml: no such file"),
     "wrong recipe": (lambda run: (run / "recipe.yaml").write_text("tasks: {source: x}"), "recipe.yaml:1: tasks.source"),
@@ -359,9 +360,8 @@ def test_runs_on_other_tasks_are_refused_or_compared_unpaired_in_words(runs, oth
 def test_ways_split_and_data_make_tasks_different(runs):
     one = read_run(runs / "one")
     assert task_differences(one, read_run(runs / "two")) == []
-    other_split = dataclasses.replace(
-        one, report={**one.report, "protocol": {**one.report["protocol"], "split": "train"}}
-    )
+    protocol = dataclasses.replace(one.report.protocol, split="train")
+    other_split = dataclasses.replace(one, report=dataclasses.replace(one.report, protocol=protocol))
     assert task_differences(one, other_split) == ["evaluation.split ('test' and 'train')"]
     a, b = (dataclasses.replace(one, manifest={**one.manifest, "data": {"digest": digest}}) for digest in "ab")
     assert task_differences(a, b) == ["data digest ('a' and 'b')"]
@@ -408,7 +408,7 @@ def test_damaged_scores_are_an_error_that_says_what_to_run(runs, kind):
     }
     path.unlink() if kind == "none" else path.write_text(contents[kind])
     with pytest.raises(RunError, match=r"tasks.csv: expected the scores of a run's tasks.*mamlcli adapt"):
-        read_scores(runs / "one")
+        RunDirectory(runs / "one").read_scores()
 
 
 def test_a_score_that_overflowed_leaves_no_difference_and_is_told(runs):

@@ -101,20 +101,22 @@ def adapt(
         {"--invert": invert != "auto", "--joint": joint, "--frame": frame != "file", "--sheet": sheet},
         "a run's own tasks",
     )
+    from mamlcli.run_report import RunReport
     from mamlcli.rundir import RunDirectory
     from mamlcli.session import adapt_run, write_evaluation
     from mamlcli.tables import curve_line, curve_table, verdict
 
     evaluation, report = adapt_run(RunDirectory.open(run), device=device, num_tasks=tasks, num_steps=steps, split=split)
     if out is not None:
-        write_evaluation(out, evaluation, report)
+        write_evaluation(out, evaluation, RunReport.from_json(report))
         console.note(f"Written: {out}/evaluation.json, tasks.csv, curve.png, curve.svg")
     if as_json:
         console.result_json(report)
         return
-    console.result(curve_table(report))
-    console.result(curve_line(report))
-    console.result(verdict(report))
+    typed = RunReport.from_json(report)
+    console.result(curve_table(typed))
+    console.result(curve_line(typed))
+    console.result(verdict(typed))
 
 
 def _refuse(options: dict[str, Any], what: str) -> None:
