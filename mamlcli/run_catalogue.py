@@ -164,7 +164,7 @@ def read_run(path: Path, base: Path | None = None) -> RunEntry:
     recipe = _recipe(run, problems)
     status, reason = str(manifest.get("status", "created")), manifest.get("reason")
     if status in ("running", "created"):
-        status = "running" if run.is_held() else ("cut" if status == "running" else status)
+        status = _standing(status, run.is_held())
     report = _read(run.read_report, problems) if status in FINISHED else None
     if status not in STATUSES:
         problems.append(f"{MANIFEST}: status: expected one of {', '.join(STATUSES)}, got {status!r}")
@@ -188,6 +188,13 @@ def read_run(path: Path, base: Path | None = None) -> RunEntry:
         iteration=iteration if isinstance(iteration, int) else 0,
         wall_s=_number(wall_s),
     )
+
+
+def _standing(noted: str, is_held: bool | None) -> str:
+    """Return how a run that is not over stands, by its manifest and its lock; the manifest is believed in doubt."""
+    if is_held:
+        return "running"
+    return "cut" if noted == "running" and is_held is False else noted
 
 
 def _number(value: object) -> float | None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
@@ -36,17 +37,13 @@ from mamlcli.run_report import RunReport
 if TYPE_CHECKING:
     from torch import Tensor
 
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - Windows has no flock; a run is then not locked
-    fcntl = None  # type: ignore[assignment]
-
 STATE_KEY = "mamlcli"
 
 # The columns of tasks.csv after task and inner step, and of the scores of a run: [num_tasks, num_inner_steps + 1, 4].
 SCORE_COLUMNS = ("support_loss", "support_accuracy", "query_loss", "query_accuracy")
 
 _REPORT, _SCORES, _METRICS, _LOCK = "evaluation.json", "tasks.csv", "metrics.jsonl", "lock"
+_ASKED_S = 0.05  # seconds to wait for a lock that is only looked at
 _TAIL_BYTES = 1 << 16  # more than the last record of the metrics
 
 
@@ -146,32 +143,39 @@ class RunDirectory:
         Raises:
             RunError: another process holds it.
         """
-        with (self.path / _LOCK).open("w") as stream:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError as error:
-                    raise RunError(
-                        str(self.path),
-                        expected="a run that no other process works on",
-                        got="one in use",
-                        next_step="Wait for it to end, or stop it",
-                    ) from error
+        lock = FileLock(self.path / _LOCK, thread_local=False)
+        try:
+            # Whoever asks whether the run is held has the lock for less than this.
+            lock.acquire(timeout=_ASKED_S, poll_interval=_ASKED_S / 5)
+        except Timeout as error:
+            raise RunError(
+                str(self.path),
+                expected="a run that no other process works on",
+                got="one in use",
+                next_step="Wait for it to end, or stop it",
+            ) from error
+        except OSError as error:
+            raise RunError(str(lock.lock_file), expected="a file that can be locked", got=error.strerror) from error
+        try:
             yield
+        finally:
+            lock.release()
 
-    def is_held(self) -> bool:
-        """Return whether a process works on the run: it holds the lock as long as it lives."""
-        lock = self.path / _LOCK
-        if fcntl is None or not lock.is_file():
+    def is_held(self) -> bool | None:
+        """Return whether a process works on the run: it holds the lock as long as it lives.
+
+        None if that cannot be known, as where the user may only read the run. The file stays where and as it is.
+        """
+        path = self.path / _LOCK
+        if not path.is_file():
             return False
         try:
-            with lock.open() as stream:
-                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
+            with FileLock(path).acquire(timeout=_ASKED_S, poll_interval=_ASKED_S / 5):
+                return False
+        except Timeout:
             return True
         except OSError:
-            return False
-        return False
+            return None
 
     # Metrics -----------------------------------------------------------------------------------------------
 
