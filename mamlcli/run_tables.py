@@ -17,6 +17,7 @@ from rich.text import Text
 
 from mamlcli.errors import RunError, one_line
 from mamlcli.run_catalogue import RunEntry, changed_keys, recipe_base
+from mamlcli.run_comparison import Differences, RunComparison
 from mamlcli.rundir import RunDirectory
 from mamlcli.tables import (
     PERCENT,
@@ -270,22 +271,18 @@ def letters(index: int) -> str:
     return text
 
 
-def comparison_parts(result: Mapping[str, Any]) -> list[RenderableType]:
-    """Return a comparison as tables: scores and differences, then the keys in which the runs differ.
-
-    Args:
-        result: of `run_comparison.compare_runs`.
-    """
-    label = {row["run"]: letters(index) for index, row in enumerate(result["runs"])}
+def comparison_parts(result: RunComparison) -> list[RenderableType]:
+    """Return a comparison as tables: scores and differences, then the keys in which the runs differ."""
+    label = {row.run: letters(index) for index, row in enumerate(result.runs)}
     parts: list[RenderableType] = [_differences_table(result, label)]
-    for found in result["not_paired"]:
-        words = f"{label[found['a']]} and {label[found['b']]} are compared unpaired, as independent samples of "
-        parts.append(Text(f"{words}tasks: they differ in {', '.join(found['reasons'])}.", style="yellow"))
-    for row in result["comparisons"]:
-        if row["num_overflowed"]:
-            words = f"{label[row['a']]} and {label[row['b']]}: {row['metric']} is not finite on {row['num_overflowed']}"
+    for pair in result.not_paired:
+        words = f"{label[pair.a]} and {label[pair.b]} are compared unpaired, as independent samples of "
+        parts.append(Text(f"{words}tasks: they differ in {', '.join(pair.reasons)}.", style="yellow"))
+    for row in result.comparisons:
+        if row.num_overflowed:
+            words = f"{label[row.a]} and {label[row.b]}: {row.metric} is not finite on {row.num_overflowed}"
             parts.append(Text(f"{words} tasks, and has no difference.", style="yellow"))
-    keys, rest = result["recipe_differences"], result["other_differences"]
+    keys, rest = result.recipe_differences, result.other_differences
     if keys or rest:
         parts.append(_keys_table({**keys, **rest}, label))
     else:
@@ -293,24 +290,21 @@ def comparison_parts(result: Mapping[str, Any]) -> list[RenderableType]:
     return parts
 
 
-def _differences_table(result: Mapping[str, Any], label: Mapping[str, str]) -> Table:
-    has_accuracy = "accuracy" in result["runs"][0]
-    base = label[result["baseline"]]
-    above = _common_folder([row["run"] for row in result["runs"]])
+def _differences_table(result: RunComparison, label: Mapping[str, str]) -> Table:
+    has_accuracy = result.runs[0].report.has_accuracy
+    base = label[result.baseline]
+    above = _common_folder([row.run for row in result.runs])
     table = plain_table(caption=_caption(result, base))
     table.add_column("")
     table.add_column("run", overflow="fold")
-    names = ["query loss", f"minus {base}", *(["query %", f"minus {base}"] if has_accuracy else [])]
-    for name in names:
+    for name in ["query loss", f"minus {base}", *(["query %", f"minus {base}"] if has_accuracy else [])]:
         table.add_column(name, justify="right", no_wrap=True)
-    for row in result["runs"]:
-        found = {c["metric"]: c["difference"] for c in result["comparisons"] if c["a"] == row["run"]}
-        cells = [with_interval(row["loss"]), with_interval(found.get("loss"))]
+    for row in result.runs:
+        cells = [with_interval(row.report.final.loss), with_interval(result.difference(row.run, "loss"))]
         if has_accuracy:
-            cells += [
-                with_interval(values, scale=PERCENT, digits=1) for values in (row["accuracy"], found.get("accuracy"))
-            ]
-        table.add_row(label[row["run"]], Text(one_line(row["run"][len(above) :])), *cells)
+            scores = row.report.final.accuracy, result.difference(row.run, "accuracy")
+            cells += [with_interval(score, scale=PERCENT, digits=1) for score in scores]
+        table.add_row(label[row.run], Text(one_line(row.run[len(above) :])), *cells)
     return table
 
 
@@ -321,10 +315,10 @@ def _common_folder(paths: Sequence[str]) -> str:
     return "".join(f"{names[0]}/" for names in shared)
 
 
-def _caption(result: Mapping[str, Any], base: str) -> str:
-    nums = sorted({c["num_pairs"] for c in result["comparisons"] if c["is_paired"]})
+def _caption(result: RunComparison, base: str) -> str:
+    nums = sorted({row.num_pairs for row in result.comparisons if row.num_pairs is not None})
     paired = f"paired on the same {' or '.join(map(str, nums))} tasks" if nums else "unpaired"
-    num_others = len(result["runs"]) - 1
+    num_others = len(result.runs) - 1
     several = f"; not adjusted for {num_others} comparisons" if num_others > 1 else ""
     return (
         f"after the last inner step; mean ± half-width of the 95 % interval over tasks\n"
@@ -332,7 +326,7 @@ def _caption(result: Mapping[str, Any], base: str) -> str:
     )
 
 
-def _keys_table(rows: Mapping[str, Mapping[str, Any]], label: Mapping[str, str]) -> Table:
+def _keys_table(rows: Differences, label: Mapping[str, str]) -> Table:
     """Return the keys that differ, with each value and the runs that have it."""
     table = plain_table()
     table.add_column("differs in", overflow="fold")

@@ -300,7 +300,8 @@ def test_ages_are_in_the_unit_that_fits():
 
 
 def test_paired_differences_are_those_of_scipy(runs):
-    result = compare_runs([read_run(runs / "one"), read_run(runs / "two")])
+    compared = compare_runs([read_run(runs / "one"), read_run(runs / "two")])
+    result = compared.to_json()
     one, two = query_scores(runs / "one"), query_scores(runs / "two")
     for comparison, column in zip(result["comparisons"], (0, 1), strict=True):
         test = stats.ttest_rel(two[:, column], one[:, column])
@@ -314,23 +315,25 @@ def test_paired_differences_are_those_of_scipy(runs):
 
 
 def test_runs_of_more_and_fewer_tasks_are_paired_on_those_they_share(runs):
-    result = compare_runs([read_run(runs / "one"), read_run(runs / "five")])
+    compared = compare_runs([read_run(runs / "one"), read_run(runs / "five")])
+    result = compared.to_json()
     expected = query_scores(runs / "five")[:3] - query_scores(runs / "one")
     assert [c["num_pairs"] for c in result["comparisons"]] == [3, 3]
     assert result["comparisons"][0]["difference"]["mean"] == pytest.approx(expected[:, 0].mean(), rel=1e-12)
-    assert "paired on the same 3 tasks" in shown(comparison_parts(result))
+    assert "paired on the same 3 tasks" in shown(comparison_parts(compared))
     # The two trained alike: their shared tasks are the same ones, and so are the scores, but for rounding.
     assert np.allclose(expected, 0.0, atol=1e-6)
 
 
 def test_several_runs_are_compared_with_the_baseline_each(runs):
     entries = [read_run(runs / name) for name in ("one", "two", "five")]
-    result = compare_runs(entries, baseline=1)
+    compared = compare_runs(entries, baseline=1)
+    result = compared.to_json()
     assert result["baseline"] == str(runs / "two")
     assert {(c["a"], c["b"]) for c in result["comparisons"]} == {
         (str(runs / name), str(runs / "two")) for name in ("one", "five")
     }
-    text = shown(comparison_parts(result))
+    text = shown(comparison_parts(compared))
     assert "minus B" in text
     assert "not adjusted for 2" in text
     assert "1 (A C), 2 (B)" in text
@@ -345,14 +348,15 @@ def test_runs_on_other_tasks_are_refused_or_compared_unpaired_in_words(runs, oth
         compare_runs(entries)
     assert key in str(caught.value)
     assert "--unpaired" in str(caught.value)
-    result = compare_runs(entries, allow_unpaired=True)
+    compared = compare_runs(entries, allow_unpaired=True)
+    result = compared.to_json()
     one, two = query_scores(runs / "one"), query_scores(runs / other)
     low, high = stats.ttest_ind(two[:, 0], one[:, 0], equal_var=False).confidence_interval(0.95)
     comparison = result["comparisons"][0]
     assert (comparison["is_paired"], comparison["num_pairs"]) == (False, None)
     assert comparison["difference"]["mean"] == pytest.approx(two[:, 0].mean() - one[:, 0].mean(), rel=1e-9)
     assert comparison["difference"]["ci95_over_tasks"] == pytest.approx((high - low) / 2, rel=1e-9)
-    text = " ".join(shown(comparison_parts(result)).split())
+    text = " ".join(shown(comparison_parts(compared)).split())
     assert "B and A are compared unpaired" in text
     assert key in text
 
@@ -420,10 +424,11 @@ def test_a_score_that_overflowed_leaves_no_difference_and_is_told(runs):
     report = json.loads((runs / "one" / "evaluation.json").read_text())
     report["final"]["loss"] = {"mean": None, "ci95_over_tasks": None}
     (runs / "one" / "evaluation.json").write_text(json.dumps(report))
-    result = compare_runs([read_run(runs / "two"), read_run(runs / "one")])
+    compared = compare_runs([read_run(runs / "two"), read_run(runs / "one")])
+    result = compared.to_json()
     assert result["comparisons"][0]["difference"] == {"mean": None, "ci95_over_tasks": None}
     assert result["comparisons"][0]["num_overflowed"] == 1
-    assert "loss is not finite on 1 tasks" in " ".join(shown(comparison_parts(result)).split())
+    assert "loss is not finite on 1 tasks" in " ".join(shown(comparison_parts(compared)).split())
 
 
 def test_welch_interval_is_that_of_scipy():
