@@ -95,6 +95,11 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or ["no message"])[0].rstrip(".")
 
 
+def one_line(text: str) -> str:
+    """Return a text with every character that cannot be printed (line ends, escapes, stray bytes) written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """Return ` Did you mean 'x'?` for the known name closest to `name`, or an empty string."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -154,43 +152,3 @@ def join_evaluations(parts: list[Evaluation]) -> Evaluation:
 def _joined(parts: list[torch.Tensor | None]) -> NDArray[np.float64] | None:
     present = [part for part in parts if part is not None]
     return torch.cat(present).double().cpu().numpy() if present else None
-
-
-def evaluation_to_json(evaluation: Evaluation, protocol: dict[str, Any]) -> dict[str, Any]:
-    """Return the machine-readable form: protocol, curve, final, references.
-
-    Every `ci95_over_tasks` is a half-width from the t distribution; accuracies are fractions; `loss` and
-    `accuracy` are on query sets. Numbers that do not exist are None.
-    """
-    curve = [_point(evaluation, step) for step in range(evaluation.num_inner_steps + 1)]
-    references = {
-        name: {
-            key: _number(estimate(values))
-            for key, values in (("loss", reference.loss), ("accuracy", reference.accuracy))
-            if values is not None
-        }
-        for name, reference in evaluation.references.items()
-    }
-    result: dict[str, Any] = {
-        "protocol": protocol,
-        "curve": curve,
-        "final": curve[-1],
-        "references": references,
-    }
-    if evaluation.chance_accuracy is not None:
-        result["chance_accuracy"] = evaluation.chance_accuracy
-    return result
-
-
-def _point(evaluation: Evaluation, step: int) -> dict[str, Any]:
-    names = {"loss": "query_loss", "support_loss": "support_loss"}
-    if evaluation.is_classification:
-        names |= {"accuracy": "query_accuracy", "support_accuracy": "support_accuracy"}
-    return {"step": step, **{key: _number(evaluation.estimate(name, step)) for key, name in names.items()}}
-
-
-def _number(value: Estimate) -> dict[str, float | None]:
-    return {
-        "mean": value.mean if math.isfinite(value.mean) else None,
-        "ci95_over_tasks": value.ci95 if math.isfinite(value.ci95) else None,
-    }

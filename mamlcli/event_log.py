@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mamlcli.errors import MamlError
+from mamlcli.run_report import RunReport
 
 FOLDER = "tensorboard"
 
@@ -83,14 +84,15 @@ class EventLog:
             self._writer.close()
 
 
-def log_evaluation(logging: str, run: Path, report: Mapping[str, Any]) -> None:
-    """Write the adaptation curve of evaluation.json by inner step, in place of an earlier one."""
+def log_evaluation(logging: str, run: Path, report: RunReport) -> None:
+    """Write the adaptation curve of a report by inner step, in place of an earlier one."""
     if logging != "tensorboard":
         return
     folder = run / FOLDER / "evaluation"
     shutil.rmtree(folder, ignore_errors=True)
     with _summary_writer()(str(folder)) as writer:
-        for point in report["curve"]:
-            for key, name in _EVALUATION_TAGS.items():
-                if key in point and point[key]["mean"] is not None:
-                    writer.add_scalar(f"evaluation/{name}", point[key]["mean"], point["step"])
+        for point in report.curve:
+            for metric, name in _EVALUATION_TAGS.items():
+                score = point.scores.of(metric)
+                if score is not None and score.mean is not None:
+                    writer.add_scalar(f"evaluation/{name}", score.mean, point.step)

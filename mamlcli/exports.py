@@ -13,12 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mamlcli.errors import one_line
 from mamlcli.files import json_text
 from mamlcli.recipe_files import recipe_to_tree, shipped_recipes
-from mamlcli.run_catalogue import RunEntry, changed_keys, one_line
+from mamlcli.run_catalogue import RunEntry, changed_keys
 from mamlcli.run_comparison import check_finished, recipe_differences
+from mamlcli.run_report import Protocol, RunReport, Scores
 from mamlcli.run_tables import run_row, value_text
-from mamlcli.tables import PERCENT, batch_norm_words, task_words, with_interval
+from mamlcli.statistics import Score
+from mamlcli.tables import PERCENT, batch_norm_words, step_words, task_words, with_interval
 
 SUFFIXES = {"csv": ".csv", "json": ".json", "markdown": ".md", "latex": ".tex"}
 METRICS = ("support_loss", "support_accuracy", "loss", "accuracy")
@@ -81,47 +84,52 @@ def export_runs(runs: Sequence[RunEntry], form: str, *, is_standalone: bool = Fa
 
 def run_record(run: RunEntry) -> dict[str, Any]:
     """Return a run for programs: its line of the list, its whole recipe, its result."""
+    report = _report_of(run)
     assert run.recipe is not None
-    return {**run_row(run), "recipe_keys": recipe_to_tree(run.recipe), "evaluation": run.report}
+    return {**run_row(run), "recipe_keys": recipe_to_tree(run.recipe), "evaluation": report.to_json()}
 
 
 def curve_rows(run: RunEntry) -> list[dict[str, Any]]:
     """Return the adaptation curve as rows: an inner step (or a reference) and its numbers."""
-    assert run.report is not None
-    curve = [{"inner_step": point["step"], **_numbers(point)} for point in run.report["curve"]]
-    below = [{"inner_step": name, **_numbers(values)} for name, values in run.report["references"].items()]
+    report = _report_of(run)
+    curve = [{"inner_step": point.step, **_numbers(point.scores)} for point in report.curve]
+    below = [{"inner_step": name, **_numbers(scores)} for name, scores in report.references.items()]
     return [*curve, *below]
 
 
 def flat_row(run: RunEntry) -> dict[str, Any]:
     """Return a run as one row: what it is, its protocol, its result, and the keys it changes."""
-    assert run.report is not None
+    report = _report_of(run)
     assert run.recipe is not None
-    protocol = {f"protocol_{key}": value for key, value in run.report["protocol"].items()}
+    protocol = {f"protocol_{key}": value for key, value in report.protocol.to_json().items()}
     changed = " ".join(f"{key}={value_text(here)}" for key, (_, here) in changed_keys(run).items())
     return {
         "run": run.folder,
         "recipe": run.recipe_name,
         "status": run.status,
         "seed": run.recipe.seed,
-        **_numbers(run.report["final"]),
+        **_numbers(report.final),
         **protocol,
-        "weights": run.report["weights"],
+        "weights": report.weights,
         "num_parameters": run.manifest.get("num_parameters"),
         "wall_s": run.wall_s,
         "changed_keys": changed,
     }
 
 
-def _numbers(point: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the metrics of a point as `<metric>_mean` and `<metric>_ci95_over_tasks`; `loss` is of the query set."""
-    found: dict[str, float | None] = {}
+def _report_of(run: RunEntry) -> RunReport:
+    assert run.report is not None, "a finished run has a report"
+    return run.report
+
+
+def _numbers(scores: Scores) -> dict[str, float | None]:
+    """Return scores as `<metric>_mean` and `<metric>_ci95_over_tasks`; `loss` is of the query set."""
+    numbers: dict[str, float | None] = {}
     for metric in METRICS:
-        if metric in point:
+        if (score := scores.of(metric)) is not None:
             name = metric if metric.startswith("support") else f"query_{metric}"
-            found[f"{name}_mean"] = point[metric]["mean"]
-            found[f"{name}_ci95_over_tasks"] = point[metric].get("ci95_over_tasks")
-    return found
+            numbers |= {f"{name}_{key}": value for key, value in score.to_json().items()}
+    return numbers
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -135,28 +143,27 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
 # Tables for readers ----------------------------------------------------------------------------------------------
 
 
-def protocol_words(protocol: Mapping[str, Any]) -> str:
+def protocol_words(protocol: Protocol) -> str:
     """Return all of a protocol in words, as a caption needs it."""
-    steps = protocol["inner_steps"]
+    steps = protocol.inner_steps
     return (
-        f"{task_words(dict(protocol))}; {steps} inner step{'s' * (steps != 1)}; {protocol['num_tasks']} "
-        f"{protocol['split']} tasks of evaluation seed {protocol['seed']}; "
-        f"batch norm: {batch_norm_words(protocol['batch_norm'])}"
+        f"{task_words(protocol)}; {steps} inner step{'s' * (steps != 1)}; {protocol.num_tasks} "
+        f"{protocol.split} tasks of evaluation seed {protocol.seed}; "
+        f"batch norm: {batch_norm_words(protocol.batch_norm)}"
     )
 
 
 def curve_text_table(run: RunEntry) -> TextTable:
     """Return the adaptation curve of one run."""
-    assert run.report is not None
-    report = run.report
-    metrics = [metric for metric in METRICS if metric in report["final"]]
-    rows = [("0 (before)" if p["step"] == 0 else str(p["step"]), *_cells(p, metrics)) for p in report["curve"]]
-    rows += [(name, *_cells(values, metrics)) for name, values in report["references"].items()]
-    if report.get("chance_accuracy"):
-        rows.append(("chance", *_cells({"accuracy": {"mean": report["chance_accuracy"]}}, metrics)))
+    report = _report_of(run)
+    metrics = [metric for metric in METRICS if report.final.of(metric) is not None]
+    rows = [(step_words(point.step), *_cells(point.scores, metrics)) for point in report.curve]
+    rows += [(name, *_cells(scores, metrics)) for name, scores in report.references.items()]
+    if report.chance_accuracy:
+        rows.append(("chance", *_cells(Scores(accuracy=Score(report.chance_accuracy)), metrics)))
     return TextTable(
-        caption=f"Adaptation of {run.recipe_name}. {_sentence(protocol_words(report['protocol']))} Mean and half-width "
-        f"of the 95 % interval over tasks; weights: {one_line(str(report['weights']))}.",
+        caption=f"Adaptation of {run.recipe_name}. {_sentence(protocol_words(report.protocol))} Mean and half-width "
+        f"of the 95 % interval over tasks; weights: {one_line(report.weights)}.",
         headers=("inner step", *(_COLUMN_NAMES[metric] for metric in metrics)),
         is_number=(False, *(True for _ in metrics)),
         rows=tuple(rows),
@@ -166,10 +173,9 @@ def curve_text_table(run: RunEntry) -> TextTable:
 
 def runs_text_table(runs: Sequence[RunEntry]) -> TextTable:
     """Return one row for each run; what all share of the protocol stands in the caption, the rest in a column."""
-    reports = [run.report for run in runs if run.report is not None]
-    assert len(reports) == len(runs)
-    metrics = [metric for metric in METRICS[2:] if any(metric in report["final"] for report in reports)]
-    protocols = [protocol_words(report["protocol"]) for report in reports]
+    reports = [_report_of(run) for run in runs]
+    metrics = [metric for metric in METRICS[2:] if any(report.final.of(metric) is not None for report in reports)]
+    protocols = [protocol_words(report.protocol) for report in reports]
     is_shared = len(set(protocols)) == 1
     changes = _changes(runs)
     columns: list[tuple[str, bool, list[str]]] = [("run", False, [one_line(run.path.name) for run in runs])]
@@ -178,7 +184,7 @@ def runs_text_table(runs: Sequence[RunEntry]) -> TextTable:
         columns.append(("keys", False, [text or "-" for text in changes]))
     if not is_shared:
         columns.append(("protocol", False, protocols))
-    cells = [_cells(report["final"], metrics) for report in reports]
+    cells = [_cells(report.final, metrics) for report in reports]
     columns += [(_COLUMN_NAMES[metric], True, [row[n] for row in cells]) for n, metric in enumerate(metrics)]
     protocol = _sentence(protocols[0]) if is_shared else "The protocols differ, so that the numbers do not compare."
     return TextTable(
@@ -209,11 +215,11 @@ def _changes(runs: Sequence[RunEntry]) -> list[str]:
     return texts
 
 
-def _cells(point: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
+def _cells(scores: Scores, metrics: Sequence[str]) -> list[str]:
     return [
-        with_interval(point.get(metric), scale=PERCENT, digits=1)
+        with_interval(scores.of(metric), scale=PERCENT, digits=1)
         if metric.endswith("accuracy")
-        else with_interval(point.get(metric))
+        else with_interval(scores.of(metric))
         for metric in metrics
     ]
 

@@ -59,7 +59,7 @@ def save_layers(report: LayersReport, folder: Path) -> list[Path]:
     set_title(
         figure,
         f"{report.recipe}: {task_words(protocol)}\nbars: 95 % interval of the mean over "
-        f"{protocol['num_tasks']} {protocol['split']} tasks",
+        f"{protocol.num_tasks} {protocol.split} tasks",
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)

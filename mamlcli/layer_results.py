@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from mamlcli.analysis import Array
 from mamlcli.operators import LayerFactors
 from mamlcli.optimum import OptimumReport
+from mamlcli.run_report import Protocol
 from mamlcli.statistics import Estimate
 
 
@@ -175,7 +175,7 @@ class LayersReport:
     run: str
     recipe: str
     weights: str
-    protocol: dict[str, Any]
+    protocol: Protocol
     movement: tuple[MovementRow, ...]
     partial: tuple[PartialRow, ...]
     operator: OperatorReport | None
@@ -187,6 +187,7 @@ class LayersReport:
         """Return what `mamlcli layers --json` prints."""
         return {
             **vars(self),
+            "protocol": self.protocol.to_json(),
             "movement": [row.to_json() for row in self.movement],
             "partial": [row.to_json() for row in self.partial],
             "operator": None if self.operator is None else self.operator.to_json(),

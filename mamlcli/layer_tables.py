@@ -19,11 +19,11 @@ def layer_parts(report: LayersReport) -> list[RenderableType]:
         report: of a run.
     """
     protocol, operator = report.protocol, report.operator
-    num_steps = protocol["inner_steps"]
+    num_steps = protocol.inner_steps
     parts: list[RenderableType] = [
         Text(f"{report.recipe}, weights: {report.weights}"),
         Text(f"{task_words(protocol)}; {num_steps} inner step{'s' if num_steps != 1 else ''}"),
-        Text(f"± is the 95 % half-width over {protocol['num_tasks']} {protocol['split']} tasks\n"),
+        Text(f"± is the 95 % half-width over {protocol.num_tasks} {protocol.split} tasks\n"),
         *_section(
             "1. How far each layer moves",
             _movement_table(report),

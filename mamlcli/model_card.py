@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from mamlcli.exports import escape_markdown, protocol_words
 from mamlcli.recipe import ImageKeys, Recipe
 from mamlcli.recipe_files import recipe_to_tree
+from mamlcli.run_report import RunReport
 from mamlcli.tables import PERCENT, with_interval
 
 CONFIG_FORMAT = 1
+# What config.json has of evaluation.json.
+_OF_RESULT = ("protocol", "curve", "final", "references")
 
 _DATASETS = {
     "glyphs": "letters of many scripts, drawn from fonts",
@@ -58,13 +60,14 @@ class WeightsConfig:
     adapted: tuple[str, ...]
     inputs: str
     source: Mapping[str, object] | None
-    result: dict[str, Any] | None
+    result: RunReport | None
 
     def to_json(self) -> dict[str, object]:
         """Return the content of config.json."""
         tree = recipe_to_tree(self.recipe)
         tree["execution"]["device"] = "auto"
         tree["tasks"].pop("path", None)  # a place on one machine
+        result = None if self.result is None else self.result.to_json()
         return {
             "format": CONFIG_FORMAT,
             "made_by": self.made_by,
@@ -81,7 +84,7 @@ class WeightsConfig:
                 **({} if self.source is None else {"source": dict(self.source)}),
             },
             "inner": {**tree["inner"], "adapted": list(self.adapted)},
-            "result": self.result,
+            "result": result and {key: result[key] for key in _OF_RESULT},
             "recipe": tree,
         }
 
@@ -113,11 +116,10 @@ def _front_matter(config: WeightsConfig) -> str:
         "library_name": "pytorch",
         "tags": ["meta-learning", "few-shot-learning", algorithm, "mamlcli"],
     }
-    final = None if config.result is None else config.result["final"]
-    if final is not None:
-        metric = "accuracy" if "accuracy" in final else "loss"
+    if config.result is not None:
+        metric = "accuracy" if config.result.has_accuracy else "loss"
         task = {"type": "few-shot-learning", "name": "few-shot learning"}
-        number = {"type": metric, "name": f"query {metric} after adaptation", "value": final[metric]["mean"]}
+        number = {"type": metric, "name": f"query {metric} after adaptation", "value": config.result.final.mean(metric)}
         result = {"task": task, "dataset": {"type": source, "name": source}, "metrics": [number]}
         values["metrics"] = [metric]
         values["model-index"] = [{"name": config.recipe_name, "results": [result]}]
@@ -149,16 +151,15 @@ def _data(config: WeightsConfig) -> str:
 
 
 def _result(config: WeightsConfig) -> str:
-    result = config.result
-    if result is None:
+    if config.result is None:
         return "These weights were not scored."
-    final = result["final"]
-    words = [f"query loss {with_interval(final['loss'])}"]
-    if "accuracy" in final:
-        words.insert(0, f"query accuracy {with_interval(final['accuracy'], scale=PERCENT, digits=1)} %")
+    final = config.result.final
+    words = [f"query loss {with_interval(final.loss)}"]
+    if config.result.has_accuracy:
+        words.insert(0, f"query accuracy {with_interval(final.accuracy, scale=PERCENT, digits=1)} %")
     return (
         f"After adaptation: {', '.join(words)} (mean and half-width of the 95 % interval over tasks). Protocol: "
-        f"{escape_markdown(protocol_words(result['protocol']))}."
+        f"{escape_markdown(protocol_words(config.result.protocol))}."
     )
 
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mamlcli.files import atomic_write
 from mamlcli.names import TRANSFORMS
-from mamlcli.tables import task_words
+from mamlcli.run_report import RunReport
+from mamlcli.tables import PERCENT, task_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -162,33 +163,35 @@ def whole_steps(axes: Axes) -> None:
 
 
 @print_style()
-def save_curve(report: dict[str, Any], path: Path) -> list[Path]:
+def save_curve(report: RunReport, path: Path) -> list[Path]:
     """Draw the adaptation curve of an evaluation: support and query against inner steps.
 
     Args:
-        report: the content of evaluation.json.
+        report: what is drawn.
         path: of the PNG; the SVG goes beside it.
     """
-    has_accuracy = "accuracy" in report["final"]
-    panels = ["accuracy", "loss"] if has_accuracy else ["loss"]
-    figure = printed_figure(TWO_COLUMNS if has_accuracy else ONE_COLUMN, 2.9)
+    panels = ["accuracy", "loss"] if report.has_accuracy else ["loss"]
+    figure = printed_figure(TWO_COLUMNS if report.has_accuracy else ONE_COLUMN, 2.9)
     drawn = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, quantity in zip(drawn, panels, strict=True):
-        _draw_arm(axes, report, quantity, f"support_{quantity}", SERIES[1], "support")
-        _draw_arm(axes, report, quantity, quantity, SERIES[0], "query")
+        _draw_arm(axes, report, f"support_{quantity}", SERIES[1], "support")
+        _draw_arm(axes, report, quantity, SERIES[0], "query")
         _draw_references(axes, report, quantity)
         _label(axes, report, quantity)
-    legend_below(figure, drawn, ncols=5 if has_accuracy else 2)
+    legend_below(figure, drawn, ncols=5 if report.has_accuracy else 2)
     set_title(figure, _title(report))
     return save_figure(figure, path)
 
 
-def _draw_arm(axes: Axes, report: dict[str, Any], quantity: str, key: str, series: Series, label: str) -> None:
-    scale = 100.0 if quantity == "accuracy" else 1.0
-    steps = [point["step"] for point in report["curve"]]
-    # A mean that overflowed is None; a gap in the line stands for it.
-    means = [scale * _or_nan(point[key]["mean"]) for point in report["curve"]]
-    widths = [scale * (point[key]["ci95_over_tasks"] or 0.0) for point in report["curve"]]
+def _scale(metric: str) -> float:
+    return PERCENT if metric.endswith("accuracy") else 1.0
+
+
+def _draw_arm(axes: Axes, report: RunReport, metric: str, series: Series, label: str) -> None:
+    steps = [point.step for point in report.curve]
+    # A mean that overflowed is NaN; a gap in the line stands for it.
+    means = [_scale(metric) * mean for mean in report.means(metric)]
+    widths = [_scale(metric) * point.scores.half_width(metric) for point in report.curve]
     draw_band(axes, steps, means, widths, series, label)
 
 
@@ -202,35 +205,28 @@ def draw_band(
     axes.fill_between(steps, low, high, color=series.color, alpha=0.2, linewidth=0)
 
 
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
-def _draw_references(axes: Axes, report: dict[str, Any], quantity: str) -> None:
-    scale = 100.0 if quantity == "accuracy" else 1.0
-    for (name, values), (colour, dashes) in zip(report["references"].items(), REFERENCE_STYLES, strict=False):
-        if quantity in values:
-            mean = scale * _or_nan(values[quantity]["mean"])
+def _draw_references(axes: Axes, report: RunReport, quantity: str) -> None:
+    for (name, scores), (colour, dashes) in zip(report.references.items(), REFERENCE_STYLES, strict=False):
+        if scores.of(quantity) is not None:
+            mean = _scale(quantity) * scores.mean(quantity)
             axes.axhline(mean, color=colour, linestyle=dashes, linewidth=1.1, label=name)
-    if quantity == "accuracy" and report.get("chance_accuracy"):
-        axes.axhline(scale * report["chance_accuracy"], **CHANCE_STYLE)
+    if quantity == "accuracy" and report.chance_accuracy:
+        axes.axhline(PERCENT * report.chance_accuracy, **CHANCE_STYLE)
 
 
-def _label(axes: Axes, report: dict[str, Any], quantity: str) -> None:
+def _label(axes: Axes, report: RunReport, quantity: str) -> None:
     whole_steps(axes)
-    is_squared = "accuracy" not in report["final"]
-    loss_name = "loss (half the squared error)" if is_squared else "loss (cross-entropy, nats)"
-    axes.set_ylabel("accuracy (%)" if quantity == "accuracy" else loss_name)
     if quantity == "accuracy":
+        axes.set_ylabel("accuracy (%)")
         keep_to_percent(axes)
-    else:
-        points = report["curve"]
-        fit_loss_scale(axes, [_or_nan(point[key]["mean"]) for point in points for key in ("loss", "support_loss")])
+        return
+    axes.set_ylabel("loss (cross-entropy, nats)" if report.has_accuracy else "loss (half the squared error)")
+    fit_loss_scale(axes, [*report.means("loss"), *report.means("support_loss")])
 
 
-def _title(report: dict[str, Any]) -> str:
-    protocol = report["protocol"]
+def _title(report: RunReport) -> str:
+    protocol = report.protocol
     return (
-        f"{report['recipe']}: {task_words(protocol)}; mean and 95 % interval (band) over "
-        f"{protocol['num_tasks']} {protocol['split']} tasks"
+        f"{report.recipe}: {task_words(protocol)}; mean and 95 % interval (band) over "
+        f"{protocol.num_tasks} {protocol.split} tasks"
     )

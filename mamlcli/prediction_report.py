@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mamlcli.errors import RunError
+from mamlcli.run_report import Protocol
 from mamlcli.rundir import RunDirectory
-from mamlcli.statistics import Proportion, proportion
+from mamlcli.statistics import Proportion, Score, proportion
 from mamlcli.tasks.images import ImageRecord, Preprocessing
 from mamlcli.tasks.own_images import OwnImages, printable, shown
 
@@ -63,10 +63,14 @@ class LeaveOneOut:
 
 @dataclass(frozen=True)
 class MetaTest:
-    """The run's own result on meta-test tasks: protocol and accuracy, as evaluation.json has them."""
+    """The run's own result on meta-test tasks: protocol and final accuracy."""
 
-    protocol: dict[str, Any]
-    accuracy: dict[str, float | None]
+    protocol: Protocol
+    accuracy: Score
+
+    def to_json(self) -> dict[str, object]:
+        """Return both as evaluation.json has them."""
+        return {"protocol": self.protocol.to_json(), "accuracy": self.accuracy.to_json()}
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,7 @@ class PredictionReport:
             "predictions": [dict(vars(row)) for row in self.predictions],
             "accuracy": None if self.accuracy is None else self.accuracy.to_json(),
             "leave_one_out": None if self.leave_one_out is None else self.leave_one_out.to_json(),
-            "meta_test": None if self.meta_test is None else dict(vars(self.meta_test)),
+            "meta_test": None if self.meta_test is None else self.meta_test.to_json(),
             "skipped": [{"file": file, "reason": reason} for file, reason in self.skipped],
             "warnings": list(self.warnings),
         }
@@ -212,10 +216,11 @@ def accuracy_of(predictions: tuple[ImagePrediction, ...]) -> Proportion | None:
 def meta_test_of(run: RunDirectory) -> MetaTest | None:
     """Return protocol and final accuracy of the run's own evaluation; None where there is none."""
     try:
-        report = json.loads((run.path / "evaluation.json").read_text())
-        return MetaTest(report["protocol"], report["final"]["accuracy"])
-    except (OSError, ValueError, KeyError, TypeError):
+        report = run.read_report()
+    except RunError:
         return None
+    accuracy = report.final.accuracy
+    return None if accuracy is None else MetaTest(report.protocol, accuracy)
 
 
 def image_warnings(support: OwnImages, query: OwnImages, classes: list[str], request: PredictionRequest) -> list[str]:

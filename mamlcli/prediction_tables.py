@@ -157,8 +157,8 @@ def _certainty_lines(report: PredictionReport) -> list[str]:
         protocol = report.meta_test.protocol
         value = with_interval(report.meta_test.accuracy, scale=PERCENT, digits=1)
         lines.append(
-            f"This run on its own {protocol['split']} classes: {value} % ({protocol['num_tasks']} tasks, "
-            f"{task_words(protocol)}, {protocol['inner_steps']} inner steps). Other images can be harder."
+            f"This run on its own {protocol.split} classes: {value} % ({protocol.num_tasks} tasks, "
+            f"{task_words(protocol)}, {protocol.inner_steps} inner steps). Other images can be harder."
         )
     lines.append("Probabilities are softmax outputs, not calibrated: 0.9 need not be right nine times out of ten.")
     return lines

@@ -314,7 +314,7 @@ def _study(family: Family, result: dict[str, Any], num_seeds: int, *, fixed_rate
             continue
         key = value_key(**cell["value"])
         runs = [RunDirectory.open(Path(run)) for run in cell["run_dirs"]]
-        finals = [json.loads((run.path / "evaluation.json").read_text())["final"] for run in runs]
+        finals = [run.read_report().to_json()["final"] for run in runs]
         for metric in scores:
             if metric in finals[0]:
                 scores[metric][key] = np.array([final[metric]["mean"] for final in finals], dtype=np.float64)
@@ -328,9 +328,9 @@ def _at_rate(cell: dict[str, Any], rate: float) -> dict[str, Any] | None:
     """Return rate and final scores, over seeds, of a cell's runs at another inner rate; None if they diverged."""
     paths = [Path(run) for run in cell["run_dirs"]]
     fixed = [path.with_name(path.name.replace(f"-lr{cell['inner_lr']:g}-seed", f"-lr{rate:g}-seed")) for path in paths]
-    if not all((path / "evaluation.json").is_file() for path in fixed):
+    if not all(RunDirectory(path).has_report for path in fixed):
         return None
-    finals = [json.loads((path / "evaluation.json").read_text())["final"] for path in fixed]
+    finals = [RunDirectory(path).read_report().to_json()["final"] for path in fixed]
     scores = {metric: summary([final[metric]["mean"] for final in finals]) for metric in METRICS if metric in finals[0]}
     return {"inner_lr": rate, **scores}
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mamlcli.evaluation import Evaluation
+from mamlcli.run_report import RunReport
 from mamlcli.rundir import RunDirectory
 from mamlcli.session import evaluation_report, score
 from mamlcli.trained import num_inner_steps, open_trained, recipe_elsewhere
@@ -17,11 +16,11 @@ def adapt_run(
     num_tasks: int | None = None,
     num_steps: int | None = None,
     split: str | None = None,
-) -> tuple[Evaluation, dict[str, Any]]:
+) -> tuple[Evaluation, RunReport]:
     """Score a trained run again; what is not given is as its recipe says.
 
     Returns:
-        The evaluation and its machine-readable form.
+        The evaluation and the result that it makes.
 
     Raises:
         RunError: the run has no checkpoint; MamlError: a bad split or device.

@@ -6,41 +6,29 @@ with the reason. Folders below each other are searched too, so that the cells of
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mamlcli.errors import RecipeError, RunError, nearest
+from mamlcli.errors import RecipeError, RunError, nearest, one_line
 from mamlcli.recipe import Recipe
 from mamlcli.recipe_changes import recipe_difference
 from mamlcli.recipe_files import load_recipe, recipe_from_tree, shipped_recipes
-from mamlcli.run_folders import RUN_MARKS, STUDY_MARK, run_folders
+from mamlcli.run_folders import MANIFEST, RECIPE, RUN_MARKS, STUDY_MARK, run_folders
+from mamlcli.run_report import RunReport
+from mamlcli.rundir import RunDirectory
+from mamlcli.statistics import Score
 
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - Windows has no flock; whether a run is at work is then not known
-    fcntl = None  # type: ignore[assignment]
+_Content = TypeVar("_Content")
 
 # How a run can stand. "cut": it says that it runs, and no process does; "damaged": it cannot be read.
 FINISHED = ("done", "stopped early")
 STATUSES = (*FINISHED, "running", "interrupted", "failed", "created", "cut", "damaged")
-
-SCORE_COLUMNS = ("support_loss", "support_accuracy", "query_loss", "query_accuracy")
-
-PROTOCOL_KEYS = (
-    "split", "num_tasks", "ways", "shots", "queries", "per_class", "inner_steps", "batch_norm", "seed",
-)  # fmt: skip
-
-_TAIL_BYTES = 1 << 16  # more than the last record of metrics.jsonl
 
 
 @dataclass(frozen=True)
@@ -52,9 +40,9 @@ class RunEntry:
         name: its path below the folder that was searched, printable in one line.
         status: one of `STATUSES`.
         reason: why it is damaged or failed; None otherwise.
-        manifest: the content of manifest.json; empty if it cannot be read.
+        manifest: what it notes of itself; empty if it cannot be read.
         recipe: resolved; None if it cannot be read.
-        report: the content of evaluation.json; None unless the run is finished and it can be read.
+        report: its result; None unless the run is finished and it can be read.
         iteration: meta-iterations done.
         wall_s: seconds it has worked so far; None if it is not known.
     """
@@ -65,7 +53,7 @@ class RunEntry:
     reason: str | None
     manifest: dict[str, Any]
     recipe: Recipe | None
-    report: dict[str, Any] | None
+    report: RunReport | None
     iteration: int
     wall_s: float | None
 
@@ -96,9 +84,9 @@ class RunEntry:
         started = self.started_at
         return None if started is None else ((now or datetime.now(timezone.utc)) - started).total_seconds()
 
-    def final(self, metric: str) -> dict[str, float | None] | None:
+    def final(self, metric: str) -> Score | None:
         """Return mean and interval over tasks of "loss" or "accuracy" after adaptation; None if there is none."""
-        return None if self.report is None else self.report["final"].get(metric)
+        return None if self.report is None else self.report.final.of(metric)
 
 
 def _time(text: object) -> datetime | None:
@@ -107,11 +95,6 @@ def _time(text: object) -> datetime | None:
     except ValueError:
         return None
     return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
-
-
-def one_line(text: str) -> str:
-    """Return a text with every character that cannot be printed (line ends, escapes, stray bytes) written out."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def find_runs(base: Path) -> list[RunEntry]:
@@ -157,8 +140,8 @@ def runs_at(path: Path) -> list[RunEntry]:
     if any((path / mark).exists() for mark in RUN_MARKS):
         return [read_run(path)]
     if not (path / STUDY_MARK).is_file():
-        raise RunError(one_line(str(path)), expected="a run directory", got="a folder without recipe.yaml and "
-                       "manifest.json", next_step=f"Run: mamlcli runs ls {one_line(str(path))}")  # fmt: skip
+        raise RunError(one_line(str(path)), expected="a run directory", got=f"a folder without {RECIPE} and "
+                       f"{MANIFEST}", next_step=f"Run: mamlcli runs ls {one_line(str(path))}")  # fmt: skip
     cells = [read_run(cell.path) for cell in find_runs(path)]
     finished = [cell for cell in cells if cell.status in FINISHED]
     if not finished:
@@ -177,15 +160,16 @@ def read_run(path: Path, base: Path | None = None) -> RunEntry:
     relative = path.relative_to(base) if base is not None and path != base else path
     name = one_line(os.fsencode(relative).decode("utf-8", "backslashreplace"))
     problems: list[str] = []
-    manifest = _json_object(path / "manifest.json", problems)
-    recipe = _recipe(path / "recipe.yaml", problems)
+    run = RunDirectory(path)
+    manifest = _read(lambda: run.manifest, problems) or {}
+    recipe = _recipe(run, problems)
     status, reason = str(manifest.get("status", "created")), manifest.get("reason")
     if status in ("running", "created"):
-        status = "running" if _is_held(path / "lock") else ("cut" if status == "running" else status)
-    report = _report(path / "evaluation.json", problems) if status in FINISHED else None
+        status = _standing(status, run.is_held())
+    report = _read(run.read_report, problems) if status in FINISHED else None
     if status not in STATUSES:
-        problems.append(f"manifest.json: status: expected one of {', '.join(STATUSES)}, got {status!r}")
-    last = _last_record(path / "metrics.jsonl")
+        problems.append(f"{MANIFEST}: status: expected one of {', '.join(STATUSES)}, got {status!r}")
+    last = run.last_record()
     iteration, wall_s = manifest.get("iterations_done"), manifest.get("wall_s")
     if status in ("running", "cut"):
         iteration = last.get("iteration")
@@ -207,122 +191,39 @@ def read_run(path: Path, base: Path | None = None) -> RunEntry:
     )
 
 
+def _standing(noted: str, is_held: bool | None) -> str:
+    """Return how a run that is not over stands, by its manifest and its lock; the manifest is believed in doubt."""
+    if is_held:
+        return "running"
+    return "cut" if noted == "running" and is_held is False else noted
+
+
 def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _json_object(path: Path, problems: list[str]) -> dict[str, Any]:
+def _read(read: Callable[[], _Content], problems: list[str]) -> _Content | None:
+    """Return what a reader returns; None where the file cannot be read, which is added to the problems."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(value, dict):
-            return value
-        problems.append(f"{path.name}: expected a JSON object, got {type(value).__name__}")
-    except OSError as error:
-        problems.append(f"{path.name}: {(error.strerror or str(error)).lower()}")
-    except (ValueError, RecursionError) as error:
-        problems.append(f"{path.name}: not JSON ({error})" if path.stat().st_size else f"{path.name}: empty")
-    return {}
+        return read()
+    except RunError as error:
+        problems.append(f"{Path(error.where).name}: {error.got}")
+    return None
 
 
-def _recipe(path: Path, problems: list[str]) -> Recipe | None:
+def _recipe(run: RunDirectory, problems: list[str]) -> Recipe | None:
+    path = run.recipe_path
     if not path.is_file():
-        problems.append("recipe.yaml: no such file or directory")
+        problems.append(f"{path.name}: no such file or directory")
         return None
     try:
-        return load_recipe(str(path))[1]
+        return run.recipe
     except RecipeError as error:
         # The place is named without the folders above, which stand beside it.
         problems.append(error.problems[0].replace(str(path), path.name))
     except (OSError, UnicodeError) as error:
-        problems.append(f"recipe.yaml: {error}")
+        problems.append(f"{path.name}: {error}")
     return None
-
-
-def _report(path: Path, problems: list[str]) -> dict[str, Any] | None:
-    """Return the content of evaluation.json if it has what is read of it."""
-    before = len(problems)
-    report = _json_object(path, problems)
-    if len(problems) > before:
-        return None
-    try:
-        for point in [*report["curve"], report["final"]]:
-            _ = point["step"], point["loss"]["mean"], point["support_loss"]["mean"]
-        _ = [report["protocol"][key] for key in PROTOCOL_KEYS]
-        _ = report["references"].items(), report["weights"], report["recipe"]
-    except (KeyError, TypeError, AttributeError) as error:
-        problems.append(f"{path.name}: not the result of a run ({type(error).__name__}: {error})")
-        return None
-    return report
-
-
-def _is_held(lock: Path) -> bool:
-    """Return whether a process works on the run: it holds the lock as long as it lives."""
-    if fcntl is None or not lock.is_file():
-        return False
-    try:
-        with lock.open() as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def _last_record(metrics: Path) -> dict[str, Any]:
-    """Return the last whole record of metrics.jsonl without reading all of it; empty if there is none."""
-    try:
-        with metrics.open("rb") as stream:
-            stream.seek(max(0, metrics.stat().st_size - _TAIL_BYTES))
-            lines = stream.read().splitlines()
-    except OSError:
-        return {}
-    for line in reversed(lines):
-        record = _record(line)
-        if record is not None:
-            return record
-    return {}
-
-
-def _record(line: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) and isinstance(value.get("iteration"), int) else None
-
-
-def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """Return the whole records of a run's metrics.jsonl; lines that are not are left out."""
-    try:
-        lines = (run / "metrics.jsonl").read_bytes().splitlines()
-    except OSError:
-        return []
-    return [record for line in lines if (record := _record(line)) is not None]
-
-
-def read_scores(run: Path) -> NDArray[np.float64]:
-    """Return a run's tasks.csv as [num_tasks, num_inner_steps + 1, 4], columns as `SCORE_COLUMNS`.
-
-    Raises:
-        RunError: the file is not there, or not whole.
-    """
-    path = run / "tasks.csv"
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            header, *rows = csv.reader(stream)
-        table = np.array(rows, dtype=np.float64)
-        num_tasks, num_points = (int(table[:, column].max()) + 1 for column in (0, 1))
-        if header != ["task", "inner_step", *SCORE_COLUMNS] or table.shape != (num_tasks * num_points, 6):
-            raise ValueError("rows or columns are missing")
-        expected = np.stack(np.divmod(np.arange(num_tasks * num_points), num_points), axis=1)
-        if not np.array_equal(table[:, :2], expected):
-            raise ValueError("rows are missing or out of order")
-    except (OSError, ValueError, IndexError) as error:
-        where = one_line(str(run))
-        raise RunError(f"{where}/{path.name}", expected="the scores of a run's tasks", got=one_line(str(error)),
-                       next_step=f"Run: mamlcli adapt {where} --out {where}") from error  # fmt: skip
-    return table[:, 2:].reshape(num_tasks, num_points, len(SCORE_COLUMNS))
 
 
 def recipe_base(run: RunEntry) -> tuple[str, Recipe] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from numpy.typing import NDArray
 
 from mamlcli.errors import RunError
 from mamlcli.recipe_changes import recipe_difference
-from mamlcli.run_catalogue import FINISHED, SCORE_COLUMNS, RunEntry, read_scores
-from mamlcli.statistics import paired_difference, welch_difference
+from mamlcli.run_catalogue import FINISHED, RunEntry
+from mamlcli.run_report import RunReport
+from mamlcli.rundir import SCORE_COLUMNS, RunDirectory
+from mamlcli.statistics import Score, paired_difference, welch_difference
 
 METRICS = ("loss", "accuracy")
 _COLUMN_OF = {"loss": "query_loss", "accuracy": "query_accuracy"}
@@ -27,22 +30,129 @@ _COLUMN_OF = {"loss": "query_loss", "accuracy": "query_accuracy"}
 _SAME_EVALUATION = 1e-5
 
 
-def compare_runs(runs: Sequence[RunEntry], *, baseline: int = 0, allow_unpaired: bool = False) -> dict[str, Any]:
+# Of each key in which runs differ, the value that each run has, by the run's folder.
+Differences = dict[str, dict[str, object]]
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """One of the runs of a comparison.
+
+    Attributes:
+        run: its folder.
+        recipe: the recipe's name.
+        seed: of the training; None where the manifest does not tell.
+        report: its result, over its own tasks.
+    """
+
+    run: str
+    recipe: str
+    seed: int | None
+    report: RunReport
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the run as `runs compare --json` prints it."""
+        scores = {metric: self.report.final.of(metric) for metric in METRICS}
+        return {
+            "run": self.run,
+            "recipe": self.recipe,
+            "seed": self.seed,
+            "weights": self.report.weights,
+            "protocol": self.report.protocol.to_json(),
+            **{metric: score.to_json() for metric, score in scores.items() if score is not None},
+        }
+
+
+@dataclass(frozen=True)
+class RunDifference:
+    """How much two runs differ in a metric after adaptation.
+
+    Attributes:
+        a, b: their folders; b is the baseline.
+        metric: one of `METRICS`.
+        difference: a minus b, with its interval over tasks; without numbers if a task's score is not finite.
+        num_pairs: tasks that both were scored on; None if the runs are compared as independent samples.
+        num_overflowed: scores that are not finite.
+    """
+
+    a: str
+    b: str
+    metric: str
+    difference: Score
+    num_pairs: int | None
+    num_overflowed: int
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether the runs were compared task by task."""
+        return self.num_pairs is not None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the difference as `runs compare --json` prints it."""
+        return {
+            "a": self.a,
+            "b": self.b,
+            "metric": self.metric,
+            "difference": self.difference.to_json(),
+            "is_paired": self.is_paired,
+            "num_pairs": self.num_pairs,
+            "num_overflowed": self.num_overflowed,
+        }
+
+
+@dataclass(frozen=True)
+class Unpaired:
+    """Two runs, by their folders, that were scored on other tasks, and the reasons in words."""
+
+    a: str
+    b: str
+    reasons: list[str]
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """Runs side by side.
+
+    Attributes:
+        baseline: folder of the run that the others are compared with.
+        runs: all of them.
+        comparisons: of each other run with the baseline, in each metric.
+        not_paired: the runs that are compared as independent samples.
+        recipe_differences: the recipe keys in which any two runs differ.
+        other_differences: versions, device and data, likewise.
+    """
+
+    baseline: str
+    runs: tuple[ComparedRun, ...]
+    comparisons: tuple[RunDifference, ...]
+    not_paired: tuple[Unpaired, ...]
+    recipe_differences: Differences
+    other_differences: Differences
+
+    def difference(self, run: str, metric: str) -> Score | None:
+        """Return how much a run differs from the baseline; None for the baseline itself."""
+        pairs = ((row.a, row.metric, row.difference) for row in self.comparisons)
+        return next((score for a, name, score in pairs if (a, name) == (run, metric)), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the comparison as `runs compare --json` prints it."""
+        return {
+            "baseline": self.baseline,
+            "runs": [run.to_json() for run in self.runs],
+            "comparisons": [comparison.to_json() for comparison in self.comparisons],
+            "not_paired": [asdict(pair) for pair in self.not_paired],
+            "recipe_differences": self.recipe_differences,
+            "other_differences": self.other_differences,
+        }
+
+
+def compare_runs(runs: Sequence[RunEntry], *, baseline: int = 0, allow_unpaired: bool = False) -> RunComparison:
     """Compare runs with one of them, at their final inner step.
 
     Args:
         runs: at least two, of different folders.
         baseline: index of the run that the others are compared with.
         allow_unpaired: compare runs that were scored on other tasks, too, as independent samples.
-
-    Returns:
-        baseline: its folder.
-        runs: of each run `run`, `recipe`, `seed`, `weights`, `protocol`, and `loss`, `accuracy` over its own tasks.
-        comparisons: `a` minus `b` (the baseline) of each metric: `difference`, `is_paired`, `num_pairs`,
-            `num_overflowed` (tasks whose score is not finite; there is no difference then).
-        not_paired: of each run that is compared unpaired, why.
-        recipe_differences: dotted key -> {run: value}, for the keys in which any two runs differ.
-        other_differences: likewise, versions, device and data.
 
     Raises:
         RunError: fewer than two runs, one twice, one that is not finished or damaged, or one that was scored on
@@ -51,7 +161,7 @@ def compare_runs(runs: Sequence[RunEntry], *, baseline: int = 0, allow_unpaired:
     _check(runs)
     scores = [_scores(run) for run in runs]
     reference = runs[baseline]
-    comparisons: list[dict[str, Any]] = []
+    comparisons: list[RunDifference] = []
     not_paired = []
     for run, values in zip(runs, scores, strict=True):
         if run is reference:
@@ -59,16 +169,16 @@ def compare_runs(runs: Sequence[RunEntry], *, baseline: int = 0, allow_unpaired:
         reasons = task_differences(run, reference)
         _check_pairing(run, reference, reasons, allow_unpaired)
         if reasons:
-            not_paired.append({"a": run.folder, "b": reference.folder, "reasons": reasons})
+            not_paired.append(Unpaired(run.folder, reference.folder, reasons))
         comparisons += _comparisons(run, reference, values, scores[baseline], is_paired=not reasons)
-    return {
-        "baseline": reference.folder,
-        "runs": [_row(run) for run in runs],
-        "comparisons": comparisons,
-        "not_paired": not_paired,
-        "recipe_differences": recipe_differences(runs, reference),
-        "other_differences": _differing({run.folder: _circumstances(run) for run in runs}),
-    }
+    return RunComparison(
+        baseline=reference.folder,
+        runs=tuple(_compared(run) for run in runs),
+        comparisons=tuple(comparisons),
+        not_paired=tuple(not_paired),
+        recipe_differences=recipe_differences(runs, reference),
+        other_differences=_differing({run.folder: _circumstances(run) for run in runs}),
+    )
 
 
 def _check(runs: Sequence[RunEntry]) -> None:
@@ -100,11 +210,11 @@ def check_finished(run: RunEntry) -> None:
 def _scores(run: RunEntry) -> NDArray[np.float64]:
     """Return the scores of a run's tasks at its final inner step, [num_tasks, 4]; they must be of its result."""
     assert run.report is not None
-    scores = read_scores(run.path)
-    final, protocol = run.report["final"], run.report["protocol"]
-    mean, expected = scores[:, -1, SCORE_COLUMNS.index("query_loss")].mean(), final["loss"]["mean"]
-    is_same = scores.shape[:2] == (protocol["num_tasks"], protocol["inner_steps"] + 1)
-    if expected is not None:
+    scores = RunDirectory(run.path).read_scores()
+    protocol, expected = run.report.protocol, run.report.final.mean("loss")
+    mean = scores[:, -1, SCORE_COLUMNS.index("query_loss")].mean()
+    is_same = scores.shape[:2] == (protocol.num_tasks, protocol.inner_steps + 1)
+    if math.isfinite(expected):
         is_same &= bool(abs(mean - expected) <= _SAME_EVALUATION * max(1.0, abs(expected)))
     if not is_same:
         where = run.where
@@ -128,7 +238,7 @@ def task_differences(a: RunEntry, b: RunEntry) -> list[str]:
         if key.startswith("tasks.") and (key != "tasks.path" or None in digests)
     }
     for key in ("split", "seed"):
-        found[f"evaluation.{key}"] = report_a["protocol"][key], report_b["protocol"][key]
+        found[f"evaluation.{key}"] = getattr(report_a.protocol, key), getattr(report_b.protocol, key)
     found["data digest"] = digests[0], digests[1]
     return [f"{key} ({old!r} and {new!r})" for key, (old, new) in found.items() if old != new]
 
@@ -155,50 +265,38 @@ def _comparisons(
     reference_scores: NDArray[np.float64],
     *,
     is_paired: bool,
-) -> list[dict[str, Any]]:
+) -> list[RunDifference]:
     assert run.recipe is not None
     num_pairs = min(len(scores), len(reference_scores))  # tasks are numbered: the first ones are the same
-    found = []
+    differences = []
     for metric in METRICS if run.recipe.is_classification else METRICS[:1]:
         column = SCORE_COLUMNS.index(_COLUMN_OF[metric])
         a, b = scores[:, column], reference_scores[:, column]
         if is_paired:
             a, b = a[:num_pairs], b[:num_pairs]
         difference = paired_difference(a, b) if is_paired else welch_difference(a, b)
-        found.append(
-            {
-                "a": run.folder,
-                "b": reference.folder,
-                "metric": metric,
-                "difference": {"mean": _finite(difference.mean), "ci95_over_tasks": _finite(difference.ci95)},
-                "is_paired": is_paired,
-                "num_pairs": num_pairs if is_paired else None,
-                "num_overflowed": int((~np.isfinite(a)).sum() + (~np.isfinite(b)).sum()),
-            }
+        differences.append(
+            RunDifference(
+                a=run.folder,
+                b=reference.folder,
+                metric=metric,
+                difference=Score.of(difference),
+                num_pairs=num_pairs if is_paired else None,
+                num_overflowed=int((~np.isfinite(a)).sum() + (~np.isfinite(b)).sum()),
+            )
         )
-    return found
+    return differences
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _row(run: RunEntry) -> dict[str, Any]:
+def _compared(run: RunEntry) -> ComparedRun:
     assert run.report is not None
-    row = {
-        "run": run.folder,
-        "recipe": run.recipe_name,
-        "seed": run.manifest.get("seed"),
-        "weights": run.report["weights"],
-        "protocol": run.report["protocol"],
-    }
-    return row | {metric: value for metric in METRICS if (value := run.final(metric)) is not None}
+    return ComparedRun(run.folder, run.recipe_name, run.manifest.get("seed"), run.report)
 
 
-def recipe_differences(runs: Sequence[RunEntry], reference: RunEntry) -> dict[str, dict[str, Any]]:
+def recipe_differences(runs: Sequence[RunEntry], reference: RunEntry) -> Differences:
     """Return {dotted key: {run: value}} of the keys in which any run differs from `reference`, one of them."""
     assert reference.recipe is not None
-    found: dict[str, dict[str, Any]] = {}
+    found: Differences = {}
     if len({run.recipe_name for run in runs}) > 1:
         found["recipe"] = {run.folder: run.recipe_name for run in runs}
     for run in runs:
@@ -209,14 +307,14 @@ def recipe_differences(runs: Sequence[RunEntry], reference: RunEntry) -> dict[st
     return found
 
 
-def _circumstances(run: RunEntry) -> dict[str, Any]:
+def _circumstances(run: RunEntry) -> dict[str, object]:
     """Return what may change a result beside the recipe: versions, device, data."""
     versions = run.manifest.get("versions", {})
     found = {f"versions.{name}": versions.get(name) for name in ("mamlcli", "torch")}
     return found | {"device": run.manifest.get("device"), "data digest": run.manifest.get("data", {}).get("digest")}
 
 
-def _differing(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _differing(values: dict[str, dict[str, object]]) -> Differences:
     """Return {key: {run: value}} of the keys that are not the same in all runs; None where a run has no such key."""
     keys = dict.fromkeys(key for found in values.values() for key in found)
     table = {key: {run: found.get(key) for run, found in values.items()} for key in keys}

@@ -6,11 +6,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+RECIPE, MANIFEST, CHECKPOINTS = "recipe.yaml", "manifest.json", "checkpoints"
+
 # A folder that holds one of these is taken for a run; one with STUDY_MARK, for a study.
-RUN_MARKS = ("recipe.yaml", "manifest.json", "checkpoints")
+RUN_MARKS = (RECIPE, MANIFEST, CHECKPOINTS)
 STUDY_MARK = "study.json"
 
-_NOT_SEARCHED = ("checkpoints", "tensorboard")
+_NOT_SEARCHED = (CHECKPOINTS, "tensorboard")
 
 
 def run_folders(base: Path) -> Iterator[Path]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -15,8 +15,20 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from mamlcli.run_catalogue import RunEntry, changed_keys, one_line, read_metrics, recipe_base
-from mamlcli.tables import PERCENT, curve_table, duration, plain_table, sparkline, verdict, with_interval
+from mamlcli.errors import RunError, one_line
+from mamlcli.run_catalogue import RunEntry, changed_keys, recipe_base
+from mamlcli.run_comparison import Differences, RunComparison
+from mamlcli.rundir import RunDirectory
+from mamlcli.tables import (
+    PERCENT,
+    curve_table,
+    duration,
+    number_text,
+    plain_table,
+    sparkline,
+    verdict,
+    with_interval,
+)
 
 SPARK_WIDTH = 20
 
@@ -83,6 +95,7 @@ def problems_text(runs: Iterable[RunEntry]) -> Text | None:
 
 def run_row(run: RunEntry, now: datetime | None = None) -> dict[str, Any]:
     """Return one line of the list in machine-readable form."""
+    accuracy, loss = run.final("accuracy"), run.final("loss")
     return {
         "run": run.folder,
         "name": run.name,
@@ -91,8 +104,8 @@ def run_row(run: RunEntry, now: datetime | None = None) -> dict[str, Any]:
         "reason": run.reason,
         "iteration": run.iteration,
         "num_iterations": run.num_iterations,
-        "accuracy": run.final("accuracy"),
-        "loss": run.final("loss"),
+        "accuracy": None if accuracy is None else accuracy.to_json(),
+        "loss": None if loss is None else loss.to_json(),
         "started_at": run.manifest.get("started_at"),
         "age_s": run.age_s(now),
         "wall_s": run.wall_s,
@@ -113,18 +126,22 @@ def run_report(run: RunEntry) -> dict[str, Any]:
         "recipe_difference": {key: {"there": there, "here": here} for key, (there, here) in changed.items()},
         "recipe_keys": tree,
         "training": training_curves(run),
-        "evaluation": run.report,
+        "evaluation": None if run.report is None else run.report.to_json(),
         "manifest": run.manifest,
         "files": sorted(str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()),
     }
 
 
 def training_curves(run: RunEntry) -> dict[str, dict[str, list[Any]]]:
-    """Return what metrics.jsonl tells of meta-training: {name: {"iteration": [...], "value": [...]}}."""
+    """Return what the metrics tell of meta-training: {name: {"iteration": [...], "value": [...]}}."""
     curves: dict[str, dict[str, list[Any]]] = {}
     names = {"step": {"outer_loss": "outer loss", "accuracy": "outer accuracy"}}
     names["validation"] = {"loss": "meta-validation loss", "accuracy": "meta-validation accuracy"}
-    for record in read_metrics(run.path):
+    try:
+        records = RunDirectory(run.path).read_metrics()
+    except RunError:
+        return {}
+    for record in records:
         for key, name in names.get(str(record.get("kind")), {}).items():
             if isinstance(record.get(key), int | float):
                 curve = curves.setdefault(name, {"iteration": [], "value": []})
@@ -141,7 +158,7 @@ def run_parts(run: RunEntry) -> list[RenderableType]:
         parts.append(curves)
     if run.report is not None:
         # A name is no markup and has no line ends here.
-        parts += [curve_table({**run.report, "recipe": escape(run.recipe_name)}), verdict(run.report)]
+        parts += [curve_table(replace(run.report, recipe=escape(run.recipe_name))), verdict(run.report)]
     return parts
 
 
@@ -226,11 +243,9 @@ def _curves_table(run: RunEntry) -> Table:
         name: (f"iteration {curve['iteration'][0]} to {curve['iteration'][-1]}", curve["value"])
         for name, curve in training_curves(run).items()
     }
-    for key in ("loss", "accuracy"):
-        if run.report is not None and key in run.report["final"]:
-            points = run.report["curve"]
-            means = [math.nan if point[key]["mean"] is None else point[key]["mean"] for point in points]
-            curves[f"query {key}"] = f"inner step 0 to {points[-1]['step']}", means
+    for metric in ("loss", "accuracy"):
+        if run.report is not None and run.final(metric) is not None:
+            curves[f"query {metric}"] = f"inner step 0 to {run.report.curve[-1].step}", run.report.means(metric)
     table = plain_table()
     table.add_column("curve")
     table.add_column("from", justify="right", no_wrap=True)
@@ -239,9 +254,9 @@ def _curves_table(run: RunEntry) -> Table:
     table.add_column("over", style="dim")
     for name, (span, values) in curves.items():
         scale, digits = (PERCENT, 1) if "accuracy" in name else (1.0, 3)
-        ends = [with_interval({"mean": v if math.isfinite(v) else None}, scale=scale, digits=digits) for v in values]
+        first, last = (number_text(value, scale=scale, digits=digits) for value in (values[0], values[-1]))
         label = f"{name} %" if "accuracy" in name else name
-        table.add_row(label, ends[0], sparkline(values, SPARK_WIDTH), ends[-1], span)
+        table.add_row(label, first, sparkline(values, SPARK_WIDTH), last, span)
     return table
 
 
@@ -256,22 +271,18 @@ def letters(index: int) -> str:
     return text
 
 
-def comparison_parts(result: Mapping[str, Any]) -> list[RenderableType]:
-    """Return a comparison as tables: scores and differences, then the keys in which the runs differ.
-
-    Args:
-        result: of `run_comparison.compare_runs`.
-    """
-    label = {row["run"]: letters(index) for index, row in enumerate(result["runs"])}
+def comparison_parts(result: RunComparison) -> list[RenderableType]:
+    """Return a comparison as tables: scores and differences, then the keys in which the runs differ."""
+    label = {row.run: letters(index) for index, row in enumerate(result.runs)}
     parts: list[RenderableType] = [_differences_table(result, label)]
-    for found in result["not_paired"]:
-        words = f"{label[found['a']]} and {label[found['b']]} are compared unpaired, as independent samples of "
-        parts.append(Text(f"{words}tasks: they differ in {', '.join(found['reasons'])}.", style="yellow"))
-    for row in result["comparisons"]:
-        if row["num_overflowed"]:
-            words = f"{label[row['a']]} and {label[row['b']]}: {row['metric']} is not finite on {row['num_overflowed']}"
+    for pair in result.not_paired:
+        words = f"{label[pair.a]} and {label[pair.b]} are compared unpaired, as independent samples of "
+        parts.append(Text(f"{words}tasks: they differ in {', '.join(pair.reasons)}.", style="yellow"))
+    for row in result.comparisons:
+        if row.num_overflowed:
+            words = f"{label[row.a]} and {label[row.b]}: {row.metric} is not finite on {row.num_overflowed}"
             parts.append(Text(f"{words} tasks, and has no difference.", style="yellow"))
-    keys, rest = result["recipe_differences"], result["other_differences"]
+    keys, rest = result.recipe_differences, result.other_differences
     if keys or rest:
         parts.append(_keys_table({**keys, **rest}, label))
     else:
@@ -279,24 +290,21 @@ def comparison_parts(result: Mapping[str, Any]) -> list[RenderableType]:
     return parts
 
 
-def _differences_table(result: Mapping[str, Any], label: Mapping[str, str]) -> Table:
-    has_accuracy = "accuracy" in result["runs"][0]
-    base = label[result["baseline"]]
-    above = _common_folder([row["run"] for row in result["runs"]])
+def _differences_table(result: RunComparison, label: Mapping[str, str]) -> Table:
+    has_accuracy = result.runs[0].report.has_accuracy
+    base = label[result.baseline]
+    above = _common_folder([row.run for row in result.runs])
     table = plain_table(caption=_caption(result, base))
     table.add_column("")
     table.add_column("run", overflow="fold")
-    names = ["query loss", f"minus {base}", *(["query %", f"minus {base}"] if has_accuracy else [])]
-    for name in names:
+    for name in ["query loss", f"minus {base}", *(["query %", f"minus {base}"] if has_accuracy else [])]:
         table.add_column(name, justify="right", no_wrap=True)
-    for row in result["runs"]:
-        found = {c["metric"]: c["difference"] for c in result["comparisons"] if c["a"] == row["run"]}
-        cells = [with_interval(row["loss"]), with_interval(found.get("loss"))]
+    for row in result.runs:
+        cells = [with_interval(row.report.final.loss), with_interval(result.difference(row.run, "loss"))]
         if has_accuracy:
-            cells += [
-                with_interval(values, scale=PERCENT, digits=1) for values in (row["accuracy"], found.get("accuracy"))
-            ]
-        table.add_row(label[row["run"]], Text(one_line(row["run"][len(above) :])), *cells)
+            scores = row.report.final.accuracy, result.difference(row.run, "accuracy")
+            cells += [with_interval(score, scale=PERCENT, digits=1) for score in scores]
+        table.add_row(label[row.run], Text(one_line(row.run[len(above) :])), *cells)
     return table
 
 
@@ -307,10 +315,10 @@ def _common_folder(paths: Sequence[str]) -> str:
     return "".join(f"{names[0]}/" for names in shared)
 
 
-def _caption(result: Mapping[str, Any], base: str) -> str:
-    nums = sorted({c["num_pairs"] for c in result["comparisons"] if c["is_paired"]})
+def _caption(result: RunComparison, base: str) -> str:
+    nums = sorted({row.num_pairs for row in result.comparisons if row.num_pairs is not None})
     paired = f"paired on the same {' or '.join(map(str, nums))} tasks" if nums else "unpaired"
-    num_others = len(result["runs"]) - 1
+    num_others = len(result.runs) - 1
     several = f"; not adjusted for {num_others} comparisons" if num_others > 1 else ""
     return (
         f"after the last inner step; mean ± half-width of the 95 % interval over tasks\n"
@@ -318,7 +326,7 @@ def _caption(result: Mapping[str, Any], base: str) -> str:
     )
 
 
-def _keys_table(rows: Mapping[str, Mapping[str, Any]], label: Mapping[str, str]) -> Table:
+def _keys_table(rows: Differences, label: Mapping[str, str]) -> Table:
     """Return the keys that differ, with each value and the runs that have it."""
     table = plain_table()
     table.add_column("differs in", overflow="fold")

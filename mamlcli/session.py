@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
@@ -31,16 +28,17 @@ from mamlcli.engine import (
 )
 from mamlcli.environment import device_name, git_state, interruption_flag, now, peak_memory_mb, versions
 from mamlcli.errors import Interrupted, NonFiniteError, RunError, WorkerError, is_out_of_memory
-from mamlcli.estimators import TRAJECTORY_COLUMNS, MetaParams
-from mamlcli.evaluation import Evaluation, evaluate_replicas, evaluation_to_json, join_evaluations
+from mamlcli.estimators import MetaParams
+from mamlcli.evaluation import Evaluation, Reference, evaluate_replicas, join_evaluations
 from mamlcli.event_log import EventLog, check_event_log, log_evaluation
 from mamlcli.execution import Execution, MetaGradient, meta_gradient
-from mamlcli.files import atomic_write, json_text
 from mamlcli.models import count_parameters
 from mamlcli.plots import save_curve
 from mamlcli.recipe import ImageKeys, Recipe
 from mamlcli.recipe_files import recipe_to_tree
+from mamlcli.run_report import Point, Protocol, RunReport, Scores
 from mamlcli.rundir import RunDirectory
+from mamlcli.statistics import Score, estimate
 from mamlcli.tasks.base import sample_tasks
 from mamlcli.trained import best_weights
 
@@ -230,19 +228,8 @@ def finished_result(run: RunDirectory) -> RunResult | None:
     manifest = run.manifest
     if manifest.get("status") not in ("done", "stopped early"):
         return None
-    report = _read_json(run.path / "evaluation.json")
-    return RunResult(run, report, str(report["weights"]))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text())
-        if not isinstance(value, dict):
-            raise ValueError("no JSON object")
-    except (OSError, ValueError) as error:
-        raise RunError(str(path), expected="a readable result", got=str(error),
-                       next_step="Run: mamlcli adapt RUN to score it again") from error  # fmt: skip
-    return value
+    report = run.read_report()
+    return RunResult(run, report.to_json(), report.weights)
 
 
 def _state_of(run: RunDirectory, experiment: Experiment) -> TrainState:
@@ -461,21 +448,21 @@ def score_replicas(
     )
 
 
-def protocol_of(recipe: Recipe, *, split: str, num_tasks: int, num_steps: int) -> dict[str, Any]:
-    """Return the protocol block of evaluation.json: all that a number needs to be compared."""
+def protocol_of(recipe: Recipe, *, split: str, num_tasks: int, num_steps: int) -> Protocol:
+    """Return all that a number of an evaluation needs to be compared."""
     tasks, model = recipe.tasks, recipe.model
     ways = tasks.ways if isinstance(tasks, ImageKeys) else (2 if recipe.is_classification else None)
-    return {
-        "split": split,
-        "num_tasks": num_tasks,
-        "ways": ways,
-        "shots": tasks.shots,
-        "queries": tasks.queries,
-        "per_class": isinstance(tasks, ImageKeys),
-        "inner_steps": num_steps,
-        "batch_norm": getattr(model, "norm", "none"),
-        "seed": recipe.evaluation.seed,
-    }
+    return Protocol(
+        split=split,
+        num_tasks=num_tasks,
+        ways=ways,
+        shots=tasks.shots,
+        queries=tasks.queries,
+        per_class=isinstance(tasks, ImageKeys),
+        inner_steps=num_steps,
+        batch_norm=getattr(model, "norm", "none"),
+        seed=recipe.evaluation.seed,
+    )
 
 
 def _final_evaluation(
@@ -497,7 +484,7 @@ def _final_evaluation(
     report = evaluation_report(run, experiment, evaluation, weights, split=spec.split, num_steps=steps)
     log_evaluation(experiment.recipe.logging, run.path, report)
     write_evaluation(run.path, evaluation, report)
-    return RunResult(run, report, weights)
+    return RunResult(run, report.to_json(), weights)
 
 
 def score_at_end(experiment: Experiment, meta: MetaParams | None, group: WorkerGroup = ALONE) -> Evaluation:
@@ -509,13 +496,14 @@ def score_at_end(experiment: Experiment, meta: MetaParams | None, group: WorkerG
     return score(experiment, meta, **evaluation_tasks(experiment.recipe), group=group)
 
 
-def write_evaluation(folder: Path, evaluation: Evaluation, report: dict[str, Any]) -> None:
-    """Write tasks.csv, curve.png, curve.svg and evaluation.json of an evaluation to a folder."""
+def write_evaluation(folder: Path, evaluation: Evaluation, report: RunReport) -> None:
+    """Write the scores of all tasks, the figure of their curve and the report of an evaluation to a folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        atomic_write(folder / "tasks.csv", _tasks_csv(evaluation).encode())
-        save_curve(report, folder / "curve.png")
-        atomic_write(folder / "evaluation.json", json_text(report).encode())
+        result = RunDirectory(folder)
+        result.write_scores(evaluation.scores)
+        save_curve(report, result.curve_path)
+        result.write_report(report)
     except OSError as error:
         raise RunError(str(folder), expected="a folder that can be written", got=str(error)) from error
 
@@ -528,26 +516,34 @@ def evaluation_report(
     *,
     split: str,
     num_steps: int,
-) -> dict[str, Any]:
-    """Return the machine-readable form of an evaluation."""
-    recipe = experiment.recipe
-    protocol = protocol_of(recipe, split=split, num_tasks=len(evaluation.scores), num_steps=num_steps)
-    return {
-        "run": str(run.path),
-        "recipe": run.name,
-        "weights": weights,
-        **evaluation_to_json(evaluation, protocol),
-    }
+) -> RunReport:
+    """Return the result of a run from an evaluation of its weights."""
+    num_tasks = len(evaluation.scores)
+    return RunReport(
+        run=str(run.path),
+        recipe=run.name,
+        weights=weights,
+        protocol=protocol_of(experiment.recipe, split=split, num_tasks=num_tasks, num_steps=num_steps),
+        curve=curve_of(evaluation),
+        references={name: _reference_scores(reference) for name, reference in evaluation.references.items()},
+        chance_accuracy=evaluation.chance_accuracy,
+    )
 
 
-def _tasks_csv(evaluation: Evaluation) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["task", "inner_step", *TRAJECTORY_COLUMNS])
-    for task, rows in enumerate(evaluation.scores):
-        for inner_step, row in enumerate(rows):
-            writer.writerow([task, inner_step, *(f"{value:.9g}" for value in row)])
-    return out.getvalue()
+def curve_of(evaluation: Evaluation) -> tuple[Point, ...]:
+    """Return the means over tasks, with their intervals, at every inner step."""
+    columns = {"loss": "query_loss", "support_loss": "support_loss"}
+    if evaluation.is_classification:
+        columns |= {"accuracy": "query_accuracy", "support_accuracy": "support_accuracy"}
+    return tuple(
+        Point(step, Scores(**{key: Score.of(evaluation.estimate(name, step)) for key, name in columns.items()}))
+        for step in range(evaluation.num_inner_steps + 1)
+    )
+
+
+def _reference_scores(reference: Reference) -> Scores:
+    columns = {"loss": reference.loss, "accuracy": reference.accuracy}
+    return Scores(**{key: Score.of(estimate(values)) for key, values in columns.items() if values is not None})
 
 
 def dry_run(recipe: Recipe) -> dict[str, Any]:

@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mamlcli.errors import RunError
-from mamlcli.estimators import TRAJECTORY_COLUMNS
-from mamlcli.rundir import RunDirectory
+from mamlcli.rundir import SCORE_COLUMNS, RunDirectory
 from mamlcli.statistics import Estimate, estimate, paired_difference
 
 METRICS = ("loss", "accuracy")
@@ -89,25 +85,8 @@ def collect(cells: Sequence[FinishedCell], pairs: Sequence[tuple[int, int]], *, 
 
 
 def read_report(run: RunDirectory) -> dict[str, Any]:
-    """Return the content of a run's evaluation.json."""
-    value = json.loads((run.path / "evaluation.json").read_text())
-    assert isinstance(value, dict)
-    return value
-
-
-def read_tasks(path: Path) -> NDArray[np.float64]:
-    """Return a run's tasks.csv as [num_tasks, num_inner_steps + 1, 4], columns as `TRAJECTORY_COLUMNS`.
-
-    Raises:
-        RunError: the file is not there or not whole.
-    """
-    try:
-        table = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
-        num_steps = int(table[:, 1].max()) + 1
-        return table[:, 2:].reshape(-1, num_steps, len(TRAJECTORY_COLUMNS))
-    except (OSError, ValueError, IndexError) as error:
-        raise RunError(str(path), expected="the scores of a run's tasks", got=str(error),
-                       next_step=f"Run: mamlcli adapt {path.parent} --out {path.parent}") from error  # fmt: skip
+    """Return a run's result as JSON holds it."""
+    return run.read_report().to_json()
 
 
 def _cell(cell: FinishedCell, reports: dict[int, dict[str, Any]], over: str) -> dict[str, Any]:
@@ -158,7 +137,7 @@ def _comparison(a: FinishedCell, b: FinishedCell, metric: str, over: str) -> dic
 
 
 def _task_scores(run: RunDirectory, metric: str) -> NDArray[np.float64]:
-    return read_tasks(run.path / "tasks.csv")[:, -1, TRAJECTORY_COLUMNS.index(_COLUMN_OF[metric])]
+    return run.read_scores()[:, -1, SCORE_COLUMNS.index(_COLUMN_OF[metric])]
 
 
 def _references(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:

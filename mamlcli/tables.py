@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
 from rich.table import Table
+
+from mamlcli.run_report import Protocol, RunReport, Scores
+from mamlcli.statistics import Score
 
 PERCENT = 100.0
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -29,13 +32,20 @@ def plain_table(title: str | None = None, caption: str | None = None) -> Table:
     )
 
 
-def with_interval(value: dict[str, float | None] | None, *, scale: float = 1.0, digits: int = 3) -> str:
-    """Return `mean ± half-width`, or `-` where there is no number."""
-    if not value or value["mean"] is None:
+def with_interval(value: Score | Mapping[str, float | None] | None, *, scale: float = 1.0, digits: int = 3) -> str:
+    """Return `mean ± half-width`, or `-` where there is no number.
+
+    Args:
+        value: a score, or one as results in JSON hold it.
+        scale: what both numbers are multiplied by.
+        digits: decimals.
+    """
+    if isinstance(value, Mapping):
+        value = Score(value["mean"], value.get("ci95_over_tasks", value.get("ci95_over_seeds"))) if value else None
+    if value is None or value.mean is None:
         return "-"
-    text = _decimal(scale * value["mean"], digits)
-    width = value.get("ci95_over_tasks", value.get("ci95_over_seeds"))
-    return text if width is None else f"{text} ± {_decimal(scale * width, digits)}"
+    text = _decimal(scale * value.mean, digits)
+    return text if value.ci95 is None else f"{text} ± {_decimal(scale * value.ci95, digits)}"
 
 
 def sparkline(
@@ -70,18 +80,22 @@ def curve_means(points: Sequence[dict[str, Any]], metric: str) -> list[float]:
     return [math.nan if point[metric]["mean"] is None else float(point[metric]["mean"]) for point in points]
 
 
-def curve_line(report: dict[str, Any]) -> str:
+def curve_line(report: RunReport) -> str:
     """Return the query curve of an evaluation in one line: the first number, a block for each step, the last one.
 
     Accuracies are drawn on a scale of 0 to 100 %, losses from 0 to the largest.
     """
-    metric = "accuracy" if "accuracy" in report["final"] else "loss"
+    metric = "accuracy" if report.has_accuracy else "loss"
     scale, digits, unit = (PERCENT, 1, " %") if metric == "accuracy" else (1.0, 3, "")
-    means = curve_means(report["curve"], metric)
-    first, last = (with_interval(p[metric] | {"ci95_over_tasks": None}, scale=scale, digits=digits)
-                   for p in (report["curve"][0], report["curve"][-1]))  # fmt: skip
+    means = report.means(metric)
+    first, last = (number_text(mean, scale=scale, digits=digits) for mean in (means[0], means[-1]))
     blocks = sparkline(means, low=0.0, high=1.0 if metric == "accuracy" else None)
     return f"Query {metric} by inner step: {first} {blocks} {last}{unit}"
+
+
+def number_text(value: float, *, scale: float = 1.0, digits: int = 3) -> str:
+    """Return a number, or `-` for one that is not finite."""
+    return _decimal(scale * value, digits) if math.isfinite(value) else "-"
 
 
 def _decimal(value: float, digits: int) -> str:
@@ -89,39 +103,43 @@ def _decimal(value: float, digits: int) -> str:
     return f"{value:.{digits}f}" if abs(value) < 1e5 else f"{value:.1e}"
 
 
-def curve_table(report: dict[str, Any]) -> Table:
-    """Return the adaptation curve of an evaluation as a table, with its floors and baselines below.
-
-    Args:
-        report: the content of evaluation.json.
-    """
-    protocol = report["protocol"]
-    has_accuracy = "accuracy" in report["final"]
+def curve_table(report: RunReport) -> Table:
+    """Return the adaptation curve of an evaluation as a table, with its floors and baselines below."""
+    protocol = report.protocol
     title = (
-        f"{report['recipe']}: adaptation on {protocol['num_tasks']} {protocol['split']} tasks\n"
-        f"{task_words(protocol)}; batch norm: {batch_norm_words(protocol['batch_norm'])}"
+        f"{report.recipe}: adaptation on {protocol.num_tasks} {protocol.split} tasks\n"
+        f"{task_words(protocol)}; batch norm: {batch_norm_words(protocol.batch_norm)}"
     )
-    table = plain_table(title, f"mean ± half-width of the 95 % interval over tasks\nweights: {report['weights']}")
+    table = plain_table(title, f"mean ± half-width of the 95 % interval over tasks\nweights: {report.weights}")
     table.add_column("inner step", justify="right")
-    for name in _columns(has_accuracy):
+    for name in _columns(report.has_accuracy):
         table.add_column(name, justify="right", no_wrap=True)
-    for point in report["curve"]:
-        label = "0 (before)" if point["step"] == 0 else str(point["step"])
-        table.add_row(label, *_cells(point, has_accuracy))
-    if report["references"] or report.get("chance_accuracy"):
+    for point in report.curve:
+        table.add_row(step_words(point.step), *_cells(point.scores, report.has_accuracy))
+    if report.references or report.chance_accuracy:
         table.add_section()
-    for name, values in report["references"].items():
-        table.add_row(name, *_cells(values, has_accuracy), style="dim")
-    if report.get("chance_accuracy"):
-        table.add_row("chance", *_cells({"accuracy": {"mean": report["chance_accuracy"]}}, True), style="dim")
+    for name, scores in report.references.items():
+        table.add_row(name, *_cells(scores, report.has_accuracy), style="dim")
+    if report.chance_accuracy:
+        table.add_row("chance", *_cells(Scores(accuracy=Score(report.chance_accuracy)), True), style="dim")
     return table
 
 
-def task_words(protocol: dict[str, Any]) -> str:
-    """Return what one task is, in words; images count per class, points of synthetic tasks in all."""
-    if protocol["per_class"]:
-        return f"{protocol['ways']}-way {protocol['shots']}-shot, {protocol['queries']} queries per class"
-    return f"{protocol['shots']} support and {protocol['queries']} query points"
+def step_words(step: int) -> str:
+    """Return the name of a point of the adaptation curve."""
+    return str(step) if step else "0 (before)"
+
+
+def task_words(protocol: Protocol | Mapping[str, Any]) -> str:
+    """Return what one task is, in words; images count per class, points of synthetic tasks in all.
+
+    Args:
+        protocol: of a report, or one as results in JSON hold it.
+    """
+    keys = protocol.to_json() if isinstance(protocol, Protocol) else protocol
+    if keys["per_class"]:
+        return f"{keys['ways']}-way {keys['shots']}-shot, {keys['queries']} queries per class"
+    return f"{keys['shots']} support and {keys['queries']} query points"
 
 
 def batch_norm_words(norm: str) -> str:
@@ -135,38 +153,41 @@ def _columns(has_accuracy: bool) -> list[str]:
     return ["support loss", "support %", "query loss", "query %"]
 
 
-def _cells(point: dict[str, Any], has_accuracy: bool) -> list[str]:
-    losses = [with_interval(point.get(key)) for key in ("support_loss", "loss")]
+def _cells(scores: Scores, has_accuracy: bool) -> list[str]:
+    losses = [with_interval(scores.support_loss), with_interval(scores.loss)]
     if not has_accuracy:
         return losses
-    accuracies = [with_interval(point.get(key), scale=PERCENT, digits=1) for key in ("support_accuracy", "accuracy")]
+    accuracies = [with_interval(score, scale=PERCENT, digits=1) for score in (scores.support_accuracy, scores.accuracy)]
     return [losses[0], accuracies[0], losses[1], accuracies[1]]
 
 
-def verdict(report: dict[str, Any]) -> str:
+def verdict(report: RunReport) -> str:
     """Return in one or two sentences what adaptation reached, and how far that is above what."""
-    final, before, protocol = report["final"], report["curve"][0], report["protocol"]
-    steps = f"{final['step']} inner step{'s' if final['step'] != 1 else ''}"
-    where = f"on {protocol['num_tasks']} {protocol['split']} tasks"
-    if "accuracy" not in final:
-        reached = "overflowed" if final["loss"]["mean"] is None else with_interval(final["loss"])
-        text = f"Query loss {reached} after {steps} {where}, from {_mean(before['loss'])}."
-        floors = [f"{name} {_mean(values['loss'])}" for name, values in report["references"].items()]
-        return text + (f" Floors: {', '.join(floors)}." if floors else "")
-    value = PERCENT * final["accuracy"]["mean"]
-    above = [f"{value - PERCENT * before['accuracy']['mean']:.1f} above the network before adaptation"]
-    for name, values in report["references"].items():
-        difference = value - PERCENT * values["accuracy"]["mean"]
+    steps = report.curve[-1].step
+    where = f"after {steps} inner step{'s' * (steps != 1)} on {report.protocol.num_tasks} {report.protocol.split} tasks"
+    return _accuracy_verdict(report, where) if report.has_accuracy else _loss_verdict(report, where)
+
+
+def _loss_verdict(report: RunReport, where: str) -> str:
+    final, before = report.final, report.curve[0].scores
+    reached = with_interval(final.loss) if math.isfinite(final.mean("loss")) else "overflowed"
+    text = f"Query loss {reached} {where}, from {number_text(before.mean('loss'))}."
+    floors = [f"{name} {number_text(scores.mean('loss'))}" for name, scores in report.references.items()]
+    return text + (f" Floors: {', '.join(floors)}." if floors else "")
+
+
+def _accuracy_verdict(report: RunReport, where: str) -> str:
+    value = PERCENT * report.final.mean("accuracy")
+    before = PERCENT * report.curve[0].scores.mean("accuracy")
+    above = [f"{value - before:.1f} above the network before adaptation"]
+    for name, scores in report.references.items():
+        difference = value - PERCENT * scores.mean("accuracy")
         above.append(f"{abs(difference):.1f} {'above' if difference >= 0 else 'below'} {name}")
-    chance = PERCENT * report["chance_accuracy"]
+    chance = PERCENT * (report.chance_accuracy or 0.0)
     return (
-        f"Query accuracy {with_interval(final['accuracy'], scale=PERCENT, digits=1)} % after {steps} {where}: "
+        f"Query accuracy {with_interval(report.final.accuracy, scale=PERCENT, digits=1)} % {where}: "
         f"{value - chance:.1f} points above chance ({chance:.0f} %), {', '.join(above)}."
     )
-
-
-def _mean(value: dict[str, float | None]) -> str:
-    return with_interval({"mean": value["mean"]})
 
 
 def cost_text(cost: dict[str, Any], num_iterations: int) -> str:

@@ -120,7 +120,7 @@ def _tensors(tensors: dict[str, Tensor]) -> bytes:
 def _config(run: RunEntry, trained: TrainedRun) -> WeightsConfig:
     recipe, network = trained.recipe, trained.experiment.network
     # A result is of the weights beside it, or it is none of theirs.
-    report = run.report if run.report is not None and run.report["weights"] == trained.weights else None
+    report = run.report if run.report is not None and run.report.weights == trained.weights else None
     inputs, source = _inputs(run, recipe)
     return WeightsConfig(
         made_by=f"mamlcli {run.manifest.get('versions', {}).get('mamlcli', '')}".strip(),
@@ -133,7 +133,7 @@ def _config(run: RunEntry, trained: TrainedRun) -> WeightsConfig:
         adapted=trained.experiment.objective().inner.adapted,
         inputs=inputs,
         source=source,
-        result=report and {key: report[key] for key in ("protocol", "curve", "final", "references")},
+        result=report,
     )
 
 

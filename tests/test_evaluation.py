@@ -1,18 +1,15 @@
 """The meta-test protocol: which tasks, which scores, and what is left behind."""
 
 import gc
-import json
-import math
 
 import numpy as np
 import pytest
 from torch import Tensor
 
 from mamlcli.estimators import TRAJECTORY_COLUMNS, MetaObjective, MetaParams, accuracy, example_loss, inner_loop_for
-from mamlcli.evaluation import Evaluation, evaluate, evaluation_to_json
+from mamlcli.evaluation import Evaluation, evaluate
 from mamlcli.execution import Execution, trajectories
 from mamlcli.models import apply_network, initial_params, linear, mlp
-from mamlcli.statistics import estimate
 from mamlcli.tasks.base import sample_tasks
 from mamlcli.tasks.synthetic import LinearRegressionTasks, LogisticTasks
 from mamlcli.transforms import KFO
@@ -147,36 +144,6 @@ def test_references_can_be_left_out():
     objective, meta, tasks = regression()
     keys = {"num_tasks": 3, "execution": Execution("batched", 3), "with_references": False, **KEYS}
     assert evaluate(objective, meta, tasks, **keys).references == {}
-
-
-def test_intervals_are_those_of_statistics():
-    objective, meta, tasks = classification()
-    result = evaluate(objective, meta, tasks, num_tasks=7, execution=Execution("batched", 7), **KEYS)
-    data = json.loads(json.dumps(evaluation_to_json(result, {"seed": 9})))
-    assert data["protocol"] == {"seed": 9}
-    assert data["chance_accuracy"] == 0.5
-    assert [point["step"] for point in data["curve"]] == [0, 1, 2, 3]
-    assert data["final"] == data["curve"][-1]
-    names = {"loss": "query_loss", "accuracy": "query_accuracy", "support_loss": "support_loss",
-             "support_accuracy": "support_accuracy"}  # fmt: skip
-    for point in data["curve"]:
-        for key, column in names.items():
-            expected = estimate(result.column(column, point["step"]))
-            assert point[key] == {"mean": expected.mean, "ci95_over_tasks": expected.ci95}
-    for name, reference in result.references.items():
-        expected = estimate(reference.accuracy)
-        assert data["references"][name]["accuracy"] == {"mean": expected.mean, "ci95_over_tasks": expected.ci95}
-
-
-def test_numbers_that_do_not_exist_are_none_or_absent_in_json():
-    objective, meta, tasks = regression()
-    result = evaluate(objective, meta, tasks, num_tasks=1, execution=Execution(), **KEYS)
-    data = evaluation_to_json(result, {})
-    json.dumps(data, allow_nan=False)
-    assert set(data["final"]) == {"step", "loss", "support_loss"}
-    assert data["final"]["loss"]["ci95_over_tasks"] is None  # one task has no interval
-    assert math.isfinite(data["final"]["loss"]["mean"])
-    assert "chance_accuracy" not in data
 
 
 def live_numbers():

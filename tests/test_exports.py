@@ -20,7 +20,7 @@ from markdown_it import MarkdownIt
 from safetensors.torch import load_file
 
 from mamlcli.build import build
-from mamlcli.errors import RunError
+from mamlcli.errors import RunError, one_line
 from mamlcli.exports import (
     TextTable,
     escape_latex,
@@ -31,7 +31,7 @@ from mamlcli.exports import (
     runs_text_table,
 )
 from mamlcli.models import apply_network
-from mamlcli.run_catalogue import one_line, read_run
+from mamlcli.run_catalogue import read_run
 from mamlcli.rundir import RunDirectory
 from mamlcli.tasks.base import sample_tasks
 from mamlcli.trained import best_weights
@@ -84,11 +84,11 @@ def test_csv_of_several_runs_has_a_row_of_each(trained):
     rows = list(csv.DictReader(io.StringIO(export_runs(runs, "csv"))))
     assert [row["run"] for row in rows] == [str(trained / "one"), str(trained / "line")]
     for row, run in zip(rows, runs, strict=True):
-        assert float(row["query_loss_mean"]) == run.final("loss")["mean"]
+        assert float(row["query_loss_mean"]) == run.final("loss").mean
         assert row["protocol_shots"] == "4"
         assert "outer.iterations=2" in row["changed_keys"].split()
     assert (float(rows[0]["query_accuracy_mean"]), rows[1]["query_accuracy_mean"]) == (
-        runs[0].final("accuracy")["mean"], "",
+        runs[0].final("accuracy").mean, "",
     )  # fmt: skip
 
 
@@ -218,7 +218,7 @@ def test_latex_table_is_well_formed_and_has_the_numbers(trained):
     check_latex(text)
     for run in runs[:2]:
         value = run.final("accuracy")
-        assert rf"${100 * value['mean']:.1f} \pm {100 * value['ci95_over_tasks']:.1f}$" in text
+        assert rf"${100 * value.mean:.1f} \pm {100 * value.ci95:.1f}$" in text
     assert r"\usepackage{booktabs,textcomp}" in text.splitlines()[0]
     check_latex(export_runs(runs[2:], "latex"))
 
@@ -365,11 +365,11 @@ def test_adapt_of_the_written_module_reaches_the_scores_of_the_run(trained, tmp_
         build(run.recipe, splits=("test",)).distributions["test"], seed=0, split="test", iteration=0, indices=range(3)
     )
     scores = [line.split(",") for line in (trained / name / "tasks.csv").read_text().splitlines()[1:]]
-    last = [float(row[4]) for row in scores if int(row[1]) == run.report["protocol"]["inner_steps"]]
+    last = [float(row[4]) for row in scores if int(row[1]) == run.report.protocol.inner_steps]
     for task in range(3):
         support_x, support_y, query_x, query_y = (part[task] for part in episode.data())
         network = space["load"]()
-        params = space["adapt"](network, support_x, support_y, steps=run.report["protocol"]["inner_steps"])
+        params = space["adapt"](network, support_x, support_y, steps=run.report.protocol.inner_steps)
         outputs = torch.func.functional_call(network, params, (query_x,))
         if run.recipe.is_classification:
             loss = torch.nn.functional.cross_entropy(outputs, query_y)
@@ -489,6 +489,6 @@ def test_a_damaged_export_is_an_error(trained, tmp_path, kind):
 
 def test_weights_of_a_result_that_is_not_theirs_are_called_not_scored(trained, tmp_path):
     run = read_run(trained / "one")
-    report = {**run.report, "weights": "best by meta-validation, iteration 99"}
+    report = dataclasses.replace(run.report, weights="best by meta-validation, iteration 99")
     export_weights(dataclasses.replace(run, report=report), tmp_path / "out")
     assert "These weights were not scored." in (tmp_path / "out" / "README.md").read_text()

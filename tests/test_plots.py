@@ -18,6 +18,7 @@ from mamlcli.layer_results import BottomRow, LayersReport, MovementRow, Operator
 from mamlcli.names import TRANSFORMS
 from mamlcli.optimum import OperatorComparison, OptimumReport
 from mamlcli.plots import ONE_COLUMN, SERIES, TRANSFORM_SERIES, TWO_COLUMNS, figure_bytes, new_figure, save_curve
+from mamlcli.run_report import Protocol, RunReport
 from mamlcli.statistics import Estimate
 from mamlcli.study_plots import save_study_figure
 from mamlcli.tables import curve_line, sparkline
@@ -42,11 +43,11 @@ def curve_report(losses=(1.6, 0.5, 0.3, 0.2), *, has_accuracy=True):
             for k, point in enumerate(points)
         ]
     reference = {"accuracy": score(0.55)} if has_accuracy else {"loss": score(0.05)}
-    return {
+    return RunReport.from_json({
         "recipe": "glyphs-5way-1shot", "protocol": PROTOCOL, "curve": points, "final": points[-1],
         "references": {"nearest neighbour on pixels": reference}, "weights": "last",
         "chance_accuracy": 0.2 if has_accuracy else None,
-    }  # fmt: skip
+    })  # fmt: skip
 
 
 def optimizer_result():
@@ -76,7 +77,7 @@ def layers_report(*, has_operator=True):
         run="run",
         recipe="glyphs-5way-1shot",
         weights="last",
-        protocol=PROTOCOL,
+        protocol=Protocol.from_json(PROTOCOL),
         movement=tuple(MovementRow(name, 10, 10, 1.0, moved, moved) for name in names),
         partial=tuple(
             PartialRow(part, num, names[:num], loss, Score(Estimate(0.1 * num, 0.05, 600), moved))

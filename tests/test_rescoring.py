@@ -32,15 +32,15 @@ def test_adapting_again_gives_the_same_evaluation(logistic):
 def test_adapting_longer_begins_with_the_same_curve(logistic):
     before = report_of(logistic)["curve"]
     _, report = adapt_run(RunDirectory.open(logistic), num_steps=5)
-    assert len(report["curve"]) == 6
-    assert report["curve"][:3] == before
-    assert (report["protocol"]["inner_steps"], report["protocol"]["split"]) == (5, "test")
+    assert len(report.to_json()["curve"]) == 6
+    assert report.to_json()["curve"][:3] == before
+    assert (report.to_json()["protocol"]["inner_steps"], report.to_json()["protocol"]["split"]) == (5, "test")
 
 
 def test_adapting_on_another_split_scores_other_tasks(logistic):
     _, report = adapt_run(RunDirectory.open(logistic), split="train", num_tasks=3)
-    assert report["protocol"]["split"] == "train"
-    assert report["curve"][0] != report_of(logistic)["curve"][0]
+    assert report.to_json()["protocol"]["split"] == "train"
+    assert report.to_json()["curve"][0] != report_of(logistic)["curve"][0]
 
 
 def test_run_without_a_checkpoint_cannot_adapt(tmp_path):

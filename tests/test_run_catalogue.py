@@ -14,14 +14,12 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from mamlcli.errors import RunError
+from mamlcli.errors import RunError, one_line
 from mamlcli.recipe_files import load_recipe
 from mamlcli.run_catalogue import (
     changed_keys,
     find_runs,
-    one_line,
     read_run,
-    read_scores,
     recipe_base,
     resolve_run,
     runs_at,
@@ -84,8 +82,8 @@ def test_runs_are_listed_with_what_their_files_say(runs):
     report = json.loads((runs / "one" / "evaluation.json").read_text())
     manifest = json.loads((runs / "one" / "manifest.json").read_text())
     assert (run.status, run.reason, run.recipe_name) == ("done", None, "logistic")
-    assert run.final("accuracy") == report["final"]["accuracy"]
-    assert run.final("loss") == report["final"]["loss"]
+    assert run.final("accuracy").to_json() == report["final"]["accuracy"]
+    assert run.final("loss").to_json() == report["final"]["loss"]
     assert (run.iteration, run.num_iterations, run.wall_s) == (2, 2, manifest["wall_s"])
     started = datetime.fromisoformat(manifest["started_at"])
     assert run.age_s(started.replace(year=started.year + 1)) == pytest.approx(365 * 86400, abs=86400)
@@ -94,7 +92,7 @@ def test_runs_are_listed_with_what_their_files_say(runs):
 def test_regression_has_a_loss_and_no_accuracy(runs):
     run = found(runs)["line"]
     assert run.final("accuracy") is None
-    assert run.final("loss")["mean"] > 0
+    assert run.final("loss").mean > 0
 
 
 def test_runs_are_found_below_folders_and_in_the_order_of_their_numbers(runs, tmp_path):
@@ -137,10 +135,13 @@ def test_no_folder_is_an_error(tmp_path):
 
 DAMAGE = {
     "no manifest": (lambda run: (run / "manifest.json").unlink(), "manifest.json: no such file"),
-    "empty manifest": (lambda run: (run / "manifest.json").write_text(""), "manifest.json: empty"),
+    "empty manifest": (lambda run: (run / "manifest.json").write_text(""), "manifest.json: an empty file"),
     "cut manifest": (lambda run: (run / "manifest.json").write_text('{"status": "do'), "manifest.json: not JSON"),
     "binary manifest": (lambda run: (run / "manifest.json").write_bytes(b"\xff\xfe\x00"), "manifest.json: not JSON"),
-    "list manifest": (lambda run: (run / "manifest.json").write_text("[1]"), "expected a JSON object, got list"),
+    "list manifest": (
+        lambda run: (run / "manifest.json").write_text("[1]"),
+        "no JSON object but a list",
+    ),
     "unknown status": (lambda run: change_manifest(run, status="fine"), "status: expected one of done"),
     "no recipe": (lambda run: (run / "recipe.yaml").unlink(), "recipe.yaml: no such file"),
     "wrong recipe": (lambda run: (run / "recipe.yaml").write_text("tasks: {source: x}"), "recipe.yaml:1: tasks.source"),
@@ -299,7 +300,8 @@ def test_ages_are_in_the_unit_that_fits():
 
 
 def test_paired_differences_are_those_of_scipy(runs):
-    result = compare_runs([read_run(runs / "one"), read_run(runs / "two")])
+    compared = compare_runs([read_run(runs / "one"), read_run(runs / "two")])
+    result = compared.to_json()
     one, two = query_scores(runs / "one"), query_scores(runs / "two")
     for comparison, column in zip(result["comparisons"], (0, 1), strict=True):
         test = stats.ttest_rel(two[:, column], one[:, column])
@@ -313,23 +315,25 @@ def test_paired_differences_are_those_of_scipy(runs):
 
 
 def test_runs_of_more_and_fewer_tasks_are_paired_on_those_they_share(runs):
-    result = compare_runs([read_run(runs / "one"), read_run(runs / "five")])
+    compared = compare_runs([read_run(runs / "one"), read_run(runs / "five")])
+    result = compared.to_json()
     expected = query_scores(runs / "five")[:3] - query_scores(runs / "one")
     assert [c["num_pairs"] for c in result["comparisons"]] == [3, 3]
     assert result["comparisons"][0]["difference"]["mean"] == pytest.approx(expected[:, 0].mean(), rel=1e-12)
-    assert "paired on the same 3 tasks" in shown(comparison_parts(result))
+    assert "paired on the same 3 tasks" in shown(comparison_parts(compared))
     # The two trained alike: their shared tasks are the same ones, and so are the scores, but for rounding.
     assert np.allclose(expected, 0.0, atol=1e-6)
 
 
 def test_several_runs_are_compared_with_the_baseline_each(runs):
     entries = [read_run(runs / name) for name in ("one", "two", "five")]
-    result = compare_runs(entries, baseline=1)
+    compared = compare_runs(entries, baseline=1)
+    result = compared.to_json()
     assert result["baseline"] == str(runs / "two")
     assert {(c["a"], c["b"]) for c in result["comparisons"]} == {
         (str(runs / name), str(runs / "two")) for name in ("one", "five")
     }
-    text = shown(comparison_parts(result))
+    text = shown(comparison_parts(compared))
     assert "minus B" in text
     assert "not adjusted for 2" in text
     assert "1 (A C), 2 (B)" in text
@@ -344,14 +348,15 @@ def test_runs_on_other_tasks_are_refused_or_compared_unpaired_in_words(runs, oth
         compare_runs(entries)
     assert key in str(caught.value)
     assert "--unpaired" in str(caught.value)
-    result = compare_runs(entries, allow_unpaired=True)
+    compared = compare_runs(entries, allow_unpaired=True)
+    result = compared.to_json()
     one, two = query_scores(runs / "one"), query_scores(runs / other)
     low, high = stats.ttest_ind(two[:, 0], one[:, 0], equal_var=False).confidence_interval(0.95)
     comparison = result["comparisons"][0]
     assert (comparison["is_paired"], comparison["num_pairs"]) == (False, None)
     assert comparison["difference"]["mean"] == pytest.approx(two[:, 0].mean() - one[:, 0].mean(), rel=1e-9)
     assert comparison["difference"]["ci95_over_tasks"] == pytest.approx((high - low) / 2, rel=1e-9)
-    text = " ".join(shown(comparison_parts(result)).split())
+    text = " ".join(shown(comparison_parts(compared)).split())
     assert "B and A are compared unpaired" in text
     assert key in text
 
@@ -359,9 +364,8 @@ def test_runs_on_other_tasks_are_refused_or_compared_unpaired_in_words(runs, oth
 def test_ways_split_and_data_make_tasks_different(runs):
     one = read_run(runs / "one")
     assert task_differences(one, read_run(runs / "two")) == []
-    other_split = dataclasses.replace(
-        one, report={**one.report, "protocol": {**one.report["protocol"], "split": "train"}}
-    )
+    protocol = dataclasses.replace(one.report.protocol, split="train")
+    other_split = dataclasses.replace(one, report=dataclasses.replace(one.report, protocol=protocol))
     assert task_differences(one, other_split) == ["evaluation.split ('test' and 'train')"]
     a, b = (dataclasses.replace(one, manifest={**one.manifest, "data": {"digest": digest}}) for digest in "ab")
     assert task_differences(a, b) == ["data digest ('a' and 'b')"]
@@ -408,7 +412,7 @@ def test_damaged_scores_are_an_error_that_says_what_to_run(runs, kind):
     }
     path.unlink() if kind == "none" else path.write_text(contents[kind])
     with pytest.raises(RunError, match=r"tasks.csv: expected the scores of a run's tasks.*mamlcli adapt"):
-        read_scores(runs / "one")
+        RunDirectory(runs / "one").read_scores()
 
 
 def test_a_score_that_overflowed_leaves_no_difference_and_is_told(runs):
@@ -420,10 +424,11 @@ def test_a_score_that_overflowed_leaves_no_difference_and_is_told(runs):
     report = json.loads((runs / "one" / "evaluation.json").read_text())
     report["final"]["loss"] = {"mean": None, "ci95_over_tasks": None}
     (runs / "one" / "evaluation.json").write_text(json.dumps(report))
-    result = compare_runs([read_run(runs / "two"), read_run(runs / "one")])
+    compared = compare_runs([read_run(runs / "two"), read_run(runs / "one")])
+    result = compared.to_json()
     assert result["comparisons"][0]["difference"] == {"mean": None, "ci95_over_tasks": None}
     assert result["comparisons"][0]["num_overflowed"] == 1
-    assert "loss is not finite on 1 tasks" in " ".join(shown(comparison_parts(result)).split())
+    assert "loss is not finite on 1 tasks" in " ".join(shown(comparison_parts(compared)).split())
 
 
 def test_a_study_stands_for_its_finished_cells(runs, tmp_path):

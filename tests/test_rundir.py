@@ -212,6 +212,51 @@ def test_run_that_another_process_holds_is_refused_until_that_process_is_gone(ru
         assert (run.path / "lock").is_file()
 
 
+FLOCK = """
+import fcntl, sys
+with open(sys.argv[1], "w") as stream:
+    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="earlier versions locked nothing on Windows")
+def test_run_that_an_earlier_version_works_on_is_held(run):
+    command = [sys.executable, "-c", FLOCK, str(run.path / "lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        assert run.is_held() is True
+        with pytest.raises(RunError, match="one in use"), run.lock():
+            pass
+        other.kill()
+    assert run.is_held() is False
+
+
+def test_asking_whether_a_run_is_held_neither_takes_nor_frees_it(run):
+    assert run.is_held() is False
+    assert not (run.path / "lock").exists()
+    with run.lock():
+        assert run.is_held() is True
+        assert run.is_held() is True
+    assert (run.path / "lock").is_file()
+    assert run.is_held() is False
+    with run.lock():
+        pass
+
+
+def test_run_whose_lock_may_not_be_opened_is_not_said_to_be_free(run, monkeypatch):
+    (run.path / "lock").touch()
+
+    def denied(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", denied)
+    assert run.is_held() is None
+    with pytest.raises(RunError, match="expected a file that can be locked, got Permission denied"), run.lock():
+        pass
+
+
 # Metrics ---------------------------------------------------------------------------------------------------
 
 

@@ -86,7 +86,7 @@ def test_scores_of_a_run_are_computed_again_to_the_same_bits(runs, path):
     (first, report), (second, _) = (adapt_run(RunDirectory.open(runs[path])) for _ in range(2))
     assert first.scores.tobytes() == second.scores.tobytes()
     _, _, evaluation = results(runs[path])
-    assert report["curve"] == evaluation["curve"]
+    assert report.to_json()["curve"] == evaluation["curve"]
 
 
 @pytest.mark.parametrize("length", range(0, 64, 4))

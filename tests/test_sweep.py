@@ -19,7 +19,7 @@ from mamlcli.rate_choice import choose_inner_lr, rate_candidate, validation_metr
 from mamlcli.recipe_files import load_recipe
 from mamlcli.rundir import RunDirectory
 from mamlcli.studies import depth_sweep
-from mamlcli.study_results import FinishedCell, _references, collect, read_tasks, result_csv
+from mamlcli.study_results import FinishedCell, _references, collect, result_csv
 from mamlcli.sweep import (
     AxisValue,
     _cell_job,
@@ -103,7 +103,7 @@ def test_a_cut_cell_is_resumed_and_equals_an_uncut_one(study, tmp_path):
     outcome = run_sweep(sweep, path, num_workers=1, argv=[])
     assert not outcome.failures
     assert cut.manifest["resumed_from"]
-    resumed, whole = (read_tasks(folder / "cells" / name / "tasks.csv") for folder in (path, uncut))
+    resumed, whole = (RunDirectory(folder / "cells" / name).read_scores() for folder in (path, uncut))
     assert np.array_equal(resumed, whole, equal_nan=True)  # accuracies of regression are NaN
 
 
@@ -260,7 +260,7 @@ def test_means_and_intervals_over_seeds_match_a_hand_computation(study):
         runs = [path / "cells" / f"depth-{cell['value']}-seed-{seed}" for seed in (0, 1)]
         for step, point in enumerate(cell["curve"]):
             # Column 2 of tasks.csv is the query loss; a seed's number is its mean over tasks.
-            a, b = (read_tasks(run / "tasks.csv")[:, step, 2].mean() for run in runs)
+            a, b = (RunDirectory(run).read_scores()[:, step, 2].mean() for run in runs)
             assert point["loss"]["mean"] == pytest.approx((a + b) / 2, rel=1e-7)
             # Two values: s / sqrt(2) = |a - b| / 2, and t_{0.975, 1} = 12.7062 (any table).
             assert point["loss"]["ci95_over_seeds"] == pytest.approx(12.7062 * abs(a - b) / 2, rel=1e-4)
@@ -287,7 +287,7 @@ def test_with_one_seed_intervals_and_pairs_are_over_tasks_and_say_so(study):
     sweep, path = study
     one = replace(sweep, num_seeds=1)
     result = run_sweep(one, path, num_workers=1, argv=[]).result
-    scores = [read_tasks(path / "cells" / f"depth-{depth}-seed-0" / "tasks.csv")[:, -1, 2] for depth in (2, 1)]
+    scores = [RunDirectory(path / "cells" / f"depth-{depth}-seed-0").read_scores()[:, -1, 2] for depth in (2, 1)]
     differences = scores[0] - scores[1]
     # 12 tasks: t_{0.975, 11} = 2.200985.
     expected = 2.200985 * differences.std(ddof=1) / np.sqrt(12)

@@ -119,7 +119,7 @@ def adapt(
         write_evaluation(out, evaluation, report)
         console.note(f"Written: {out}/evaluation.json, tasks.csv, curve.png, curve.svg")
     if as_json:
-        console.result_json(report)
+        console.result_json(report.to_json())
         return
     console.result(curve_table(report))
     console.result(curve_line(report))

@@ -108,7 +108,7 @@ def compare(
     entries, index = with_baseline(entries_of(runs), baseline)
     result = compare_runs(entries, baseline=index, allow_unpaired=unpaired)
     if as_json:
-        console.result_json(result)
+        console.result_json(result.to_json())
         return
     for part in comparison_parts(result):
         console.result(part)

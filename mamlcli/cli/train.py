@@ -197,11 +197,13 @@ class ProgressDisplay:
 
 def show_report(report: dict[str, Any], recipe: Recipe, path: Path) -> None:
     """Show the adaptation curve, what it means, and what to try next."""
+    from mamlcli.run_report import RunReport
     from mamlcli.tables import curve_line, curve_table, verdict
 
-    console.result(curve_table(report))
-    console.result(curve_line(report))
-    console.result(verdict(report))
+    typed = RunReport.from_json(report)
+    console.result(curve_table(typed))
+    console.result(curve_line(typed))
+    console.result(verdict(typed))
     console.note(f"\nThe picture of this curve: {path}/curve.png (and .svg). Next:")
     for command, purpose in next_commands(report["recipe"], report["protocol"]["inner_steps"], recipe, path):
         console.note(f"  {command}   [dim]# {purpose}[/dim]")
