@@ -26,6 +26,29 @@ class Estimate:
     num: int
 
 
+@dataclass(frozen=True)
+class Score:
+    """An estimate as a result holds it: each number is None where it does not exist or is not finite.
+
+    Attributes:
+        mean: over tasks or over seeds.
+        ci95: half-width of its 95 % interval.
+    """
+
+    mean: float | None
+    ci95: float | None = None
+
+    @classmethod
+    def of(cls, estimate: Estimate) -> Score:
+        """Return an estimate without what JSON cannot say."""
+        mean, ci95 = (value if math.isfinite(value) else None for value in (estimate.mean, estimate.ci95))
+        return cls(mean, ci95)
+
+    def to_json(self, over: str = "tasks") -> dict[str, float | None]:
+        """Return `{"mean", "ci95_over_<over>"}`."""
+        return {"mean": self.mean, f"ci95_over_{over}": self.ci95}
+
+
 def estimate(values: ArrayLike) -> Estimate:
     """Return the mean of independent values with its 95 % interval: mean +- t_{0.975, n-1} * s / sqrt(n).
 
