@@ -198,7 +198,10 @@ class CellResult:
     def from_json(cls, value: Mapping[str, Any]) -> CellResult:
         """Return the cell in a JSON object."""
         collapse, capacity, fixed = value.get("collapse"), value.get("capacity"), value.get("at_fixed_rate")
-        rate = math.nan if fixed is None else fixed["inner_lr"]
+        at_fixed_rate = None
+        if "at_fixed_rate" in value:
+            rate = math.nan if fixed is None else fixed["inner_lr"]
+            at_fixed_rate = FixedRateScores(rate, fixed and Scores.from_json(fixed))
         return cls(
             value=value_from_json(value["value"]),
             seeds=tuple(value["seeds"]),
@@ -210,9 +213,7 @@ class CellResult:
             candidates=tuple(RateCandidate(**candidate) for candidate in value.get("inner_lr_candidates", ())),
             collapse=collapse and Collapse(value["num_parameters_collapsed"], CollapseRecord.from_json(collapse)),
             capacity=capacity and CapacityRecord.from_json(capacity),
-            at_fixed_rate=FixedRateScores(rate, fixed and Scores.from_json(fixed))
-            if "at_fixed_rate" in value
-            else None,
+            at_fixed_rate=at_fixed_rate,
         )
 
     def to_json(self) -> dict[str, object]:

@@ -10,10 +10,12 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from mamlcli.cell_result import CellResult
 from mamlcli.claims import ClaimResult, Study
 from mamlcli.decisions import FAILS, HOLDS, MAX_SEEDS, MIN_SEEDS, UNDECIDED, Decision
+from mamlcli.study_result import StudyResult
+from mamlcli.study_scores import GridValue
 from mamlcli.tables import PERCENT, with_interval
 
 
@@ -199,18 +201,17 @@ def seeds_words(decision: Decision) -> str:
 
 def _study_blocks(study: Study) -> list[Block]:
     result = study.result
-    has_accuracy = any("accuracy" in cell for cell in result["cells"])
+    has_accuracy = any("accuracy" in cell.final for cell in result.cells)
     header = ["cell", "inner lr, chosen", "query loss", *(["query accuracy %"] if has_accuracy else [])]
     header += ["at the recipe's inner lr", "parameters", "of the transform", "collapsed"]
     rows = []
-    for cell in result["cells"]:
-        row = [cell_words(cell["value"]), f"{cell['inner_lr']:g}", with_interval(cell["loss"])]
-        row += [with_interval(cell.get("accuracy"), scale=PERCENT, digits=1)] if has_accuracy else []
-        row += [_fixed_words(cell), f"{cell['num_parameters']:,}", f"{cell['num_transform_parameters']:,}"]
-        collapsed = cell.get("num_parameters_collapsed")
-        rows.append((*row, f"{collapsed:,}" if collapsed else "-"))
+    for cell in result.cells:
+        row = [cell_words(cell.grid), f"{cell.inner_lr:g}", with_interval(cell.final.of("loss"))]
+        row += [with_interval(cell.final.of("accuracy"), scale=PERCENT, digits=1)] if has_accuracy else []
+        row += [_fixed_words(cell), f"{cell.num_parameters:,}", f"{cell.num_transform_parameters:,}"]
+        rows.append((*row, f"{cell.collapse.num_parameters:,}" if cell.collapse else "-"))
     blocks: list[Block] = [Heading(study.words, 3), Grid(tuple(header), tuple(rows))]
-    over = "seeds" if len(result["seeds"]) > 1 else "tasks, of the one seed"
+    over = "seeds" if len(result.seeds) > 1 else "tasks, of the one seed"
     blocks.append(Paragraph(f"Mean ± half-width of the 95 % interval over {over}. {_references(result)}"))
     if study.operators:
         blocks += [Paragraph(OPERATOR_WORDS), operator_grid(study)]
@@ -229,50 +230,50 @@ def operator_grid(study: Study) -> Grid:
     """Return the learned operators beside the best one, means over seeds."""
     any_report = next(iter(study.operators.values()))[0]
     rows = [
-        (name, "-", "-", f"{any_report[key]['distance_scaled']:.3f}", f"{any_report[key]['loss']:.4f}")
-        for name, key in (("best operator D*", "optimal"), ("best scalar alpha I", "plain"))
+        (name, "-", "-", f"{operator.distance_scaled:.3f}", f"{operator.loss:.4f}")
+        for name, operator in (("best operator D*", any_report.optimal), ("best scalar alpha I", any_report.plain))
     ]
     for value, reports in study.operators.items():
-        one, every = _mean(reports, "one_step", "distance_scaled"), _mean(reports, "all_steps", "distance_scaled")
-        explained = _mean(reports, None, "all_steps_explained")
-        rows.append((value, one, explained, every, _mean(reports, "all_steps", "loss", digits=4)))
+        first = [report.one_step.distance_scaled for report in reports if report.one_step]
+        explained = [report.all_steps_explained for report in reports if report.all_steps_explained is not None]
+        every = [report.all_steps for report in reports if report.all_steps]
+        distances, losses = [operator.distance_scaled for operator in every], [operator.loss for operator in every]
+        rows.append((value, _mean(first), _mean(explained), _mean(distances), _mean(losses, digits=4)))
     header = ("operator", "scaled distance, first step", "explained by all steps", "scaled distance, all steps", "loss")
     return Grid(header, tuple(rows))
 
 
-def _mean(reports: Sequence[Mapping[str, Any]], part: str | None, key: str, digits: int = 3) -> str:
-    found = [report if part is None else report[part] for report in reports]
-    values = [item[key] for item in found if item is not None and item[key] is not None]
+def _mean(values: Sequence[float], digits: int = 3) -> str:
     return f"{sum(values) / len(values):.{digits}f}" if values else "-"
 
 
-def cell_words(value: Mapping[str, Any]) -> str:
+def cell_words(value: GridValue) -> str:
     """Return one cell of a reproduction in words."""
-    parts = [f"depth {value['depth']}"]
-    parts += [f"+ {value['layers']} linear"] if value["layers"] else []
-    parts += [str(value["optimizer"])] if value["optimizer"] != "none" else []
+    parts = [f"depth {value.depth}"]
+    parts += [f"+ {value.layers} linear"] if value.layers else []
+    parts += [value.optimizer] if value.optimizer != "none" else []
     return " ".join(parts)
 
 
-def _fixed_words(cell: Mapping[str, Any]) -> str:
-    fixed = cell.get("at_fixed_rate")
-    if fixed is None:
+def _fixed_words(cell: CellResult) -> str:
+    fixed = cell.at_fixed_rate
+    if fixed is None or fixed.scores is None:
         return "no number: a seed diverged or is missing"
-    score = with_interval(fixed["loss"])
-    accuracy = with_interval(fixed.get("accuracy"), scale=PERCENT, digits=1)
-    return f"{fixed['inner_lr']:g}: {score}" + (f"; {accuracy} %" if accuracy != "-" else "")
+    score = with_interval(fixed.scores.of("loss"))
+    accuracy = with_interval(fixed.scores.of("accuracy"), scale=PERCENT, digits=1)
+    return f"{fixed.inner_lr:g}: {score}" + (f"; {accuracy} %" if accuracy != "-" else "")
 
 
-def _references(result: Mapping[str, Any]) -> str:
+def _references(result: StudyResult) -> str:
     words = []
-    for name, values in result.get("references", {}).items():
+    for name, values in result.references.items():
         numbers = [
-            f"{PERCENT * found['mean']:.1f} %" if metric == "accuracy" else f"loss {found['mean']:.3f}"
-            for metric, found in values.items()
+            f"{PERCENT * values.mean(metric):.1f} %" if metric == "accuracy" else f"loss {values.mean(metric):.3f}"
+            for metric in values.values
         ]
         words.append(f"{name}: {', '.join(numbers)}")
-    if "chance_accuracy" in result:
-        words.append(f"chance: {PERCENT * result['chance_accuracy']:.0f} %")
+    if result.chance_accuracy is not None:
+        words.append(f"chance: {PERCENT * result.chance_accuracy:.0f} %")
     return "References: " + "; ".join(words) + "." if words else ""
 
 

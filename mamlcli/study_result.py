@@ -33,11 +33,6 @@ class Comparison:
     over: str
     num_pairs: int
 
-    @property
-    def is_at_one_depth(self) -> bool:
-        """Whether it compares two optimizers of a grid at the same depth."""
-        return isinstance(self.a, GridValue) and isinstance(self.b, GridValue) and self.a.depth == self.b.depth
-
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Comparison:
         """Return the comparison in a JSON object."""
@@ -142,9 +137,13 @@ class StudyResult:
         """Return the result in the content of result.json; KeyError names a key that is missing."""
         closed_form = value.get("closed_form")
         return cls(
-            *(value[key] for key in ("study", "axis", "recipe")),
-            tuple(value["seeds"]),
-            *(value[key] for key in ("directory", "inner_lr_is_chosen", "started_from")),
+            study=value["study"],
+            axis=value["axis"],
+            recipe=value["recipe"],
+            seeds=tuple(value["seeds"]),
+            directory=value["directory"],
+            inner_lr_is_chosen=value["inner_lr_is_chosen"],
+            started_from=value["started_from"],
             cells=tuple(map(CellResult.from_json, value["cells"])),
             comparisons=tuple(map(Comparison.from_json, value["comparisons"])),
             protocol=value.get("protocol"),
@@ -176,3 +175,30 @@ class StudyResult:
         if self.closed_form is not None:
             value["closed_form"] = self.closed_form.to_json()
         return value
+
+
+@dataclass(frozen=True)
+class Advantage:
+    """What an optimizer of a grid gains over the first one at the same depth.
+
+    Attributes:
+        depth: of both.
+        optimizer: the one that is compared.
+        difference: its metric minus that of the first one, paired.
+    """
+
+    depth: int
+    optimizer: str
+    difference: Score
+
+
+def advantages_at_each_depth(result: StudyResult, metric: str) -> list[Advantage]:
+    """Return the advantages of a grid's optimizers on a metric."""
+    return [
+        Advantage(comparison.a.depth, comparison.a.optimizer, comparison.difference)
+        for comparison in result.comparisons
+        if comparison.metric == metric
+        and isinstance(comparison.a, GridValue)
+        and isinstance(comparison.b, GridValue)
+        and comparison.a.depth == comparison.b.depth
+    ]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
 from rich.table import Table
+
+from mamlcli.statistics import Score
 
 PERCENT = 100.0
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -29,13 +31,20 @@ def plain_table(title: str | None = None, caption: str | None = None) -> Table:
     )
 
 
-def with_interval(value: dict[str, float | None] | None, *, scale: float = 1.0, digits: int = 3) -> str:
-    """Return `mean ± half-width`, or `-` where there is no number."""
-    if not value or value["mean"] is None:
+def with_interval(value: Score | Mapping[str, float | None] | None, *, scale: float = 1.0, digits: int = 3) -> str:
+    """Return `mean ± half-width`, or `-` where there is no number.
+
+    Args:
+        value: a score, or one as results in JSON hold it.
+        scale: what both numbers are multiplied by.
+        digits: decimals.
+    """
+    if isinstance(value, Mapping):
+        value = Score(value["mean"], value.get("ci95_over_tasks", value.get("ci95_over_seeds"))) if value else None
+    if value is None or value.mean is None:
         return "-"
-    text = _decimal(scale * value["mean"], digits)
-    width = value.get("ci95_over_tasks", value.get("ci95_over_seeds"))
-    return text if width is None else f"{text} ± {_decimal(scale * width, digits)}"
+    text = _decimal(scale * value.mean, digits)
+    return text if value.ci95 is None else f"{text} ± {_decimal(scale * value.ci95, digits)}"
 
 
 def sparkline(
@@ -117,7 +126,7 @@ def curve_table(report: dict[str, Any]) -> Table:
     return table
 
 
-def task_words(protocol: dict[str, Any]) -> str:
+def task_words(protocol: Mapping[str, Any]) -> str:
     """Return what one task is, in words; images count per class, points of synthetic tasks in all."""
     if protocol["per_class"]:
         return f"{protocol['ways']}-way {protocol['shots']}-shot, {protocol['queries']} queries per class"

@@ -1,12 +1,17 @@
 """Reports: one content, two forms."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 
+from mamlcli.cell_result import CellResult, Collapse, CollapseRecord, CurvePoint, FixedRateScores
 from mamlcli.claims import ExactCheck, Study, decided
 from mamlcli.decisions import Prediction
 from mamlcli.report import Picture, report_blocks, to_html, to_markdown
+from mamlcli.statistics import Score
+from mamlcli.study_scores import GridValue, Scores
+from tests.test_studies import grid_result
 
 PNG = b"\x89PNG not really"
 
@@ -17,18 +22,14 @@ def blocks():
         [Prediction("glyphs: slope", np.array([-1.0, 0.5, -0.2]), -1)],
         checks=[ExactCheck("an identity", 1e-15, 1e-12)], missing=["omniglot: no pack"],
     )  # fmt: skip
-    cell = {
-        "value": {"depth": 1, "layers": 1, "optimizer": "kfo"}, "inner_lr": 0.1, "num_parameters": 1234,
-        "num_transform_parameters": 5, "loss": {"mean": 0.5, "ci95_over_seeds": 0.1},
-        "accuracy": {"mean": 0.8, "ci95_over_seeds": 0.02}, "num_parameters_collapsed": 1000,
-        "at_fixed_rate": {"inner_lr": 0.4, "loss": {"mean": 0.6, "ci95_over_seeds": None}},
-    }  # fmt: skip
-    study = Study(
-        "glyphs-maml",
-        "glyphs, MAML",
-        {"loss": {}, "accuracy": {}},
-        {"cells": [cell], "seeds": [0, 1, 2], "chance_accuracy": 0.2},
-    )
+    final = Scores({"loss": Score(0.5, 0.1), "accuracy": Score(0.8, 0.02)}, "seeds")
+    cell = CellResult(
+        GridValue(1, "kfo", 1), (0, 1, 2), (), 0.1, (CurvePoint(1, final),), 1234, 5,
+        collapse=Collapse(1000, CollapseRecord(1234, 1000, 12, 0.0, 0.0, 1e-4)),
+        at_fixed_rate=FixedRateScores(0.4, Scores({"loss": Score(0.6)}, "seeds")),
+    )  # fmt: skip
+    result_of_study = replace(grid_result(), cells=(cell,), chance_accuracy=0.2)
+    study = Study("glyphs-maml", "glyphs, MAML", {"loss": {}, "accuracy": {}}, result_of_study)
     return report_blocks(
         title="Claims", intro=["Scale smoke."], settings={"torch": "2.6"}, recipes={"glyphs": "seed: 0"},
         results=[result], studies=[study],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,7 +16,7 @@ from mamlcli.errors import Interrupted, MamlError, nearest
 if TYPE_CHECKING:
     from mamlcli.claims import ClaimResult, Study
     from mamlcli.reproduce import Family, Scale
-    from mamlcli.sweep import Sweep
+    from mamlcli.sweep import CellEnd, Sweep
 
 
 def reproduce(
@@ -127,7 +127,7 @@ class Display:
         self._progress = SweepProgress(sweep, self._num_workers)
         console.note(f"{family.words}: {self._progress.plan}")
 
-    def show(self, end: Any) -> None:
+    def show(self, end: CellEnd) -> None:
         """Show one cell."""
         assert self._progress is not None
         self._progress.show(end)
@@ -135,7 +135,7 @@ class Display:
 
 def write_report(
     path: Path, scale: Scale, num_seeds: int, results: list[ClaimResult], studies: list[Study], notes: list[str],
-    content: dict[str, Any],
+    content: dict[str, object],
 ) -> None:  # fmt: skip
     """Write result.json, report.md with its figures, and report.html."""
     from mamlcli.claim_plots import operators_figure, picture, study_figure
@@ -148,7 +148,7 @@ def write_report(
 
     pictures: dict[str, list[Picture]] = {}
     for study in studies:
-        if study.result["cells"]:
+        if study.result.cells:
             caption = f"{study.words}: after adaptation against depth; adaptation curves"
             pictures[study.key] = [picture(study.key, study_figure(study.result, study.words), caption)]
         if study.operators:
@@ -166,7 +166,7 @@ def write_report(
         "device": device,
         "seeds": str(num_seeds),
         **{f"{study.words}: candidates for inner.lr": ", ".join(map(str, candidates(study))) for study in studies},
-        **{f"{study.words}: runs": str(study.result["directory"]) for study in studies},
+        **{f"{study.words}: runs": str(study.result.directory) for study in studies},
     }
     recipes = {
         study.words: recipe_to_yaml(sweep_of(family, num_seeds).recipe)
@@ -186,7 +186,7 @@ def write_report(
     atomic_write(path / "result.json", json_text(content).encode())
 
 
-def show(results: list[ClaimResult], path: Path, content: dict[str, Any], as_json: bool) -> None:
+def show(results: list[ClaimResult], path: Path, content: dict[str, object], as_json: bool) -> None:
     """Show the verdicts."""
     from mamlcli.report import verdict_grid
     from mamlcli.tables import plain_table

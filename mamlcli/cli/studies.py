@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -16,7 +17,8 @@ from mamlcli.errors import Interrupted, MamlError
 
 if TYPE_CHECKING:
     from mamlcli.recipe import Recipe
-    from mamlcli.sweep import CellEnd, Sweep, SweepOutcome
+    from mamlcli.study_result import StudyResult
+    from mamlcli.sweep import CellEnd, Sweep
 
 RUNS = Path("runs")
 # What a bare command runs: tasks without a download, at a length of about two minutes on two cores.
@@ -302,11 +304,10 @@ def study(sweep: Sweep, directory: Path | None, jobs: int | None, *, as_json: bo
         outcome = run_sweep(sweep, path, num_workers=num_workers, argv=sys.argv, extra_jobs=extra, on_end=display.show)
     except Interrupted as error:
         raise Interrupted(f"interrupted; what was done is saved. Continue: {command}") from error
-    add_capacity(outcome.result, sweep, path)
-    add_closed_form(outcome.result, sweep, experiment)
-    write_result(path, outcome.result)
-    show_study(outcome.result, path, as_json)
-    _raise_failures(outcome, path, command)
+    result = add_closed_form(add_capacity(outcome.result, sweep, path), sweep, experiment)
+    write_result(path, result)
+    show_study(result, path, as_json)
+    _raise_failures(result, path, command)
 
 
 def again(path: Path) -> str:
@@ -341,11 +342,11 @@ class SweepProgress:
         from mamlcli.tables import PERCENT, duration
 
         text = f"[{end.num_ended}/{end.num_total}] {end.label}: "
-        if end.report is not None:
-            final = end.report["final"]
-            text += f"loss {final['loss']['mean']:.3f}" if final["loss"]["mean"] is not None else "loss not finite"
-            if "accuracy" in final:
-                text += f", accuracy {PERCENT * final['accuracy']['mean']:.1f} %"
+        if end.scores is not None:
+            loss = end.scores.mean("loss")
+            text += f"loss {loss:.3f}" if math.isfinite(loss) else "loss not finite"
+            if "accuracy" in end.scores:
+                text += f", accuracy {PERCENT * end.scores.mean('accuracy'):.1f} %"
         elif end.status != "done":
             # Of a divergence the iteration is enough here; the end of the study says all of it.
             reason = end.reason.partition(":")[0] if end.status == "diverged" else end.reason
@@ -361,12 +362,12 @@ class SweepProgress:
         console.note(Text(text))
 
 
-def show_study(result: dict[str, Any], path: Path, as_json: bool) -> None:
+def show_study(result: StudyResult, path: Path, as_json: bool) -> None:
     """Show a study's tables and what they say, or its JSON."""
     from mamlcli.study_tables import study_tables, study_verdict
 
     if as_json:
-        console.result_json(result)
+        console.result_json(result.to_json())
         return
     for table in study_tables(result):
         console.result(table)
@@ -374,18 +375,16 @@ def show_study(result: dict[str, Any], path: Path, as_json: bool) -> None:
     console.note(f"\nFigure: {path}/figure.png; numbers: {path}/result.json, {path}/table.csv")
 
 
-def _raise_failures(outcome: SweepOutcome, path: Path, command: str) -> None:
-    from mamlcli.study_tables import agrees
-
-    if outcome.failures:
-        listed = "; ".join(f"{label}: {reason}" for label, reason in outcome.failures)
+def _raise_failures(result: StudyResult, path: Path, command: str) -> None:
+    if result.failures:
+        listed = "; ".join(f"{label}: {reason}" for label, reason in result.failures)
         raise MamlError(str(path), expected="every cell to finish",
-                        got=f"{len(outcome.failures)} that failed. {listed}",
+                        got=f"{len(result.failures)} that failed. {listed}",
                         next_step=f"The others are done. Try these again: {command}")  # fmt: skip
-    apart = [cell for cell in outcome.result["cells"] if "collapse" in cell and not agrees(cell)]
-    if apart:
+    records = [cell.collapse.worst for cell in result.cells if cell.collapse]
+    if apart := [record for record in records if not record.agrees]:
         raise MamlError(str(path), expected="collapsed models with the outputs of their stacks",
-                        got=f"a relative difference of {apart[0]['collapse_max_difference']:.1e}",
+                        got=f"a relative difference of {apart[0].largest_relative_difference:.1e}",
                         why="The stack's products cancel beyond the precision",
                         next_step="Set execution.dtype=float64")  # fmt: skip
 
@@ -399,10 +398,10 @@ def _show_collapse(run: Path | None, out: Path, as_json: bool) -> None:
                         next_step="As in: mamlcli add-linear runs/NAME --collapse OUT.safetensors")  # fmt: skip
     record = export_collapsed(run, out)
     if as_json:
-        console.result_json(record)
+        console.result_json(record.to_json())
         return
     console.result(
-        f"{out}: {record['num_parameters']:,} parameters collapsed to {record['num_parameters_collapsed']:,}; the "
-        f"largest difference of outputs on {record['num_tasks']} adapted tasks is "
-        f"{record['largest_relative_difference']:.1e} of the largest output (allowed: {record['tolerance']:.0e})"
+        f"{out}: {record.num_parameters:,} parameters collapsed to {record.num_parameters_collapsed:,}; the "
+        f"largest difference of outputs on {record.num_tasks} adapted tasks is "
+        f"{record.largest_relative_difference:.1e} of the largest output (allowed: {record.tolerance:.0e})"
     )
