@@ -142,7 +142,7 @@ def write_report(
     from mamlcli.environment import versions
     from mamlcli.files import atomic_write, json_text
     from mamlcli.recipe_files import recipe_to_yaml
-    from mamlcli.report import Picture, report_blocks, seeds_count, to_html, to_markdown
+    from mamlcli.report import Picture, report_markdown, seeds_count, to_html
     from mamlcli.reproduce import candidates, runs_of, sweep_of, wall_s
     from mamlcli.tables import duration
 
@@ -152,8 +152,10 @@ def write_report(
             caption = f"{study.words}: after adaptation against depth; adaptation curves"
             pictures[study.key] = [picture(study.key, study_figure(study.result, study.words), caption)]
         if study.operators:
-            drawn = operators_figure(study.operators)
-            pictures[study.key].append(picture("operators", drawn, "The learned operators and the best one"))
+            figure_of_operators = operators_figure(study.operators)
+            pictures[study.key].append(
+                picture("operators", figure_of_operators, "The learned operators and the best one")
+            )
     title = f"When MAML can adapt fast: claims C1 to C7 at scale {scale.name}"
     intro = [
         f"Scale {scale.name}: {scale.words}. {seeds_count(num_seeds)} of every cell; "
@@ -174,15 +176,16 @@ def write_report(
         for family in scale.families
         if family.key == study.key
     }
-    blocks = report_blocks(
+    markdown = report_markdown(
         title=title, intro=intro, settings=settings, recipes=recipes, results=results, studies=studies,
         pictures=pictures,
     )  # fmt: skip
-    for found in (one for several in pictures.values() for one in several):
-        atomic_write(path / found.name, found.png)
-        atomic_write((path / found.name).with_suffix(".svg"), found.svg)
-    atomic_write(path / "report.md", to_markdown(blocks).encode())
-    atomic_write(path / "report.html", to_html(blocks, title).encode())
+    drawn = [one for of_study in pictures.values() for one in of_study]
+    for figure in drawn:
+        atomic_write(path / figure.name, figure.png)
+        atomic_write((path / figure.name).with_suffix(".svg"), figure.svg)
+    atomic_write(path / "report.md", markdown.encode())
+    atomic_write(path / "report.html", to_html(markdown, title, drawn).encode())
     atomic_write(path / "result.json", json_text(content).encode())
 
 
