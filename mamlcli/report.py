@@ -270,7 +270,7 @@ def _references(result: StudyResult) -> str:
 # Markdown, and HTML of it -----------------------------------------------------------------------------------------
 
 # What would be markup in a text: a star, a tag, a link, and underscores that do not stand inside a word.
-_MARKUP = re.compile(r"[\\`*<\[\]]|(?<!\w)_|_(?!\w)")
+_MARKUP = re.compile(r"[\\`*\[\]]|<(?=[\w/!?])|(?<!\w)_|_(?!\w)")
 
 
 def escape(text: str) -> str:
