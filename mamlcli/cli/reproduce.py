@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +9,8 @@ import typer
 
 from mamlcli.cli import complete, console
 from mamlcli.cli.common import DeviceOption, JsonOption
-from mamlcli.cli.studies import RUNS, SweepProgress, again
-from mamlcli.errors import Interrupted, MamlError, nearest
+from mamlcli.cli.studies import RUNS, SweepProgress, again, warn_about_jobs
+from mamlcli.errors import Interrupted, MamlError
 
 if TYPE_CHECKING:
     from mamlcli.claims import ClaimResult, Study
@@ -52,54 +51,34 @@ def reproduce(
 
       mamlcli reproduce --scale paper --dry-run
     """
-    from mamlcli.reproduce import decide_claims, present_families, reproduction_to_json, run_families
+    from mamlcli.reproduce import present_families
+    from mamlcli.study_api import num_processes_of, scale_of
+    from mamlcli.study_api import reproduce as run_reproduction
 
     chosen = scale_of(scale)
-    families, left_out = present_families(chosen)
+    families, _ = present_families(chosen)
     num_seeds = seeds or chosen.num_seeds
-    num_workers = workers(families, num_seeds, jobs, device)
+    warn_about_jobs(jobs)
+    num_processes = jobs or num_processes_of(families, num_seeds, device)
     if dry_run or chosen.needs_packs:
-        show_cost(chosen, families, num_seeds, num_workers, device)
+        show_cost(chosen, families, num_seeds, num_processes, device)
     if dry_run:
         return
     path = directory or RUNS / f"reproduce-{scale}"
-    display = Display(num_workers)
+    display = Display(num_processes)
     try:
-        studies, failures = run_families(
-            families, path, num_seeds=num_seeds, num_workers=num_workers, argv=sys.argv, command=again(path),
-            device=device, on_family=display.begin, on_end=display.show,
+        done = run_reproduction(
+            scale, folder=path, seeds=seeds, jobs=num_processes, device=device, command=again,
+            on_family=display.begin, on_end=display.show,
         )  # fmt: skip
     except Interrupted as error:
         raise Interrupted(f"interrupted; what was done is saved. Continue: {again(path)}") from error
-    results = decide_claims(chosen, studies)
-    content = {**reproduction_to_json(chosen, results, studies), "num_seeds": num_seeds, "left_out": left_out}
-    write_report(path, chosen, num_seeds, results, studies, [*left_out, *failures], content)
+    results, failures, content = list(done.claims), done.failures, done.to_json()
+    write_report(path, chosen, num_seeds, results, list(done.studies), [*done.left_out, *failures], content)
     show(results, path, content, as_json)
     if failures:
         raise MamlError(str(path), expected="every cell to finish", got=f"{len(failures)} that failed: {failures[0]}",
                         next_step=f"The others are done. Try these again: {again(path)}")  # fmt: skip
-
-
-def scale_of(name: str) -> Scale:
-    """Return a scale by its name."""
-    from mamlcli.reproduce import SCALES
-
-    if name not in SCALES:
-        raise MamlError("--scale", expected=f"one of {', '.join(SCALES)}", got=repr(name),
-                        why=nearest(name, SCALES).strip() or None)  # fmt: skip
-    return SCALES[name]()
-
-
-def workers(families: list[Family], num_seeds: int, jobs: int | None, device: str | None) -> int:
-    """Return the processes to use."""
-    from mamlcli.reproduce import sweep_of
-    from mamlcli.sweep import default_jobs, num_cores
-
-    if jobs is None:
-        return default_jobs(sweep_of(families[0], num_seeds, device).recipe, num_cores())
-    if jobs > num_cores():
-        console.warn(f"--jobs {jobs}: there are {num_cores()} cores; more processes than that wait for each other")
-    return jobs
 
 
 def show_cost(scale: Scale, families: list[Family], num_seeds: int, num_workers: int, device: str | None) -> None:

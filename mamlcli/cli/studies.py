@@ -283,31 +283,28 @@ def study(sweep: Sweep, directory: Path | None, jobs: int | None, *, as_json: bo
     Raises:
         MamlError: what cannot run, before anything does; at the end, cells that failed.
     """
-    from mamlcli.recipe import SyntheticKeys
-    from mamlcli.rundir import next_run_path
-    from mamlcli.studies import add_capacity, add_closed_form, capacity_jobs, check_start_width, write_result
-    from mamlcli.sweep import check_sweep, open_study, run_sweep, threads_of
+    from mamlcli.study_api import run_study
 
     warn_about_selection(sweep.recipe)
-    experiment = check_sweep(sweep)
-    check_start_width(sweep, experiment)
-    path = directory or next_run_path(RUNS, f"{sweep.study}-{sweep.recipe_name}")
-    command = again(path)
-    was_there = open_study(path, sweep, command)
-    num_workers = _num_workers(sweep, jobs)
-    if with_capacity is None:
-        with_capacity = isinstance(sweep.recipe.tasks, SyntheticKeys)
-    extra = capacity_jobs(sweep, path, num_threads=threads_of(num_workers)) if with_capacity else []
-    display = SweepProgress(sweep, num_workers)
-    console.note(f"{'continuing' if was_there else 'study in'} {path}: {display.plan}")
+    warn_about_jobs(jobs)
+    progress: list[SweepProgress] = []
+    folders: list[Path] = []
+
+    def begin(path: Path, num_processes: int, was_there: bool) -> None:
+        folders.append(path)
+        progress.append(SweepProgress(sweep, num_processes))
+        console.note(f"{'continuing' if was_there else 'study in'} {path}: {progress[0].plan}")
+
     try:
-        outcome = run_sweep(sweep, path, num_workers=num_workers, argv=sys.argv, extra_jobs=extra, on_end=display.show)
+        result = run_study(
+            sweep, directory, jobs=jobs, with_capacity=with_capacity, command=again, on_begin=begin,
+            on_end=lambda end: progress[0].show(end),
+        )  # fmt: skip
     except Interrupted as error:
-        raise Interrupted(f"interrupted; what was done is saved. Continue: {command}") from error
-    result = add_closed_form(add_capacity(outcome.result, sweep, path), sweep, experiment)
-    write_result(path, result)
-    show_study(result, path, as_json)
-    _raise_failures(result, path, command)
+        continues = f" Continue: {again(folders[0])}" if folders else ""
+        raise Interrupted(f"interrupted; what was done is saved.{continues}") from error
+    show_study(result, folders[0], as_json)
+    _raise_failures(result, folders[0], again(folders[0]))
 
 
 def again(path: Path) -> str:
@@ -317,14 +314,12 @@ def again(path: Path) -> str:
     return shlex.join(parts if is_named else [*parts, "--dir", str(path)])
 
 
-def _num_workers(sweep: Sweep, jobs: int | None) -> int:
-    from mamlcli.sweep import cells_of, default_jobs, num_cores
+def warn_about_jobs(jobs: int | None) -> None:
+    """Warn where more processes are asked for than there are cores."""
+    from mamlcli.sweep import num_cores
 
-    if jobs is None:
-        return default_jobs(sweep.recipe, len(cells_of(sweep)))
-    if jobs > num_cores():
+    if jobs is not None and jobs > num_cores():
         console.warn(f"--jobs {jobs}: there are {num_cores()} cores; more processes than that wait for each other")
-    return jobs
 
 
 class SweepProgress:
