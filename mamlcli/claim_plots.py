@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mamlcli.optimum import OptimumReport
 from mamlcli.plots import (
     CHANCE_STYLE,
     REFERENCE_STYLES,
@@ -24,6 +25,8 @@ from mamlcli.plots import (
     whole_steps,
 )
 from mamlcli.report import Picture, cell_words
+from mamlcli.study_result import StudyResult
+from mamlcli.study_scores import Scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,16 +42,16 @@ def picture(name: str, figure: Figure, caption: str) -> Picture:
 
 
 @print_style()
-def study_figure(result: Mapping[str, Any], words: str) -> Figure:
+def study_figure(result: StudyResult, words: str) -> Figure:
     """Draw one study: the final score against depth for each transform, and adaptation curves without one."""
-    has_accuracy = "accuracy" in result["cells"][0]
+    has_accuracy = result.main_metric == "accuracy"
     metric, scale = ("accuracy", 100.0) if has_accuracy else ("loss", 1.0)
     label = "query accuracy (%)" if has_accuracy else "query loss (half the squared error)"
     figure = printed_figure(TWO_COLUMNS, 2.8)
     left, right = figure.subplots(1, 2)
     _draw_depth(left, result, metric, scale)
     _draw_curves(right, result, metric, scale)
-    left.set_xticks(sorted({cell["value"]["depth"] for cell in result["cells"]}))
+    left.set_xticks(sorted({cell.grid.depth for cell in result.cells}))
     left.margins(x=0.1)
     left.set_xlabel("depth")
     whole_steps(right)
@@ -59,7 +62,7 @@ def study_figure(result: Mapping[str, Any], words: str) -> Figure:
         else:
             fit_loss_scale(axes, [value for line in axes.lines for value in np.asarray(line.get_ydata(), dtype=float)])
     _name_below(figure, (left, right))
-    num = len(result["seeds"])
+    num = len(result.seeds)
     over = f"{num} seeds" if num > 1 else "the tasks of one seed"
     set_title(figure, f"{words}: mean and 95 % interval over {over}")
     return figure
@@ -76,46 +79,45 @@ def _name_below(figure: Figure, panels: tuple[Axes, ...]) -> None:
     figure.set_figheight(figure.get_figheight() + 0.17 * most_rows)
 
 
-def _draw_depth(axes: Axes, result: Mapping[str, Any], metric: str, scale: float) -> None:
+def _draw_depth(axes: Axes, result: StudyResult, metric: str, scale: float) -> None:
     """One line for each transform over depth; appended linear layers stand beside depth 1."""
-    optimizers = list(dict.fromkeys(cell["value"]["optimizer"] for cell in result["cells"]))
+    optimizers = list(dict.fromkeys(cell.grid.optimizer for cell in result.cells))
     for index, optimizer in enumerate(optimizers):
-        cells = [c for c in result["cells"] if c["value"]["optimizer"] == optimizer and not c["value"]["layers"]]
+        cells = [c for c in result.cells if c.grid.optimizer == optimizer and not c.grid.layers]
         # Side by side, so that no interval hides another.
-        where = [cell["value"]["depth"] + 0.05 * (index - (len(optimizers) - 1) / 2) for cell in cells]
+        where = [cell.grid.depth + 0.05 * (index - (len(optimizers) - 1) / 2) for cell in cells]
         name = "no transform" if optimizer == "none" else optimizer
-        means, widths = _means(cells, metric, scale), _widths(cells, metric, scale)
+        means, widths = _means_and_widths([cell.final for cell in cells], metric, scale)
         axes.errorbar(where, means, widths, label=name, **TRANSFORM_SERIES[optimizer]._asdict())
-    stacked = [cell for cell in result["cells"] if cell["value"]["layers"]]
+    stacked = [cell for cell in result.cells if cell.grid.layers]
     for index, cell in enumerate(stacked):
-        layers = cell["value"]["layers"]
-        name = f"depth {cell['value']['depth']} + {layers} linear layer{'s' if layers > 1 else ''}"
-        where = [cell["value"]["depth"] + 0.15 + 0.08 * index]
+        layers = cell.grid.layers or 0
+        name = f"depth {cell.grid.depth} + {layers} linear layer{'s' if layers > 1 else ''}"
+        where = [cell.grid.depth + 0.15 + 0.08 * index]
         mark: dict[str, Any] = {"color": "black", "marker": "+x*1"[index % 4], "linestyle": "none", "markersize": 6}
-        axes.errorbar(where, _means([cell], metric, scale), _widths([cell], metric, scale), label=name, **mark)
-    if metric == "accuracy" and "chance_accuracy" in result:
-        axes.axhline(scale * result["chance_accuracy"], **CHANCE_STYLE)
-    for (name, values), (colour, dashes) in zip(result.get("references", {}).items(), REFERENCE_STYLES, strict=False):
-        if metric in values and values[metric]["mean"] is not None:
-            mean = scale * values[metric]["mean"]
+        axes.errorbar(where, *_means_and_widths([cell.final], metric, scale), label=name, **mark)
+    if metric == "accuracy" and result.chance_accuracy is not None:
+        axes.axhline(scale * result.chance_accuracy, **CHANCE_STYLE)
+    for (name, values), (colour, dashes) in zip(result.references.items(), REFERENCE_STYLES, strict=False):
+        if math.isfinite(mean := scale * values.mean(metric)):
             axes.axhline(mean, color=colour, linestyle=dashes, linewidth=1.0, label=name)
 
 
-def _draw_curves(axes: Axes, result: Mapping[str, Any], metric: str, scale: float) -> None:
+def _draw_curves(axes: Axes, result: StudyResult, metric: str, scale: float) -> None:
     """The query curves of the cells without a transform: one look for each depth, dashed with appended layers."""
-    cells = [cell for cell in result["cells"] if cell["value"]["optimizer"] == "none"]
-    depths = sorted({cell["value"]["depth"] for cell in cells})
+    cells = [cell for cell in result.cells if cell.grid.optimizer == "none"]
+    depths = sorted({cell.grid.depth for cell in cells})
     for index, cell in enumerate(cells):
-        value, points = cell["value"], [{metric: point[metric]} for point in cell["curve"]]
-        own = SERIES[depths.index(value["depth"]) % len(SERIES)]
-        look = own._replace(linestyle=_LAYER_DASHES[min(value["layers"], 3)])._asdict()
-        where = [point["step"] + 0.04 * (index - (len(cells) - 1) / 2) for point in cell["curve"]]
-        means, widths = _means(points, metric, scale), _widths(points, metric, scale)
+        value = cell.grid
+        series = SERIES[depths.index(value.depth) % len(SERIES)]
+        look = series._replace(linestyle=_LAYER_DASHES[min(value.layers or 0, 3)])._asdict()
+        where = [point.step + 0.04 * (index - (len(cells) - 1) / 2) for point in cell.curve]
+        means, widths = _means_and_widths([point.scores for point in cell.curve], metric, scale)
         axes.errorbar(where, means, widths, label=cell_words(value), elinewidth=0.8, **look)
 
 
 @print_style()
-def operators_figure(operators: Mapping[str, list[dict[str, Any]]]) -> Figure:
+def operators_figure(operators: Mapping[str, Sequence[OptimumReport]]) -> Figure:
     """Draw the learned operators of linear regression beside the best one: what each does to every input direction.
 
     The inputs are uncorrelated, so the best operator is diagonal; shown are the diagonals, scaled to lie closest to
@@ -124,14 +126,14 @@ def operators_figure(operators: Mapping[str, list[dict[str, Any]]]) -> Figure:
     figure = printed_figure(TWO_COLUMNS, 3.4)
     axes = figure.add_subplot(1, 1, 1)
     reports = next(iter(operators.values()))
-    best = np.diag(np.asarray(reports[0]["optimal"]["operator"]))
+    best = np.diag(reports[0].optimal.operator)
     index = np.arange(1, len(best) + 1)
     axes.plot(index, best, label="best operator D*", linewidth=2.0, **Series("black", "", "-")._asdict())
     for series, (value, found) in zip(SERIES, operators.items(), strict=False):
-        present = [report["all_steps"] for report in found if report["all_steps"] is not None]
+        present = [report.all_steps for report in found if report.all_steps is not None]
         if not present:
             continue
-        diagonals = np.array([item["scale"] * np.diag(np.asarray(item["operator"])) for item in present])
+        diagonals = np.array([item.scale * np.diag(item.operator) for item in present])
         axes.plot(index, diagonals.mean(axis=0), label=value, **series._asdict())
         band: dict[str, Any] = {"color": series.color, "alpha": 0.2, "linewidth": 0}
         axes.fill_between(index, diagonals.min(axis=0), diagonals.max(axis=0), **band)
@@ -144,10 +146,5 @@ def operators_figure(operators: Mapping[str, list[dict[str, Any]]]) -> Figure:
     return figure
 
 
-def _means(cells: list[Any], metric: str, scale: float) -> list[float]:
-    return [math.nan if cell[metric]["mean"] is None else scale * cell[metric]["mean"] for cell in cells]
-
-
-def _widths(cells: list[Any], metric: str, scale: float) -> list[float]:
-    key = "ci95_over_seeds" if "ci95_over_seeds" in cells[0][metric] else "ci95_over_tasks"
-    return [scale * (cell[metric][key] or 0.0) for cell in cells]
+def _means_and_widths(scores: Sequence[Scores], metric: str, scale: float) -> tuple[list[float], list[float]]:
+    return [scale * one.mean(metric) for one in scores], [scale * one.half_width(metric) for one in scores]

@@ -9,9 +9,9 @@ Source: Arnold, Iqbal, Sha 2021, arXiv 1910.13603. The statements are ours, in t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from mamlcli.adaptation import InnerLoop, adapt
 from mamlcli.decisions import FAILS, HOLDS, UNDECIDED, Decision, Prediction, combine, decide, log_odds, slopes
 from mamlcli.estimators import example_loss
 from mamlcli.models import apply_network, linear
+from mamlcli.optimum import OptimumReport
+from mamlcli.study_result import StudyResult
 from mamlcli.transforms import KFO
 
 Array = NDArray[np.float64]
@@ -37,15 +39,15 @@ class Study:
         key: as in "glyphs-maml".
         words: for tables, as in "glyphs, MAML".
         scores: metric -> value key -> [num_seeds] float64, the seeds' means over meta-test tasks after adaptation.
-        result: the machine-readable result of the sweep.
-        operators: value key -> seed -> `operators.OptimumReport` as primitives; linear regression alone.
+        result: of the sweep.
+        operators: value key -> the learned operators of each seed beside the best one; linear regression alone.
     """
 
     key: str
     words: str
     scores: Mapping[str, Mapping[str, Array]]
-    result: Mapping[str, Any]
-    operators: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
+    result: StudyResult
+    operators: Mapping[str, Sequence[OptimumReport]] = field(default_factory=dict)
 
     def has(self, *values: str) -> bool:
         return all(value in self.scores["loss"] for value in values)
@@ -118,7 +120,7 @@ def advantage_slopes(study: Study, depths: Sequence[int], optimizer: str) -> lis
     found = []
     for metric, name, sign in (("loss", "query loss", 1), ("accuracy", "log-odds of accuracy", -1)):
         scores = study.scores[metric]
-        convert: Callable[[Any], Array] = log_odds if metric == "accuracy" else np.asarray
+        convert: Callable[[Array], Array] = log_odds if metric == "accuracy" else np.asarray
         values = [
             convert(scores[value_key(depth, optimizer=optimizer)]) - convert(scores[value_key(depth)])
             for depth in depths
@@ -165,8 +167,9 @@ def excess_notes(study: Study, deeper: str, shallow: str) -> list[str]:
 
     The floor is the posterior mean of linear regression. Over seeds: the ratio of means.
     """
-    floor = study.result.get("references", {}).get("posterior mean", {}).get("loss", {}).get("mean")
-    if floor is None or not study.has(deeper, shallow):
+    references = study.result.references
+    floor = references["posterior mean"].mean("loss") if "posterior mean" in references else math.nan
+    if math.isnan(floor) or not study.has(deeper, shallow):
         return []
     loss = study.scores["loss"]
     deep, plain = float(np.mean(loss[deeper])), float(np.mean(loss[shallow]))
@@ -209,21 +212,21 @@ def c3(studies: Sequence[Study], layers: Sequence[int]) -> ClaimResult:
 
 def capacity_checks(study: Study) -> list[ExactCheck]:
     """Return the exact part of C3: outputs agree after collapsing, and the sizes are those without layers."""
-    cells = [cell for cell in study.result["cells"] if "collapse" in cell]
-    stacked = [cell for cell in cells if cell["value"]["layers"]]
-    plain = {cell["value"]["depth"]: cell for cell in cells if not cell["value"]["layers"]}
+    cells = [(cell, cell.collapse) for cell in study.result.cells if cell.collapse]
+    stacked = [(cell, collapse) for cell, collapse in cells if cell.grid.layers]
+    plain = {cell.grid.depth: cell for cell, _ in cells if not cell.grid.layers}
     if not stacked:
         return []
-    worst = max(stacked, key=lambda cell: float(cell["collapse_max_difference"]))
+    worst = max((collapse.worst for _, collapse in stacked), key=lambda record: record.largest_relative_difference)
     outputs = ExactCheck(
         f"{study.words}: largest relative difference of outputs between adapted stacks and their collapsed models",
-        float(worst["collapse_max_difference"]),
-        float(worst["collapse"]["tolerance"]),
+        float(worst.largest_relative_difference),
+        float(worst.tolerance),
     )
     sizes = [
-        abs(cell["num_parameters_collapsed"] - plain[cell["value"]["depth"]]["num_parameters"])
-        for cell in stacked
-        if cell["value"]["depth"] in plain
+        abs(collapse.num_parameters - plain[cell.grid.depth].num_parameters)
+        for cell, collapse in stacked
+        if cell.grid.depth in plain
     ]
     name = f"{study.words}: parameters of the collapsed models beyond the shallow model's"
     return [outputs, ExactCheck(name, float(max(sizes)), 0.0)] if sizes else [outputs]
@@ -287,8 +290,7 @@ def c7(study: Study | None) -> ClaimResult:
     predictions, missing = [], []
     plain, deep = value_key(1), value_key(2)
     if study is not None and plain in study.operators and deep in study.operators:
-        learned = _operator_column(study, deep, "all_steps")
-        unpreconditioned = _operator_column(study, plain, "all_steps")
+        learned, unpreconditioned = _scaled_distances(study, deep), _scaled_distances(study, plain)
         if len(learned) == len(unpreconditioned):
             name = f"{study.words}: distance of the learned operator to the best one, {deep} minus {plain}"
             predictions.append(Prediction(name, learned - unpreconditioned, -1))
@@ -307,9 +309,10 @@ def c7(study: Study | None) -> ClaimResult:
     )
 
 
-def _operator_column(study: Study, value: str, which: str) -> Array:
-    found = [report[which]["distance_scaled"] for report in study.operators[value] if report[which] is not None]
-    return np.asarray(found, dtype=np.float64)
+def _scaled_distances(study: Study, value: str) -> Array:
+    """Return the distance of the operator of all steps to the best one, up to scale, [num_seeds]."""
+    learned = [report.all_steps for report in study.operators[value]]
+    return np.asarray([operator.distance_scaled for operator in learned if operator is not None], dtype=np.float64)
 
 
 def identity_error(*, seed: int = 0, num_steps: int = 3) -> float:

@@ -19,7 +19,7 @@ from mamlcli.layer_results import (
     MovementRow,
     OperatorReport,
     PartialRow,
-    Score,
+    PartScore,
 )
 from mamlcli.linear_stack import COLLAPSE_TOLERANCE, parameter_counts
 from mamlcli.models import Network, count_parameters
@@ -104,8 +104,8 @@ def _partial(objective: MetaObjective, meta: MetaParams, tasks: TaskStream, how:
     full = scores[-1]
     has_accuracy = tasks.distribution.is_classification
 
-    def compared(values: Array, with_all: Array) -> Score:
-        return Score(estimate(values), paired_difference(values, with_all))
+    def compared(values: Array, with_all: Array) -> PartScore:
+        return PartScore(estimate(values), paired_difference(values, with_all))
 
     return tuple(
         PartialRow(

@@ -36,7 +36,7 @@ class MovementRow:
 
 
 @dataclass(frozen=True)
-class Score:
+class PartScore:
     """A query score when some layers may move, and how far it is from that with all layers, task by task."""
 
     value: Estimate
@@ -57,11 +57,11 @@ class PartialRow:
     part: str
     num_layers: int
     layers: tuple[str, ...]
-    loss: Score
-    accuracy: Score | None
+    loss: PartScore
+    accuracy: PartScore | None
 
     @property
-    def scores(self) -> dict[str, Score]:
+    def scores(self) -> dict[str, PartScore]:
         """Return the scores that there are, by name."""
         return {"loss": self.loss} if self.accuracy is None else {"loss": self.loss, "accuracy": self.accuracy}
 

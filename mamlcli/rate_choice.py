@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
+from mamlcli.cell_result import RateCandidate
 from mamlcli.recipe import Recipe
 from mamlcli.rundir import RunDirectory
 
@@ -28,7 +28,7 @@ def validation_score(run: RunDirectory, metric: str) -> float | None:
 
 def rate_candidate(
     rate: float, runs: Sequence[RunDirectory], *, metric: str, failed: Collection[str], diverged: Collection[str]
-) -> dict[str, Any]:
+) -> RateCandidate:
     """Return one rate of one axis value with its mean meta-validation score over seeds.
 
     Args:
@@ -40,16 +40,15 @@ def rate_candidate(
     """
     names = {run.path.name for run in runs}
     if names & (set(failed) - set(diverged)):
-        return {"inner_lr": rate, "status": "failed", "validation_score": None}
+        return RateCandidate(rate, "failed", None)
     scores = [None if run.path.name in diverged else validation_score(run, metric) for run in runs]
     known = [score for score in scores if score is not None]
     if len(known) < len(scores):
-        return {"inner_lr": rate, "status": "diverged", "validation_score": None}
-    return {"inner_lr": rate, "status": "done", "validation_score": math.fsum(known) / len(known)}
+        return RateCandidate(rate, "diverged", None)
+    return RateCandidate(rate, "done", math.fsum(known) / len(known))
 
 
-def choose_inner_lr(candidates: Sequence[Mapping[str, Any]]) -> float | None:
+def choose_inner_lr(candidates: Sequence[RateCandidate]) -> float | None:
     """Return the rate with the best meta-validation score, the smaller one of equals; None if there is none."""
-    scored = [candidate for candidate in candidates if candidate["validation_score"] is not None]
-    best = max(scored, key=lambda found: (found["validation_score"], -found["inner_lr"]), default=None)
-    return None if best is None else float(best["inner_lr"])
+    scored = [(c.validation_score, -c.inner_lr) for c in candidates if c.validation_score is not None]
+    return -max(scored)[1] if scored else None

@@ -1,6 +1,6 @@
 """A reproduction as a report: report.md beside its figures, and report.html, one file that opens without a network.
 
-Both are made from the same blocks, so they say the same.
+It is written once, as Markdown, and HTML is made from that.
 """
 
 from __future__ import annotations
@@ -8,28 +8,19 @@ from __future__ import annotations
 import base64
 import html
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from mamlcli.cell_result import CellResult
 from mamlcli.claims import ClaimResult, Study
 from mamlcli.decisions import FAILS, HOLDS, MAX_SEEDS, MIN_SEEDS, UNDECIDED, Decision
+from mamlcli.study_result import StudyResult
+from mamlcli.study_scores import GridValue
 from mamlcli.tables import PERCENT, with_interval
-
-
-@dataclass(frozen=True)
-class Heading:
-    """A heading; level 1 is the report's title."""
-
-    text: str
-    level: int
-
-
-@dataclass(frozen=True)
-class Paragraph:
-    """Plain text."""
-
-    text: str
 
 
 @dataclass(frozen=True)
@@ -38,6 +29,12 @@ class Grid:
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+
+    def to_markdown(self) -> str:
+        """Return the table in Markdown."""
+        escaped = [[escape(cell).replace("|", "\\|") for cell in line] for line in (self.header, *self.rows)]
+        lines = [escaped[0], ["---"] * len(self.header), *escaped[1:]]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 @dataclass(frozen=True)
@@ -49,15 +46,10 @@ class Picture:
     caption: str
     svg: bytes = b""
 
+    def to_markdown(self) -> str:
+        """Return the figure in Markdown."""
+        return f"![{escape(self.caption)}]({self.name})"
 
-@dataclass(frozen=True)
-class Code:
-    """Text as it is."""
-
-    text: str
-
-
-Block = Heading | Paragraph | Grid | Picture | Code
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
@@ -67,7 +59,7 @@ img { max-width: 100%; } figcaption { color: #555; font-size: 0.85rem; } figure 
 """
 
 
-def report_blocks(
+def report_markdown(
     *,
     title: str,
     intro: Sequence[str],
@@ -76,8 +68,8 @@ def report_blocks(
     results: Sequence[ClaimResult],
     studies: Sequence[Study],
     pictures: Mapping[str, Sequence[Picture]],
-) -> list[Block]:
-    """Return a report.
+) -> str:
+    """Return a report as Markdown; its figures are files beside it.
 
     Args:
         title: of the report.
@@ -88,19 +80,19 @@ def report_blocks(
         studies: what they rest on.
         pictures: figures of each study, by its key.
     """
-    blocks: list[Block] = [Heading(title, 1), *(Paragraph(text) for text in intro)]
-    blocks += [Heading("Verdicts", 2), verdict_grid(results), Paragraph(RULE)]
-    blocks.append(Heading("Claims", 2))
+    blocks = [heading(title, 1), *map(escape, intro)]
+    blocks += [heading("Verdicts", 2), verdict_grid(results).to_markdown(), escape(RULE)]
+    blocks.append(heading("Claims", 2))
     for result in results:
         blocks += _claim_blocks(result)
-    blocks.append(Heading("Studies", 2))
+    blocks.append(heading("Studies", 2))
     for study in studies:
         blocks += _study_blocks(study)
-        blocks += pictures.get(study.key, ())
-    blocks += [Heading("Settings", 2), Grid(("what", "value"), tuple(settings.items()))]
+        blocks += [picture.to_markdown() for picture in pictures.get(study.key, ())]
+    blocks += [heading("Settings", 2), Grid(("what", "value"), tuple(settings.items())).to_markdown()]
     for words, text in recipes.items():
-        blocks += [Heading(f"Recipe of {words}, before the changes of each cell", 3), Code(text)]
-    return blocks
+        blocks += [heading(f"Recipe of {words}, before the changes of each cell", 3), f"```yaml\n{text.rstrip()}\n```"]
+    return "\n\n".join(blocks) + "\n"
 
 
 RULE = (
@@ -124,21 +116,21 @@ def verdict_grid(results: Sequence[ClaimResult]) -> Grid:
     return Grid(("claim", "statement", "verdict", "evidence"), tuple(rows))
 
 
-def _claim_blocks(result: ClaimResult) -> list[Block]:
-    blocks: list[Block] = [Heading(f"{result.id}: {result.verdict}", 3), Paragraph(result.statement)]
-    blocks.append(Paragraph(f"Prediction: {result.rule}"))
+def _claim_blocks(result: ClaimResult) -> list[str]:
+    blocks = [heading(f"{result.id}: {result.verdict}", 3), escape(result.statement)]
+    blocks.append(escape(f"Prediction: {result.rule}"))
     if result.decisions:
         header = ("difference", "predicted", "mean, interval over seeds", "level", "p", "verdict", "to decide it")
-        blocks.append(Grid(header, tuple(_decision_row(decision) for decision in result.decisions)))
+        blocks.append(Grid(header, tuple(map(_decision_row, result.decisions))).to_markdown())
     if result.checks:
         rows = tuple(
             (check.name, f"{check.value:.1e}", f"{check.tolerance:.0e}", "holds" if check.holds else "fails")
             for check in result.checks
         )
-        blocks.append(Grid(("exact check", "largest error", "allowed", ""), rows))
-    blocks += [Paragraph(f"Not looked at: {text}.") for text in result.missing]
-    blocks += [Paragraph(f"{note}.") for note in result.notes]
-    blocks.append(Paragraph(reason(result)))
+        blocks.append(Grid(("exact check", "largest error", "allowed", ""), rows).to_markdown())
+    blocks += [escape(f"Not looked at: {text}.") for text in result.missing]
+    blocks += [escape(f"{note}.") for note in result.notes]
+    blocks.append(escape(reason(result)))
     return blocks
 
 
@@ -197,23 +189,22 @@ def seeds_words(decision: Decision) -> str:
     return f"about {decision.seeds_needed} seeds"
 
 
-def _study_blocks(study: Study) -> list[Block]:
+def _study_blocks(study: Study) -> list[str]:
     result = study.result
-    has_accuracy = any("accuracy" in cell for cell in result["cells"])
+    has_accuracy = any("accuracy" in cell.final for cell in result.cells)
     header = ["cell", "inner lr, chosen", "query loss", *(["query accuracy %"] if has_accuracy else [])]
     header += ["at the recipe's inner lr", "parameters", "of the transform", "collapsed"]
     rows = []
-    for cell in result["cells"]:
-        row = [cell_words(cell["value"]), f"{cell['inner_lr']:g}", with_interval(cell["loss"])]
-        row += [with_interval(cell.get("accuracy"), scale=PERCENT, digits=1)] if has_accuracy else []
-        row += [_fixed_words(cell), f"{cell['num_parameters']:,}", f"{cell['num_transform_parameters']:,}"]
-        collapsed = cell.get("num_parameters_collapsed")
-        rows.append((*row, f"{collapsed:,}" if collapsed else "-"))
-    blocks: list[Block] = [Heading(study.words, 3), Grid(tuple(header), tuple(rows))]
-    over = "seeds" if len(result["seeds"]) > 1 else "tasks, of the one seed"
-    blocks.append(Paragraph(f"Mean ± half-width of the 95 % interval over {over}. {_references(result)}"))
+    for cell in result.cells:
+        row = [cell_words(cell.grid), f"{cell.inner_lr:g}", with_interval(cell.final.of("loss"))]
+        row += [with_interval(cell.final.of("accuracy"), scale=PERCENT, digits=1)] if has_accuracy else []
+        row += [_fixed_words(cell), f"{cell.num_parameters:,}", f"{cell.num_transform_parameters:,}"]
+        rows.append((*row, f"{cell.collapse.num_parameters:,}" if cell.collapse else "-"))
+    blocks = [heading(study.words, 3), Grid(tuple(header), tuple(rows)).to_markdown()]
+    over = "seeds" if len(result.seeds) > 1 else "tasks, of the one seed"
+    blocks.append(escape(f"Mean ± half-width of the 95 % interval over {over}. {_references(result)}"))
     if study.operators:
-        blocks += [Paragraph(OPERATOR_WORDS), operator_grid(study)]
+        blocks += [escape(OPERATOR_WORDS), operator_grid(study).to_markdown()]
     return blocks
 
 
@@ -229,95 +220,94 @@ def operator_grid(study: Study) -> Grid:
     """Return the learned operators beside the best one, means over seeds."""
     any_report = next(iter(study.operators.values()))[0]
     rows = [
-        (name, "-", "-", f"{any_report[key]['distance_scaled']:.3f}", f"{any_report[key]['loss']:.4f}")
-        for name, key in (("best operator D*", "optimal"), ("best scalar alpha I", "plain"))
+        (name, "-", "-", f"{operator.distance_scaled:.3f}", f"{operator.loss:.4f}")
+        for name, operator in (("best operator D*", any_report.optimal), ("best scalar alpha I", any_report.plain))
     ]
     for value, reports in study.operators.items():
-        one, every = _mean(reports, "one_step", "distance_scaled"), _mean(reports, "all_steps", "distance_scaled")
-        explained = _mean(reports, None, "all_steps_explained")
-        rows.append((value, one, explained, every, _mean(reports, "all_steps", "loss", digits=4)))
+        first = [report.one_step.distance_scaled for report in reports if report.one_step]
+        explained = [report.all_steps_explained for report in reports if report.all_steps_explained is not None]
+        every = [report.all_steps for report in reports if report.all_steps]
+        distances, losses = [operator.distance_scaled for operator in every], [operator.loss for operator in every]
+        rows.append((value, _mean(first), _mean(explained), _mean(distances), _mean(losses, digits=4)))
     header = ("operator", "scaled distance, first step", "explained by all steps", "scaled distance, all steps", "loss")
     return Grid(header, tuple(rows))
 
 
-def _mean(reports: Sequence[Mapping[str, Any]], part: str | None, key: str, digits: int = 3) -> str:
-    found = [report if part is None else report[part] for report in reports]
-    values = [item[key] for item in found if item is not None and item[key] is not None]
+def _mean(values: Sequence[float], digits: int = 3) -> str:
     return f"{sum(values) / len(values):.{digits}f}" if values else "-"
 
 
-def cell_words(value: Mapping[str, Any]) -> str:
+def cell_words(value: GridValue) -> str:
     """Return one cell of a reproduction in words."""
-    parts = [f"depth {value['depth']}"]
-    parts += [f"+ {value['layers']} linear"] if value["layers"] else []
-    parts += [str(value["optimizer"])] if value["optimizer"] != "none" else []
+    parts = [f"depth {value.depth}"]
+    parts += [f"+ {value.layers} linear"] if value.layers else []
+    parts += [value.optimizer] if value.optimizer != "none" else []
     return " ".join(parts)
 
 
-def _fixed_words(cell: Mapping[str, Any]) -> str:
-    fixed = cell.get("at_fixed_rate")
-    if fixed is None:
+def _fixed_words(cell: CellResult) -> str:
+    fixed = cell.at_fixed_rate
+    if fixed is None or fixed.scores is None:
         return "no number: a seed diverged or is missing"
-    score = with_interval(fixed["loss"])
-    accuracy = with_interval(fixed.get("accuracy"), scale=PERCENT, digits=1)
-    return f"{fixed['inner_lr']:g}: {score}" + (f"; {accuracy} %" if accuracy != "-" else "")
+    score = with_interval(fixed.scores.of("loss"))
+    accuracy = with_interval(fixed.scores.of("accuracy"), scale=PERCENT, digits=1)
+    return f"{fixed.inner_lr:g}: {score}" + (f"; {accuracy} %" if accuracy != "-" else "")
 
 
-def _references(result: Mapping[str, Any]) -> str:
+def _references(result: StudyResult) -> str:
     words = []
-    for name, values in result.get("references", {}).items():
+    for name, values in result.references.items():
         numbers = [
-            f"{PERCENT * found['mean']:.1f} %" if metric == "accuracy" else f"loss {found['mean']:.3f}"
-            for metric, found in values.items()
+            f"{PERCENT * values.mean(metric):.1f} %" if metric == "accuracy" else f"loss {values.mean(metric):.3f}"
+            for metric in values.values
         ]
         words.append(f"{name}: {', '.join(numbers)}")
-    if "chance_accuracy" in result:
-        words.append(f"chance: {PERCENT * result['chance_accuracy']:.0f} %")
+    if result.chance_accuracy is not None:
+        words.append(f"chance: {PERCENT * result.chance_accuracy:.0f} %")
     return "References: " + "; ".join(words) + "." if words else ""
 
 
-# Two forms of the same blocks ----------------------------------------------------------------------------------
+# Markdown, and HTML of it -----------------------------------------------------------------------------------------
+
+# What would be markup in a text: a star, a tag, a link, and underscores that do not stand inside a word.
+_MARKUP = re.compile(r"[\\`*\[\]]|<(?=[\w/!?])|(?<!\w)_|_(?!\w)")
 
 
-def to_markdown(blocks: Sequence[Block]) -> str:
-    """Return the report as Markdown; figures are files beside it."""
-    return "\n\n".join(_markdown(block) for block in blocks) + "\n"
+def escape(text: str) -> str:
+    """Return a plain text as Markdown that shows it as it is."""
+    return _MARKUP.sub(lambda found: f"\\{found.group()}", text)
 
 
-def _markdown(block: Block) -> str:
-    if isinstance(block, Heading):
-        return f"{'#' * block.level} {block.text}"
-    if isinstance(block, Paragraph):
-        return block.text
-    if isinstance(block, Code):
-        return f"```yaml\n{block.text.rstrip()}\n```"
-    if isinstance(block, Picture):
-        return f"![{block.caption}]({block.name})"
-    lines = [block.header, tuple("---" for _ in block.header), *block.rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+def heading(text: str, level: int) -> str:
+    """Return a heading in Markdown; level 1 is the report's title."""
+    return f"{'#' * level} {escape(text)}"
 
 
-def to_html(blocks: Sequence[Block], title: str) -> str:
-    """Return the report as one HTML file, figures inside."""
-    body = "\n".join(_html(block) for block in blocks)
+def to_html(markdown: str, title: str, pictures: Iterable[Picture]) -> str:
+    """Return a report as one HTML file.
+
+    Args:
+        markdown: the report; HTML in it is shown as text.
+        title: of the page.
+        pictures: the figures that it names, each alone in a paragraph; they become part of the file.
+    """
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    figures = {picture.name: _figure(picture) for picture in pictures}
+    tokens: list[Token] = []
+    for token in parser.parse(markdown):
+        image = token.children[0] if token.children and len(token.children) == 1 else None
+        if image is not None and image.type == "image":
+            tokens[-1] = Token("html_block", "", 0, content=figures[str(image.attrs["src"])])
+        elif not (token.type == "paragraph_close" and tokens[-1].type == "html_block"):
+            tokens.append(token)
+    body = parser.renderer.render(tokens, parser.options, {})
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n'
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
     )
 
 
-def _html(block: Block) -> str:
-    if isinstance(block, Heading):
-        return f"<h{block.level}>{html.escape(block.text)}</h{block.level}>"
-    if isinstance(block, Paragraph):
-        return f"<p>{html.escape(block.text)}</p>"
-    if isinstance(block, Code):
-        return f"<pre>{html.escape(block.text)}</pre>"
-    if isinstance(block, Picture):
-        data = base64.b64encode(block.png).decode()
-        caption = html.escape(block.caption)
-        image = f'<img alt="{caption}" src="data:image/png;base64,{data}">'
-        return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in block.header)
-    rows = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in block.rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+def _figure(picture: Picture) -> str:
+    data, caption = base64.b64encode(picture.png).decode(), html.escape(picture.caption)
+    image = f'<img alt="{caption}" src="data:image/png;base64,{data}">'
+    return f"<figure>{image}<figcaption>{caption}</figcaption></figure>\n"

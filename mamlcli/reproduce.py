@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,19 @@ import numpy as np
 
 from mamlcli import claims
 from mamlcli.build import build
+from mamlcli.cell_result import CellResult, FixedRateScores
 from mamlcli.claims import ClaimResult, Study, value_key
 from mamlcli.errors import MamlError
 from mamlcli.execution import Execution
 from mamlcli.operators import movement_operator
-from mamlcli.optimum import compare_with_optimum
+from mamlcli.optimum import OperatorComparison, OptimumReport, compare_with_optimum
 from mamlcli.recipe_changes import changed_recipe
 from mamlcli.recipe_files import load_recipe
 from mamlcli.rundir import RunDirectory
 from mamlcli.session import dry_run
-from mamlcli.study_results import METRICS, summary
+from mamlcli.study_result import StudyResult
+from mamlcli.study_results import final_scores, mean_scores, read_report
+from mamlcli.study_scores import METRICS, GridValue, Scores
 from mamlcli.sweep import AxisValue, CellEnd, Sweep, cells_of, check_sweep, open_study, run_sweep
 from mamlcli.tasks.base import sample_tasks
 from mamlcli.tasks.packs import find_pack
@@ -34,6 +37,10 @@ from mamlcli.tasks.synthetic import LinearRegressionTasks
 from mamlcli.trained import best_weights
 
 AXIS = "model.depth x model.linear_layers x inner.transform.name"
+
+
+# (depth, appended linear layers, transform)
+CellValue = tuple[int, int, str]
 
 
 @dataclass(frozen=True)
@@ -56,10 +63,10 @@ class Family:
     words: str
     recipe: str
     changes: tuple[str, ...]
-    values: tuple[tuple[int, int, str], ...]
+    values: tuple[CellValue, ...]
     inner_lrs: tuple[float, ...]
     pack: str | None = None
-    more: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    more: Mapping[int, Mapping[str, object]] = field(default_factory=dict)
     adapts: bool = False
 
 
@@ -104,7 +111,7 @@ _OMNIGLOT = ("omniglot-5way-1shot", "omniglot-5way-1shot")
 _LINREG_VALUES = ((1, 0, "none"), (2, 0, "none"), (1, 0, "dense"), (1, 0, "kfo"))
 
 
-def _maml_values(depths: Sequence[int], layers: Sequence[int], optimizers: Sequence[str]) -> tuple[Any, ...]:
+def _maml_values(depths: Sequence[int], layers: Sequence[int], optimizers: Sequence[str]) -> tuple[CellValue, ...]:
     values = [
         *((depth, 0, "none") for depth in depths),
         *((1, n, "none") for n in layers),
@@ -120,10 +127,10 @@ def _image_families(
     changes: Sequence[str],
     lrs: tuple[float, ...],
     *,
-    maml: tuple[Any, ...],
-    anil: tuple[Any, ...],
+    maml: tuple[CellValue, ...],
+    anil: tuple[CellValue, ...],
     pack: str | None,
-    more: Mapping[int, Mapping[str, Any]] | None = None,
+    more: Mapping[int, Mapping[str, object]] | None = None,
     adapts: bool = False,
 ) -> list[Family]:
     """Return the families of one image source under MAML and ANIL, each with its recipe."""
@@ -135,7 +142,9 @@ def _image_families(
     ]  # fmt: skip
 
 
-def _synthetic_families(linreg: int, logistic: int, tasks: int, linreg_lrs: Any, logistic_lrs: Any) -> list[Family]:
+def _synthetic_families(
+    linreg: int, logistic: int, tasks: int, linreg_lrs: tuple[float, ...], logistic_lrs: tuple[float, ...]
+) -> list[Family]:
     amounts = (f"evaluation.tasks={tasks}", f"validation.tasks={min(tasks, 200)}", "validation.metric=loss")
     return [
         Family("linear-regression", "linear regression", "linear-regression",
@@ -234,7 +243,7 @@ def sweep_of(family: Family, num_seeds: int, device: str | None = None) -> Sweep
     name, recipe = load_recipe(family.recipe, overrides)
     values = tuple(
         AxisValue(
-            {"depth": depth, "layers": layers, "optimizer": optimizer},
+            GridValue(depth, optimizer, layers),
             value_key(depth, layers, optimizer),
             {
                 "model.depth": depth,
@@ -305,43 +314,55 @@ def run_families(
     return studies, failures
 
 
-def _study(family: Family, result: dict[str, Any], num_seeds: int, *, fixed_rate: float) -> Study:
+def _study(family: Family, result: StudyResult, num_seeds: int, *, fixed_rate: float) -> Study:
     """Read the scores of each seed; values of which a seed is missing are left out."""
-    scores: dict[str, dict[str, Any]] = {"loss": {}, "accuracy": {}}
-    operators: dict[str, list[dict[str, Any]]] = {}
-    for cell in result["cells"]:
-        if len(cell["seeds"]) < num_seeds:
+    scores: dict[str, dict[str, claims.Array]] = {"loss": {}, "accuracy": {}}
+    operators: dict[str, list[OptimumReport]] = {}
+    cells = []
+    for cell in result.cells:
+        if len(cell.seeds) < num_seeds:
+            cells.append(cell)
             continue
-        key = value_key(**cell["value"])
-        runs = [RunDirectory.open(Path(run)) for run in cell["run_dirs"]]
-        finals = [run.read_report().to_json()["final"] for run in runs]
-        for metric in scores:
+        key = value_key(cell.grid.depth, cell.grid.layers or 0, cell.grid.optimizer)
+        runs = [RunDirectory.open(Path(run)) for run in cell.run_dirs]
+        finals = [final_scores(read_report(run)) for run in runs]
+        for metric, by_value in scores.items():
             if metric in finals[0]:
-                scores[metric][key] = np.array([final[metric]["mean"] for final in finals], dtype=np.float64)
+                by_value[key] = np.array([final.mean(metric) for final in finals], dtype=np.float64)
         if family.key == "linear-regression":
             operators[key] = [operator_report(run) for run in runs]
-        cell["at_fixed_rate"] = _at_rate(cell, fixed_rate)
-    return Study(family.key, family.words, scores, result, operators)
+        cells.append(replace(cell, at_fixed_rate=_at_rate(cell, fixed_rate)))
+    return Study(family.key, family.words, scores, replace(result, cells=tuple(cells)), operators)
 
 
-def _at_rate(cell: dict[str, Any], rate: float) -> dict[str, Any] | None:
-    """Return rate and final scores, over seeds, of a cell's runs at another inner rate; None if they diverged."""
-    paths = [Path(run) for run in cell["run_dirs"]]
-    fixed = [path.with_name(path.name.replace(f"-lr{cell['inner_lr']:g}-seed", f"-lr{rate:g}-seed")) for path in paths]
+def _at_rate(cell: CellResult, rate: float) -> FixedRateScores:
+    """Return rate and final scores, over seeds, of a cell's runs at another inner rate; no scores if they diverged."""
+    paths = [Path(run) for run in cell.run_dirs]
+    fixed = [path.with_name(path.name.replace(f"-lr{cell.inner_lr:g}-seed", f"-lr{rate:g}-seed")) for path in paths]
     if not all(RunDirectory(path).has_report for path in fixed):
-        return None
-    finals = [RunDirectory(path).read_report().to_json()["final"] for path in fixed]
-    scores = {metric: summary([final[metric]["mean"] for final in finals]) for metric in METRICS if metric in finals[0]}
-    return {"inner_lr": rate, **scores}
+        return FixedRateScores(rate, None)
+    finals = [final_scores(read_report(RunDirectory(path))) for path in fixed]
+    scores = [
+        Scores({metric: final.values[metric] for metric in METRICS if metric in final}, final.over) for final in finals
+    ]
+    return FixedRateScores(rate, mean_scores(scores))
 
 
-def operator_report(run: RunDirectory) -> dict[str, Any]:
-    """Return a linear-regression run's learned operators beside the best one, as primitives; kept with the run."""
+def operators_from_json(value: Mapping[str, Any]) -> OptimumReport:
+    """Return the learned operators in the content of operators.json."""
+    operators = {
+        name: operator and OperatorComparison(**{**operator, "operator": np.asarray(operator["operator"])})
+        for name, operator in value.items()
+        if name != "all_steps_explained"
+    }
+    return OptimumReport(**operators, all_steps_explained=value["all_steps_explained"])
+
+
+def operator_report(run: RunDirectory) -> OptimumReport:
+    """Return a linear-regression run's learned operators beside the best one; kept with the run in operators.json."""
     file = run.path / "operators.json"
     if file.is_file():
-        found = json.loads(file.read_text())
-        assert isinstance(found, dict)
-        return found
+        return operators_from_json(json.loads(file.read_text()))
     recipe = run.recipe
     experiment = build(
         changed_recipe(recipe, {"execution.dtype": "float64", "execution.device": "cpu"}, "operators"),
@@ -367,7 +388,7 @@ def operator_report(run: RunDirectory) -> dict[str, Any]:
     )  # fmt: skip
     value = json.loads(json.dumps(asdict(report), default=lambda item: item.tolist()))
     run.write_json("operators.json", value)
-    return dict(value)
+    return report
 
 
 def decide_claims(scale: Scale, studies: Sequence[Study]) -> list[ClaimResult]:
@@ -388,7 +409,7 @@ def decide_claims(scale: Scale, studies: Sequence[Study]) -> list[ClaimResult]:
     ]
 
 
-def reproduction_to_json(scale: Scale, results: Sequence[ClaimResult], studies: Sequence[Study]) -> dict[str, Any]:
+def reproduction_to_json(scale: Scale, results: Sequence[ClaimResult], studies: Sequence[Study]) -> dict[str, object]:
     """Return the machine-readable form: scale, claims with verdict and evidence, studies."""
     return {
         "scale": scale.name,
@@ -397,11 +418,11 @@ def reproduction_to_json(scale: Scale, results: Sequence[ClaimResult], studies: 
             {"id": result.id, "statement": result.statement, "verdict": result.verdict, "evidence": evidence(result)}
             for result in results
         ],
-        "studies": {study.key: study.result for study in studies},
+        "studies": {study.key: study.result.to_json() for study in studies},
     }
 
 
-def evidence(result: ClaimResult) -> dict[str, Any]:
+def evidence(result: ClaimResult) -> dict[str, object]:
     """Return what a verdict rests on, primitives."""
     return {
         "rule": result.rule,
@@ -432,19 +453,17 @@ def num_cells(families: Sequence[Family], num_seeds: int) -> int:
 
 def runs_of(study: Study) -> list[RunDirectory]:
     """Return the runs that a study's scores were read from."""
-    return [RunDirectory.open(Path(run)) for cell in study.result["cells"] for run in cell["run_dirs"]]
+    return [RunDirectory.open(Path(run)) for cell in study.result.cells for run in cell.run_dirs]
 
 
 def wall_s(studies: Sequence[Study]) -> float:
     """Return the seconds of computing in all runs of the studies, candidates for inner rates included."""
-    folders = [folder for study in studies for folder in (Path(study.result["directory"]) / "cells").glob("*")]
+    folders = [folder for study in studies for folder in (Path(study.result.directory) / "cells").glob("*")]
     manifests = [RunDirectory.open(folder).manifest for folder in folders if (folder / "manifest.json").is_file()]
     return sum(float(manifest.get("wall_s", 0.0)) for manifest in manifests)
 
 
 def candidates(study: Study) -> list[float]:
     """Return the inner learning rates that were tried."""
-    found: list[dict[str, Any]] = next(
-        (cell["inner_lr_candidates"] for cell in study.result["cells"] if "inner_lr_candidates" in cell), []
-    )
-    return [float(candidate["inner_lr"]) for candidate in found]
+    tried = next((cell.candidates for cell in study.result.cells if cell.candidates), ())
+    return [float(candidate.inner_lr) for candidate in tried]

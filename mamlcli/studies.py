@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import is_dataclass, replace
@@ -22,11 +21,12 @@ from safetensors.torch import save as save_tensors
 from torch import nn
 
 from mamlcli.build import Experiment, build, build_network
-from mamlcli.capacity import capacity
+from mamlcli.capacity import Array, capacity
+from mamlcli.cell_result import CapacityRecord, CellResult, CollapseRecord
 from mamlcli.cells import collapse_record
 from mamlcli.errors import MamlError, RecipeError, RunError, nearest
 from mamlcli.estimators import MetaParams
-from mamlcli.files import atomic_write
+from mamlcli.files import atomic_write, json_text
 from mamlcli.linear_stack import collapse_head
 from mamlcli.models import linear
 from mamlcli.names import TRANSFORMS
@@ -36,8 +36,11 @@ from mamlcli.recipe_changes import changed_recipe, recipe_difference
 from mamlcli.recipe_files import recipe_from_tree, recipe_to_tree
 from mamlcli.rundir import STATE_KEY, RunDirectory
 from mamlcli.session import score
+from mamlcli.statistics import Score
 from mamlcli.study_plots import save_study_figure
+from mamlcli.study_result import ClosedForm, StudyResult
 from mamlcli.study_results import result_csv, summary
+from mamlcli.study_scores import GridValue, Scores
 from mamlcli.sweep import AxisValue, Sweep, cells_of
 from mamlcli.tasks import closed_forms, synthetic
 from mamlcli.tasks.base import TaskDistribution
@@ -127,7 +130,7 @@ def optimizer_sweep(
     else:
         values = tuple(
             AxisValue(
-                {"depth": depth, "optimizer": found}, f"depth {depth}, {found}",
+                GridValue(depth, found), f"depth {depth}, {found}",
                 {DEPTH: depth, **_transform_changes(found)}, f"--depths {depth} --optimizers {found}",
             )
             for depth, found in itertools.product(depths, optimizers)
@@ -137,12 +140,12 @@ def optimizer_sweep(
     return Sweep("meta-opt", axis, name, recipe, values, num_seeds=num_seeds, inner_lrs=tuple(inner_lrs), pairs=pairs)
 
 
-def _transform_changes(name: str) -> dict[str, Any]:
+def _transform_changes(name: str) -> dict[str, object]:
     # Without a transform there is none to adapt; its other keys mean nothing then.
     return {"inner.transform": {"name": "none"}} if name == "none" else {OPTIMIZER: name}
 
 
-def _check_values(values: Sequence[Any], option: str) -> None:
+def _check_values(values: Sequence[object], option: str) -> None:
     if not values:
         raise MamlError(option, expected="at least one value", got="none")
     repeated = [value for index, value in enumerate(values) if value in values[:index]]
@@ -240,27 +243,27 @@ def run_capacity(payload: dict[str, Any], is_stopped: IsStopped) -> dict[str, An
         experiment.network, richer, num_tasks=num_tasks, split=split, seed=recipe.evaluation.seed,
         init=recipe.model.init, init_seed=recipe.seed, max_steps=max_steps,
     )  # fmt: skip
-    record: dict[str, Any] = {"loss": summary(found.loss, "tasks")}
-    if experiment.recipe.is_classification:
-        record["accuracy"] = summary(found.accuracy, "tasks")
-    record["references"] = {
-        name: {
-            key: summary(values.double().cpu().numpy(), "tasks")
-            for key, values in (("loss", scores.loss), ("accuracy", scores.accuracy))
-            if values is not None
-        }
-        for name, scores in found.references.items()
-    }
-    record |= {
-        "shots": shots,
-        "num_tasks": num_tasks,
-        "num_converged": int(found.is_converged.sum()),
-        "num_steps": found.num_steps,
-    }
+    accuracy = found.accuracy if experiment.recipe.is_classification else None
+    record = CapacityRecord(
+        scores=_scores_over_tasks(found.loss, accuracy),
+        references={
+            name: _scores_over_tasks(*(None if part is None else part.double().cpu().numpy() for part in parts))
+            for name, parts in ((name, (scores.loss, scores.accuracy)) for name, scores in found.references.items())
+        },
+        shots=shots,
+        num_tasks=num_tasks,
+        num_converged=int(found.is_converged.sum()),
+        num_steps=found.num_steps,
+    )
     file = Path(payload["file"])
     file.parent.mkdir(exist_ok=True)
-    atomic_write(file, (json.dumps(record, indent=2) + "\n").encode())
+    atomic_write(file, (json.dumps(record.to_json(), indent=2) + "\n").encode())
     return {}
+
+
+def _scores_over_tasks(loss: Array | None, accuracy: Array | None) -> Scores:
+    scores = {"loss": loss, "accuracy": accuracy}
+    return Scores({name: summary(values) for name, values in scores.items() if values is not None}, "tasks")
 
 
 def _with_many_shots(distribution: TaskDistribution) -> tuple[TaskDistribution, int]:
@@ -273,49 +276,45 @@ def _with_many_shots(distribution: TaskDistribution) -> tuple[TaskDistribution, 
     return replace(distribution, shots=NUM_CAPACITY_SHOTS, queries=NUM_CAPACITY_SHOTS), NUM_CAPACITY_SHOTS
 
 
-def add_capacity(result: dict[str, Any], sweep: Sweep, path: Path) -> None:
-    """Put what the capacity arm found into the cells of a result."""
-    by_value = {json.dumps(value.value): _capacity_file(path, value) for value in sweep.values}
-    for cell in result["cells"]:
-        file = by_value[json.dumps(cell["value"])]
-        if file.is_file():
-            cell["capacity"] = json.loads(file.read_text())
+def add_capacity(result: StudyResult, sweep: Sweep, path: Path) -> StudyResult:
+    """Return a result with what the capacity arm found in its cells."""
+    files = {value.value: _capacity_file(path, value) for value in sweep.values}
+
+    def record(cell: CellResult) -> CapacityRecord | None:
+        file = files[cell.value]
+        return CapacityRecord.from_json(json.loads(file.read_text())) if file.is_file() else None
+
+    return replace(result, cells=tuple(replace(cell, capacity=record(cell)) for cell in result.cells))
 
 
 # Closed forms --------------------------------------------------------------------------------------------------
 
 
-def add_closed_form(result: dict[str, Any], sweep: Sweep, experiment: Experiment) -> None:
-    """Put the closed forms of linear regression into the result of a depth study of linear models.
+def add_closed_form(result: StudyResult, sweep: Sweep, experiment: Experiment) -> StudyResult:
+    """Return the result of a study with the closed forms of linear regression, where they apply: depth, linear models.
 
     Args:
-        result: changed in place.
+        result: of the study.
         sweep: the study.
         experiment: of any of its cells; its meta-test tasks are used.
     """
     recipe = sweep.recipe
     is_linear = isinstance(recipe.tasks, LinearRegressionTasks) and recipe.model.kind == "linear"
     if sweep.axis != DEPTH or not is_linear or recipe.inner.transform.name != "none":
-        return
+        return result
     # The forms are those of one layer that adapts: at depth 1 the model must be that.
     adapts = any(fnmatchcase("head.0.weight", pattern) for pattern in recipe.inner.adapt or ["*"])
     if recipe.model.linear_layers or not adapts:
-        return
-    shallow = [cell["inner_lr"] for cell in result["cells"] if cell["value"] == 1]
+        return result
+    shallow = [cell.inner_lr for cell in result.cells if cell.value == 1]
     inner_lr = shallow[0] if shallow else recipe.inner.lr
-    result["closed_form"] = closed_form(experiment, inner_lr=inner_lr)
+    return replace(result, closed_form=closed_form(experiment, inner_lr=inner_lr))
 
 
-def closed_form(experiment: Experiment, *, inner_lr: float) -> dict[str, Any]:
-    """Return what is known of linear regression without training, losses with label noise included.
+def closed_form(experiment: Experiment, *, inner_lr: float) -> ClosedForm:
+    """Return what is known of linear regression without training, for the meta-test tasks of an experiment.
 
-    The derivations are in docs/algorithms.md, under "Closed forms".
-
-    Keys: `shallow_infinite_support`, the least outer loss of one linear layer, whatever is meta-learned, were
-    support sets endless; `shallow_from_zero`, that of the best start theta = 0 with the support sets there are,
-    measured on the same meta-test tasks (Monte Carlo); `shallow_one_step` and `preconditioned_one_step`, exact for
-    one inner step: one layer, and one layer whose gradient the best matrix multiplies, which is what another linear
-    layer can learn to do.
+    Losses include label noise. The derivations are in docs/algorithms.md, under "Closed forms".
     """
     recipe, spec = experiment.recipe, experiment.recipe.evaluation
     num_steps = spec.steps or recipe.inner.steps
@@ -332,18 +331,18 @@ def closed_form(experiment: Experiment, *, inner_lr: float) -> dict[str, Any]:
     preconditioned = closed_forms.preconditioned_loss_one_step(
         best, input_cov, task_cov, query_noise=distribution.noise, **finite
     )
-    return {
-        "inner_lr": inner_lr,
-        "inner_steps": num_steps,
-        "shallow_infinite_support": float(infinite) + floor,
-        "shallow_from_zero": _shallow_from_zero(experiment, inner_lr),
-        "shallow_one_step": float(one_step),
-        "preconditioned_one_step": float(preconditioned),
-        "noise_floor": floor,
-    }
+    return ClosedForm(
+        inner_lr=inner_lr,
+        inner_steps=num_steps,
+        shallow_infinite_support=float(infinite) + floor,
+        shallow_from_zero=_shallow_from_zero(experiment, inner_lr),
+        shallow_one_step=float(one_step),
+        preconditioned_one_step=float(preconditioned),
+        noise_floor=floor,
+    )
 
 
-def _shallow_from_zero(experiment: Experiment, inner_lr: float) -> dict[str, float | None]:
+def _shallow_from_zero(experiment: Experiment, inner_lr: float) -> Score:
     spec = experiment.recipe.evaluation
     recipe = changed_recipe(
         experiment.recipe, {DEPTH: 1, LAYERS: 0, "inner.lr": inner_lr, "inner.adapt": None}, "closed form"
@@ -354,13 +353,13 @@ def _shallow_from_zero(experiment: Experiment, inner_lr: float) -> dict[str, flo
         {name: torch.zeros_like(value, dtype=experiment.dtype) for name, value in network.named_parameters()}, {}
     )
     found = score(shallow, zero, split=spec.split, num_tasks=spec.tasks, num_steps=spec.steps, references=False)
-    return summary(found.column("query_loss", -1), "tasks")
+    return summary(found.column("query_loss", -1))
 
 
 # A collapsed model of its own ----------------------------------------------------------------------------------
 
 
-def export_collapsed(run_path: Path, out: Path) -> dict[str, Any]:
+def export_collapsed(run_path: Path, out: Path) -> CollapseRecord:
     """Write a run's weights with its linear layers multiplied into one, and say how far its outputs move.
 
     The file is a safetensors file with the names of the shallow network; its metadata hold the run, the recipe of
@@ -377,16 +376,16 @@ def export_collapsed(run_path: Path, out: Path) -> dict[str, Any]:
     experiment = build(recipe, splits=(recipe.evaluation.split,))
     if len(experiment.network.head) < 2:
         raise RunError(str(run_path), expected="a run with a stack of linear layers", got="one linear layer")
-    record = collapse_record(run, experiment)
-    if record["largest_relative_difference"] > record["tolerance"]:
+    record = CollapseRecord.from_json(collapse_record(run, experiment))
+    if not record.agrees:
         raise MamlError(str(run_path), expected="a collapsed model with the outputs of the stack",
-                        got=f"a relative difference of {record['largest_relative_difference']:.1e}",
+                        got=f"a relative difference of {record.largest_relative_difference:.1e}",
                         next_step="Train with execution.dtype=float64")  # fmt: skip
     meta, weights = best_weights(run, experiment)
     _, params = collapse_head(experiment.network, meta.model)
-    keys: dict[str, Any] = {LAYERS: 0, "model.linear_width": None, "inner.transform": {"name": "none"}}
+    keys: dict[str, object] = {LAYERS: 0, "model.linear_width": None, "inner.transform": {"name": "none"}}
     shallow = changed_recipe(recipe, keys | ({DEPTH: 1} if recipe.model.kind == "linear" else {}), "collapsed")
-    metadata = {"run": str(run_path), "weights": weights, "recipe": recipe_to_tree(shallow), "check": record}
+    metadata = {"run": str(run_path), "weights": weights, "recipe": recipe_to_tree(shallow), "check": record.to_json()}
     cpu = {name: value.detach().cpu().contiguous() for name, value in params.items()}
     try:
         atomic_write(out, save_tensors(cpu, metadata={STATE_KEY: json.dumps(metadata)}))
@@ -408,18 +407,9 @@ def _check_new(out: Path, run_path: Path) -> None:
 # Files ---------------------------------------------------------------------------------------------------------
 
 
-def write_result(path: Path, result: dict[str, Any]) -> None:
+def write_result(path: Path, result: StudyResult) -> None:
     """Write result.json, table.csv, figure.png and figure.svg to a study's folder."""
-    text = json.dumps(_finite(result), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    atomic_write(path / "result.json", text.encode())
+    atomic_write(path / "result.json", json_text(result.to_json()).encode())
     atomic_write(path / "table.csv", result_csv(result).encode())
-    if result["cells"]:
+    if result.cells:
         save_study_figure(result, path)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value

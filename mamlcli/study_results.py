@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mamlcli.cell_result import CellResult, Collapse, CurvePoint, RateCandidate
 from mamlcli.rundir import SCORE_COLUMNS, RunDirectory
-from mamlcli.statistics import Estimate, estimate, paired_difference
+from mamlcli.statistics import Score, estimate, paired_difference
+from mamlcli.study_result import Comparison, StudyResult
+from mamlcli.study_scores import METRICS, Scores, Value, value_to_json
 
-METRICS = ("loss", "accuracy")
 _CURVE_KEYS = ("loss", "accuracy", "support_loss", "support_accuracy")
 _COLUMN_OF = {"loss": "query_loss", "accuracy": "query_accuracy"}
 
@@ -30,31 +31,37 @@ class FinishedCell:
     """One axis value and its finished runs.
 
     Attributes:
-        value: as it stands in the result: a number, a name, or an object on a two-axis grid.
+        value: of the axis.
         inner_lr: the rate of these runs.
         runs: their directories by seed; empty where none has finished.
-        more: further keys of the cell.
+        candidates: the inner learning rates that theirs was chosen from; empty where there was no choice.
+        collapse: of their linear layers; None where the study does not collapse them.
     """
 
-    value: Any
+    value: Value
     inner_lr: float
     runs: Mapping[int, RunDirectory]
-    more: Mapping[str, Any]
+    candidates: tuple[RateCandidate, ...] = ()
+    collapse: Collapse | None = None
 
 
-def summary(values: ArrayLike, over: str = "seeds") -> dict[str, float | None]:
-    """Return `{"mean", "ci95_over_<over>"}`; None for what is not finite or does not exist."""
-    return _as_json(estimate(values), over)
+@dataclass(frozen=True)
+class Collected:
+    """The parts of a study's result that are read from runs; attributes as those of `StudyResult`."""
+
+    cells: tuple[CellResult, ...]
+    comparisons: tuple[Comparison, ...]
+    protocol: Mapping[str, Any] | None
+    references: Mapping[str, Scores]
+    chance_accuracy: float | None
 
 
-def _as_json(value: Estimate, over: str) -> dict[str, float | None]:
-    return {
-        "mean": value.mean if math.isfinite(value.mean) else None,
-        f"ci95_over_{over}": value.ci95 if math.isfinite(value.ci95) else None,
-    }
+def summary(values: ArrayLike) -> Score:
+    """Return the mean of values with its interval; None for what is not finite or does not exist."""
+    return Score.of(estimate(values))
 
 
-def collect(cells: Sequence[FinishedCell], pairs: Sequence[tuple[int, int]], *, num_seeds: int) -> dict[str, Any]:
+def collect(cells: Sequence[FinishedCell], pairs: Sequence[tuple[int, int]], *, num_seeds: int) -> Collected:
     """Return the parts of a result that are read from runs: cells, comparisons, protocol, references.
 
     Args:
@@ -64,24 +71,27 @@ def collect(cells: Sequence[FinishedCell], pairs: Sequence[tuple[int, int]], *, 
     """
     over = "tasks" if num_seeds == 1 else "seeds"
     reports = [{seed: read_report(run) for seed, run in cell.runs.items()} for cell in cells]
-    first = next((report for found in reports for report in found.values()), None)
-    result: dict[str, Any] = {
-        "cells": [_cell(cell, found, over) for cell, found in zip(cells, reports, strict=True) if found],
-        "comparisons": [
-            comparison
-            for a, b in pairs
-            for metric in METRICS
-            if (comparison := _comparison(cells[a], cells[b], metric, over)) is not None
-        ],
-    }
-    if first is not None:
-        result["protocol"] = first["protocol"]
-        # One report of each seed: all axis values have the seed's tasks, and with them its references.
-        by_seed = {seed: report for found in reversed(reports) for seed, report in found.items()}
-        result["references"] = _references([by_seed[seed] for seed in sorted(by_seed)])
-        if "chance_accuracy" in first:
-            result["chance_accuracy"] = first["chance_accuracy"]
-    return result
+    # One report of each seed: all axis values have the seed's tasks, and with them its references.
+    by_seed = {seed: report for of_cell in reversed(reports) for seed, report in of_cell.items()}
+    first = next((report for of_cell in reports for report in of_cell.values()), None)
+    compared = (_comparison(cells[a], cells[b], metric, over) for a, b in pairs for metric in METRICS)
+    return Collected(
+        cells=tuple(_cell(cell, of_cell, over) for cell, of_cell in zip(cells, reports, strict=True) if of_cell),
+        comparisons=tuple(comparison for comparison in compared if comparison is not None),
+        protocol=None if first is None else first["protocol"],
+        references=mean_references([references_of(by_seed[seed]) for seed in sorted(by_seed)]),
+        chance_accuracy=None if first is None else first.get("chance_accuracy"),
+    )
+
+
+def final_scores(report: Mapping[str, Any]) -> Scores:
+    """Return the scores after the last inner step in the content of evaluation.json."""
+    return Scores.from_json(report["final"])
+
+
+def references_of(report: Mapping[str, Any]) -> dict[str, Scores]:
+    """Return floors and baselines in the content of evaluation.json, by name."""
+    return {name: Scores.from_json(value) for name, value in report["references"].items()}
 
 
 def read_report(run: RunDirectory) -> dict[str, Any]:
@@ -89,80 +99,66 @@ def read_report(run: RunDirectory) -> dict[str, Any]:
     return run.read_report().to_json()
 
 
-def _cell(cell: FinishedCell, reports: dict[int, dict[str, Any]], over: str) -> dict[str, Any]:
+def _cell(cell: FinishedCell, reports: Mapping[int, Mapping[str, Any]], over: str) -> CellResult:
+    manifest = next(iter(cell.runs.values())).manifest
     curves = [report["curve"] for report in reports.values()]
-    manifests = [run.manifest for run in cell.runs.values()]
-    curve = [_point([points[step] for points in curves], over) for step in range(len(curves[0]))]
-    return {
-        "value": cell.value,
-        "seeds": list(cell.runs),
-        "run_dirs": [str(run.path) for run in cell.runs.values()],
-        "inner_lr": cell.inner_lr,
-        **{metric: curve[-1][metric] for metric in METRICS if metric in curve[-1]},
-        "curve": curve,
-        "num_parameters": manifests[0]["num_parameters"],
-        "num_transform_parameters": manifests[0]["num_transform_parameters"],
-        **cell.more,
-    }
+    return CellResult(
+        value=cell.value,
+        seeds=tuple(cell.runs),
+        run_dirs=tuple(str(run.path) for run in cell.runs.values()),
+        inner_lr=cell.inner_lr,
+        curve=tuple(_point([points[step] for points in curves], over) for step in range(len(curves[0]))),
+        num_parameters=manifest["num_parameters"],
+        num_transform_parameters=manifest["num_transform_parameters"],
+        candidates=cell.candidates,
+        collapse=cell.collapse,
+    )
 
 
-def _point(points: Sequence[dict[str, Any]], over: str) -> dict[str, Any]:
+def _point(points: Sequence[Mapping[str, Any]], over: str) -> CurvePoint:
     """Return one point of the mean curve; with intervals over tasks it is the one run's own."""
-    keys = [key for key in _CURVE_KEYS if key in points[0]]
-    if over == "tasks":
-        return {"step": points[0]["step"], **{key: points[0][key] for key in keys}}
-    values = {key: [_number(point[key]["mean"]) for point in points] for key in keys}
-    return {"step": points[0]["step"], **{key: summary(found) for key, found in values.items()}}
+    scores = [Scores.from_json({key: point[key] for key in _CURVE_KEYS if key in point}) for point in points]
+    return CurvePoint(points[0]["step"], scores[0] if over == "tasks" else mean_scores(scores))
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+def mean_scores(scores: Sequence[Scores]) -> Scores:
+    """Return the means over seeds, with their intervals, of the scores of each seed."""
+    return Scores({name: summary([one.mean(name) for one in scores]) for name in scores[0].values}, "seeds")
 
 
-def _comparison(a: FinishedCell, b: FinishedCell, metric: str, over: str) -> dict[str, Any] | None:
+def _comparison(a: FinishedCell, b: FinishedCell, metric: str, over: str) -> Comparison | None:
     """Return the paired difference a - b of a metric after adaptation; None where there is nothing to compare."""
     seeds = [seed for seed in a.runs if seed in b.runs]
-    if not seeds:
-        return None
-    if metric not in read_report(a.runs[seeds[0]])["final"]:
+    if not seeds or metric not in final_scores(read_report(a.runs[seeds[0]])):
         return None
     if over == "tasks":
         scores = [_task_scores(cell.runs[seeds[0]], metric) for cell in (a, b)]
     else:
         scores = [
-            np.array([_number(read_report(cell.runs[s])["final"][metric]["mean"]) for s in seeds]) for cell in (a, b)
+            np.array([final_scores(read_report(cell.runs[seed])).mean(metric) for seed in seeds]) for cell in (a, b)
         ]
-    difference = _as_json(paired_difference(scores[0], scores[1]), over)
-    return {"a": a.value, "b": b.value, "metric": metric, "difference": difference, "num_pairs": len(scores[0])}
+    difference = Score.of(paired_difference(scores[0], scores[1]))
+    return Comparison(a.value, b.value, metric, difference, over, len(scores[0]))
 
 
 def _task_scores(run: RunDirectory, metric: str) -> NDArray[np.float64]:
     return run.read_scores()[:, -1, SCORE_COLUMNS.index(_COLUMN_OF[metric])]
 
 
-def _references(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def mean_references(references: Sequence[Mapping[str, Scores]]) -> Mapping[str, Scores]:
     """Return the references: as any run has them, or their mean over seeds where the seeds' tasks differ.
 
     Args:
-        reports: one of each seed.
+        references: of one run of each seed; none for none.
     """
-    all_references = [report["references"] for report in reports]
-    if all(references == all_references[0] for references in all_references):
-        found = all_references[0]
-        assert isinstance(found, dict)
-        return found
-    return {
-        name: {
-            metric: summary([_number(references[name][metric]["mean"]) for references in all_references])
-            for metric in values
-        }
-        for name, values in all_references[0].items()
-    }
+    if not references or all(of_seed == references[0] for of_seed in references):
+        return references[0] if references else {}
+    return {name: mean_scores([of_seed[name] for of_seed in references]) for name in references[0]}
 
 
-def result_csv(result: dict[str, Any]) -> str:
+def result_csv(result: StudyResult) -> str:
     """Return a result as CSV, one line for each axis value; two-axis values get a column for each axis."""
-    rows = [_csv_row(cell) for cell in result["cells"]]
+    rows = [_csv_row(cell) for cell in result.cells]
     out = io.StringIO()
     writer = csv.DictWriter(out, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
     writer.writeheader()
@@ -170,21 +166,21 @@ def result_csv(result: dict[str, Any]) -> str:
     return out.getvalue()
 
 
-def _csv_row(cell: dict[str, Any]) -> dict[str, Any]:
-    value = cell["value"]
-    row: dict[str, Any] = dict(value) if isinstance(value, dict) else {"value": value}
-    row["num_seeds"] = len(cell["seeds"])
-    for key, item in cell.items():
-        if key in ("value", "seeds", "run_dirs", "curve", "candidates", "collapse"):
-            continue
-        row.update(_flat(key, item))
+def _csv_row(cell: CellResult) -> dict[str, object]:
+    value = value_to_json(cell.value)
+    row: dict[str, object] = dict(value) if isinstance(value, dict) else {"value": value}
+    row["num_seeds"] = len(cell.seeds)
+    for key, item in cell.to_json().items():
+        if key not in ("value", "seeds", "run_dirs", "curve", "collapse"):
+            row |= _flat(key, item)
+    before = cell.curve[0].scores.to_json()
     for metric in METRICS:
-        if metric in cell["curve"][0]:
-            row.update(_flat(f"{metric}_before_adaptation", cell["curve"][0][metric]))
+        if metric in before:
+            row |= _flat(f"{metric}_before_adaptation", before[metric])
     return row
 
 
-def _flat(prefix: str, value: Any) -> dict[str, Any]:
+def _flat(prefix: str, value: object) -> dict[str, object]:
     if not isinstance(value, dict):
         return {prefix: value}
-    return {key: found for name, item in value.items() for key, found in _flat(f"{prefix}_{name}", item).items()}
+    return {key: item for name, part in value.items() for key, item in _flat(f"{prefix}_{name}", part).items()}

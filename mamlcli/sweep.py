@@ -19,6 +19,7 @@ from typing import Any
 
 from mamlcli.build import Experiment, build, build_network, resolve_device
 from mamlcli.cell_groups import can_share, cell_names, cell_outcomes, group_sizes, joined_key
+from mamlcli.cell_result import Collapse, CollapseRecord, RateCandidate
 from mamlcli.cells import finished_report, run_cell, run_cells
 from mamlcli.errors import MamlError, NonFiniteError, RecipeError, RunError
 from mamlcli.event_log import check_event_log
@@ -30,7 +31,9 @@ from mamlcli.recipe_changes import changed_recipe, recipe_difference
 from mamlcli.recipe_files import recipe_from_tree, recipe_to_tree
 from mamlcli.rundir import RunDirectory
 from mamlcli.session import splits_of_training
-from mamlcli.study_results import FinishedCell, collect, read_report
+from mamlcli.study_result import StudyResult
+from mamlcli.study_results import FinishedCell, collect, final_scores, read_report
+from mamlcli.study_scores import Scores, Value, value_to_json
 
 
 @dataclass(frozen=True)
@@ -38,15 +41,15 @@ class AxisValue:
     """One value of a study's axis.
 
     Attributes:
-        value: as it stands in the result: a number, a name, or an object on a two-axis grid.
+        value: a number, a name, or both on a grid.
         label: in words, as in "depth 2".
         changes: dotted recipe keys and what they become.
         option: the command-line option that it came from, for errors.
     """
 
-    value: Any
+    value: Value
     label: str
-    changes: Mapping[str, Any]
+    changes: Mapping[str, object]
     option: str
 
     @property
@@ -88,13 +91,13 @@ class Sweep:
     def seeds(self) -> tuple[int, ...]:
         return tuple(range(self.recipe.seed, self.recipe.seed + self.num_seeds))
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Return all that makes two studies the same, primitives."""
         return {
             "study": self.study,
             "axis": self.axis,
             "recipe_name": self.recipe_name,
-            "values": [value.value for value in self.values],
+            "values": [value_to_json(value.value) for value in self.values],
             "seeds": list(self.seeds),
             "inner_lrs": list(self.inner_lrs),
             "started_from": str(self.started_from) if self.started_from else None,
@@ -136,7 +139,7 @@ class CellEnd:
         label: the cell in words.
         status: "done", "skipped" (it was done before), "failed", "diverged" or "interrupted".
         num_ended, num_total: cells that have ended, this one included, and all.
-        report: the content of its evaluation.json; None unless done.
+        scores: of its run after adaptation; None unless done.
         reason: why it failed.
         wall_s: seconds it took; 0 if skipped.
     """
@@ -145,7 +148,7 @@ class CellEnd:
     status: str
     num_ended: int
     num_total: int
-    report: dict[str, Any] | None = None
+    scores: Scores | None = None
     reason: str = ""
     wall_s: float = 0.0
 
@@ -155,11 +158,11 @@ class SweepOutcome:
     """What a sweep came to.
 
     Attributes:
-        result: the machine-readable result, of the cells that are done.
+        result: of the cells that are done.
         failures: (cell or job in words, reason) of those that failed.
     """
 
-    result: dict[str, Any]
+    result: StudyResult
     failures: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -251,7 +254,7 @@ def open_study(path: Path, sweep: Sweep, command: str) -> bool:
     return True
 
 
-def _make_folder(path: Path, settings: dict[str, Any]) -> None:
+def _make_folder(path: Path, settings: Mapping[str, object]) -> None:
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         got = "a folder of something else" if path.is_dir() else "a file"
         raise RunError(str(path), expected="a new or empty folder, or one of this study", got=got,
@@ -264,11 +267,11 @@ def _make_folder(path: Path, settings: dict[str, Any]) -> None:
                        next_step="Name another --dir") from error  # fmt: skip
 
 
-def _write_settings(path: Path, settings: dict[str, Any]) -> None:
+def _write_settings(path: Path, settings: Mapping[str, object]) -> None:
     atomic_write(path / "study.json", (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def _settings_difference(found: dict[str, Any], sweep: Sweep) -> list[str]:
+def _settings_difference(found: Mapping[str, Any], sweep: Sweep) -> list[str]:
     here = json.loads(json.dumps(sweep.settings()))
     # Seeds count up from the recipe's, which is compared below, so that more of them are a superset.
     keys = [key for key in here if key not in ("recipe", "seeds") and found.get(key) != here[key]]
@@ -329,11 +332,11 @@ def run_sweep(
     labels = {cell.name: cell.label for cell in cells} | {job.key: job.key.replace("/", ": ") for job in extra_jobs}
     num_ended = 0
 
-    def tell(name: str, status: str, **fields: Any) -> None:
+    def tell(name: str, status: str, *, scores: Scores | None, reason: str = "", wall_s: float = 0.0) -> None:
         nonlocal num_ended
         num_ended += 1
         if on_end:
-            on_end(CellEnd(labels[name], status, num_ended, len(labels), **fields))
+            on_end(CellEnd(labels[name], status, num_ended, len(labels), scores, reason, wall_s))
 
     def is_done(name: str) -> bool:
         return _done_before(sweep, path / "cells" / name) is not None
@@ -349,16 +352,16 @@ def run_sweep(
         elif outcome.details and folder.is_dir():
             atomic_write(folder / "error.log", outcome.details.encode())
         is_run = outcome.status == "done" and (folder / "evaluation.json").is_file()
-        report = read_report(RunDirectory(folder)) if is_run else None
+        scores = final_scores(read_report(RunDirectory(folder))) if is_run else None
         status = "diverged" if outcome.error == NonFiniteError.__name__ else outcome.status
         reason = outcome.reason if outcome.status == "failed" else ""
-        tell(outcome.key, status, report=report, reason=reason, wall_s=outcome.wall_s)
+        tell(outcome.key, status, scores=scores, reason=reason, wall_s=outcome.wall_s)
 
     with RunDirectory(path).lock():
         missing = []
         for cell in cells:
             if (report := _done_before(sweep, path / "cells" / cell.name)) is not None:
-                tell(cell.name, "skipped", report=report)
+                tell(cell.name, "skipped", scores=final_scores(report))
             else:
                 missing.append(cell)
         jobs = [
@@ -382,7 +385,7 @@ def run_sweep(
         return _outcome(sweep, path, cells, by_cell, labels)
 
 
-def _done_before(sweep: Sweep, folder: Path) -> dict[str, Any] | None:
+def _done_before(sweep: Sweep, folder: Path) -> Mapping[str, Any] | None:
     """Return the report of a cell that needs no more work."""
     if not (folder / "manifest.json").is_file() or not (folder / "recipe.yaml").is_file():
         return None
@@ -438,20 +441,19 @@ def _outcome(
     finished = []
     for value in sweep.values:
         own = [cell for cell in cells if cell.value is value]
-        more: dict[str, Any] = {}
+        candidates: tuple[RateCandidate, ...] = ()
         rate = sweep.recipe.inner.lr
         if sweep.inner_lrs:
-            candidates = [
+            candidates = tuple(
                 rate_candidate(
                     rate,
                     [RunDirectory(path / "cells" / cell.name) for cell in own if cell.inner_lr == rate],
                     metric=validation_metric(sweep.recipe), failed=failed, diverged=diverged,
                 )
                 for rate in sweep.inner_lrs
-            ]  # fmt: skip
-            more["inner_lr_candidates"] = candidates
+            )  # fmt: skip
             chosen = choose_inner_lr(candidates)
-            if any(candidate["status"] == "failed" for candidate in candidates):
+            if any(candidate.status == "failed" for candidate in candidates):
                 own = []  # a choice among those that happen to be left would be another choice
             elif chosen is None:
                 failures.append((value.label, f"every inner learning rate diverged: {sweep.inner_lrs}"))
@@ -460,20 +462,24 @@ def _outcome(
         chosen_cells = [cell for cell in own if cell.inner_lr == rate and cell.name not in failed]
         folders = {cell.seed: path / "cells" / cell.name for cell in chosen_cells}
         runs = {seed: RunDirectory(folder) for seed, folder in folders.items() if _is_finished(sweep, folder)}
-        if sweep.with_collapse and runs:
-            more |= _collapse_summary(runs)
-        finished.append(FinishedCell(value.value, rate, runs, more))
-    result = {
-        "study": sweep.study,
-        "axis": sweep.axis,
-        "recipe": sweep.recipe_name,
-        "seeds": list(sweep.seeds),
-        "directory": str(path),
-        "inner_lr_is_chosen": bool(sweep.inner_lrs),
-        "started_from": str(sweep.started_from) if sweep.started_from else None,
-        **collect(finished, sweep.pairs, num_seeds=sweep.num_seeds),
-        "failed": [{"cell": label, "reason": reason} for label, reason in failures],
-    }
+        collapse = _collapse_summary(runs) if sweep.with_collapse and runs else None
+        finished.append(FinishedCell(value.value, rate, runs, candidates, collapse))
+    collected = collect(finished, sweep.pairs, num_seeds=sweep.num_seeds)
+    result = StudyResult(
+        study=sweep.study,
+        axis=sweep.axis,
+        recipe=sweep.recipe_name,
+        seeds=sweep.seeds,
+        directory=str(path),
+        inner_lr_is_chosen=bool(sweep.inner_lrs),
+        started_from=str(sweep.started_from) if sweep.started_from else None,
+        cells=collected.cells,
+        comparisons=collected.comparisons,
+        protocol=collected.protocol,
+        references=collected.references,
+        chance_accuracy=collected.chance_accuracy,
+        failures=tuple(failures),
+    )
     return SweepOutcome(result, failures)
 
 
@@ -482,11 +488,7 @@ def _is_finished(sweep: Sweep, folder: Path) -> bool:
     return all((folder / name).is_file() for name in names)
 
 
-def _collapse_summary(runs: Mapping[int, RunDirectory]) -> dict[str, Any]:
-    records = [json.loads((run.path / "collapse.json").read_text()) for run in runs.values()]
-    largest = max(records, key=lambda record: float(record["largest_relative_difference"]))
-    return {
-        "num_parameters_collapsed": records[0]["num_parameters_collapsed"],
-        "collapse_max_difference": largest["largest_relative_difference"],
-        "collapse": largest,
-    }
+def _collapse_summary(runs: Mapping[int, RunDirectory]) -> Collapse:
+    records = [CollapseRecord.from_json(json.loads((run.path / "collapse.json").read_text())) for run in runs.values()]
+    worst = max(records, key=lambda record: record.largest_relative_difference)
+    return Collapse(records[0].num_parameters_collapsed, worst)

@@ -1,11 +1,17 @@
 """Claims: from results to verdicts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mamlcli import claims
+from mamlcli.cell_result import Collapse, CollapseRecord
 from mamlcli.claims import Study, value_key
 from mamlcli.decisions import FAILS, HOLDS, UNDECIDED
+from mamlcli.optimum import OperatorComparison, OptimumReport
+from mamlcli.study_scores import GridValue
+from tests.test_studies import grid_result
 
 
 def study(loss, *, accuracy=None, key="glyphs-maml", cells=(), operators=None):
@@ -13,7 +19,7 @@ def study(loss, *, accuracy=None, key="glyphs-maml", cells=(), operators=None):
         "loss": {name: np.array(values, dtype=float) for name, values in loss.items()},
         "accuracy": {name: np.array(values, dtype=float) for name, values in (accuracy or {}).items()},
     }
-    return Study(key, "glyphs, MAML", scores, {"cells": list(cells)}, operators or {})
+    return Study(key, "glyphs, MAML", scores, replace(grid_result(), cells=tuple(cells)), operators or {})
 
 
 def spread(mean, num=3):
@@ -30,13 +36,9 @@ DEPTHS = {value_key(1): spread(1.0), value_key(2): bent(0.7), value_key(4): spre
 
 
 def collapse_cell(*, layers, collapsed, difference=1e-7, num_parameters=100):
-    return {
-        "value": {"depth": 1, "layers": layers, "optimizer": "none"},
-        "num_parameters": num_parameters,
-        "num_parameters_collapsed": collapsed,
-        "collapse_max_difference": difference,
-        "collapse": {"tolerance": 1e-4},
-    }
+    record = CollapseRecord(num_parameters, collapsed, 12, difference, difference, tolerance=1e-4)
+    cell = replace(grid_result().cells[0], value=GridValue(1, "none", layers), num_parameters=num_parameters)
+    return replace(cell, collapse=Collapse(collapsed, record))
 
 
 def test_identity_of_three_layers_and_kfo_holds_to_rounding_at_every_step():
@@ -114,7 +116,8 @@ def test_c5_looks_at_loss_and_at_log_odds():
 
 def test_c7_compares_learned_operators_with_the_best_one():
     def reports(distances):
-        return [{"all_steps": {"distance_scaled": value}} for value in distances]
+        operators = [OperatorComparison(np.eye(2), 1.0, 1.0, distance, loss=0.1) for distance in distances]
+        return [OptimumReport(operator, operator, None, operator, 0.9) for operator in operators]
 
     near = study({}, operators={value_key(1): reports([0.8, 0.81, 0.8]), value_key(2): reports([0.3, 0.31, 0.32])})
     assert claims.c7(near).verdict == HOLDS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -14,13 +15,15 @@ from PIL import Image
 from mamlcli import plots
 from mamlcli.claim_plots import operators_figure, picture, study_figure
 from mamlcli.layer_plots import save_layers
-from mamlcli.layer_results import BottomRow, LayersReport, MovementRow, OperatorReport, PartialRow, Score
+from mamlcli.layer_results import BottomRow, LayersReport, MovementRow, OperatorReport, PartialRow, PartScore
 from mamlcli.names import TRANSFORMS
 from mamlcli.optimum import OperatorComparison, OptimumReport
 from mamlcli.plots import ONE_COLUMN, SERIES, TRANSFORM_SERIES, TWO_COLUMNS, figure_bytes, new_figure, save_curve
 from mamlcli.run_report import Protocol, RunReport
-from mamlcli.statistics import Estimate
+from mamlcli.statistics import Estimate, Score
 from mamlcli.study_plots import save_study_figure
+from mamlcli.study_result import ClosedForm
+from mamlcli.study_scores import GridValue, Scores
 from mamlcli.tables import curve_line, sparkline
 from tests.test_studies import depth_result, grid_result
 
@@ -52,25 +55,27 @@ def curve_report(losses=(1.6, 0.5, 0.3, 0.2), *, has_accuracy=True):
 
 def optimizer_result():
     names = ("none", "meta-sgd", "meta-curvature", "kfo", "kfo-mlp")
-    cell = grid_result()["cells"][0]
-    cells = [{**cell, "value": name} for name in names]
-    return grid_result() | {"axis": "inner.transform.name", "cells": cells, "comparisons": []}
+    cells = tuple(replace(grid_result().cells[0], value=name) for name in names)
+    return replace(grid_result(), axis="inner.transform.name", cells=cells, comparisons=())
 
 
 def regression_result():
-    result = depth_result()
-    cells = [{key: value for key, value in cell.items() if key != "accuracy"} for cell in result["cells"]]
-    closed = {
-        "shallow_infinite_support": 0.2, "shallow_from_zero": {"mean": 0.3}, "preconditioned_one_step": 0.1,
-        "inner_steps": 5,
-    }  # fmt: skip
-    return result | {"cells": cells, "closed_form": closed, "chance_accuracy": None}
+    def without_accuracy(cell):
+        return replace(cell, curve=tuple(replace(p, scores=only(p.scores, "loss")) for p in cell.curve))
+
+    closed = ClosedForm(0.1, 5, 0.2, Score(0.3), 0.25, 0.1, 0.0)
+    cells = tuple(map(without_accuracy, depth_result().cells))
+    return replace(depth_result(), cells=cells, closed_form=closed, chance_accuracy=None)
+
+
+def only(scores, metric):
+    return replace(scores, values={metric: scores.values[metric]})
 
 
 def layers_report(*, has_operator=True):
     names = ("body.0", "body.1", "body.2", "body.3", "head.0")
     moved = Estimate(0.1, 0.05, 600)
-    loss = Score(Estimate(0.5, 0.05, 600), moved)
+    loss = PartScore(Estimate(0.5, 0.05, 600), moved)
     best = OperatorComparison(np.diag([9.0, 4.0, 1.0]), 0.0, 1.0, 0.0, 0.1)
     optimum = OptimumReport(optimal=best, plain=best, one_step=best, all_steps=best, all_steps_explained=0.9)
     return LayersReport(
@@ -80,7 +85,7 @@ def layers_report(*, has_operator=True):
         protocol=Protocol.from_json(PROTOCOL),
         movement=tuple(MovementRow(name, 10, 10, 1.0, moved, moved) for name in names),
         partial=tuple(
-            PartialRow(part, num, names[:num], loss, Score(Estimate(0.1 * num, 0.05, 600), moved))
+            PartialRow(part, num, names[:num], loss, PartScore(Estimate(0.1 * num, 0.05, 600), moved))
             for part in ("lower", "upper")
             for num in range(len(names) + 1)
         ),
@@ -96,17 +101,18 @@ def layers_report(*, has_operator=True):
 
 def claim_result():
     values = [(depth, 0, name) for depth in (1, 2, 4) for name in ("none", "meta-sgd", "kfo")]
-    cells = [
-        {**grid_result()["cells"][0], "value": {"depth": depth, "layers": layers, "optimizer": name}}
+    cells = tuple(
+        replace(grid_result().cells[0], value=GridValue(depth, name, layers))
         for depth, layers, name in [*values, (1, 1, "none"), (1, 3, "none")]
-    ]
-    return grid_result() | {"cells": cells, "references": {"nearest neighbour on pixels": {"accuracy": score(0.5)}}}
+    )
+    references = {"nearest neighbour on pixels": Scores({"accuracy": Score(0.5, 0.01)}, "seeds")}
+    return replace(grid_result(), cells=cells, references=references)
 
 
 def operator_reports():
-    item = {"operator": np.diag([1.0, 2.0, 5.0]).tolist(), "scale": 1.0}
-    found = {"optimal": {"operator": np.diag([1.0, 3.0, 9.0]).tolist()}, "all_steps": item}
-    return {"depth 1": [found, found], "depth 2": [found], "depth 1, kfo": [{**found, "all_steps": None}]}
+    best, learned = (OperatorComparison(np.diag([1.0, x, x * x]), 0.0, 1.0, 0.0, 0.1) for x in (3.0, 2.0))
+    report = OptimumReport(best, best, None, learned, 0.9)
+    return {"depth 1": [report, report], "depth 2": [report], "depth 1, kfo": [replace(report, all_steps=None)]}
 
 
 # Name -> what draws it into a folder.

@@ -1,55 +1,72 @@
 """Reports: one content, two forms."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 
+from mamlcli.cell_result import CellResult, Collapse, CollapseRecord, CurvePoint, FixedRateScores
 from mamlcli.claims import ExactCheck, Study, decided
 from mamlcli.decisions import Prediction
-from mamlcli.report import Picture, report_blocks, to_html, to_markdown
+from mamlcli.report import Picture, escape, report_markdown, to_html
+from mamlcli.statistics import Score
+from mamlcli.study_scores import GridValue, Scores
+from tests.test_studies import grid_result
 
 PNG = b"\x89PNG not really"
 
 
-def blocks():
+PICTURE = Picture("glyphs-maml.png", PNG, "scores")
+
+
+def markdown():
     result = decided(
         "C2", "Deeper <adapts> better.", "The slope is negative.",
         [Prediction("glyphs: slope", np.array([-1.0, 0.5, -0.2]), -1)],
         checks=[ExactCheck("an identity", 1e-15, 1e-12)], missing=["omniglot: no pack"],
     )  # fmt: skip
-    cell = {
-        "value": {"depth": 1, "layers": 1, "optimizer": "kfo"}, "inner_lr": 0.1, "num_parameters": 1234,
-        "num_transform_parameters": 5, "loss": {"mean": 0.5, "ci95_over_seeds": 0.1},
-        "accuracy": {"mean": 0.8, "ci95_over_seeds": 0.02}, "num_parameters_collapsed": 1000,
-        "at_fixed_rate": {"inner_lr": 0.4, "loss": {"mean": 0.6, "ci95_over_seeds": None}},
-    }  # fmt: skip
-    study = Study(
-        "glyphs-maml",
-        "glyphs, MAML",
-        {"loss": {}, "accuracy": {}},
-        {"cells": [cell], "seeds": [0, 1, 2], "chance_accuracy": 0.2},
-    )
-    return report_blocks(
+    final = Scores({"loss": Score(0.5, 0.1), "accuracy": Score(0.8, 0.02)}, "seeds")
+    cell = CellResult(
+        GridValue(1, "kfo", 1), (0, 1, 2), (), 0.1, (CurvePoint(1, final),), 1234, 5,
+        collapse=Collapse(1000, CollapseRecord(1234, 1000, 12, 0.0, 0.0, 1e-4)),
+        at_fixed_rate=FixedRateScores(0.4, Scores({"loss": Score(0.6)}, "seeds")),
+    )  # fmt: skip
+    result_of_study = replace(grid_result(), cells=(cell,), chance_accuracy=0.2)
+    study = Study("glyphs-maml", "glyphs, MAML", {"loss": {}, "accuracy": {}}, result_of_study)
+    return report_markdown(
         title="Claims", intro=["Scale smoke."], settings={"torch": "2.6"}, recipes={"glyphs": "seed: 0"},
         results=[result], studies=[study],
-        pictures={"glyphs-maml": [Picture("glyphs-maml.png", PNG, "scores")]},
+        pictures={"glyphs-maml": [PICTURE]},
     )  # fmt: skip
 
 
 def test_html_is_one_file_that_needs_no_network():
-    text = to_html(blocks(), "Claims")
+    text = to_html(markdown(), "Claims", [PICTURE])
     assert "data:image/png;base64," in text
     assert not re.search(r"""(src|href)=["'](?!data:)""", text)
     assert "Deeper &lt;adapts&gt; better." in text
 
 
 def test_both_forms_say_the_same():
-    markdown, page = to_markdown(blocks()), to_html(blocks(), "Claims")
+    text_form, page = markdown(), to_html(markdown(), "Claims", [PICTURE])
     for text in ("C2: undecided", "0.500 ± 0.100", "80.0 ± 2.0", "1,234", "0.4: 0.600", "1e-12", "omniglot: no pack"):
-        assert text in markdown, text
+        assert text in text_form, text
         assert text in page, text
-    assert "![scores](glyphs-maml.png)" in markdown
+    assert "![scores](glyphs-maml.png)" in text_form
 
 
 def test_undecided_predictions_say_how_many_seeds_would_decide():
-    assert re.search(r"about \d+ seeds", to_markdown(blocks()))
+    assert re.search(r"about \d+ seeds", markdown())
+
+
+def test_plain_text_that_looks_like_markup_is_shown_as_it_is():
+    text = "a *b* _c_ `d` <e> [f](g) h_i D* \\ x|y"
+    page = to_html(escape(text), "t", [])
+    assert "<p>a *b* _c_ `d` &lt;e&gt; [f](g) h_i D* \\ x|y</p>" in page
+
+
+def test_figures_stand_in_a_figure_with_their_caption():
+    page = to_html(markdown(), "Claims", [PICTURE])
+    assert re.search(r'<figure><img alt="scores" src="data:[^"]+"><figcaption>scores</figcaption></figure>', page)
+    assert page.count("<table>") == page.count("</table>") == 5
+    assert page.count("<p>") == page.count("</p>")

@@ -1,6 +1,7 @@
 """The three studies: their axes, the appended start, the collapse, closed forms, the capacity arm, figures."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,15 @@ import torch
 from safetensors import safe_open
 
 from mamlcli.build import build
+from mamlcli.cell_result import (
+    CapacityRecord,
+    CellResult,
+    Collapse,
+    CollapseRecord,
+    CurvePoint,
+    FixedRateScores,
+    RateCandidate,
+)
 from mamlcli.cells import collapse_record, run_cell, start_transform, write_start
 from mamlcli.errors import MamlError, RecipeError, RunError
 from mamlcli.models import apply_network
@@ -16,6 +26,7 @@ from mamlcli.recipe_changes import changed_recipe
 from mamlcli.recipe_files import load_recipe, recipe_to_tree
 from mamlcli.rundir import RunDirectory
 from mamlcli.session import splits_of_training, train_run
+from mamlcli.statistics import Score
 from mamlcli.studies import (
     add_closed_form,
     capacity_jobs,
@@ -27,6 +38,8 @@ from mamlcli.studies import (
     run_capacity,
     write_result,
 )
+from mamlcli.study_result import ClosedForm, Comparison, StudyResult
+from mamlcli.study_scores import GridValue, Scores
 from mamlcli.study_tables import interval_words, study_tables, study_verdict, value_table
 from mamlcli.sweep import _cell_job, cells_of, check_sweep
 from mamlcli.trained import best_weights
@@ -83,7 +96,7 @@ def test_none_beside_adapted_transforms_has_nothing_to_adapt():
 def test_a_grid_compares_optimizers_at_the_same_depth_and_depths_with_the_same_optimizer():
     sweep = optimizer_sweep("logistic", recipe_of("logistic"), optimizers=["none", "kfo"], depths=[1, 2], num_seeds=1)
     values = [value.value for value in sweep.values]
-    pairs = {tuple((values[i]["depth"], values[i]["optimizer"]) for i in pair) for pair in sweep.pairs}
+    pairs = {tuple((values[i].depth, values[i].optimizer) for i in pair) for pair in sweep.pairs}
     assert pairs == {
         ((1, "kfo"), (1, "none")), ((2, "kfo"), (2, "none")), ((2, "none"), (1, "none")), ((2, "kfo"), (1, "kfo")),
     }  # fmt: skip
@@ -206,6 +219,10 @@ def test_a_run_of_one_layer_has_nothing_to_collapse(shallow, tmp_path):
 # Depth: closed forms and capacity ---------------------------------------------------------------------------------
 
 
+def shallow_result():
+    return replace(depth_result(), cells=tuple(replace(cell, inner_lr=0.2) for cell in depth_result().cells[:1]))
+
+
 def test_closed_form_of_the_shallow_model_matches_the_scalar_formula():
     # One input of variance 1, no noise, task weights of variance 1: 1/2 (1 - alpha)^(2K), alpha 0.2, K 3.
     recipe = recipe_of(
@@ -213,23 +230,19 @@ def test_closed_form_of_the_shallow_model_matches_the_scalar_formula():
         "evaluation.tasks=400", "inner.lr=0.2",
     )  # fmt: skip
     sweep = depth_sweep("linear-regression", recipe, depths=[1], num_seeds=1)
-    result = {"cells": [{"value": 1, "inner_lr": 0.2}]}
-    add_closed_form(result, sweep, check_sweep(sweep))
-    found = result["closed_form"]
+    found = add_closed_form(shallow_result(), sweep, check_sweep(sweep)).closed_form
     expected = 0.5 * 0.8**6
-    assert found["shallow_infinite_support"] == pytest.approx(expected)
+    assert found.shallow_infinite_support == pytest.approx(expected)
     # Measured on 400 tasks; 2.5 half-widths are about 5 standard errors.
-    measured = found["shallow_from_zero"]
-    assert abs(measured["mean"] - expected) < 2.5 * measured["ci95_over_tasks"]
-    assert found["preconditioned_one_step"] < found["shallow_one_step"]
+    measured = found.shallow_from_zero
+    assert abs(measured.mean - expected) < 2.5 * measured.ci95
+    assert found.preconditioned_one_step < found.shallow_one_step
 
 
 @pytest.mark.parametrize("override", ["model.linear_layers=1", "inner.adapt=[head.*.bias]"])
 def test_no_closed_form_where_the_shallow_model_is_not_one_layer_that_adapts(override):
     sweep = depth_sweep("linear-regression", recipe_of("linear-regression", override), depths=[1], num_seeds=1)
-    result = {"cells": [{"value": 1, "inner_lr": 0.2}]}
-    add_closed_form(result, sweep, experiment=None)
-    assert "closed_form" not in result
+    assert add_closed_form(shallow_result(), sweep, experiment=None) == shallow_result()
 
 
 def test_capacity_jobs_get_the_threads_of_the_cells(tmp_path):
@@ -255,33 +268,33 @@ def test_capacity_arm_reaches_the_floor_at_every_depth(tmp_path):
 # Results ----------------------------------------------------------------------------------------------------------
 
 
-def number(mean, width=0.01):
-    return {"mean": mean, "ci95_over_seeds": width}
+def scores(**means):
+    return Scores({metric: Score(mean, 0.01) for metric, mean in means.items()}, "seeds")
+
+
+def comparison(a, b, mean, width=0.01):
+    return Comparison(a, b, "accuracy", Score(mean, width), "seeds", 3)
 
 
 def grid_result():
-    values = [{"depth": d, "optimizer": o} for d in (1, 2) for o in ("none", "kfo")]
+    values = [GridValue(depth, optimizer) for depth in (1, 2) for optimizer in ("none", "kfo")]
     cells = [
-        {
-            "value": value, "seeds": [0, 1, 2], "run_dirs": [], "inner_lr": 0.1, "loss": number(0.5),
-            "accuracy": number(0.6 + 0.05 * i), "num_parameters": 10, "num_transform_parameters": 5 * (i % 2),
-            "curve": [{"step": s, "loss": number(0.5), "accuracy": number(0.5)} for s in (0, 1)],
-        }
+        CellResult(
+            value, (0, 1, 2), (), 0.1,
+            (CurvePoint(0, scores(loss=0.5, accuracy=0.5)), CurvePoint(1, scores(loss=0.5, accuracy=0.6 + 0.05 * i))),
+            10, 5 * (i % 2),
+        )
         for i, value in enumerate(values)
     ]  # fmt: skip
-    comparisons = [
-        {"a": values[1], "b": values[0], "metric": "accuracy", "difference": number(0.05)},
-        {"a": values[3], "b": values[2], "metric": "accuracy", "difference": number(0.02, 0.03)},
-    ]
     protocol = {
         "inner_steps": 1, "num_tasks": 12, "split": "test", "per_class": False, "shots": 8, "queries": 8,
         "batch_norm": "none",
     }  # fmt: skip
-    return {
-        "study": "meta-opt", "axis": "model.depth x inner.transform.name", "recipe": "logistic", "seeds": [0, 1, 2],
-        "inner_lr_is_chosen": False, "started_from": None, "cells": cells, "comparisons": comparisons,
-        "protocol": protocol, "references": {}, "chance_accuracy": 0.5,
-    }  # fmt: skip
+    return StudyResult(
+        "meta-opt", "model.depth x inner.transform.name", "logistic", (0, 1, 2), "runs/meta-opt-1", False, None,
+        tuple(cells), (comparison(values[1], values[0], 0.05), comparison(values[3], values[2], 0.02, 0.03)),
+        protocol, chance_accuracy=0.5,
+    )  # fmt: skip
 
 
 def test_the_grid_verdict_names_the_advantage_at_every_depth():
@@ -294,9 +307,9 @@ def test_the_grid_verdict_names_the_advantage_at_every_depth():
 
 def test_the_best_of_several_says_that_the_choice_is_not_corrected():
     grid = grid_result()
-    third = {**grid["cells"][1], "value": {"depth": 1, "optimizer": "dense"}}
-    more = {"a": third["value"], "b": grid["cells"][0]["value"], "metric": "accuracy", "difference": number(0.04)}
-    grid |= {"cells": [*grid["cells"], third], "comparisons": [*grid["comparisons"], more]}
+    third = replace(grid.cells[1], value=GridValue(1, "dense"))
+    more = comparison(third.value, grid.cells[0].value, 0.04)
+    grid = replace(grid, cells=(*grid.cells, third), comparisons=(*grid.comparisons, more))
     assert "in accuracy points (best of 2 on meta-test, not corrected for the choice): +5.0" in study_verdict(grid)
     assert study_verdict(depth_result()).startswith(
         "Best of 2 on meta-test, not corrected for the choice: depth 2, accuracy 70.0 ± 1.0 %"
@@ -305,8 +318,8 @@ def test_the_best_of_several_says_that_the_choice_is_not_corrected():
 
 def depth_result():
     result = grid_result()
-    cells = [{**cell, "value": depth} for depth, cell in zip((1, 2), result["cells"][::2], strict=True)]
-    return result | {"study": "sweep-depth", "axis": "model.depth", "cells": cells, "comparisons": []}
+    cells = tuple(replace(cell, value=depth) for depth, cell in zip((1, 2), result.cells[::2], strict=True))
+    return replace(result, study="sweep-depth", axis="model.depth", cells=cells, comparisons=())
 
 
 def notes(result):
@@ -316,22 +329,70 @@ def notes(result):
 def test_notes_say_where_fewer_seeds_are_behind_a_line():
     result = depth_result()
     assert "over 3 seeds\n" in f"{interval_words(result)}\n"
-    result["cells"][1]["seeds"] = [0, 2]
-    assert interval_words(result).endswith("over 3 seeds (2: 2)")
+    first, second = result.cells
+    fewer = replace(result, cells=(first, replace(second, seeds=(0, 2))))
+    assert interval_words(fewer).endswith("over 3 seeds (2: 2)")
 
 
 def test_a_rate_at_the_edge_of_the_list_is_named():
-    result = depth_result() | {"inner_lr_is_chosen": True}
-    for cell, rate in zip(result["cells"], (8.0, 2.0), strict=True):
-        cell |= {"inner_lr": rate, "inner_lr_candidates": [{"inner_lr": found} for found in (0.5, 2.0, 8.0)]}
-    assert "inner lr of 1: chosen at the edge of --inner-lrs: a wider list may be fairer" in notes(result)
-    result["cells"][0]["inner_lr"] = 2.0
-    assert "edge" not in notes(result)
+    candidates = tuple(RateCandidate(rate, "done", 0.5) for rate in (0.5, 2.0, 8.0))
+
+    def result_at(*rates):
+        cells = zip(depth_result().cells, rates, strict=True)
+        chosen = tuple(replace(cell, inner_lr=rate, candidates=candidates) for cell, rate in cells)
+        return replace(depth_result(), inner_lr_is_chosen=True, cells=chosen)
+
+    assert "inner lr of 1: chosen at the edge of --inner-lrs: a wider list may be fairer" in notes(result_at(8.0, 2.0))
+    assert "edge" not in notes(result_at(2.0, 2.0))
 
 
 def test_seeds_that_share_a_start_are_noted():
-    assert "all seeds share that start" in notes(depth_result() | {"started_from": "runs/x-1"})
+    assert "all seeds share that start" in notes(replace(depth_result(), started_from="runs/x-1"))
     assert "share" not in notes(depth_result())
+
+
+def full_result():
+    """A result with every part that one can have."""
+    record = CollapseRecord(20, 8, 12, 1e-8, 1e-7, 1e-4)
+    parts = [
+        {"candidates": (RateCandidate(0.1, "done", 0.5), RateCandidate(9.0, "diverged", None))},
+        {"collapse": Collapse(8, record)},
+        {"capacity": CapacityRecord(over_tasks(loss=0.1), {"chance": over_tasks(loss=0.7)}, 1000, 5, 4, 3000)},
+        {"at_fixed_rate": FixedRateScores(0.4, scores(loss=0.6))},
+    ]
+    cells = tuple(replace(cell, **part) for cell, part in zip(grid_result().cells, parts, strict=True))
+    closed_form = ClosedForm(0.5, 3, 0.1, Score(0.2, 0.01), 0.3, 0.25, 0.045)
+    references = {"posterior mean": over_tasks(loss=0.05)}
+    return replace(
+        grid_result(), cells=cells, references=references, failures=(("depth 3", "killed"),), closed_form=closed_form
+    )
+
+
+def over_tasks(**means):
+    return replace(scores(**means), over="tasks")
+
+
+@pytest.mark.parametrize("result", [grid_result(), depth_result(), full_result()], ids=["grid", "depth", "full"])
+def test_a_result_is_read_from_json_as_it_was_written(result):
+    assert StudyResult.from_json(json.loads(json.dumps(result.to_json()))) == result
+
+
+def test_a_result_of_an_older_study_opens_and_its_json_is_the_same_to_the_byte():
+    # As `sweep-depth` has written it since the first release, a study with one seed, whose intervals are over tasks.
+    score = {"mean": 0.5, "ci95_over_tasks": None}
+    point = {"step": 0, "loss": score, "support_loss": {"mean": None, "ci95_over_tasks": None}}
+    cell = {
+        "value": 1, "seeds": [0], "run_dirs": ["runs/s/cells/depth-1-seed-0"], "inner_lr": 0.5, "loss": score,
+        "curve": [point], "num_parameters": 3, "num_transform_parameters": 0,
+    }  # fmt: skip
+    difference = {"a": 2, "b": 1, "metric": "loss", "difference": score, "num_pairs": 12}
+    old = {
+        "study": "sweep-depth", "axis": "model.depth", "recipe": "linear-regression", "seeds": [0], "directory": "s",
+        "inner_lr_is_chosen": False, "started_from": None, "cells": [cell], "comparisons": [difference],
+        "protocol": {"num_tasks": 12}, "references": {"posterior mean": {"loss": score}},
+        "failed": [{"cell": "depth 3, seed 0", "reason": "killed"}],
+    }  # fmt: skip
+    assert json.dumps(StudyResult.from_json(old).to_json()) == json.dumps(old)
 
 
 def test_figures_and_files_are_written(tmp_path):
@@ -341,7 +402,7 @@ def test_figures_and_files_are_written(tmp_path):
     with Image.open(tmp_path / "figure.png") as picture:
         assert np.asarray(picture).std() > 0
     assert (tmp_path / "figure.svg").read_text().startswith("<?xml")
-    assert json.loads((tmp_path / "result.json").read_text())["study"] == "meta-opt"
+    assert StudyResult.from_json(json.loads((tmp_path / "result.json").read_text())) == grid_result()
     assert (tmp_path / "table.csv").read_text().splitlines()[0].startswith("depth,optimizer,")
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mamlcli.cell_result import RateCandidate
 from mamlcli.cells import run_cell
 from mamlcli.environment import interruption_flag
 from mamlcli.errors import Interrupted, MamlError, RecipeError, RunError
@@ -18,8 +19,10 @@ from mamlcli.pool import Job, run_jobs
 from mamlcli.rate_choice import choose_inner_lr, rate_candidate, validation_metric, validation_score
 from mamlcli.recipe_files import load_recipe
 from mamlcli.rundir import RunDirectory
+from mamlcli.statistics import Score
 from mamlcli.studies import depth_sweep
-from mamlcli.study_results import FinishedCell, _references, collect, result_csv
+from mamlcli.study_results import FinishedCell, collect, mean_references, read_report, references_of, result_csv
+from mamlcli.study_scores import Scores
 from mamlcli.sweep import (
     AxisValue,
     _cell_job,
@@ -71,7 +74,7 @@ def collected(sweep, path):
 def test_every_axis_value_has_the_same_seeds_and_the_same_meta_test_tasks(study):
     sweep, path = study
     result = collected(sweep, path)
-    assert [cell["seeds"] for cell in result["cells"]] == [[0, 1], [0, 1]]
+    assert [cell.seeds for cell in result.cells] == [(0, 1), (0, 1)]
     # The posterior mean depends on the tasks' support and query points alone.
     reports = [json.loads((path / "cells" / name / "evaluation.json").read_text()) for name in payloads(sweep, path)]
     references = [report["references"]["posterior mean"] for report in reports]
@@ -122,9 +125,9 @@ def test_a_killed_worker_costs_its_own_cell_one_attempt_and_the_others_nothing(s
     assert sorted(starts) == ["depth-1-seed-1", "depth-1-seed-1", "depth-2-seed-1"]
     assert not outcome.failures
     assert {end.status for end in ends} == {"done", "skipped"}
-    without = [{key: value for key, value in cell.items() if key != "run_dirs"} for cell in outcome.result["cells"]]
-    uncut = collected(sweep, other)["cells"]
-    assert without == [{key: value for key, value in cell.items() if key != "run_dirs"} for cell in uncut]
+    without = [replace(cell, run_dirs=()) for cell in outcome.result.cells]
+    uncut = collected(sweep, other).cells
+    assert without == [replace(cell, run_dirs=()) for cell in uncut]
 
 
 def test_a_cell_that_fails_twice_is_reported_the_rest_completes_and_a_rerun_finishes(tmp_path):
@@ -138,11 +141,11 @@ def test_a_cell_that_fails_twice_is_reported_the_rest_completes_and_a_rerun_fini
     [(label, reason)] = outcome.failures
     assert label == "depth 2, seed 0"
     assert "SIGKILL" in reason
-    assert [cell["value"] for cell in outcome.result["cells"]] == [1]
-    assert outcome.result["failed"] == [{"cell": label, "reason": reason}]
+    assert [cell.value for cell in outcome.result.cells] == [1]
+    assert outcome.result.failures == ((label, reason),)
     again = run_sweep(sweep, path, num_workers=1, argv=[])
     assert not again.failures
-    assert [cell["value"] for cell in again.result["cells"]] == [1, 2]
+    assert [cell.value for cell in again.result.cells] == [1, 2]
 
 
 def test_a_damaged_evaluation_is_written_again_from_the_checkpoint(study, tmp_path):
@@ -174,7 +177,7 @@ def test_a_cell_whose_worker_alone_gets_sigterm_goes_on_in_another_one(tmp_path)
     threads[0].join()
     assert len(set(pids)) == len(pids) == 2
     assert not outcome.failures
-    assert [cell["seeds"] for cell in outcome.result["cells"]] == [[0]]
+    assert [cell.seeds for cell in outcome.result.cells] == [(0,)]
     assert RunDirectory(path / "cells" / "depth-1-seed-0").manifest["resumed_from"]
 
 
@@ -231,7 +234,7 @@ def test_seeds_can_be_added_and_only_the_new_cells_are_trained(study, tmp_path):
     # Fewer seeds again: the first of them, and the folder keeps all.
     assert open_study(path, one, "fewer")
     assert json.loads((path / "study.json").read_text()) == written
-    assert [cell["seeds"] for cell in collected(one, path)["cells"]] == [[0], [0]]
+    assert [cell.seeds for cell in collected(one, path).cells] == [(0,), (0,)]
 
 
 def test_other_seeds_than_the_folders_first_are_refused(study):
@@ -256,20 +259,20 @@ def test_an_error_log_goes_once_the_cell_is_done(study, tmp_path):
 def test_means_and_intervals_over_seeds_match_a_hand_computation(study):
     sweep, path = study
     result = collected(sweep, path)
-    for cell in result["cells"]:
-        runs = [path / "cells" / f"depth-{cell['value']}-seed-{seed}" for seed in (0, 1)]
-        for step, point in enumerate(cell["curve"]):
+    for cell in result.cells:
+        runs = [path / "cells" / f"depth-{cell.value}-seed-{seed}" for seed in (0, 1)]
+        for step, point in enumerate(cell.curve):
             # Column 2 of tasks.csv is the query loss; a seed's number is its mean over tasks.
             a, b = (RunDirectory(run).read_scores()[:, step, 2].mean() for run in runs)
-            assert point["loss"]["mean"] == pytest.approx((a + b) / 2, rel=1e-7)
+            assert point.scores.mean("loss") == pytest.approx((a + b) / 2, rel=1e-7)
             # Two values: s / sqrt(2) = |a - b| / 2, and t_{0.975, 1} = 12.7062 (any table).
-            assert point["loss"]["ci95_over_seeds"] == pytest.approx(12.7062 * abs(a - b) / 2, rel=1e-4)
-        assert cell["loss"] == cell["curve"][-1]["loss"]
+            assert point.scores.half_width("loss") == pytest.approx(12.7062 * abs(a - b) / 2, rel=1e-4)
+        assert cell.final == cell.curve[-1].scores
 
 
 def test_comparisons_are_paired_by_seed(study):
     sweep, path = study
-    [comparison] = collected(sweep, path)["comparisons"]
+    [comparison] = collected(sweep, path).comparisons
     final = {
         (depth, seed): json.loads((path / "cells" / f"depth-{depth}-seed-{seed}" / "evaluation.json").read_text())[
             "final"
@@ -278,9 +281,9 @@ def test_comparisons_are_paired_by_seed(study):
         for seed in (0, 1)
     }
     a, b = (final[2, seed] - final[1, seed] for seed in (0, 1))
-    assert (comparison["a"], comparison["b"], comparison["metric"]) == (2, 1, "loss")
-    assert comparison["difference"]["mean"] == pytest.approx((a + b) / 2)
-    assert comparison["difference"]["ci95_over_seeds"] == pytest.approx(12.7062 * abs(a - b) / 2, rel=1e-5)
+    assert (comparison.a, comparison.b, comparison.metric) == (2, 1, "loss")
+    assert comparison.difference.mean == pytest.approx((a + b) / 2)
+    assert comparison.difference.ci95 == pytest.approx(12.7062 * abs(a - b) / 2, rel=1e-5)
 
 
 def test_with_one_seed_intervals_and_pairs_are_over_tasks_and_say_so(study):
@@ -291,11 +294,11 @@ def test_with_one_seed_intervals_and_pairs_are_over_tasks_and_say_so(study):
     differences = scores[0] - scores[1]
     # 12 tasks: t_{0.975, 11} = 2.200985.
     expected = 2.200985 * differences.std(ddof=1) / np.sqrt(12)
-    [comparison] = result["comparisons"]
-    assert comparison["difference"] == {
-        "mean": pytest.approx(differences.mean()), "ci95_over_tasks": pytest.approx(expected, rel=1e-5),
-    }  # fmt: skip
-    assert set(result["cells"][0]["loss"]) == {"mean", "ci95_over_tasks"}
+    [comparison] = result.comparisons
+    assert comparison.difference.mean == pytest.approx(differences.mean())
+    assert comparison.difference.ci95 == pytest.approx(expected, rel=1e-5)
+    assert comparison.over == result.cells[0].final.over == "tasks"
+    assert set(result.to_json()["cells"][0]["loss"]) == {"mean", "ci95_over_tasks"}
 
 
 def test_csv_has_one_line_for_each_value_with_the_same_numbers(study):
@@ -303,29 +306,25 @@ def test_csv_has_one_line_for_each_value_with_the_same_numbers(study):
     result = collected(sweep, path)
     rows = list(csv.DictReader(result_csv(result).splitlines()))
     assert [row["value"] for row in rows] == ["1", "2"]
-    assert float(rows[1]["loss_mean"]) == result["cells"][1]["loss"]["mean"]
-    assert float(rows[1]["loss_ci95_over_seeds"]) == result["cells"][1]["loss"]["ci95_over_seeds"]
+    assert float(rows[1]["loss_mean"]) == result.cells[1].final.mean("loss")
+    assert float(rows[1]["loss_ci95_over_seeds"]) == result.cells[1].final.half_width("loss")
 
 
 def test_references_that_differ_between_seeds_have_one_value_of_each_seed():
-    reports = [{"references": {"floor": {"loss": {"mean": mean, "ci95_over_tasks": 0.1}}}} for mean in (1.0, 3.0)]
+    references = [{"floor": Scores({"loss": Score(mean, 0.1)}, "tasks")} for mean in (1.0, 3.0)]
     # Two values: s / sqrt(2) = 1, times t_{0.975, 1} = 12.7062.
-    assert _references(reports)["floor"]["loss"] == {"mean": 2.0, "ci95_over_seeds": pytest.approx(12.7062, rel=1e-5)}
+    floor = mean_references(references)["floor"]
+    assert floor.over == "seeds"
+    assert (floor.mean("loss"), floor.half_width("loss")) == (2.0, pytest.approx(12.7062, rel=1e-5))
+    assert mean_references(references[:1]) == references[0]
 
 
 def test_references_count_every_seed_once_whatever_the_axis_values(study):
     sweep, path = study
     cells = [{seed: RunDirectory(path / "cells" / f"depth-{d}-seed-{seed}") for seed in (0, 1)} for d in (1, 2)]
-    seen = []
-
-    def remember(reports):
-        seen.extend(reports)
-        return {}
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mamlcli.study_results._references", remember)
-        collect([FinishedCell(i, 0.5, runs, {}) for i, runs in enumerate(cells)], sweep.pairs, num_seeds=2)
-    assert [report["run"] for report in seen] == [str(run.path) for run in cells[0].values()]
+    found = collect([FinishedCell(i, 0.5, runs) for i, runs in enumerate(cells)], sweep.pairs, num_seeds=2)
+    of_each_seed = [references_of(read_report(run)) for run in cells[0].values()]
+    assert found.references == mean_references(of_each_seed)
 
 
 # The inner learning rate ------------------------------------------------------------------------------------------
@@ -354,7 +353,7 @@ def test_inner_lr_is_chosen_by_the_best_mean_meta_validation_and_nothing_else(tm
         )
         for rate in sweep.inner_lrs
     ]  # fmt: skip
-    assert [candidate["validation_score"] for candidate in candidates] == pytest.approx([0.5, 0.7, 0.65])
+    assert [candidate.validation_score for candidate in candidates] == pytest.approx([0.5, 0.7, 0.65])
     assert choose_inner_lr(candidates) == 0.2
 
 
@@ -374,9 +373,9 @@ def test_classification_is_chosen_by_accuracy_unless_the_recipe_says_loss(tmp_pa
 
 def test_of_equal_rates_the_smaller_is_chosen_and_a_diverged_one_never():
     candidates = [
-        {"inner_lr": 0.4, "validation_score": 0.7},
-        {"inner_lr": 0.1, "validation_score": 0.7},
-        {"inner_lr": 0.9, "validation_score": None},
+        RateCandidate(0.4, "done", 0.7),
+        RateCandidate(0.1, "done", 0.7),
+        RateCandidate(0.9, "diverged", None),
     ]
     assert choose_inner_lr(candidates) == 0.1
     assert choose_inner_lr(candidates[2:]) is None
@@ -388,13 +387,13 @@ def test_only_chosen_rates_enter_the_result_and_a_diverged_candidate_is_no_failu
     run_here(sweep, path, skip=["depth-1-lr1e+30-seed-0"])
     ends = []
     outcome = run_sweep(sweep, path, num_workers=1, argv=[], on_end=ends.append)
-    [cell] = outcome.result["cells"]
+    [cell] = outcome.result.cells
     assert not outcome.failures
     assert ends[-1].status == "diverged"
-    assert [c["status"] for c in cell["inner_lr_candidates"]] == ["done", "done", "diverged"]
-    best = max(cell["inner_lr_candidates"][:2], key=lambda c: c["validation_score"])
-    assert cell["inner_lr"] == best["inner_lr"]
-    assert cell["run_dirs"] == [str(path / "cells" / f"depth-1-lr{cell['inner_lr']:g}-seed-0")]
+    assert [candidate.status for candidate in cell.candidates] == ["done", "done", "diverged"]
+    best = max(cell.candidates[:2], key=lambda candidate: candidate.validation_score)
+    assert cell.inner_lr == best.inner_lr
+    assert cell.run_dirs == (str(path / "cells" / f"depth-1-lr{cell.inner_lr:g}-seed-0"),)
 
 
 def test_choosing_rates_needs_meta_validation():

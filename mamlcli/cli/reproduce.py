@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mamlcli.cli import complete, console
 from mamlcli.cli.common import DeviceOption, JsonOption
-from mamlcli.cli.studies import RUNS, SweepProgress, again
-from mamlcli.errors import Interrupted, MamlError, nearest
+from mamlcli.cli.studies import RUNS, SweepProgress, again, warn_about_jobs
+from mamlcli.errors import Interrupted, MamlError
 
 if TYPE_CHECKING:
     from mamlcli.claims import ClaimResult, Study
     from mamlcli.reproduce import Family, Scale
-    from mamlcli.sweep import Sweep
+    from mamlcli.sweep import CellEnd, Sweep
 
 
 def reproduce(
@@ -52,54 +51,34 @@ def reproduce(
 
       mamlcli reproduce --scale paper --dry-run
     """
-    from mamlcli.reproduce import decide_claims, present_families, reproduction_to_json, run_families
+    from mamlcli.reproduce import present_families
+    from mamlcli.study_api import num_processes_of, scale_of
+    from mamlcli.study_api import reproduce as run_reproduction
 
     chosen = scale_of(scale)
-    families, left_out = present_families(chosen)
+    families, _ = present_families(chosen)
     num_seeds = seeds or chosen.num_seeds
-    num_workers = workers(families, num_seeds, jobs, device)
+    warn_about_jobs(jobs)
+    num_processes = jobs or num_processes_of(families, num_seeds, device)
     if dry_run or chosen.needs_packs:
-        show_cost(chosen, families, num_seeds, num_workers, device)
+        show_cost(chosen, families, num_seeds, num_processes, device)
     if dry_run:
         return
     path = directory or RUNS / f"reproduce-{scale}"
-    display = Display(num_workers)
+    display = Display(num_processes)
     try:
-        studies, failures = run_families(
-            families, path, num_seeds=num_seeds, num_workers=num_workers, argv=sys.argv, command=again(path),
-            device=device, on_family=display.begin, on_end=display.show,
+        done = run_reproduction(
+            scale, folder=path, seeds=seeds, jobs=num_processes, device=device, command=again,
+            on_family=display.begin, on_end=display.show,
         )  # fmt: skip
     except Interrupted as error:
         raise Interrupted(f"interrupted; what was done is saved. Continue: {again(path)}") from error
-    results = decide_claims(chosen, studies)
-    content = {**reproduction_to_json(chosen, results, studies), "num_seeds": num_seeds, "left_out": left_out}
-    write_report(path, chosen, num_seeds, results, studies, [*left_out, *failures], content)
+    results, failures, content = list(done.claims), done.failures, done.to_json()
+    write_report(path, chosen, num_seeds, results, list(done.studies), [*done.left_out, *failures], content)
     show(results, path, content, as_json)
     if failures:
         raise MamlError(str(path), expected="every cell to finish", got=f"{len(failures)} that failed: {failures[0]}",
                         next_step=f"The others are done. Try these again: {again(path)}")  # fmt: skip
-
-
-def scale_of(name: str) -> Scale:
-    """Return a scale by its name."""
-    from mamlcli.reproduce import SCALES
-
-    if name not in SCALES:
-        raise MamlError("--scale", expected=f"one of {', '.join(SCALES)}", got=repr(name),
-                        why=nearest(name, SCALES).strip() or None)  # fmt: skip
-    return SCALES[name]()
-
-
-def workers(families: list[Family], num_seeds: int, jobs: int | None, device: str | None) -> int:
-    """Return the processes to use."""
-    from mamlcli.reproduce import sweep_of
-    from mamlcli.sweep import default_jobs, num_cores
-
-    if jobs is None:
-        return default_jobs(sweep_of(families[0], num_seeds, device).recipe, num_cores())
-    if jobs > num_cores():
-        console.warn(f"--jobs {jobs}: there are {num_cores()} cores; more processes than that wait for each other")
-    return jobs
 
 
 def show_cost(scale: Scale, families: list[Family], num_seeds: int, num_workers: int, device: str | None) -> None:
@@ -127,7 +106,7 @@ class Display:
         self._progress = SweepProgress(sweep, self._num_workers)
         console.note(f"{family.words}: {self._progress.plan}")
 
-    def show(self, end: Any) -> None:
+    def show(self, end: CellEnd) -> None:
         """Show one cell."""
         assert self._progress is not None
         self._progress.show(end)
@@ -135,25 +114,27 @@ class Display:
 
 def write_report(
     path: Path, scale: Scale, num_seeds: int, results: list[ClaimResult], studies: list[Study], notes: list[str],
-    content: dict[str, Any],
+    content: dict[str, object],
 ) -> None:  # fmt: skip
     """Write result.json, report.md with its figures, and report.html."""
     from mamlcli.claim_plots import operators_figure, picture, study_figure
     from mamlcli.environment import versions
     from mamlcli.files import atomic_write, json_text
     from mamlcli.recipe_files import recipe_to_yaml
-    from mamlcli.report import Picture, report_blocks, seeds_count, to_html, to_markdown
+    from mamlcli.report import Picture, report_markdown, seeds_count, to_html
     from mamlcli.reproduce import candidates, runs_of, sweep_of, wall_s
     from mamlcli.tables import duration
 
     pictures: dict[str, list[Picture]] = {}
     for study in studies:
-        if study.result["cells"]:
+        if study.result.cells:
             caption = f"{study.words}: after adaptation against depth; adaptation curves"
             pictures[study.key] = [picture(study.key, study_figure(study.result, study.words), caption)]
         if study.operators:
-            drawn = operators_figure(study.operators)
-            pictures[study.key].append(picture("operators", drawn, "The learned operators and the best one"))
+            figure_of_operators = operators_figure(study.operators)
+            pictures[study.key].append(
+                picture("operators", figure_of_operators, "The learned operators and the best one")
+            )
     title = f"When MAML can adapt fast: claims C1 to C7 at scale {scale.name}"
     intro = [
         f"Scale {scale.name}: {scale.words}. {seeds_count(num_seeds)} of every cell; "
@@ -166,7 +147,7 @@ def write_report(
         "device": device,
         "seeds": str(num_seeds),
         **{f"{study.words}: candidates for inner.lr": ", ".join(map(str, candidates(study))) for study in studies},
-        **{f"{study.words}: runs": str(study.result["directory"]) for study in studies},
+        **{f"{study.words}: runs": str(study.result.directory) for study in studies},
     }
     recipes = {
         study.words: recipe_to_yaml(sweep_of(family, num_seeds).recipe)
@@ -174,19 +155,20 @@ def write_report(
         for family in scale.families
         if family.key == study.key
     }
-    blocks = report_blocks(
+    markdown = report_markdown(
         title=title, intro=intro, settings=settings, recipes=recipes, results=results, studies=studies,
         pictures=pictures,
     )  # fmt: skip
-    for found in (one for several in pictures.values() for one in several):
-        atomic_write(path / found.name, found.png)
-        atomic_write((path / found.name).with_suffix(".svg"), found.svg)
-    atomic_write(path / "report.md", to_markdown(blocks).encode())
-    atomic_write(path / "report.html", to_html(blocks, title).encode())
+    drawn = [one for of_study in pictures.values() for one in of_study]
+    for figure in drawn:
+        atomic_write(path / figure.name, figure.png)
+        atomic_write((path / figure.name).with_suffix(".svg"), figure.svg)
+    atomic_write(path / "report.md", markdown.encode())
+    atomic_write(path / "report.html", to_html(markdown, title, drawn).encode())
     atomic_write(path / "result.json", json_text(content).encode())
 
 
-def show(results: list[ClaimResult], path: Path, content: dict[str, Any], as_json: bool) -> None:
+def show(results: list[ClaimResult], path: Path, content: dict[str, object], as_json: bool) -> None:
     """Show the verdicts."""
     from mamlcli.report import verdict_grid
     from mamlcli.tables import plain_table

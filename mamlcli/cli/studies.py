@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -17,7 +18,8 @@ from mamlcli.names import TRANSFORMS
 
 if TYPE_CHECKING:
     from mamlcli.recipe import Recipe
-    from mamlcli.sweep import CellEnd, Sweep, SweepOutcome
+    from mamlcli.study_result import StudyResult
+    from mamlcli.sweep import CellEnd, Sweep
 
 RUNS = Path("runs")
 # What a bare command runs: tasks without a download, at a length of about two minutes on two cores.
@@ -282,32 +284,28 @@ def study(sweep: Sweep, directory: Path | None, jobs: int | None, *, as_json: bo
     Raises:
         MamlError: what cannot run, before anything does; at the end, cells that failed.
     """
-    from mamlcli.recipe import SyntheticKeys
-    from mamlcli.rundir import next_run_path
-    from mamlcli.studies import add_capacity, add_closed_form, capacity_jobs, check_start_width, write_result
-    from mamlcli.sweep import check_sweep, open_study, run_sweep, threads_of
+    from mamlcli.study_api import run_study
 
     warn_about_selection(sweep.recipe)
-    experiment = check_sweep(sweep)
-    check_start_width(sweep, experiment)
-    path = directory or next_run_path(RUNS, f"{sweep.study}-{sweep.recipe_name}")
-    command = again(path)
-    was_there = open_study(path, sweep, command)
-    num_workers = _num_workers(sweep, jobs)
-    if with_capacity is None:
-        with_capacity = isinstance(sweep.recipe.tasks, SyntheticKeys)
-    extra = capacity_jobs(sweep, path, num_threads=threads_of(num_workers)) if with_capacity else []
-    display = SweepProgress(sweep, num_workers)
-    console.note(f"{'continuing' if was_there else 'study in'} {path}: {display.plan}")
+    warn_about_jobs(jobs)
+    progress: list[SweepProgress] = []
+    folders: list[Path] = []
+
+    def begin(path: Path, num_processes: int, was_there: bool) -> None:
+        folders.append(path)
+        progress.append(SweepProgress(sweep, num_processes))
+        console.note(f"{'continuing' if was_there else 'study in'} {path}: {progress[0].plan}")
+
     try:
-        outcome = run_sweep(sweep, path, num_workers=num_workers, argv=sys.argv, extra_jobs=extra, on_end=display.show)
+        result = run_study(
+            sweep, directory, jobs=jobs, with_capacity=with_capacity, command=again, on_begin=begin,
+            on_end=lambda end: progress[0].show(end),
+        )  # fmt: skip
     except Interrupted as error:
-        raise Interrupted(f"interrupted; what was done is saved. Continue: {command}") from error
-    add_capacity(outcome.result, sweep, path)
-    add_closed_form(outcome.result, sweep, experiment)
-    write_result(path, outcome.result)
-    show_study(outcome.result, path, as_json)
-    _raise_failures(outcome, path, command)
+        continues = f" Continue: {again(folders[0])}" if folders else ""
+        raise Interrupted(f"interrupted; what was done is saved.{continues}") from error
+    show_study(result, folders[0], as_json)
+    _raise_failures(result, folders[0], again(folders[0]))
 
 
 def again(path: Path) -> str:
@@ -317,14 +315,12 @@ def again(path: Path) -> str:
     return shlex.join(parts if is_named else [*parts, "--dir", str(path)])
 
 
-def _num_workers(sweep: Sweep, jobs: int | None) -> int:
-    from mamlcli.sweep import cells_of, default_jobs, num_cores
+def warn_about_jobs(jobs: int | None) -> None:
+    """Warn where more processes are asked for than there are cores."""
+    from mamlcli.sweep import num_cores
 
-    if jobs is None:
-        return default_jobs(sweep.recipe, len(cells_of(sweep)))
-    if jobs > num_cores():
+    if jobs is not None and jobs > num_cores():
         console.warn(f"--jobs {jobs}: there are {num_cores()} cores; more processes than that wait for each other")
-    return jobs
 
 
 class SweepProgress:
@@ -342,11 +338,11 @@ class SweepProgress:
         from mamlcli.tables import PERCENT, duration
 
         text = f"[{end.num_ended}/{end.num_total}] {end.label}: "
-        if end.report is not None:
-            final = end.report["final"]
-            text += f"loss {final['loss']['mean']:.3f}" if final["loss"]["mean"] is not None else "loss not finite"
-            if "accuracy" in final:
-                text += f", accuracy {PERCENT * final['accuracy']['mean']:.1f} %"
+        if end.scores is not None:
+            loss = end.scores.mean("loss")
+            text += f"loss {loss:.3f}" if math.isfinite(loss) else "loss not finite"
+            if "accuracy" in end.scores:
+                text += f", accuracy {PERCENT * end.scores.mean('accuracy'):.1f} %"
         elif end.status != "done":
             # Of a divergence the iteration is enough here; the end of the study says all of it.
             reason = end.reason.partition(":")[0] if end.status == "diverged" else end.reason
@@ -362,12 +358,12 @@ class SweepProgress:
         console.note(Text(text))
 
 
-def show_study(result: dict[str, Any], path: Path, as_json: bool) -> None:
+def show_study(result: StudyResult, path: Path, as_json: bool) -> None:
     """Show a study's tables and what they say, or its JSON."""
     from mamlcli.study_tables import study_tables, study_verdict
 
     if as_json:
-        console.result_json(result)
+        console.result_json(result.to_json())
         return
     for table in study_tables(result):
         console.result(table)
@@ -375,18 +371,16 @@ def show_study(result: dict[str, Any], path: Path, as_json: bool) -> None:
     console.note(f"\nFigure: {path}/figure.png; numbers: {path}/result.json, {path}/table.csv")
 
 
-def _raise_failures(outcome: SweepOutcome, path: Path, command: str) -> None:
-    from mamlcli.study_tables import agrees
-
-    if outcome.failures:
-        listed = "; ".join(f"{label}: {reason}" for label, reason in outcome.failures)
+def _raise_failures(result: StudyResult, path: Path, command: str) -> None:
+    if result.failures:
+        listed = "; ".join(f"{label}: {reason}" for label, reason in result.failures)
         raise MamlError(str(path), expected="every cell to finish",
-                        got=f"{len(outcome.failures)} that failed. {listed}",
+                        got=f"{len(result.failures)} that failed. {listed}",
                         next_step=f"The others are done. Try these again: {command}")  # fmt: skip
-    apart = [cell for cell in outcome.result["cells"] if "collapse" in cell and not agrees(cell)]
-    if apart:
+    records = [cell.collapse.worst for cell in result.cells if cell.collapse]
+    if apart := [record for record in records if not record.agrees]:
         raise MamlError(str(path), expected="collapsed models with the outputs of their stacks",
-                        got=f"a relative difference of {apart[0]['collapse_max_difference']:.1e}",
+                        got=f"a relative difference of {apart[0].largest_relative_difference:.1e}",
                         why="The stack's products cancel beyond the precision",
                         next_step="Set execution.dtype=float64")  # fmt: skip
 
@@ -400,10 +394,10 @@ def _show_collapse(run: Path | None, out: Path, as_json: bool) -> None:
                         next_step="As in: mamlcli add-linear runs/NAME --collapse OUT.safetensors")  # fmt: skip
     record = export_collapsed(run, out)
     if as_json:
-        console.result_json(record)
+        console.result_json(record.to_json())
         return
     console.result(
-        f"{out}: {record['num_parameters']:,} parameters collapsed to {record['num_parameters_collapsed']:,}; the "
-        f"largest difference of outputs on {record['num_tasks']} adapted tasks is "
-        f"{record['largest_relative_difference']:.1e} of the largest output (allowed: {record['tolerance']:.0e})"
+        f"{out}: {record.num_parameters:,} parameters collapsed to {record.num_parameters_collapsed:,}; the "
+        f"largest difference of outputs on {record.num_tasks} adapted tasks is "
+        f"{record.largest_relative_difference:.1e} of the largest output (allowed: {record.tolerance:.0e})"
     )

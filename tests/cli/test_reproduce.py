@@ -1,6 +1,7 @@
 """`mamlcli reproduce`."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from mamlcli.decisions import UNDECIDED
 from mamlcli.errors import MamlError
 from mamlcli.reproduce import SCALES, Family, decide_claims, present_families, sweep_of
 from mamlcli.sweep import cells_of
+from tests.test_studies import grid_result
 
 
 def test_smoke_runs_everything_and_decides_only_what_is_exact(tmp_path, cli, with_glyphs):
@@ -48,7 +50,7 @@ def test_claims_find_every_cell_they_look_at_and_no_cell_is_trained_for_nothing(
     for family in scale.families:
         keys = [value_key(*value) for value in family.values]
         scores = {metric: Watched(family.key, keys) for metric in ("loss", "accuracy")}
-        studies.append(Study(family.key, family.words, scores, {"cells": []}))
+        studies.append(Study(family.key, family.words, scores, replace(grid_result(), cells=())))
         trained |= {(family.key, key) for key in keys}
     results = decide_claims(scale, studies)
     assert [text for result in results for text in result.missing if "operators" not in text] == []
