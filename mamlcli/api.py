@@ -33,7 +33,8 @@ from mamlcli.prediction import PredictionRequest, predict_run
 from mamlcli.recipe import Recipe
 from mamlcli.recipe_files import load_recipe, recipe_from_tree, recipe_to_tree
 from mamlcli.rundir import RunDirectory, check_free, next_run_path, remove_run
-from mamlcli.session import Progress, best_weights, finished_result, splits_of_training, train_run
+from mamlcli.session import PlannedRun, Progress, best_weights, finished_result, result_of, train_runs
+from mamlcli.training_functions import splits_of_training
 
 __all__ = ["MamlError", "Prediction", "Run", "adapt", "load", "predict", "train"]
 
@@ -170,7 +171,8 @@ def train(
             if force:
                 remove_run(path)
             run = RunDirectory.create(path, loaded, name)
-        train_run(run, experiment, argv=sys.argv, progress=Progress(on_record=on_record))
+        [end] = train_runs([PlannedRun(run, experiment, sys.argv, Progress(on_record=on_record))])
+        result_of(end)
     return load(path)
 
 

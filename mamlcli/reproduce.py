@@ -18,12 +18,13 @@ import numpy as np
 from mamlcli import claims
 from mamlcli.build import build
 from mamlcli.claims import ClaimResult, Study, value_key
+from mamlcli.dry_run import dry_run
 from mamlcli.errors import MamlError
 from mamlcli.execution import Execution
 from mamlcli.operators import compare_with_optimum, movement_operator
 from mamlcli.recipe_files import load_recipe
 from mamlcli.rundir import RunDirectory
-from mamlcli.session import best_weights, dry_run
+from mamlcli.session import best_weights
 from mamlcli.study_results import METRICS, summary
 from mamlcli.sweep import AxisValue, CellEnd, Sweep, cells_of, changed_recipe, check_sweep, open_study, run_sweep
 from mamlcli.tasks.base import sample_tasks
@@ -276,7 +277,7 @@ def cost_s(families: Sequence[Family], num_seeds: int, num_workers: int, device:
         for label in dict.fromkeys(cell.value.label for cell in cells):
             own = [cell for cell in cells if cell.value.label == label]
             cost = dry_run(own[0].recipe)
-            total += (cost["training_s"] + cost["evaluation_s"]) * len(own)
+            total += (cost.training_s + cost.evaluation_s) * len(own)
     return total / num_workers
 
 

@@ -33,7 +33,8 @@ from mamlcli.pool import IsStopped, Job
 from mamlcli.recipe import LinearRegressionTasks, Recipe, SyntheticKeys, Transform
 from mamlcli.recipe_files import recipe_difference, recipe_from_tree, recipe_to_tree
 from mamlcli.rundir import STATE_KEY, RunDirectory
-from mamlcli.session import best_weights, score
+from mamlcli.scoring import ScoredTasks, score
+from mamlcli.session import best_weights
 from mamlcli.study_plots import save_study_figure
 from mamlcli.study_results import result_csv, summary
 from mamlcli.sweep import AxisValue, Sweep, cells_of, changed_recipe
@@ -351,7 +352,8 @@ def _shallow_from_zero(experiment: Experiment, inner_lr: float) -> dict[str, flo
     zero = MetaParams(
         {name: torch.zeros_like(value, dtype=experiment.dtype) for name, value in network.named_parameters()}, {}
     )
-    found = score(shallow, zero, split=spec.split, num_tasks=spec.tasks, num_steps=spec.steps, references=False)
+    tasks = ScoredTasks(spec.split, spec.tasks, spec.steps, with_references=False)
+    [found] = score(shallow, [zero], tasks)
     return summary(found.column("query_loss", -1), "tasks")
 
 

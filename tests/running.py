@@ -19,7 +19,8 @@ import mamlcli
 from mamlcli.build import build
 from mamlcli.recipe_files import load_recipe
 from mamlcli.rundir import RunDirectory
-from mamlcli.session import splits_of_training, train_run
+from mamlcli.session import PlannedRun, Progress, RunResult, result_of, train_runs
+from mamlcli.training_functions import splits_of_training
 from tests.image_files import noise
 
 # Overrides that make a synthetic recipe take a moment.
@@ -108,6 +109,12 @@ def iterations_done(run: Path) -> int:
     lines = path.read_text().splitlines() if path.is_file() else []
     whole = [json.loads(line) for line in lines if line.endswith("}")]
     return max((record["iteration"] for record in whole), default=0)
+
+
+def train_run(run: RunDirectory, experiment, *, argv, progress=None) -> RunResult:
+    """Train one run; what it ended by is raised."""
+    [end] = train_runs([PlannedRun(run, experiment, argv, progress or Progress())])
+    return result_of(end)
 
 
 def train_tiny(path: Path, recipe: str = "linear-regression", *overrides: str, progress=None) -> RunDirectory:

@@ -13,14 +13,25 @@ import pytest
 from PIL import Image
 
 from mamlcli.build import build
+from mamlcli.dry_run import dry_run
 from mamlcli.engine import StepRecord, ValidationRecord
 from mamlcli.errors import Interrupted, MamlError, NonFiniteError, RunError
 from mamlcli.estimators import TRAJECTORY_COLUMNS
 from mamlcli.recipe_files import load_recipe
 from mamlcli.rundir import RunDirectory
-from mamlcli.session import Progress, adapt_run, dry_run, finished_result, splits_of_training, train_run
+from mamlcli.session import Progress, adapt_run, finished_result
 from mamlcli.statistics import estimate
-from tests.running import TINY, assert_same_results, end_of, iterations_done, noise_pack, stop_when, train_tiny
+from mamlcli.training_functions import splits_of_training
+from tests.running import (
+    TINY,
+    assert_same_results,
+    end_of,
+    iterations_done,
+    noise_pack,
+    stop_when,
+    train_run,
+    train_tiny,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -238,11 +249,11 @@ def test_finished_run_whose_result_is_damaged_is_refused(tmp_path, content):
 def test_dry_run_tells_the_cost_and_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cost = dry_run(load_recipe("linear-regression", (*TINY, "inner.transform=kfo"))[1])
-    assert cost["num_parameters"] == 10
-    assert cost["num_transform_parameters"] > 0
-    assert cost["seconds_per_iteration"] > 0
-    assert cost["training_s"] == pytest.approx(2 * cost["seconds_per_iteration"])
-    assert cost["execution"]["threads"] == 1
+    assert cost.num_parameters == 10
+    assert cost.num_transform_parameters > 0
+    assert cost.seconds_per_iteration > 0
+    assert cost.training_s == pytest.approx(2 * cost.seconds_per_iteration)
+    assert cost.execution.threads == 1
     assert list(tmp_path.iterdir()) == []
 
 

@@ -131,8 +131,10 @@ def train_to_report(
     from mamlcli.build import build, resolve_device
     from mamlcli.distributed import ALONE
     from mamlcli.event_log import check_event_log
+    from mamlcli.manifest import recorded_workers
     from mamlcli.rundir import RunDirectory, check_free, remove_run
-    from mamlcli.session import finished_result, recorded_workers, splits_of_training, train_run
+    from mamlcli.session import PlannedRun, finished_result, result_of, train_runs
+    from mamlcli.training_functions import splits_of_training
 
     if resume:
         run = RunDirectory.open(path)
@@ -155,7 +157,8 @@ def train_to_report(
         console.note(f"workers: {group.num_workers} now, {recorded} before; sums in another order round differently")
     argv = ["mamlcli", *sys.argv[1:]] if group.place else sys.argv  # as it was typed, not as workers are started
     with ProgressDisplay(recipe, resume) as display:
-        return train_run(run, experiment, argv=argv, progress=display.callbacks(), group=group).report
+        [end] = train_runs([PlannedRun(run, experiment, argv, display.callbacks())], group=group)
+        return result_of(end).report
 
 
 class ProgressDisplay:
@@ -234,13 +237,13 @@ def next_commands(report: dict[str, Any], recipe: Recipe, path: Path) -> list[tu
 
 def show_dry_run(name: str, recipe: Recipe, as_json: bool, num_workers: int) -> None:
     """Show the resolved recipe and its measured cost."""
+    from mamlcli.dry_run import dry_run
     from mamlcli.recipe_files import recipe_to_tree, recipe_to_yaml
-    from mamlcli.session import dry_run
     from mamlcli.tables import cost_text
 
     if num_workers > 1:
         console.note(f"measured in one process; the run shares the tasks among {num_workers}")
-    cost = dry_run(recipe)
+    cost = dry_run(recipe).to_json()
     if as_json:
         console.result_json({"recipe": recipe_to_tree(recipe), "cost": cost})
         return
