@@ -23,12 +23,13 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from mamlcli.build import Experiment, build, build_network, resolve_device
+from mamlcli.build import Experiment, build, build_network
 from mamlcli.classifier import SupportClassifier, as_inputs
 from mamlcli.errors import MamlError
 from mamlcli.estimators import MetaParams
 from mamlcli.event_log import check_event_log
 from mamlcli.models import Network, Params
+from mamlcli.placement import resolve_device
 from mamlcli.prediction import PredictionRequest, predict_run
 from mamlcli.recipe import Recipe
 from mamlcli.recipe_files import load_recipe, recipe_from_tree, recipe_to_tree

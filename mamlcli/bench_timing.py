@@ -19,10 +19,11 @@ from torch import Tensor
 
 from mamlcli.bench_cases import NUM_TASKS, Case, Problem, experiment_of, problem_of
 from mamlcli.bench_peers import PEERS, PLAIN_LOOP, MetaGradientFunction, PeerProblem, absent_peers
-from mamlcli.build import Experiment, resolve_device
+from mamlcli.build import Experiment
 from mamlcli.environment import peak_memory_mb
 from mamlcli.errors import Interrupted, RecipeError
 from mamlcli.execution import Execution, meta_gradients
+from mamlcli.placement import resolve_device
 from mamlcli.pool import IsStopped, Job, run_jobs
 
 Params = dict[str, Tensor]

@@ -33,9 +33,9 @@ from mamlcli.bench_timing import (
     spread,
     threads_restored,
 )
-from mamlcli.build import resolve_device
 from mamlcli.environment import device_name, now, versions
 from mamlcli.errors import MamlError
+from mamlcli.placement import resolve_device
 
 Note = Callable[[str], None]
 

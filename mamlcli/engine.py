@@ -107,6 +107,9 @@ Gradients = Callable[[Sequence[int], Sequence[MetaParams], int], Sequence[MetaGr
 Validate = Callable[[Sequence[MetaParams]], Sequence[Scores]]
 
 
+_OPTIMIZER = "optimizer/"
+
+
 @dataclass
 class TrainState:
     """All that training carries from one meta-iteration to the next.
@@ -142,7 +145,7 @@ class TrainState:
         for index, slot in self.optimizer.state_dict()["state"].items():
             for key, value in slot.items():
                 if isinstance(value, Tensor):
-                    tensors[f"optimizer/{key}/{self._names[index]}"] = value.detach().clone()
+                    tensors[f"{_OPTIMIZER}{key}/{self._names[index]}"] = value.detach().clone()
         primitives = {
             "iteration": self.iteration,
             "best_score": self.best_score,
@@ -152,6 +155,11 @@ class TrainState:
             "is_stopped": self.is_stopped,
         }
         return tensors, primitives
+
+
+def is_meta_parameter(name: str) -> bool:
+    """Return whether a tensor that `TrainState.export` gave is a meta-parameter, not one of the optimizer's."""
+    return not name.startswith(_OPTIMIZER)
 
 
 def new_state(meta: MetaParams, outer: OuterLoop) -> TrainState:
@@ -179,7 +187,7 @@ def restore_state(
         value.copy_(tensors[name])
     slots: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        if key.startswith("optimizer/"):
+        if not is_meta_parameter(key):
             _, slot, name = key.split("/", 2)
             slots.setdefault(state._names.index(name), {})[slot] = value.clone()
     if slots:

@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 
-from mamlcli.build import Experiment, build, resolve_device
+from mamlcli.build import Experiment, build
 from mamlcli.distributed import WorkerGroup
 from mamlcli.engine import restore_state, train
 from mamlcli.environment import interruption_flag
 from mamlcli.errors import Interrupted, NonFiniteError, RunError
+from mamlcli.placement import resolve_device
 from mamlcli.recipe_files import recipe_from_tree
 from mamlcli.scoring import score_at_end
 from mamlcli.training_functions import splits_of_training, training_functions

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from mamlcli.build import Experiment
+from mamlcli.engine import TrainState
 from mamlcli.environment import device_name, git_state, now, versions
 from mamlcli.errors import RunError
 from mamlcli.execution import Execution
@@ -79,14 +80,14 @@ def recorded_workers(run: RunDirectory) -> int:
 
 
 def start_manifest(
-    run: RunDirectory, experiment: Experiment, argv: list[str], iteration: int, execution: ExecutionRecord
+    run: RunDirectory, experiment: Experiment, argv: list[str], state: TrainState, execution: ExecutionRecord
 ) -> None:
-    """Write to the manifest that the run goes on from an iteration, and what its results depend on.
+    """Write to the manifest that the run goes on from a state, and what its results depend on.
 
     Raises:
         RunError: the run was trained on other data so far.
     """
-    meta = experiment.initial_meta()
+    meta, iteration = state.meta, state.iteration
     manifest = run.manifest
     if iteration and (recorded := manifest.get("data", {}).get("digest")) != experiment.data.get("digest"):
         raise RunError(

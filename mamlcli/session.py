@@ -15,9 +15,18 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-from mamlcli.build import Experiment, build, memory_error
+from mamlcli.build import Experiment, build
 from mamlcli.distributed import ALONE, WorkerGroup
-from mamlcli.engine import Record, TrainState, ValidationRecord, is_over, new_state, restore_state, train
+from mamlcli.engine import (
+    Record,
+    TrainState,
+    ValidationRecord,
+    is_meta_parameter,
+    is_over,
+    new_state,
+    restore_state,
+    train,
+)
 from mamlcli.environment import interruption_flag, now, peak_memory_mb
 from mamlcli.errors import Interrupted, NonFiniteError, RunError, WorkerError, is_out_of_memory
 from mamlcli.estimators import TRAJECTORY_COLUMNS, MetaParams
@@ -26,6 +35,7 @@ from mamlcli.event_log import EventLog, check_event_log, log_evaluation
 from mamlcli.execution import Execution
 from mamlcli.files import atomic_write, json_text
 from mamlcli.manifest import execution_record, recorded_execution, start_manifest
+from mamlcli.placement import memory_error
 from mamlcli.plots import save_curve
 from mamlcli.recipe import ImageKeys, Recipe
 from mamlcli.recipe_files import recipe_from_tree, recipe_to_tree
@@ -202,7 +212,7 @@ def _opened(plan: PlannedRun, num_workers: int, num_runs: int) -> Iterator[_Ongo
             how = training_execution(experiment, num_workers, num_runs)
             record = execution_record(experiment, how, num_workers, num_runs)
         torch.set_num_threads(record.threads)
-        start_manifest(directory, experiment, plan.argv, state.iteration, record)
+        start_manifest(directory, experiment, plan.argv, state, record)
         directory.rewind_metrics(state.iteration, state.last_validated)
         if plan.progress.on_start:
             plan.progress.on_start(experiment, directory, state.iteration)
@@ -440,8 +450,7 @@ def best_weights(run: RunDirectory, experiment: Experiment) -> tuple[MetaParams,
         checkpoint = run.load_checkpoint(which)
         if checkpoint is not None:
             tensors, primitives = checkpoint
-            names = set(experiment.initial_meta().flat())
-            flat = {name: tensors[name].to(experiment.device) for name in tensors if name in names}
+            flat = {name: value.to(experiment.device) for name, value in tensors.items() if is_meta_parameter(name)}
             by = "best by meta-validation" if which == "best" else "last"
             return MetaParams.from_flat(flat), f"{by}, iteration {primitives['iteration']}"
     raise RunError(str(run.path), expected="a checkpoint", got="none",

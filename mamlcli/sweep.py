@@ -17,11 +17,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mamlcli.build import Experiment, build, build_network, resolve_device
+from mamlcli.build import Experiment, build, build_network
 from mamlcli.cells import PlannedCell, can_share, cell_outcomes, finished_report, group_sizes, run_cells
 from mamlcli.errors import MamlError, NonFiniteError, RecipeError, RunError
 from mamlcli.event_log import check_event_log
 from mamlcli.files import atomic_write
+from mamlcli.placement import resolve_device
 from mamlcli.pool import Job, Outcome, run_jobs
 from mamlcli.rate_choice import choose_inner_lr, rate_candidate, validation_metric
 from mamlcli.recipe import Recipe

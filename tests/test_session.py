@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import mamlcli.build
 from mamlcli.build import build
 from mamlcli.dry_run import dry_run
 from mamlcli.engine import StepRecord, ValidationRecord
@@ -255,6 +256,25 @@ def test_dry_run_tells_the_cost_and_writes_nothing(tmp_path, monkeypatch):
     assert cost.training_s == pytest.approx(2 * cost.seconds_per_iteration)
     assert cost.execution.threads == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_training_makes_its_objective_and_its_weights_once(tmp_path, monkeypatch):
+    calls = {"inner_loop_for": 0, "initial_params": 0}
+
+    def counted(name):
+        function = getattr(mamlcli.build, name)
+
+        def call(*args, **kwargs):
+            calls[name] += 1
+            return function(*args, **kwargs)
+
+        monkeypatch.setattr(mamlcli.build, name, call)
+
+    for name in calls:
+        counted(name)
+    words = ("validation={every: 1, tasks: 3}", "evaluation.steps=3", "inner.transform=kfo")
+    train_tiny(tmp_path / "run", "linear-regression", *words)
+    assert calls == {"inner_loop_for": 1, "initial_params": 1}
 
 
 # Stopping early, diverging ---------------------------------------------------------------------------------

@@ -128,10 +128,11 @@ def train_to_report(
     name: str, recipe: Recipe, path: Path, *, resume: bool, force: bool, group: WorkerGroup | None = None
 ) -> dict[str, Any]:
     """Build everything, then make or open the run directory, train, and return the evaluation."""
-    from mamlcli.build import build, resolve_device
+    from mamlcli.build import build
     from mamlcli.distributed import ALONE
     from mamlcli.event_log import check_event_log
     from mamlcli.manifest import recorded_workers
+    from mamlcli.placement import resolve_device
     from mamlcli.rundir import RunDirectory, check_free, remove_run
     from mamlcli.session import PlannedRun, finished_result, result_of, train_runs
     from mamlcli.training_functions import splits_of_training
