@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mamlcli.analysis import TaskStream, collapse_check
 from mamlcli.build import Experiment, build, build_network
+from mamlcli.checkpoints import load_checkpoint, save_checkpoint
 from mamlcli.engine import new_state
 from mamlcli.errors import Interrupted, NonFiniteError, RunError
 from mamlcli.estimators import MetaParams
@@ -192,7 +193,7 @@ def write_start(run: RunDirectory, experiment: Experiment, source: RunDirectory)
     layer (the last one moves up) where they keep their shape; the others, and those of the appended layers, start
     as the identity.
     """
-    if run.load_checkpoint("last") is not None:
+    if load_checkpoint(run, "last") is not None:
         return
     shape = experiment.network.input_shape
     num_outputs = next(iter(experiment.distributions.values())).num_outputs
@@ -207,7 +208,7 @@ def write_start(run: RunDirectory, experiment: Experiment, source: RunDirectory)
     xi = start_transform(meta.transform, fresh, last=len(old.network.head) - 1, num_layers=keys.linear_layers)
     ordered = {name: params[name] for name in experiment.network.parameter_names()}
     run.update_manifest({"started_from": {"run": str(source.path), "weights": weights}})
-    run.save_checkpoint("last", *new_state(MetaParams(ordered, xi), experiment.outer_loop()).export())
+    save_checkpoint(run, "last", *new_state(MetaParams(ordered, xi), experiment.outer_loop()).export())
 
 
 def start_transform(

@@ -17,10 +17,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as save_tensors
-from torch import Tensor
-
 from mamlcli.errors import RunError
 from mamlcli.files import atomic_write, json_text
 from mamlcli.recipe import Recipe
@@ -30,8 +26,6 @@ try:
     import fcntl
 except ImportError:  # pragma: no cover - Windows has no flock; a run is then not locked
     fcntl = None  # type: ignore[assignment]
-
-STATE_KEY = "mamlcli"
 
 
 class RunDirectory:
@@ -171,34 +165,6 @@ class RunDirectory:
         if self._metrics is not None:
             self._metrics.close()
             self._metrics = None
-
-    # Checkpoints -------------------------------------------------------------------------------------------
-
-    def checkpoint_path(self, which: str) -> Path:
-        return self.path / "checkpoints" / f"{which}.safetensors"
-
-    def save_checkpoint(self, which: str, tensors: Mapping[str, Tensor], primitives: Mapping[str, Any]) -> None:
-        """Write a checkpoint, one file, so that tensors and primitives can never disagree."""
-        cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        atomic_write(self.checkpoint_path(which), save_tensors(cpu, metadata={STATE_KEY: json.dumps(primitives)}))
-
-    def load_checkpoint(self, which: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return (tensors, primitives) of a checkpoint; None if there is none.
-
-        Raises:
-            RunError: the file is damaged.
-        """
-        path = self.checkpoint_path(which)
-        if not path.is_file():
-            return None
-        try:
-            with safe_open(str(path), framework="pt", device="cpu") as archive:
-                metadata = archive.metadata() or {}
-                tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
-            return tensors, json.loads(metadata[STATE_KEY])
-        except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
-            raise RunError(str(path), expected="a whole checkpoint", got=f"{type(error).__name__}: {error}",
-                           next_step="Train again with --force") from error  # fmt: skip
 
 
 def check_free(path: Path) -> None:

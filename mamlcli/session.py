@@ -16,6 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 
 from mamlcli.build import Experiment, build
+from mamlcli.checkpoints import checkpoint_path, load_checkpoint, save_checkpoint
 from mamlcli.distributed import ALONE, WorkerGroup
 from mamlcli.engine import (
     Record,
@@ -164,7 +165,7 @@ class _OngoingRun:
         self.events.write(line)
         if isinstance(record, ValidationRecord) and record.is_best:
             best = {"iteration": state.iteration, "score": state.best_score}
-            directory.save_checkpoint("best", state.params, best)
+            save_checkpoint(directory, "best", state.params, best)
         if self.plan.progress.on_record:
             self.plan.progress.on_record(record)
         if is_stopping:
@@ -175,7 +176,7 @@ class _OngoingRun:
 
     def save(self) -> None:
         """Write the state as the last checkpoint."""
-        self.plan.directory.save_checkpoint("last", *self.state.export())
+        save_checkpoint(self.plan.directory, "last", *self.state.export())
 
     def end_training(self) -> None:
         """Save the state, and let go of what only training needs."""
@@ -397,13 +398,13 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _state_of(run: RunDirectory, experiment: Experiment) -> TrainState:
     """Return the state of the last checkpoint, or a new one."""
     meta, outer = experiment.initial_meta(), experiment.outer_loop()
-    checkpoint = run.load_checkpoint("last")
+    checkpoint = load_checkpoint(run, "last")
     if checkpoint is None:
         return new_state(meta, outer)
     try:
         return restore_state(meta, outer, *checkpoint)
     except (KeyError, ValueError) as error:
-        raise RunError(str(run.checkpoint_path("last")), expected="the tensors of this recipe's model",
+        raise RunError(str(checkpoint_path(run, "last")), expected="the tensors of this recipe's model",
                        got=str(error), next_step="Train again with --force") from error  # fmt: skip
 
 
@@ -447,7 +448,7 @@ def protocol_of(recipe: Recipe, *, split: str, num_tasks: int, num_steps: int) -
 def best_weights(run: RunDirectory, experiment: Experiment) -> tuple[MetaParams, str]:
     """Return the meta-parameters to score, and which they are: best by meta-validation, else the last."""
     for which in ("best", "last"):
-        checkpoint = run.load_checkpoint(which)
+        checkpoint = load_checkpoint(run, which)
         if checkpoint is not None:
             tensors, primitives = checkpoint
             flat = {name: value.to(experiment.device) for name, value in tensors.items() if is_meta_parameter(name)}

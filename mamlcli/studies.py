@@ -24,6 +24,7 @@ from torch import nn
 from mamlcli.build import Experiment, build, build_network
 from mamlcli.capacity import capacity
 from mamlcli.cells import collapse_record
+from mamlcli.checkpoints import STATE_KEY
 from mamlcli.errors import MamlError, RecipeError, RunError, nearest
 from mamlcli.estimators import MetaParams
 from mamlcli.files import atomic_write
@@ -32,7 +33,7 @@ from mamlcli.models import linear
 from mamlcli.pool import IsStopped, Job
 from mamlcli.recipe import LinearRegressionTasks, Recipe, SyntheticKeys, Transform
 from mamlcli.recipe_files import recipe_difference, recipe_from_tree, recipe_to_tree
-from mamlcli.rundir import STATE_KEY, RunDirectory
+from mamlcli.rundir import RunDirectory
 from mamlcli.scoring import ScoredTasks, score
 from mamlcli.session import best_weights
 from mamlcli.study_plots import save_study_figure

@@ -17,6 +17,7 @@ from torch import Tensor
 
 import mamlcli
 from mamlcli.build import build
+from mamlcli.checkpoints import load_checkpoint
 from mamlcli.recipe_files import load_recipe
 from mamlcli.rundir import RunDirectory
 from mamlcli.session import PlannedRun, Progress, RunResult, result_of, train_runs
@@ -133,7 +134,7 @@ def results(run: Path) -> tuple[dict, list, dict]:
         file = run / "checkpoints" / f"{which}.safetensors"
         if file.is_file():
             tensors |= {f"{which}/{name}": value for name, value in load_file(file).items()}
-    state = RunDirectory(run).load_checkpoint("last")
+    state = load_checkpoint(RunDirectory(run), "last")
     assert state is not None
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     for record in metrics:

@@ -39,7 +39,7 @@ LEVELS = {
     "run_folders": 0, "completion": 4, "diagnosis": 12, "diagnosis_tables": 13,
     # Of a user's own images.
     "classifier": 6, "prediction_tables": 10, "prediction": 12, "prediction_files": 13,
-    "placement": 7.5, "manifest": 9, "scoring": 9, "training_functions": 10, "dry_run": 11,
+    "placement": 7.5, "manifest": 9, "checkpoints": 9, "scoring": 9, "training_functions": 10, "dry_run": 11,
     "follower": 12, "layer_report": 12, "cells": 12.5,
     "sweep": 13,
     "studies": 14, "benchmark": 14,

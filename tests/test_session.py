@@ -14,6 +14,7 @@ from PIL import Image
 
 import mamlcli.build
 from mamlcli.build import build
+from mamlcli.checkpoints import load_checkpoint
 from mamlcli.dry_run import dry_run
 from mamlcli.engine import StepRecord, ValidationRecord
 from mamlcli.errors import Interrupted, MamlError, NonFiniteError, RunError
@@ -103,7 +104,7 @@ def test_best_checkpoint_is_that_of_the_best_validation(logistic):
     run = RunDirectory.open(logistic)
     validations = [record for record in run.read_metrics() if record["kind"] == "validation"]
     best = max(validations, key=lambda record: record["accuracy"])  # the first of equals
-    primitives = run.load_checkpoint("best")[1]
+    primitives = load_checkpoint(run, "best")[1]
     assert primitives == {"iteration": best["iteration"], "score": best["accuracy"]}
     assert report_of(logistic)["weights"] == f"best by meta-validation, iteration {best['iteration']}"
 
@@ -297,7 +298,7 @@ def test_run_that_diverges_says_where_and_keeps_its_state(tmp_path, lr):
     run = RunDirectory.open(tmp_path / "run")
     assert run.manifest["status"] == "failed"
     assert "iteration 1" in run.manifest["reason"]
-    assert run.load_checkpoint("last")[1]["iteration"] == 0
+    assert load_checkpoint(run, "last")[1]["iteration"] == 0
 
 
 def test_evaluation_that_overflows_is_written_as_json(tmp_path):
@@ -470,7 +471,7 @@ def test_killed_process_is_resumed_to_the_result_of_an_uninterrupted_one(program
     stop_when(process, between_checkpoints(run), signal.SIGKILL)
     assert end_of(process).code == -signal.SIGKILL
     killed_at = iterations_done(run)
-    checkpoint = RunDirectory(run).load_checkpoint("last")[1]["iteration"]
+    checkpoint = load_checkpoint(RunDirectory(run), "last")[1]["iteration"]
     assert checkpoint < killed_at < 60
     assert RunDirectory(run).manifest["status"] == "running"
     resumed = program("train", "--resume", "--run-dir", run)
@@ -501,7 +502,7 @@ def test_signal_ends_the_run_with_its_state_saved(program, tmp_path, uncut_long,
     assert f"Continue: mamlcli train --resume --run-dir {run.relative_to(tmp_path)}" in " ".join(ended.err.split())
     assert ended.out == ""
     manifest = RunDirectory(run).manifest
-    done = RunDirectory(run).load_checkpoint("last")[1]["iteration"]
+    done = load_checkpoint(RunDirectory(run), "last")[1]["iteration"]
     assert (manifest["status"], manifest["iterations_done"]) == ("interrupted", done)
     resumed = cli("train", "--resume", "--run-dir", run)
     assert resumed.code == 0, resumed.err
