@@ -18,10 +18,11 @@ from torch import Tensor
 
 from mamlcli.bench_cases import NUM_TASKS, Case, Problem, experiment_of, problem_of
 from mamlcli.bench_peers import PEERS, PLAIN_LOOP, MetaGradientFunction, PeerProblem, absent_peers
-from mamlcli.build import Experiment, resolve_device
+from mamlcli.build import Experiment
 from mamlcli.environment import peak_memory_mb
 from mamlcli.errors import Interrupted, RecipeError
-from mamlcli.execution import Execution, meta_gradient
+from mamlcli.execution import Execution, meta_gradients
+from mamlcli.placement import resolve_device
 from mamlcli.pool import IsStopped, Job, run_jobs
 from mamlcli.tuned import TimeSpread
 
@@ -95,7 +96,7 @@ def prepared(implementation: Implementation, problem: Problem) -> MetaGradientFu
     experiment, meta, episode = problem.experiment, problem.meta, problem.episode
     if implementation.is_ours:
         objective, execution = experiment.objective(), our_execution(experiment)
-        return lambda: meta_gradient(objective, meta, episode, execution).gradients
+        return lambda: meta_gradients(objective, [meta], episode, execution)[0].gradients
     inner, model = experiment.recipe.inner, experiment.recipe.model
     peer = PeerProblem(meta.model, meta.transform, episode, inner.lr, inner.steps, getattr(model, "stride", 1))
     return PEERS[implementation.name](peer)

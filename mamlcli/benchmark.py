@@ -35,10 +35,10 @@ from mamlcli.bench_timing import (
     spread,
     threads_restored,
 )
-from mamlcli.build import resolve_device
 from mamlcli.environment import device_name, now, package_version, versions
 from mamlcli.errors import MamlError
 from mamlcli.execution import Execution
+from mamlcli.placement import resolve_device
 
 Note = Callable[[str], None]
 

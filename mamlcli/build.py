@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mamlcli.engine import OuterLoop
-from mamlcli.errors import DataError, DeviceError, MamlError, first_line
+from mamlcli.errors import DataError, MamlError
 from mamlcli.estimators import MetaObjective, MetaParams, inner_loop_for
-from mamlcli.execution import Execution, choose_execution, flush_denormals, give_back_large_blocks
-from mamlcli.models import Network, activation_size, cnn, initial_params, linear, mlp, select_names
+from mamlcli.execution import Execution, give_back_large_blocks
+from mamlcli.models import Network, cnn, initial_params, linear, mlp, select_names
+from mamlcli.placement import execution_for, resolve_device, set_threads, threads_for, tuning_key_for
 from mamlcli.recipe import (
     FolderTasks,
-    ImageKeys,
     ImageTasks,
     Recipe,
     Transform,
@@ -30,7 +30,6 @@ from mamlcli.tasks.packs import Pack, find_pack, load_pack, pack_digest
 from mamlcli.tasks.sources import pack_of_tree
 from mamlcli.tasks.synthetic import SYNTHETIC
 from mamlcli.transforms import GradientTransform, Identity, Selected, transforms_by_name
-from mamlcli.tuned import load_tuned, tuning_key
 
 # A dense transform holds the square of a tensor's entries; above this it would not fit beside the model.
 MAX_DENSE_ENTRIES = 4096
@@ -57,14 +56,15 @@ class Experiment:
     data: dict[str, Any]
     num_threads: int = 1
 
-    def objective(self, num_steps: int | None = None) -> MetaObjective:
-        """Return network and inner loop, with `inner.steps` steps or as many as given."""
+    @cached_property
+    def _objective(self) -> MetaObjective:
+        """Network and inner loop with `inner.steps` steps, made once for an experiment."""
         inner = self.recipe.inner
         loop = inner_loop_for(
             inner.algorithm,
             self.network,
             lr=inner.lr,
-            num_steps=num_steps or inner.steps,
+            num_steps=inner.steps,
             first_order=inner.first_order,
             adapt_patterns=inner.adapt,
             adapt_transform=inner.transform.adapted,
@@ -72,6 +72,13 @@ class Experiment:
             recompute=inner.memory == "constant",
         )
         return MetaObjective(self.network, replace(loop, transform=self._transform(loop.adapted)))
+
+    def objective(self, num_steps: int | None = None) -> MetaObjective:
+        """Return network and inner loop, with `inner.steps` steps or as many as given."""
+        made = self._objective
+        if num_steps is None or num_steps == made.inner.num_steps:
+            return made
+        return replace(made, inner=replace(made.inner, num_steps=num_steps))
 
     def _transform(self, adapted: tuple[str, ...]) -> GradientTransform:
         spec = self.recipe.inner.transform
@@ -120,108 +127,32 @@ class Experiment:
         )
 
     def execution(self, *, num_tasks: int, num_steps: int) -> Execution:
-        """Return how tasks are run; `num_steps` of them keep a graph (0 for evaluation).
-
-        What `mamlcli bench --tune` measured for these shapes on this machine comes before what is chosen without
-        measuring; keys of the recipe come before both.
-        """
-        recipe, spec = self.recipe, self.recipe.execution
-        if spec.path == "loop":
-            return Execution("loop", 1)
-        if spec.path == "auto" and spec.chunk is None and num_steps:
-            tuned = load_tuned(self.tuning_key(num_tasks=num_tasks, num_steps=num_steps))
-            if tuned is not None:
-                return replace(tuned.execution, compile=spec.compile is True)
-        is_recomputed = recipe.inner.memory == "constant"
-        chosen = choose_execution(
+        """Return how tasks are run; `num_steps` of them keep a graph (0 for evaluation)."""
+        return execution_for(
+            self.recipe,
             self.objective(),
-            num_support=self._num_inputs(recipe.tasks.shots),
-            num_query=self._num_inputs(recipe.tasks.queries),
-            num_steps=min(num_steps, 1) if is_recomputed else num_steps,
-            num_tasks=num_tasks,
-            device_type=self.device.type,
+            device=self.device,
+            dtype=self.dtype,
             num_threads=self.num_threads,
+            num_tasks=num_tasks,
+            num_steps=num_steps,
         )
-        path = chosen.path if spec.path == "auto" else spec.path
-        chunk = chosen.chunk if spec.chunk is None else min(spec.chunk, num_tasks)
-        if path != "explicit":
-            return Execution(path, chunk)
-        return Execution(path, chunk, min(chosen.parallel, math.ceil(num_tasks / chunk)), spec.compile is True)
 
     def tuning_key(self, *, num_tasks: int, num_steps: int) -> str:
         """Return the key under which `mamlcli bench --tune` keeps what it measured for such meta-batches."""
-        tasks = self.recipe.tasks
-        return tuning_key(
+        return tuning_key_for(
+            self.recipe,
             self.network,
-            inner=self.recipe.inner.model_dump(mode="json"),
-            num_inputs=self._num_inputs(tasks.shots + tasks.queries),
-            num_tasks=num_tasks,
-            num_steps=num_steps,
             device=self.device,
             dtype=self.dtype,
-            threads=self.num_threads,
+            num_threads=self.num_threads,
+            num_tasks=num_tasks,
+            num_steps=num_steps,
         )
-
-    def _num_inputs(self, number: int) -> int:
-        """Return the inputs of one task for a number that image tasks give per class."""
-        tasks = self.recipe.tasks
-        return number * tasks.ways if isinstance(tasks, ImageKeys) else number
-
-    def with_threads(self) -> Experiment:
-        """Return the experiment with its number of threads, after setting how many of them share one operation.
-
-        On the explicit path that is one, as each thread has a chunk of tasks of its own; it is one for models so
-        small, too, that threads would only wait for each other.
-        """
-        if self.device.type != "cpu":
-            return self
-        flush_denormals()
-        available = _available_threads()
-        wanted = self.recipe.execution.threads or available
-        experiment = replace(self, num_threads=wanted)
-        how = experiment.execution(num_tasks=self.recipe.outer.tasks, num_steps=self.recipe.inner.steps)
-        tasks = self.recipe.tasks
-        size = activation_size(self.network) * self._num_inputs(tasks.shots + tasks.queries) * self.recipe.outer.tasks
-        is_one = how.path == "explicit" or (self.recipe.execution.threads is None and size < _SMALL_ACTIVATIONS)
-        _share_threads(available, 1 if is_one else wanted)
-        return experiment
-
-
-def memory_error(recipe: Recipe, how: Execution, error: BaseException) -> MamlError:
-    """Return what to say when memory ran out: the keys that set how much is needed, with their present values."""
-    values = {"execution.chunk": how.chunk, "inner.steps": recipe.inner.steps, "inner.memory": recipe.inner.memory}
-    if how.parallel > 1:
-        values["execution.threads"] = how.parallel
-    for key in ("width", "depth"):
-        if getattr(recipe.model, key, None) is not None:
-            values[f"model.{key}"] = getattr(recipe.model, key)
-    now = ", ".join(f"{key}={value}" for key, value in values.items())
-    remedy = "inner.memory=constant" if recipe.inner.memory == "unrolled" else "a smaller model.width"
-    first = "execution.chunk=1" if how.chunk > 1 else "execution.threads=1" if how.parallel > 1 else remedy
-    return MamlError("memory", expected=f"enough for {now}", got=first_line(error),
-                     next_step=f"Set {first}, then {remedy}, or use another --device")  # fmt: skip
-
-
-# Below this many activations of a meta-batch, threads cost more to wake than they compute.
-_SMALL_ACTIVATIONS = 1_000_000
-
-# (threads there were, threads of one operation) as last set here: a second experiment in this process has as many.
-_shared: tuple[int, int] | None = None
-
-
-def _available_threads() -> int:
-    now = torch.get_num_threads()
-    return _shared[0] if _shared is not None and _shared[1] == now else now
-
-
-def _share_threads(available: int, of_one_operation: int) -> None:
-    global _shared
-    torch.set_num_threads(of_one_operation)
-    _shared = (available, of_one_operation) if of_one_operation < available else None
 
 
 def build(recipe: Recipe, *, splits: tuple[str, ...]) -> Experiment:
-    """Turn a recipe into objects, checking all that only data and device can tell.
+    """Turn a recipe into objects, checking all that only data and device can tell; set this process's threads.
 
     Args:
         recipe: resolved.
@@ -235,15 +166,17 @@ def build(recipe: Recipe, *, splits: tuple[str, ...]) -> Experiment:
     distributions, data = build_tasks(recipe, splits=splits, device=device, dtype=dtype)
     first = next(iter(distributions.values()))
     network = build_network(recipe, first.input_shape, first.num_outputs)
-    experiment = Experiment(recipe, device, dtype, network, distributions, data)
+    num_threads = threads_for(recipe, device)
+    experiment = Experiment(recipe, device, dtype, network, distributions, data, num_threads)
     experiment.objective()  # parameter patterns and transforms are checked here, before anything runs
     if recipe.inner.memory == "constant" and device.type == "cpu":
         give_back_large_blocks()
-    return experiment.with_threads()
+    _set_threads(experiment)
+    return experiment
 
 
 def build_without_data(recipe: Recipe, *, input_shape: tuple[int, ...], num_outputs: int) -> Experiment:
-    """Turn a recipe into the network and inner loop of a trained run, whose data need not be here.
+    """Turn a recipe into the network and inner loop of a trained run, whose data need not be here; set the threads.
 
     Args:
         recipe: resolved.
@@ -253,26 +186,17 @@ def build_without_data(recipe: Recipe, *, input_shape: tuple[int, ...], num_outp
         DeviceError: this machine does not have the recipe's device.
     """
     device, dtype = resolve_device(recipe.execution.device), getattr(torch, recipe.execution.dtype)
-    experiment = Experiment(recipe, device, dtype, build_network(recipe, input_shape, num_outputs), {}, {})
-    return experiment.with_threads()
+    network = build_network(recipe, input_shape, num_outputs)
+    experiment = Experiment(recipe, device, dtype, network, {}, {}, threads_for(recipe, device))
+    _set_threads(experiment)
+    return experiment
 
 
-def resolve_device(name: str) -> torch.device:
-    """Return the device of `auto`, `cpu`, `cuda` or `cuda:N`.
-
-    Raises:
-        DeviceError: the machine has no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda"):
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        index = int(name.partition(":")[2] or 0)
-        if index >= count:
-            found = f"{count} CUDA device{'s' if count != 1 else ''}"
-            raise DeviceError("--device", expected=f"a device of this machine, which has {found}", got=repr(name),
-                              next_step="Use --device auto, or --device cpu")  # fmt: skip
-    return torch.device(name)
+def _set_threads(experiment: Experiment) -> None:
+    """Set the threads of one operation in this process to what suits the experiment's meta-batches."""
+    recipe = experiment.recipe
+    how = experiment.execution(num_tasks=recipe.outer.tasks, num_steps=recipe.inner.steps)
+    set_threads(recipe, experiment.network, how, experiment.device)
 
 
 def build_network(recipe: Recipe, input_shape: tuple[int, ...], num_outputs: int) -> Network:

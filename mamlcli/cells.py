@@ -1,10 +1,11 @@
-"""One cell of a study, as a worker runs it: a run directory made or continued, trained, scored, collapsed."""
+"""Cells of a study, as a process runs them: run directories made or continued, trained, scored, collapsed."""
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,108 +14,168 @@ from torch import Tensor
 
 from mamlcli.analysis import TaskStream, collapse_check
 from mamlcli.build import Experiment, build, build_network
-from mamlcli.engine import Record, new_state
+from mamlcli.checkpoints import load_checkpoint, save_checkpoint
+from mamlcli.engine import new_state
 from mamlcli.errors import Interrupted, NonFiniteError, RunError
 from mamlcli.estimators import MetaParams
+from mamlcli.execution import NUMBERS_WORTH_THREADS
 from mamlcli.linear_stack import COLLAPSE_TOLERANCE, append_layers, parameter_counts
-from mamlcli.pool import IsStopped, failure
-from mamlcli.recipe import Recipe
+from mamlcli.models import activation_size, count_parameters
+from mamlcli.pool import IsStopped, Outcome, failure
+from mamlcli.recipe import Recipe, SyntheticKeys
 from mamlcli.recipe_files import recipe_from_tree
-from mamlcli.replicas import Replica, train_replicas
 from mamlcli.rundir import RunDirectory
-from mamlcli.session import Progress, finished_result, splits_of_training, train_run
+from mamlcli.session import PlannedRun, finished_result, train_runs
 from mamlcli.trained import best_weights
+from mamlcli.training_functions import splits_of_training
 
 # Tasks on which a collapsed model is compared with its stack; the differences are of rounding alone.
 NUM_COLLAPSE_TASKS = 100
 
 
-def run_cell(payload: dict[str, Any], is_stopped: IsStopped) -> dict[str, Any]:
-    """Train and score one cell in its run directory, from where it was cut if it was."""
-    run, recipe = _open_payload(payload)
-    experiment = build(recipe, splits=splits_of_training(recipe))
-    if finished_report(run) is None:
-        _start(payload, run, experiment)
+@dataclass(frozen=True)
+class PlannedCell:
+    """One cell of a study, as it is handed to a process; it is pickled.
 
-        def stop_if_told(_: Record | int) -> None:
-            if is_stopped():
-                raise Interrupted("interrupted")
+    Attributes:
+        name: of the cell, unique in its study.
+        path: its run directory.
+        recipe_name: what the run notes as the name of its recipe.
+        recipe: the resolved recipe, as a tree.
+        argv: the command, for the manifest.
+        num_threads: that the process may use.
+        started_from: a trained run whose weights it starts from, with linear layers appended; None for none.
+        with_collapse: whether its adapted stacks are compared with their collapsed models.
+    """
 
-        progress = Progress(on_record=stop_if_told, on_evaluation=stop_if_told)
-        train_run(run, experiment, argv=payload["argv"], progress=progress)
-    _finish(payload, run, experiment)
-    return {}
+    name: str
+    path: Path
+    recipe_name: str
+    recipe: dict[str, Any]
+    argv: tuple[str, ...]
+    num_threads: int
+    started_from: Path | None = None
+    with_collapse: bool = False
 
 
-def run_cells(payload: dict[str, Any], is_stopped: IsStopped) -> dict[str, Any]:
-    """Do `run_cell` for cells that differ in their seed alone, trained together.
+def run_cells(cells: tuple[PlannedCell, ...], is_stopped: IsStopped) -> dict[str, dict[str, str]]:
+    """Train and score cells in their run directories, each from where it was cut if it was.
 
-    A cell that fails is tried again alone, as the pool tries a job again, unless its training diverged.
-
-    Args:
-        payload: "cells", the payloads of the cells by name.
-        is_stopped: whether to stop.
+    Several cells differ in their seed alone and are trained together. One of them that fails is tried again alone,
+    as the pool tries a job again, unless its training diverged.
 
     Returns:
-        Under "failed", by name of the cells that did: "reason", "error" and "details" as in `pool.Outcome`.
+        By name of the cells that failed: "reason", "error" and "details" as in `pool.Outcome`.
 
     Raises:
-        Interrupted: told to stop; every cell is saved.
+        Interrupted: told to stop; every cell is saved. What the only cell ended by, if it failed.
     """
     failed: dict[str, dict[str, str]] = {}
-    again = []
-    for name, error in _train_cells(payload["cells"], is_stopped).items():
+    for cell, error in _train_cells(cells, is_stopped):
+        if len(cells) > 1 and not isinstance(error, NonFiniteError):
+            try:
+                run_cells((cell,), is_stopped)
+                continue
+            except Interrupted:
+                raise
+            except Exception as last:
+                error = last
+        if len(cells) == 1:
+            raise error
+        failed[cell.name] = failure(error)
+    return failed
+
+
+def _train_cells(cells: Sequence[PlannedCell], is_stopped: IsStopped) -> list[tuple[PlannedCell, BaseException]]:
+    """Train what is not done of the cells, all at once; return those that failed.
+
+    Raises:
+        Interrupted: told to stop.
+    """
+    opened = [_open_cell(cell) for cell in cells]
+    first = build(opened[0].recipe, splits=splits_of_training(opened[0].recipe))
+    # Tasks and network are the same for all seeds.
+    experiments = [replace(first, recipe=run.recipe) for run in opened]
+    planned: dict[int, PlannedRun] = {}
+    for index, (cell, run) in enumerate(zip(cells, opened, strict=True)):
+        if finished_report(run) is None:
+            if cell.started_from:
+                write_start(run, experiments[index], RunDirectory.open(cell.started_from))
+            planned[index] = PlannedRun(run, experiments[index], list(cell.argv))
+    ends = train_runs(list(planned.values()), is_stopped=is_stopped)
+    errors = {index: end for index, end in zip(planned, ends, strict=True) if isinstance(end, BaseException)}
+    for error in errors.values():
         if isinstance(error, Interrupted | KeyboardInterrupt):
             raise Interrupted("interrupted") from error
-        if isinstance(error, NonFiniteError):
-            failed[name] = failure(error)
-        else:
-            again.append(name)
-    for name in again:
-        try:
-            run_cell(payload["cells"][name], is_stopped)
-        except Exception as error:
-            if isinstance(error, Interrupted):
-                raise
-            failed[name] = failure(error)
-    return {"failed": failed}
+    for index, cell in enumerate(cells):
+        if cell.with_collapse and index not in errors:
+            opened[index].write_json("collapse.json", collapse_record(opened[index], experiments[index]))
+    return [(cells[index], error) for index, error in errors.items()]
 
 
-def _train_cells(payloads: Mapping[str, dict[str, Any]], is_stopped: IsStopped) -> dict[str, BaseException]:
-    """Train what is not done of the cells, all at once; return the errors by name."""
-    opened = {name: _open_payload(payload) for name, payload in payloads.items()}
-    _, recipe = next(iter(opened.values()))
-    first = build(recipe, splits=splits_of_training(recipe))
-    # Tasks and network are the same for all seeds.
-    experiments = {name: replace(first, recipe=recipe) for name, (_, recipe) in opened.items()}
-    replicas = {}
-    for name, (run, _) in opened.items():
-        if finished_report(run) is None:
-            _start(payloads[name], run, experiments[name])
-            replicas[name] = Replica(run, experiments[name], payloads[name]["argv"])
-    ends = train_replicas(list(replicas.values()), is_stopped=is_stopped) if replicas else []
-    errors = {name: end for name, end in zip(replicas, ends, strict=True) if isinstance(end, BaseException)}
-    for name in opened.keys() - errors.keys():
-        _finish(payloads[name], opened[name][0], experiments[name])
-    return errors
-
-
-def _open_payload(payload: dict[str, Any]) -> tuple[RunDirectory, Recipe]:
-    recipe = recipe_from_tree(payload["recipe"], where="cell")
-    run = _open_cell(Path(payload["path"]), recipe, payload["name"])
+def _open_cell(cell: PlannedCell) -> RunDirectory:
+    """Open the cell's run directory, or make it."""
+    recipe = recipe_from_tree(cell.recipe, where="cell")
     # Before building: the recipe, or a model too small for threads, may set another number.
-    torch.set_num_threads(payload["num_threads"])
-    return run, recipe
+    torch.set_num_threads(cell.num_threads)
+    if (cell.path / "recipe.yaml").is_file() and (cell.path / "manifest.json").is_file():
+        run = RunDirectory.open(cell.path)
+        run.check_recipe(recipe)
+        return run
+    if cell.path.exists():  # cut while it was being made; there is nothing in it yet
+        shutil.rmtree(cell.path)
+    return RunDirectory.create(cell.path, recipe, cell.recipe_name)
 
 
-def _start(payload: dict[str, Any], run: RunDirectory, experiment: Experiment) -> None:
-    if payload["started_from"]:
-        write_start(run, experiment, RunDirectory.open(Path(payload["started_from"])))
+def can_share(recipe: Recipe) -> bool:
+    """Return whether runs of this recipe are so small that training several at once pays.
+
+    That is so for synthetic tasks on the explicit path of the CPU, where the activations and parameters of a
+    meta-batch are fewer than what a thread of its own would pay for. Depends on shapes alone.
+    """
+    if not isinstance(recipe.tasks, SyntheticKeys) or recipe.execution.compile is True:
+        return False
+    experiment = build(recipe, splits=("train",))
+    if experiment.device.type != "cpu":
+        return False
+    how = experiment.execution(num_tasks=recipe.outer.tasks, num_steps=recipe.inner.steps)
+    num_parameters = count_parameters(dict(experiment.network.named_parameters()))
+    numbers = activation_size(experiment.network) * recipe.tasks.shots + num_parameters
+    return how.path == "explicit" and numbers * recipe.outer.tasks < NUMBERS_WORTH_THREADS
 
 
-def _finish(payload: dict[str, Any], run: RunDirectory, experiment: Experiment) -> None:
-    if payload["with_collapse"]:
-        run.write_json("collapse.json", collapse_record(run, experiment))
+def group_sizes(num_runs: int, num_values: int, num_workers: int) -> list[int]:
+    """Return how many runs of one axis value are trained together in each job.
+
+    As many as can be while the jobs of all values still spread evenly over the processes: with one value, 8 seeds
+    and 2 processes 4 and 4; with two values 8.
+    """
+    num_jobs = min(num_workers // math.gcd(num_values, num_workers), num_runs)
+    smaller, larger = divmod(num_runs, num_jobs)
+    return [smaller + (job < larger) for job in range(num_jobs)]
+
+
+def cell_outcomes(outcome: Outcome, names: Sequence[str], *, is_done: Callable[[str], bool]) -> list[Outcome]:
+    """Return the outcome of each cell of a job; each took its share of the time.
+
+    Args:
+        outcome: of the job.
+        names: of its cells.
+        is_done: whether a cell, by its name, is done: some are, though the job ended before its end.
+    """
+    if len(names) == 1:
+        return [replace(outcome, key=names[0])]
+    failed = outcome.value if outcome.status == "done" else {}
+    wall_s = outcome.wall_s / len(names)
+    outcomes = []
+    for name in names:
+        of_cell = replace(outcome, key=name, value={}, wall_s=wall_s)
+        if name in failed:
+            of_cell = replace(of_cell, status="failed", **failed[name])
+        elif of_cell.status != "done" and is_done(name):
+            of_cell = Outcome(name, "done", attempts=outcome.attempts, wall_s=wall_s)
+        outcomes.append(of_cell)
+    return outcomes
 
 
 def finished_report(run: RunDirectory) -> dict[str, Any] | None:
@@ -126,16 +187,6 @@ def finished_report(run: RunDirectory) -> dict[str, Any] | None:
     return None if done is None else done.report
 
 
-def _open_cell(path: Path, recipe: Recipe, name: str) -> RunDirectory:
-    if (path / "recipe.yaml").is_file() and (path / "manifest.json").is_file():
-        run = RunDirectory.open(path)
-        run.check_recipe(recipe)
-        return run
-    if path.exists():  # cut while it was being made; there is nothing in it yet
-        shutil.rmtree(path)
-    return RunDirectory.create(path, recipe, name)
-
-
 def write_start(run: RunDirectory, experiment: Experiment, source: RunDirectory) -> None:
     """Write the checkpoint that a cell starts from: a trained run with linear layers appended.
 
@@ -143,7 +194,7 @@ def write_start(run: RunDirectory, experiment: Experiment, source: RunDirectory)
     layer (the last one moves up) where they keep their shape; the others, and those of the appended layers, start
     as the identity.
     """
-    if run.load_checkpoint("last") is not None:
+    if load_checkpoint(run, "last") is not None:
         return
     shape = experiment.network.input_shape
     num_outputs = next(iter(experiment.distributions.values())).num_outputs
@@ -158,7 +209,7 @@ def write_start(run: RunDirectory, experiment: Experiment, source: RunDirectory)
     xi = start_transform(meta.transform, fresh, last=len(old.network.head) - 1, num_layers=keys.linear_layers)
     ordered = {name: params[name] for name in experiment.network.parameter_names()}
     run.update_manifest({"started_from": {"run": str(source.path), "weights": weights}})
-    run.save_checkpoint("last", *new_state(MetaParams(ordered, xi), experiment.outer_loop()).export())
+    save_checkpoint(run, "last", *new_state(MetaParams(ordered, xi), experiment.outer_loop()).export())
 
 
 def start_transform(

@@ -417,10 +417,10 @@ def _recipes() -> Iterator[Finding]:
 
 
 def _meta_iteration() -> Iterator[Finding]:
+    from mamlcli.dry_run import dry_run
     from mamlcli.recipe_files import load_recipe
-    from mamlcli.session import dry_run
 
     _, recipe = load_recipe("linear-regression", ("outer.tasks=2", "execution.compile=false"))
     cost = dry_run(recipe)
-    words = f"works on {cost['device']} ({1000 * cost['seconds_per_iteration']:.0f} ms, linear-regression, 2 tasks)"
+    words = f"works on {cost.device} ({1000 * cost.seconds_per_iteration:.0f} ms, linear-regression, 2 tasks)"
     yield Finding("program", "a meta-iteration", OK, words)

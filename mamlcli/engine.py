@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 import torch
@@ -101,15 +100,14 @@ class StopRecord:
 Record = StepRecord | ValidationRecord | StopRecord
 
 
-class Wanted(Enum):
-    """What `training` leaves to its caller: a step of the meta-parameters, or their scores in meta-validation."""
+Scores = tuple[float, float | None]
+# (indices of states, their meta-parameters, iteration from 0) -> the meta-gradient of each.
+Gradients = Callable[[Sequence[int], Sequence[MetaParams], int], Sequence[MetaGradient]]
+# Meta-parameters of some states -> (loss, accuracy or None) of each in meta-validation.
+Validate = Callable[[Sequence[MetaParams]], Sequence[Scores]]
 
-    STEP = "step"
-    VALIDATION = "validation"
 
-
-Training = Generator[Record | Wanted, StepRecord | tuple[float, float | None] | None, None]
-Validate = Callable[[MetaParams], tuple[float, float | None]]
+_OPTIMIZER = "optimizer/"
 
 
 @dataclass
@@ -147,7 +145,7 @@ class TrainState:
         for index, slot in self.optimizer.state_dict()["state"].items():
             for key, value in slot.items():
                 if isinstance(value, Tensor):
-                    tensors[f"optimizer/{key}/{self._names[index]}"] = value.detach().clone()
+                    tensors[f"{_OPTIMIZER}{key}/{self._names[index]}"] = value.detach().clone()
         primitives = {
             "iteration": self.iteration,
             "best_score": self.best_score,
@@ -157,6 +155,11 @@ class TrainState:
             "is_stopped": self.is_stopped,
         }
         return tensors, primitives
+
+
+def is_meta_parameter(name: str) -> bool:
+    """Return whether a tensor that `TrainState.export` gave is a meta-parameter, not one of the optimizer's."""
+    return not name.startswith(_OPTIMIZER)
 
 
 def new_state(meta: MetaParams, outer: OuterLoop) -> TrainState:
@@ -184,7 +187,7 @@ def restore_state(
         value.copy_(tensors[name])
     slots: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        if key.startswith("optimizer/"):
+        if not is_meta_parameter(key):
             _, slot, name = key.split("/", 2)
             slots.setdefault(state._names.index(name), {})[slot] = value.clone()
     if slots:
@@ -202,94 +205,141 @@ def restore_state(
 
 
 def train(
-    state: TrainState,
-    gradient: Callable[[MetaParams, int], MetaGradient],
-    validate: Validate | None,
-    *,
-    outer: OuterLoop,
-) -> Iterator[Record]:
-    """Meta-train from `state.iteration` to the end, yielding a record after every update and validation.
+    states: Mapping[int, TrainState],
+    outers: Mapping[int, OuterLoop],
+    gradients: Gradients,
+    validate: Validate,
+) -> Iterator[tuple[int, Record | NonFiniteError]]:
+    """Meta-train every state from where it is to its end, yielding a record after every update and validation.
 
-    theta <- theta - beta * optimizer(mean over tasks of grad_theta L_Q(phi_K)), and xi likewise.
+    theta <- theta - beta * optimizer(mean over tasks of grad_theta L_Q(phi_K)), and xi likewise. States at the same
+    iteration advance together; one that is behind advances until it meets the others.
 
     Args:
-        state: changed in place; whole at every yield.
-        gradient: (meta-parameters, iteration from 0) -> meta-gradient on that iteration's tasks.
-        validate: meta-parameters -> (loss, accuracy or None) on the meta-validation tasks; None for none.
-        outer: settings.
+        states: by index; changed in place, each whole at every yield. One that the caller takes out of the mapping
+            is trained no further.
+        outers: the settings of each, by the same indices; they differ in the seed alone.
+        gradients: (indices, meta-parameters of each, iteration from 0) -> meta-gradients on that iteration's tasks.
+        validate: meta-parameters of some -> (loss, accuracy or None) of each on the meta-validation tasks.
 
     Yields:
-        Records, in order.
-
-    Raises:
-        NonFiniteError: a loss or gradient is infinite or not a number; the state is that before the update.
+        (index, record), in the order of each state; at last, for a state whose loss or gradient is infinite or not a
+        number, the error that says so: the state is then that before the update.
 
     Source: Finn et al. 2017, arXiv 1703.03400, algorithm 1; Adam as outer optimizer as in section 5.2's code and in
     Arnold et al. 2021.
     """
-    steps = training(state, outer, with_validation=validate is not None)
-    for item in steps:
-        if item is Wanted.STEP:
-            yield answered(steps, step(state, gradient(state.meta, state.iteration), outer))
-        elif item is Wanted.VALIDATION:
-            assert validate is not None
-            yield answered(steps, validate(state.meta))
-        elif not isinstance(item, Wanted):
-            yield item
-
-
-def answered(steps: Training, answer: StepRecord | tuple[float, float | None]) -> Record:
-    """Give `training` what it wanted; return the record that it yields then."""
-    record = steps.send(answer)
-    assert not isinstance(record, Wanted)
-    return record
-
-
-def training(state: TrainState, outer: OuterLoop, *, with_validation: bool) -> Training:
-    """Meta-train as `train` does, with all that is computed left to the caller, who may do it for several states.
-
-    Yields:
-        What is wanted next, for `answered`: a step, by what `step` or `StepsTogether` returned for the state, or a
-        validation, by (loss, accuracy or None); and a record at the end, if training stopped early.
-    """
-    while not state.is_stopped:
+    update = _Update()
+    running = set(states)
+    while running := running & states.keys():
+        iteration = min(states[index].iteration for index in running)
+        batch = [index for index in sorted(running) if states[index].iteration == iteration]
+        metas = {index: states[index].meta for index in batch}
+        if over := [index for index in batch if is_over(states[index], outers[index])]:
+            running -= set(over)
+            stopped = [index for index in over if states[index].is_stopped]
+            yield from [(index, StopRecord(iteration, states[index].num_without_best)) for index in stopped]
         # Asked before each step, not after it: a state saved between a step and its validation goes on with the
         # validation.
-        if with_validation and _validation_is_due(state, outer):
-            scores = yield Wanted.VALIDATION
-            assert isinstance(scores, tuple)
-            record = _validation(state, outer.validation_metric, *scores)
-            is_out = outer.patience is not None and state.num_without_best >= outer.patience
-            state.is_stopped = is_out and state.iteration < outer.num_outer_steps
-            yield record
-        elif state.iteration < outer.num_outer_steps:
-            done = yield Wanted.STEP
-            assert isinstance(done, StepRecord)
-            yield done
+        elif due := [index for index in batch if validation_is_due(states[index], outers[index])]:
+            scores = zip(due, validate([metas[index] for index in due]), strict=True)
+            yield from [(index, _validated(states[index], outers[index], *pair)) for index, pair in scores]
         else:
-            return
-    yield StopRecord(state.iteration, state.num_without_best)
+            found = gradients(batch, list(metas.values()), iteration)
+            records = update([states[index] for index in batch], found, [outers[index] for index in batch])
+            running -= {index for index, record in zip(batch, records, strict=True) if isinstance(record, Exception)}
+            yield from zip(batch, records, strict=True)
 
 
-def _validation_is_due(state: TrainState, outer: OuterLoop) -> bool:
+def validation_is_due(state: TrainState, outer: OuterLoop) -> bool:
+    """Return whether meta-validation comes before the next update, or before the end."""
     if outer.validate_every is None or state.iteration == state.last_validated:
         return False
     return state.iteration % outer.validate_every == 0 or state.iteration == outer.num_outer_steps
 
 
-def step(state: TrainState, found: MetaGradient, outer: OuterLoop) -> StepRecord:
-    """Update the state by a meta-gradient.
+def is_over(state: TrainState, outer: OuterLoop) -> bool:
+    """Return whether training is at its end: stopped early, or all updates and validations are done."""
+    is_last = state.iteration >= outer.num_outer_steps
+    return state.is_stopped or (is_last and not validation_is_due(state, outer))
 
-    Raises:
-        NonFiniteError: a loss or gradient is infinite or not a number; the state is left as it was.
+
+def _validated(state: TrainState, outer: OuterLoop, loss: float, accuracy: float | None) -> ValidationRecord:
+    """Note a validation in the state, and whether training stops after it."""
+    state.last_validated = state.iteration
+    score = accuracy if outer.validation_metric == "accuracy" and accuracy is not None else -loss
+    is_best = math.isfinite(score) and (state.best_score is None or score > state.best_score)
+    if is_best:
+        state.best_score, state.best_iteration, state.num_without_best = score, state.iteration, 0
+    else:
+        state.num_without_best += 1
+    has_no_patience = outer.patience is not None and state.num_without_best >= outer.patience
+    state.is_stopped = has_no_patience and state.iteration < outer.num_outer_steps
+    return ValidationRecord(state.iteration, loss, accuracy, is_best)
+
+
+class _Update:
+    """The update of several states at the same iteration: one call of the optimizer for the parameters of all.
+
+    It remembers for which states it has set the optimizer up.
     """
-    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in found.gradients.values()]))
-    # One transfer for all that is read each iteration: on CUDA every .item() would wait for the device.
-    summary = torch.stack([found.outer_loss.mean(), found.accuracy.mean(), norm]).tolist()
-    record = _set_gradients(state, found, outer, summary)
-    state.optimizer.step()
-    state.iteration += 1
-    return record
+
+    def __init__(self) -> None:
+        self._states: list[TrainState] = []
+        self._optimizer: torch.optim.Optimizer | None = None
+
+    def __call__(
+        self, states: Sequence[TrainState], found: Sequence[MetaGradient], outers: Sequence[OuterLoop]
+    ) -> list[StepRecord | NonFiniteError]:
+        """Update every state by its meta-gradient.
+
+        Returns:
+            For each its record; or the error of a loss or gradient that is not finite, and then the state is left
+            as it was.
+        """
+        records: list[StepRecord | NonFiniteError] = []
+        moving = []
+        for state, gradient, outer, summary in zip(states, found, outers, _summaries(found), strict=True):
+            try:
+                records.append(_set_gradients(state, gradient, outer, summary))
+                moving.append(state)
+            except NonFiniteError as error:
+                records.append(error)
+        self._move(moving)
+        for state in moving:
+            state.iteration += 1
+        return records
+
+    def _move(self, states: list[TrainState]) -> None:
+        is_started = all(state.optimizer.state for state in states)
+        if len(states) < 2 or not is_started or not isinstance(states[0].optimizer, torch.optim.Adam):
+            # Adam makes its moments in its first step; SGD has none, and costs next to nothing.
+            for state in states:
+                state.optimizer.step()
+            return
+        is_same = len(states) == len(self._states) and all(map(operator.is_, states, self._states))
+        if not is_same or self._optimizer is None:
+            self._states, self._optimizer = states, _joined_adam(states)
+        self._optimizer.param_groups[0]["lr"] = states[0].optimizer.param_groups[0]["lr"]
+        self._optimizer.step()
+
+
+def _summaries(found: Sequence[MetaGradient]) -> list[list[float]]:
+    """Return (mean outer loss, mean accuracy, norm of the meta-gradient) of each.
+
+    One transfer for all that is read each iteration: on CUDA every .item() would wait for the device.
+    """
+    if len(found) == 1:  # a norm of norms; the one below needs a copy of the gradients, and rounds differently
+        [only] = found
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in only.gradients.values()]))
+        return [torch.stack([only.outer_loss.mean(), only.accuracy.mean(), norm]).tolist()]
+    means = [
+        torch.stack([result.outer_loss for result in found]).mean(1),
+        torch.stack([result.accuracy for result in found]).mean(1),
+    ]
+    rows = torch.stack([torch.cat([g.flatten() for g in result.gradients.values()]) for result in found])
+    summaries: list[list[float]] = torch.stack([*means, torch.linalg.vector_norm(rows, dim=1)], dim=1).tolist()
+    return summaries
 
 
 def _set_gradients(state: TrainState, found: MetaGradient, outer: OuterLoop, summary: list[float]) -> StepRecord:
@@ -308,78 +358,15 @@ def _set_gradients(state: TrainState, found: MetaGradient, outer: OuterLoop, sum
     return StepRecord(state.iteration + 1, loss, accuracy if math.isfinite(accuracy) else None, norm, lr)
 
 
-class StepsTogether:
-    """`step` for several states at the same iteration: one call of the optimizer for the parameters of all.
-
-    It remembers for which states it has set the optimizer up. They share their settings but for the seed.
-    """
-
-    def __init__(self) -> None:
-        self._states: list[TrainState] = []
-        self._optimizer: torch.optim.Optimizer | None = None
-
-    def __call__(
-        self, states: Sequence[TrainState], found: Sequence[MetaGradient], outers: Sequence[OuterLoop]
-    ) -> list[StepRecord | NonFiniteError]:
-        """Update every state by its meta-gradient.
-
-        Returns:
-            For each its record; or the error that `step` would raise, and then the state is left as it was.
-        """
-        norms = [torch.cat([g.flatten() for g in one.gradients.values()]) for one in found]
-        parts = ([one.outer_loss for one in found], [one.accuracy for one in found])
-        means = [torch.stack(part).mean(1) for part in parts]
-        summaries = torch.stack([*means, torch.linalg.vector_norm(torch.stack(norms), dim=1)], dim=1).tolist()
-        records: list[StepRecord | NonFiniteError] = []
-        moving = []
-        for state, one, outer, summary in zip(states, found, outers, summaries, strict=True):
-            try:
-                records.append(_set_gradients(state, one, outer, summary))
-                moving.append(state)
-            except NonFiniteError as error:
-                records.append(error)
-        if moving:
-            self._move(moving)
-        for state in moving:
-            state.iteration += 1
-        return records
-
-    def _move(self, states: list[TrainState]) -> None:
-        is_started = all(state.optimizer.state for state in states)
-        if not is_started or not isinstance(states[0].optimizer, torch.optim.Adam):
-            # Adam makes its moments in its first step; SGD has none, and costs next to nothing.
-            for state in states:
-                state.optimizer.step()
-            return
-        is_same = len(states) == len(self._states) and all(map(operator.is_, states, self._states))
-        if not is_same or self._optimizer is None:
-            self._states, self._optimizer = states, _joined_adam(states)
-        self._optimizer.param_groups[0]["lr"] = states[0].optimizer.param_groups[0]["lr"]
-        self._optimizer.step()
-
-
 def _joined_adam(states: Sequence[TrainState]) -> torch.optim.Optimizer:
     """Return an Adam over the parameters of all states, which shares the moments with the optimizer of each."""
-    own = states[0].optimizer.param_groups[0]
-    joined = torch.optim.Adam(
-        [value for state in states for value in state.params.values()],
-        lr=own["lr"], betas=own["betas"], eps=own["eps"], fused=True,
-    )  # fmt: skip
+    group = states[0].optimizer.param_groups[0]
+    parameters = [value for state in states for value in state.params.values()]
+    joined = torch.optim.Adam(parameters, lr=group["lr"], betas=group["betas"], eps=group["eps"], fused=True)
     for state in states:
         for value in state.params.values():
             joined.state[value] = state.optimizer.state[value]
     return joined
-
-
-def _validation(state: TrainState, metric: str, loss: float, accuracy: float | None) -> ValidationRecord:
-    state.last_validated = state.iteration
-    score = accuracy if metric == "accuracy" and accuracy is not None else -loss
-    is_best = math.isfinite(score) and (state.best_score is None or score > state.best_score)
-    if is_best:
-        state.best_score, state.best_iteration, state.num_without_best = score, state.iteration, 0
-    else:
-        state.num_without_best += 1
-    return ValidationRecord(state.iteration, loss, accuracy, is_best)
 
 
 def _non_finite(result: MetaGradient, iteration: int, seed: int) -> NonFiniteError:

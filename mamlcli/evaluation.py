@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from mamlcli.estimators import TRAJECTORY_COLUMNS, MetaObjective, MetaParams
-from mamlcli.execution import Execution, replica_trajectories
+from mamlcli.execution import Execution, trajectories
 from mamlcli.statistics import Estimate, estimate
 from mamlcli.tasks.base import TaskDistribution, sample_tasks
 
@@ -63,26 +63,6 @@ _DRAWN_AT_ONCE = 16
 
 def evaluate(
     objective: MetaObjective,
-    meta: MetaParams,
-    distribution: TaskDistribution,
-    *,
-    stream: str,
-    seed: int,
-    num_tasks: int,
-    execution: Execution,
-    with_references: bool = True,
-    share: range | None = None,
-) -> Evaluation:
-    """Adapt to `num_tasks` tasks and score support and query sets at every inner step; see `evaluate_replicas`."""
-    [evaluation] = evaluate_replicas(
-        objective, [meta], distribution, stream=stream, seed=seed, num_tasks=num_tasks, execution=execution,
-        with_references=with_references, share=share,
-    )  # fmt: skip
-    return evaluation
-
-
-def evaluate_replicas(
-    objective: MetaObjective,
     metas: Sequence[MetaParams],
     distribution: TaskDistribution,
     *,
@@ -93,14 +73,14 @@ def evaluate_replicas(
     with_references: bool = True,
     share: range | None = None,
 ) -> list[Evaluation]:
-    """Adapt every replica to the same `num_tasks` tasks and score support and query sets at every inner step.
+    """Adapt every run to the same `num_tasks` tasks and score support and query sets at every inner step.
 
     Task i is drawn from the generator keyed by (seed, stream, 0, i). No graph is built, and memory does not grow
     with the number of tasks beyond the scores themselves.
 
     Args:
         objective: network and inner loop; its number of inner steps is the number scored.
-        metas: meta-parameters to score, of one replica or several.
+        metas: meta-parameters to score, of one run or several.
         distribution: where tasks come from.
         stream: names the stream of tasks, by default the name of the split that `distribution` draws from.
         seed: `evaluation.seed`.
@@ -108,6 +88,9 @@ def evaluate_replicas(
         execution: how tasks are run.
         with_references: whether to score the distribution's floors and baselines too.
         share: indices of the tasks to score, at least one; by default all.
+
+    Returns:
+        The scores of each run.
     """
     mine = range(num_tasks) if share is None else share
     rows: list[list[NDArray[np.float64]]] = []
@@ -116,19 +99,19 @@ def evaluate_replicas(
     for start in range(mine.start, mine.stop, drawn):
         indices = range(start, min(start + drawn, mine.stop))
         episode = sample_tasks(distribution, seed=seed, split=stream, iteration=0, indices=indices)
-        found = replica_trajectories(objective, metas, episode, execution)
-        rows.append([part.double().cpu().numpy() for part in found])
+        scores_of_runs = trajectories(objective, metas, episode, execution)
+        rows.append([scores.double().cpu().numpy() for scores in scores_of_runs])
         if with_references:
-            for name, scores in distribution.references(episode).items():
-                parts.setdefault(name, []).append((scores.loss, scores.accuracy))
+            for name, of_chunk in distribution.references(episode).items():
+                parts.setdefault(name, []).append((of_chunk.loss, of_chunk.accuracy))
     references = {
-        name: Reference(_joined([loss for loss, _ in found]), _joined([accuracy for _, accuracy in found]))
-        for name, found in parts.items()
+        name: Reference(_joined([loss for loss, _ in pairs]), _joined([accuracy for _, accuracy in pairs]))
+        for name, pairs in parts.items()
     }
     is_classification, chance_accuracy = distribution.is_classification, distribution.chance_accuracy
     return [
-        Evaluation(np.concatenate(own), references, is_classification, chance_accuracy)
-        for own in zip(*rows, strict=True)
+        Evaluation(np.concatenate(parts_of_run), references, is_classification, chance_accuracy)
+        for parts_of_run in zip(*rows, strict=True)
     ]
 
 

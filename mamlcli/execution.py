@@ -135,25 +135,44 @@ def run_chunk(
     return tuple(torch.stack(parts) for parts in zip(*outputs, strict=True))
 
 
-def meta_gradient(objective: MetaObjective, meta: MetaParams, episode: Episode, execution: Execution) -> MetaGradient:
-    """Return the gradient of the outer loss, averaged over the tasks, with respect to all meta-parameters.
+def meta_gradients(
+    objective: MetaObjective, metas: Sequence[MetaParams], episode: Episode, execution: Execution
+) -> list[MetaGradient]:
+    """Return, for one run or several, the gradient of the outer loss averaged over the run's own tasks.
 
-    A chunk's graph is freed before the next is built. Chunks are summed in their order, whatever thread they ran in.
+    The gradient is with respect to all meta-parameters. A chunk's graph is freed before the next is built. Chunks
+    are summed in their order, whatever thread they ran in. Runs differ in their seed alone; a chunk has whole runs
+    where they fit into it, so that the tasks of all of them are one tensor. That changes results by rounding only.
 
     Args:
-        objective: the outer loss of one task.
-        meta: the meta-parameters.
-        episode: the tasks.
-        execution: how to run them.
+        objective: the outer loss of one task, the same for all.
+        metas: the meta-parameters of each run.
+        episode: the tasks of the first run, then those of the second, and so on; as many each.
+        execution: how to run them; its chunk counts tasks of all runs.
 
     Source: Finn et al. 2017, arXiv 1703.03400, algorithm 1, line 8.
     Differs from the source: averaged over tasks, not summed, as in Arnold et al. 2021.
     """
+    num_tasks = episode.num_tasks // len(metas)
+    together = _runs_of_chunk(len(metas), num_tasks, execution)
+    if together > 1:
+        return _gradients_of_stacks(objective, metas, episode, execution, together)
+    own = replace(execution, chunk=min(execution.chunk, num_tasks))
+    return [
+        _gradient_of_run(objective, meta, episode.tasks(i * num_tasks, (i + 1) * num_tasks), own)
+        for i, meta in enumerate(metas)
+    ]
+
+
+def _gradient_of_run(
+    objective: MetaObjective, meta: MetaParams, episode: Episode, execution: Execution
+) -> MetaGradient:
+    """Return the meta-gradient of one run as a sum over chunks of its tasks."""
     flat = meta.flat()
     totals = {name: torch.zeros_like(value) for name, value in flat.items()}
     losses, accuracies = [], []
-    one = partial(_chunk_gradient, objective, flat, execution=execution, num_tasks=episode.num_tasks)
-    for gradients, loss, accuracy in _over_chunks(one, chunks(episode, execution), execution):
+    of_chunk = partial(_chunk_gradient, objective, flat, execution=execution, num_tasks=episode.num_tasks)
+    for gradients, loss, accuracy in _over_chunks(of_chunk, chunks(episode, execution), execution):
         for total, gradient in zip(totals.values(), gradients, strict=True):
             if gradient is not None:
                 total += gradient
@@ -162,55 +181,38 @@ def meta_gradient(objective: MetaObjective, meta: MetaParams, episode: Episode, 
     return MetaGradient(totals, torch.cat(losses), torch.cat(accuracies))
 
 
-def meta_gradients(
-    objective: MetaObjective, metas: Sequence[MetaParams], episode: Episode, execution: Execution
+def _gradients_of_stacks(
+    objective: MetaObjective, metas: Sequence[MetaParams], episode: Episode, execution: Execution, together: int
 ) -> list[MetaGradient]:
-    """Return the meta-gradients of several replicas, each on its own tasks, computed together.
-
-    Replicas are runs that differ in their seed alone. A chunk has whole replicas where they fit into it, so that the
-    tasks of all of them are one tensor; the results are those of `meta_gradient` of each, up to rounding.
-
-    Args:
-        objective: the outer loss of one task, the same for all.
-        metas: the meta-parameters of each replica.
-        episode: the tasks of the first, then those of the second, and so on; as many each.
-        execution: how to run them; its chunk counts tasks of all replicas.
-    """
+    """Return the meta-gradients of runs of which each chunk has `together`, with all their tasks."""
     num_tasks = episode.num_tasks // len(metas)
-    together = _replicas_of_chunk(len(metas), num_tasks, execution)
-    if together == 1:
-        own = replace(execution, chunk=min(execution.chunk, num_tasks))
-        return [
-            meta_gradient(objective, meta, episode.tasks(i * num_tasks, (i + 1) * num_tasks), own)
-            for i, meta in enumerate(metas)
-        ]
     stacked = _stacked(metas)
 
-    def one(first: int) -> list[MetaGradient]:
+    def of_runs(first: int) -> list[MetaGradient]:
         last = min(first + together, len(metas))
-        own = {name: value[first:last] for name, value in stacked.items()}
+        flat = {name: value[first:last] for name, value in stacked.items()}
         tasks = episode.tasks(first * num_tasks, last * num_tasks)
-        found, loss, accuracy = _chunk_gradient(objective, own, tasks, execution=execution, num_tasks=num_tasks)
+        found, loss, accuracy = _chunk_gradient(objective, flat, tasks, execution=execution, num_tasks=num_tasks)
         gradients = [
             (torch.zeros_like(value) if gradient is None else gradient).unbind()
-            for value, gradient in zip(own.values(), found, strict=True)
+            for value, gradient in zip(flat.values(), found, strict=True)
         ]
         losses, accuracies = (part.view(last - first, num_tasks).unbind() for part in (loss, accuracy))
         return [
-            MetaGradient({name: parts[i] for name, parts in zip(own, gradients, strict=True)}, losses[i], accuracies[i])
+            MetaGradient({name: rows[i] for name, rows in zip(flat, gradients, strict=True)}, losses[i], accuracies[i])
             for i in range(last - first)
         ]
 
-    parts = _over_chunks(one, range(0, len(metas), together), execution)
-    return [found for part in parts for found in part]
+    parts = _over_chunks(of_runs, range(0, len(metas), together), execution)
+    return [gradient for part in parts for gradient in part]
 
 
-def _replicas_of_chunk(num_replicas: int, num_tasks: int, execution: Execution) -> int:
-    """Return how many replicas of so many tasks are computed at once, as many in each chunk or one less."""
+def _runs_of_chunk(num_runs: int, num_tasks: int, execution: Execution) -> int:
+    """Return how many runs of so many tasks are computed at once, as many in each chunk or one less."""
     if execution.path != "explicit":
         return 1
     most = max(1, execution.chunk // num_tasks)
-    return math.ceil(num_replicas / math.ceil(num_replicas / most))
+    return math.ceil(num_runs / math.ceil(num_runs / most))
 
 
 def _stacked(metas: Sequence[MetaParams]) -> Params:
@@ -247,33 +249,34 @@ def _explicit(objective: MetaObjective, chunk: Episode, execution: Execution) ->
     return found
 
 
-def trajectories(objective: MetaObjective, meta: MetaParams, episode: Episode, execution: Execution) -> Tensor:
-    """Return each task's scores at every inner step, [num_tasks, num_inner_steps + 1, 4], without any graph."""
-    one = partial(_chunk_trajectory, objective, meta, execution=execution)
-    return torch.cat(list(_over_chunks(one, chunks(episode, execution), execution)))
-
-
-def replica_trajectories(
+def trajectories(
     objective: MetaObjective, metas: Sequence[MetaParams], episode: Episode, execution: Execution
 ) -> list[Tensor]:
-    """Return the `trajectories` of several replicas, all on the same tasks, computed together."""
+    """Return each task's scores at every inner step without any graph, for one run or several on the same tasks.
+
+    Returns:
+        For each run [num_tasks, num_inner_steps + 1, 4], columns as in `TRAJECTORY_COLUMNS`.
+    """
     if len(metas) == 1 or execution.path != "explicit":
-        return [trajectories(objective, meta, episode, execution) for meta in metas]
+        return [_trajectory_of_run(objective, meta, episode, execution) for meta in metas]
     own = replace(execution, chunk=max(1, execution.chunk // len(metas)))
     stacked = MetaParams.from_flat(_stacked(metas))
 
-    def one(chunk: Episode) -> Tensor:
-        found = _chunk_trajectory(objective, stacked, _for_each(chunk, len(metas)), execution=own)
-        return found.view(len(metas), chunk.num_tasks, *found.shape[1:])
+    def of_chunk(chunk: Episode) -> Tensor:
+        scores = _chunk_trajectory(objective, stacked, _for_each(chunk, len(metas)), execution=own)
+        return scores.view(len(metas), chunk.num_tasks, *scores.shape[1:])
 
-    return list(torch.cat(list(_over_chunks(one, chunks(episode, own), own)), dim=1))
+    return list(torch.cat(list(_over_chunks(of_chunk, chunks(episode, own), own)), dim=1))
 
 
-def _for_each(chunk: Episode, num_replicas: int) -> Episode:
-    """Return the tasks once for each replica."""
-    support_x, support_y, query_x, query_y = (
-        part.repeat(num_replicas, *[1] * (part.ndim - 1)) for part in chunk.data()
-    )
+def _trajectory_of_run(objective: MetaObjective, meta: MetaParams, episode: Episode, execution: Execution) -> Tensor:
+    of_chunk = partial(_chunk_trajectory, objective, meta, execution=execution)
+    return torch.cat(list(_over_chunks(of_chunk, chunks(episode, execution), execution)))
+
+
+def _for_each(chunk: Episode, num_runs: int) -> Episode:
+    """Return the tasks once for each run."""
+    support_x, support_y, query_x, query_y = (part.repeat(num_runs, *[1] * (part.ndim - 1)) for part in chunk.data())
     return Episode(support_x, support_y, query_x, query_y, truth={})
 
 

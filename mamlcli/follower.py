@@ -6,17 +6,19 @@ from typing import Any
 
 import torch
 
-from mamlcli.build import Experiment, build, resolve_device
+from mamlcli.build import Experiment, build
 from mamlcli.distributed import WorkerGroup
 from mamlcli.engine import restore_state, train
 from mamlcli.environment import interruption_flag
-from mamlcli.errors import Interrupted, RunError
+from mamlcli.errors import Interrupted, NonFiniteError, RunError
+from mamlcli.placement import resolve_device
 from mamlcli.recipe_files import recipe_from_tree
-from mamlcli.session import score_at_end, splits_of_training, training_functions
+from mamlcli.scoring import score_at_end
+from mamlcli.training_functions import splits_of_training, training_functions
 
 
 def follow_run(group: WorkerGroup) -> None:
-    """Do a worker's part of the run that worker 0 leads in `train_run`; nothing if there is none.
+    """Do a worker's part of the run that worker 0 leads in `train_runs`; nothing if there is none.
 
     Raises:
         Interrupted, NonFiniteError: as in worker 0, at the same iteration.
@@ -33,10 +35,12 @@ def follow_run(group: WorkerGroup) -> None:
     state = restore_state(experiment.initial_meta(), outer, *plan["state"])
     with interruption_flag(second_ends=False) as is_asked:
         is_interrupted = group.agree(is_asked)
-        for _ in train(state, *training_functions(experiment, plan["how"], group), outer=outer):
+        for _, record in train({0: state}, {0: outer}, *training_functions([experiment], plan["how"], group)):
+            if isinstance(record, NonFiniteError):
+                raise record
             if is_interrupted():
                 raise Interrupted("interrupted")
-        score_at_end(experiment, None, group)
+        score_at_end(experiment, [], group)
         if is_interrupted():
             raise Interrupted("interrupted")
 

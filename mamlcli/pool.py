@@ -25,7 +25,7 @@ from mamlcli.environment import interruption_flag
 from mamlcli.errors import Interrupted, MamlError, is_out_of_memory
 
 IsStopped = Callable[[], bool]
-JobFunction = Callable[[dict[str, Any], IsStopped], dict[str, Any]]
+JobFunction = Callable[[Any, IsStopped], dict[str, Any]]
 
 # How often the parent looks for a signal while all workers are busy.
 _POLL_S = 0.2
@@ -41,13 +41,13 @@ class Job:
         key: its name, unique among the jobs.
         function: a function of a module, called with the payload and a function that says whether to stop; it
             raises `Interrupted` once it has stopped.
-        payload: primitives.
+        payload: what the function takes, pickled.
         can_stop: whether the function looks at that; if not, an interruption ends its process.
     """
 
     key: str
     function: JobFunction
-    payload: dict[str, Any] = field(default_factory=dict)
+    payload: Any = field(default_factory=dict)
     can_stop: bool = True
 
 

@@ -19,6 +19,7 @@ from mamlcli import claims
 from mamlcli.build import build
 from mamlcli.cell_result import CellResult, FixedRateScores
 from mamlcli.claims import ClaimResult, Study, value_key
+from mamlcli.dry_run import dry_run
 from mamlcli.errors import MamlError
 from mamlcli.execution import Execution
 from mamlcli.operators import movement_operator
@@ -26,7 +27,6 @@ from mamlcli.optimum import OperatorComparison, OptimumReport, compare_with_opti
 from mamlcli.recipe_changes import changed_recipe
 from mamlcli.recipe_files import load_recipe
 from mamlcli.rundir import RunDirectory
-from mamlcli.session import dry_run
 from mamlcli.study_result import StudyResult
 from mamlcli.study_results import final_scores, mean_scores, read_report
 from mamlcli.study_scores import METRICS, GridValue, Scores
@@ -288,7 +288,7 @@ def cost_s(families: Sequence[Family], num_seeds: int, num_workers: int, device:
         for label in dict.fromkeys(cell.value.label for cell in cells):
             own = [cell for cell in cells if cell.value.label == label]
             cost = dry_run(own[0].recipe)
-            total += (cost["training_s"] + cost["evaluation_s"]) * len(own)
+            total += (cost.training_s + cost.evaluation_s) * len(own)
     return total / num_workers
 
 

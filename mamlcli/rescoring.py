@@ -5,7 +5,8 @@ from __future__ import annotations
 from mamlcli.evaluation import Evaluation
 from mamlcli.run_report import RunReport
 from mamlcli.rundir import RunDirectory
-from mamlcli.session import evaluation_report, score
+from mamlcli.scoring import ScoredTasks, score
+from mamlcli.session import evaluation_report
 from mamlcli.trained import num_inner_steps, open_trained, recipe_elsewhere
 
 
@@ -29,6 +30,6 @@ def adapt_run(
     split, steps = recipe.evaluation.split, num_inner_steps(recipe, num_steps)
     trained = open_trained(run, recipe, splits=(split,))
     num_tasks = num_tasks or recipe.evaluation.tasks
-    evaluation = score(trained.experiment, trained.meta, split=split, num_tasks=num_tasks, num_steps=steps)
+    [evaluation] = score(trained.experiment, [trained.meta], ScoredTasks(split, num_tasks, steps))
     report = evaluation_report(run, trained.experiment, evaluation, trained.weights, split=split, num_steps=steps)
     return evaluation, report

@@ -20,12 +20,11 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from mamlcli.errors import RunError, one_line
 from mamlcli.files import atomic_write, json_text
@@ -34,11 +33,6 @@ from mamlcli.recipe_changes import recipe_difference
 from mamlcli.recipe_files import load_recipe, recipe_to_yaml
 from mamlcli.run_folders import CHECKPOINTS, MANIFEST, RECIPE
 from mamlcli.run_report import RunReport
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-STATE_KEY = "mamlcli"
 
 # The columns of tasks.csv after task and inner step, and of the scores of a run: [num_tasks, num_inner_steps + 1, 4].
 SCORE_COLUMNS = ("support_loss", "support_accuracy", "query_loss", "query_accuracy")
@@ -296,39 +290,6 @@ class RunDirectory:
             for inner_step, row in enumerate(rows):
                 writer.writerow([task, inner_step, *(f"{value:.9g}" for value in row)])
         atomic_write(self.path / _SCORES, text.getvalue().encode())
-
-    # Checkpoints -------------------------------------------------------------------------------------------
-
-    def checkpoint_path(self, which: str) -> Path:
-        return self.path / CHECKPOINTS / f"{which}.safetensors"
-
-    def save_checkpoint(self, which: str, tensors: Mapping[str, Tensor], primitives: Mapping[str, Any]) -> None:
-        """Write a checkpoint, one file, so that tensors and primitives can never disagree."""
-        from safetensors.torch import save as save_tensors  # until checkpoints have a module of their own
-
-        cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        atomic_write(self.checkpoint_path(which), save_tensors(cpu, metadata={STATE_KEY: json.dumps(primitives)}))
-
-    def load_checkpoint(self, which: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return (tensors, primitives) of a checkpoint; None if there is none.
-
-        Tensors are copied out of the file, where they lie as the length of its header has it: a BLAS may round by
-        the place of a tensor in memory, and the weights of a run would score otherwise than the same weights.
-
-        Raises:
-            RunError: the file is damaged.
-        """
-        path = self.checkpoint_path(which)
-        if not path.is_file():
-            return None
-        try:
-            with safe_open(str(path), framework="pt", device="cpu") as archive:
-                metadata = archive.metadata() or {}
-                tensors = {name: archive.get_tensor(name).clone() for name in archive.keys()}  # noqa: SIM118
-            return tensors, json.loads(metadata[STATE_KEY])
-        except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
-            raise RunError(str(path), expected="a whole checkpoint", got=f"{type(error).__name__}: {error}",
-                           next_step="Train again with --force") from error  # fmt: skip
 
 
 def _reason(error: Exception, path: Path) -> str:

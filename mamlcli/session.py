@@ -2,45 +2,48 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-from mamlcli.build import Experiment, build, memory_error
-from mamlcli.distributed import ALONE, WorkerGroup, share_of
+from mamlcli.build import Experiment
+from mamlcli.checkpoints import checkpoint_path, load_checkpoint, save_checkpoint
+from mamlcli.distributed import ALONE, WorkerGroup
 from mamlcli.engine import (
-    OuterLoop,
     Record,
     TrainState,
-    Validate,
     ValidationRecord,
-    Wanted,
-    answered,
+    is_over,
     new_state,
     restore_state,
-    step,
-    training,
+    train,
 )
-from mamlcli.environment import device_name, git_state, interruption_flag, now, peak_memory_mb, versions
+from mamlcli.environment import interruption_flag, now, peak_memory_mb
 from mamlcli.errors import Interrupted, NonFiniteError, RunError, WorkerError, is_out_of_memory
 from mamlcli.estimators import MetaParams
-from mamlcli.evaluation import Evaluation, Reference, evaluate_replicas, join_evaluations
+from mamlcli.evaluation import Evaluation, Reference
 from mamlcli.event_log import EventLog, check_event_log, log_evaluation
-from mamlcli.execution import Execution, MetaGradient, meta_gradient
-from mamlcli.models import count_parameters
+from mamlcli.execution import Execution
+from mamlcli.manifest import execution_record, recorded_execution, start_manifest
+from mamlcli.placement import memory_error
 from mamlcli.plots import save_curve
 from mamlcli.recipe import ImageKeys, Recipe
 from mamlcli.recipe_files import recipe_to_tree
 from mamlcli.run_report import Point, Protocol, RunReport, Scores
 from mamlcli.rundir import RunDirectory
+from mamlcli.scoring import score_at_end
 from mamlcli.statistics import Score, estimate
-from mamlcli.tasks.base import sample_tasks
 from mamlcli.trained import best_weights
+from mamlcli.training_functions import training_execution, training_functions
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -73,147 +76,163 @@ class RunResult:
     weights: str
 
 
-# Meta-validation draws its tasks from a stream of its own: those that choose the weights are never those scored.
-SELECTION_STREAM = "selection"
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run that is to be trained, alone or together with others.
 
-
-def splits_of_training(recipe: Recipe) -> tuple[str, ...]:
-    """Return the splits that meta-training, meta-validation and the final evaluation use."""
-    names = ["train", *(["validation"] if recipe.validation.every else []), recipe.evaluation.split]
-    return tuple(dict.fromkeys(names))
-
-
-def train_run(
-    run: RunDirectory,
-    experiment: Experiment,
-    *,
-    argv: list[str],
-    progress: Progress | None = None,
-    group: WorkerGroup = ALONE,
-) -> RunResult:
-    """Meta-train and evaluate an experiment in a run directory, from its last checkpoint if it has one.
-
-    Args:
-        run: the directory, made for this recipe.
+    Attributes:
+        directory: its folder, made for this recipe.
         experiment: built from the run's recipe with `splits_of_training`.
         argv: the command, for the manifest.
         progress: what to call on the way.
-        group: workers that share the tasks, of which this is number 0; the others are in `follow_run`.
+    """
 
-    Raises:
-        Interrupted: SIGINT or SIGTERM came; the state is saved.
+    directory: RunDirectory
+    experiment: Experiment
+    argv: list[str]
+    progress: Progress = Progress()
+
+
+def train_runs(
+    runs: Sequence[PlannedRun], *, group: WorkerGroup = ALONE, is_stopped: Callable[[], bool] = bool
+) -> list[RunResult | BaseException]:
+    """Meta-train and evaluate one run or several in their directories, each from its last checkpoint if it has one.
+
+    Where a model is tiny, calling the operations costs more than the operations, and eight times the tasks take
+    hardly more calls. So runs at the same iteration advance together. Each stays a run of its own: same tasks, same
+    results up to rounding. One that diverges, stops early or fails leaves the others as they are. An interruption
+    saves all.
+
+    Args:
+        runs: their recipes differ in `seed` alone.
+        group: workers that share the tasks of one run, of which this is number 0; the others are in `follow_run`.
+        is_stopped: asked once for all that is computed together whether to stop, as are SIGINT and SIGTERM.
+
+    Returns:
+        For each run its result, or what it ended by:
+        Interrupted: it was told to stop; the state is saved.
         NonFiniteError: training diverged; the last good state is saved.
         WorkerError: another worker is gone; the state is saved.
         RunError: the run is in use, damaged, or was trained on other data.
     """
-    flag = interruption_flag(second_ends=group.place is None)
-    stages = stages_of_run(run, experiment, argv=argv, interruption=flag, progress=progress, group=group)
-    answer = _Alone(experiment, group)
+    ongoing = _OngoingRuns(len(runs))
     try:
-        request = next(stages)
-        while True:
-            try:
-                found = answer(request)
-            except BaseException as error:
-                request = stages.throw(error)
-            else:
-                request = stages.send(found)
-    except StopIteration as end:
-        result: RunResult = end.value
-        return result
+        for index, run in enumerate(runs):
+            ongoing.start(index, _opened(run, group.num_workers, len(runs)))
+        if ongoing.runs:
+            _train_and_evaluate(ongoing, [run.experiment for run in runs], group, is_stopped)
+    except BaseException as error:  # whatever it is, every run saves its state and ends by it
+        ongoing.end_all(error)
+    return ongoing.ends
 
 
-@dataclass(frozen=True)
-class Request:
-    """What a run needs next; `stages_of_run` yields it and is sent the answer.
+def result_of(end: RunResult | BaseException) -> RunResult:
+    """Return the result of a run, or raise what it ended by."""
+    if isinstance(end, BaseException):
+        raise end
+    return end
+
+
+@dataclass
+class _OngoingRun:
+    """A run that is locked and in work; `_opened` makes it.
 
     Attributes:
-        kind: "step", answered by what `engine.step` returns; "validation", by (loss, accuracy or None);
-            "evaluation", by an `Evaluation`.
-        iteration: meta-iterations done.
-        meta: the meta-parameters to differentiate or to score.
+        plan: what was asked for.
+        state: of its training.
         how: how the tasks of a meta-batch are run.
-        state, outer: of the run; to step, where that is asked.
+        events: its event files.
+        started: time.monotonic() at its start here.
+        is_trained: whether training is over, so that there is nothing more to save.
     """
 
-    kind: str
-    iteration: int
-    meta: MetaParams
-    how: Execution
+    plan: PlannedRun
     state: TrainState
-    outer: OuterLoop
+    how: Execution
+    events: EventLog
+    started: float
+    is_trained: bool = False
+
+    def take(self, record: Record | NonFiniteError, *, is_stopping: bool) -> None:
+        """Log what the engine yielded, save checkpoints, and stop where asked."""
+        if isinstance(record, NonFiniteError):
+            raise record
+        directory, state = self.plan.directory, self.state
+        line = {"kind": _kind(record), **vars(record), "elapsed_s": round(time.monotonic() - self.started, 4)}
+        directory.append_metrics(line)
+        self.events.write(line)
+        if isinstance(record, ValidationRecord) and record.is_best:
+            best = {"iteration": state.iteration, "score": state.best_score}
+            save_checkpoint(directory, "best", state.params, best)
+        if self.plan.progress.on_record:
+            self.plan.progress.on_record(record)
+        if is_stopping:
+            raise _interruption(directory, f"after iteration {state.iteration}")
+        is_last = is_over(state, self.plan.experiment.outer_loop())
+        if is_last or state.iteration % self.plan.experiment.recipe.outer.checkpoint_every == 0:
+            self.save()
+
+    def save(self) -> None:
+        """Write the state as the last checkpoint."""
+        save_checkpoint(self.plan.directory, "last", *self.state.export())
+
+    def end_training(self) -> None:
+        """Save the state, and let go of what only training needs."""
+        self.save()
+        self.events.close()
+        self.is_trained = True
+
+    def evaluated(self, evaluation: Evaluation, weights: str, *, is_stopping: bool) -> RunResult:
+        """Write the final evaluation, and return the result."""
+        directory, experiment = self.plan.directory, self.plan.experiment
+        if is_stopping:
+            raise _interruption(directory, "during the evaluation")
+        spec = experiment.recipe.evaluation
+        steps = spec.steps or experiment.recipe.inner.steps
+        report = evaluation_report(directory, experiment, evaluation, weights, split=spec.split, num_steps=steps)
+        log_evaluation(experiment.recipe.logging, directory.path, report)
+        write_evaluation(directory.path, evaluation, report)
+        return RunResult(directory, report.to_json(), weights)
 
 
-class _Alone:
-    """Answers what one run needs."""
+@contextmanager
+def _opened(plan: PlannedRun, num_workers: int, num_runs: int) -> Iterator[_OngoingRun]:
+    """Hold a run's lock, with its state and its manifest; at its end write to the manifest how it ended.
 
-    def __init__(self, experiment: Experiment, group: WorkerGroup) -> None:
-        self._experiment, self._group = experiment, group
-        self._functions: tuple[Gradient, Validate | None] | None = None
-
-    def __call__(self, request: Request) -> Any:
-        if request.kind == "evaluation":
-            return score_at_end(self._experiment, request.meta, self._group)
-        if self._functions is None:
-            self._functions = training_functions(self._experiment, request.how, self._group)
-        gradient, validate = self._functions
-        if request.kind == "validation":
-            assert validate is not None
-            return validate(request.meta)
-        return step(request.state, gradient(request.meta, request.iteration), request.outer)
-
-
-def stages_of_run(
-    run: RunDirectory,
-    experiment: Experiment,
-    *,
-    argv: list[str],
-    interruption: AbstractContextManager[Callable[[], bool]],
-    progress: Progress | None = None,
-    group: WorkerGroup = ALONE,
-    num_replicas: int = 1,
-) -> Generator[Request, Any, RunResult]:
-    """Do all of `train_run` but what costs time: that is left to the caller, who may do it for several runs at once.
-
-    Args:
-        run, experiment, argv, progress, group: as there.
-        interruption: a context that gives a function that says whether to stop.
-        num_replicas: runs that are computed together with this one, itself included.
-
-    Yields:
-        What the run needs, to be answered by `send`; what fails in the answer is to be thrown in.
+    An error that ends training saves the state, and says so.
     """
-    told = progress or Progress()
+    directory, experiment = plan.directory, plan.experiment
     check_event_log(experiment.recipe.logging)
-    with run.lock():
-        state = _state_of(run, experiment)
-        how = recorded_execution(run, group.num_workers, num_replicas) if state.iteration else None
-        wall_before = float(run.manifest.get("wall_s", 0.0)) if state.iteration else 0.0
-        how = how or training_execution(experiment, group.num_workers, num_replicas)
-        record = execution_record(experiment, how, group.num_workers, num_replicas)
-        _start_manifest(run, experiment, argv, state.iteration, record)
-        run.rewind_metrics(state.iteration, state.last_validated)
-        if told.on_start:
-            told.on_start(experiment, run, state.iteration)
+    with directory.lock():
+        state = _state_of(directory, experiment)
+        record = recorded_execution(directory, num_workers, num_runs) if state.iteration else None
+        wall_before = float(directory.manifest.get("wall_s", 0.0)) if state.iteration else 0.0
+        if record is None:
+            how = training_execution(experiment, num_workers, num_runs)
+            record = execution_record(experiment, how, num_workers, num_runs)
+        torch.set_num_threads(record.threads)
+        start_manifest(directory, experiment, plan.argv, state, record)
+        directory.rewind_metrics(state.iteration, state.last_validated)
+        if plan.progress.on_start:
+            plan.progress.on_start(experiment, directory, state.iteration)
         started = time.monotonic()
         outcome: dict[str, Any] = {"status": "failed"}
+        events = EventLog(experiment.recipe.logging, directory.path, state.iteration, directory.read_metrics())
+        run = _OngoingRun(plan, state, record.how, events, started)
         try:
-            group.lead(_plan(experiment, state, how), experiment.device)
-            with interruption as is_asked:
-                is_interrupted = group.agree(is_asked)
-                yield from _train_to_end(run, experiment, state, how, is_interrupted, told)
-                result = yield from _final_evaluation(run, experiment, state, how, is_interrupted, told)
+            with _saved_at_an_error(run):
+                yield run
             outcome = {"status": "stopped early" if state.is_stopped else "done", "finished_at": now()}
-            return result
         except BaseException as error:
             is_interruption = isinstance(error, Interrupted | KeyboardInterrupt)
             outcome = {"status": "interrupted" if is_interruption else "failed", "reason": str(error)}
             if is_out_of_memory(error):
-                raise memory_error(experiment.recipe, how, error) from error
+                raise memory_error(experiment.recipe, record.how, error) from error
             raise
         finally:
-            run.close()
-            run.update_manifest(
+            events.close()
+            directory.close()
+            directory.update_manifest(
                 {
                     **outcome,
                     "iterations_done": state.iteration,
@@ -221,6 +240,137 @@ def stages_of_run(
                     "peak_memory_mb": peak_memory_mb(experiment.device),
                 }
             )
+
+
+@contextmanager
+def _saved_at_an_error(run: _OngoingRun) -> Iterator[None]:
+    """Save the state where an error ends training, and add to the error where it is."""
+    try:
+        yield
+    except (Interrupted, NonFiniteError, WorkerError) as error:
+        if run.is_trained:
+            raise
+        run.save()
+        if isinstance(error, Interrupted):
+            raise
+        path = run.plan.directory.path
+        saved = f"The state before it is kept in {path / 'checkpoints'}. {error.next_step}"
+        if isinstance(error, WorkerError):
+            resume = f"mamlcli train --resume --run-dir {path}"
+            saved = f"The run is saved after iteration {run.state.iteration}. Run: {resume}"
+        raise type(error)(
+            error.where, expected=error.expected, got=error.got, why=error.why, next_step=saved
+        ) from error
+
+
+class _OngoingRuns:
+    """The runs in work, each with its context, which it leaves by its error or at its end.
+
+    Attributes:
+        runs: those in work, by index.
+        states: of their training, by index.
+        ends: of each run its result or error; what says otherwise is not yet over.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.runs: dict[int, _OngoingRun] = {}
+        self.states: dict[int, TrainState] = {}
+        self.ends: list[RunResult | BaseException] = [RuntimeError("not over")] * number
+        self._contexts: dict[int, ExitStack] = {}
+
+    def start(self, index: int, context: AbstractContextManager[_OngoingRun]) -> None:
+        """Enter the context of a run."""
+        stack = ExitStack()
+        try:
+            run = stack.enter_context(context)
+        except BaseException as error:
+            self.ends[index] = error
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self.runs[index], self.states[index], self._contexts[index] = run, run.state, stack
+
+    def end(self, index: int, end: RunResult | BaseException) -> None:
+        """Leave the context of a run by its error, or with its result."""
+        del self.runs[index], self.states[index]
+        try:
+            with self._contexts.pop(index):
+                if isinstance(end, BaseException):
+                    raise end
+            self.ends[index] = end
+        except BaseException as error:
+            self.ends[index] = error
+
+    def end_all(self, error: BaseException) -> None:
+        """Leave the contexts of all runs in work by an error."""
+        for index in list(self.runs):
+            self.end(index, error)
+
+    @contextmanager
+    def one(self, index: int) -> Iterator[_OngoingRun]:
+        """Give a run; an error in the block ends this run alone."""
+        try:
+            yield self.runs[index]
+        except Exception as error:
+            self.end(index, error)
+
+
+class _Stop:
+    """Whether the runs are told to stop, asked once after all that is computed together: so they stop together."""
+
+    def __init__(self, is_asked: Callable[[], bool]) -> None:
+        self._is_asked = is_asked
+        self.is_set = False
+
+    def asked_after(self, function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+        """Return the function, asking whether to stop after each call."""
+
+        @functools.wraps(function)
+        def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+            result = function(*args, **kwargs)
+            self.is_set = self.is_set or self._is_asked()
+            return result
+
+        return call
+
+
+def _train_and_evaluate(
+    ongoing: _OngoingRuns, experiments: Sequence[Experiment], group: WorkerGroup, is_stopped: Callable[[], bool]
+) -> None:
+    first = next(iter(ongoing.runs.values()))
+    group.lead(_plan(first.plan.experiment, first.state, first.how), first.plan.experiment.device)
+    with interruption_flag(second_ends=group.place is None) as is_asked:
+        stop = _Stop(group.agree(lambda: is_asked() or is_stopped()))
+        gradients, validate = training_functions(experiments, first.how, group)
+        outers = {index: run.plan.experiment.outer_loop() for index, run in ongoing.runs.items()}
+        for index, record in train(ongoing.states, outers, stop.asked_after(gradients), stop.asked_after(validate)):
+            if index in ongoing.runs:
+                with ongoing.one(index) as run:
+                    run.take(record, is_stopping=stop.is_set)
+        for index in list(ongoing.runs):
+            with ongoing.one(index) as run:
+                run.end_training()
+        _evaluate(ongoing, stop, group)
+
+
+def _evaluate(ongoing: _OngoingRuns, stop: _Stop, group: WorkerGroup) -> None:
+    """Score all runs that were trained, on the same tasks at once."""
+    chosen: dict[int, tuple[MetaParams, str]] = {}
+    for index in list(ongoing.runs):
+        with ongoing.one(index) as run:
+            if stop.is_set:  # this one had stopped early when the others were told to stop
+                raise _interruption(run.plan.directory, "before the evaluation")
+            if run.plan.progress.on_evaluation:
+                run.plan.progress.on_evaluation(run.plan.experiment.recipe.evaluation.tasks)
+            chosen[index] = best_weights(run.plan.directory, run.plan.experiment)
+    if not chosen:
+        return
+    experiment = ongoing.runs[min(chosen)].plan.experiment
+    evaluations = stop.asked_after(score_at_end)(experiment, [meta for meta, _ in chosen.values()], group)
+    for (index, (_, weights)), evaluation in zip(chosen.items(), evaluations, strict=True):
+        with ongoing.one(index) as run:
+            result = run.evaluated(evaluation, weights, is_stopping=stop.is_set)
+            ongoing.end(index, result)
 
 
 def finished_result(run: RunDirectory) -> RunResult | None:
@@ -235,66 +385,14 @@ def finished_result(run: RunDirectory) -> RunResult | None:
 def _state_of(run: RunDirectory, experiment: Experiment) -> TrainState:
     """Return the state of the last checkpoint, or a new one."""
     meta, outer = experiment.initial_meta(), experiment.outer_loop()
-    checkpoint = run.load_checkpoint("last")
+    checkpoint = load_checkpoint(run, "last")
     if checkpoint is None:
         return new_state(meta, outer)
     try:
         return restore_state(meta, outer, *checkpoint)
     except (KeyError, ValueError) as error:
-        raise RunError(str(run.checkpoint_path("last")), expected="the tensors of this recipe's model",
+        raise RunError(str(checkpoint_path(run, "last")), expected="the tensors of this recipe's model",
                        got=str(error), next_step="Train again with --force") from error  # fmt: skip
-
-
-def _train_to_end(
-    run: RunDirectory,
-    experiment: Experiment,
-    state: TrainState,
-    how: Execution,
-    is_interrupted: Callable[[], bool],
-    told: Progress,
-) -> Generator[Request, Any, None]:
-    """Consume the engine's records: log them, checkpoint, and stop where asked."""
-    every = experiment.recipe.outer.checkpoint_every
-    events = EventLog(experiment.recipe.logging, run.path, state.iteration, run.read_metrics())
-    started = time.monotonic()
-    try:
-        outer = experiment.outer_loop()
-        steps = training(state, outer, with_validation=outer.validate_every is not None)
-        for item in steps:
-            record = item
-            if isinstance(item, Wanted):
-                found = yield Request(item.value, state.iteration, state.meta, how, state, outer)
-                record = answered(steps, found)
-            assert not isinstance(record, Wanted)
-            elapsed = round(time.monotonic() - started, 4)
-            line = {"kind": _kind(record), **vars(record), "elapsed_s": elapsed}
-            run.append_metrics(line)
-            events.write(line)
-            if isinstance(record, ValidationRecord) and record.is_best:
-                best = {"iteration": state.iteration, "score": state.best_score}
-                run.save_checkpoint("best", state.params, best)
-            if told.on_record:
-                told.on_record(record)
-            if is_interrupted():
-                raise _interruption(run, f"after iteration {state.iteration}")
-            if state.iteration % every == 0:
-                _checkpoint(run, state)
-    except Interrupted:
-        _checkpoint(run, state)
-        raise
-    except NonFiniteError as error:
-        _checkpoint(run, state)
-        kept = f"The state before it is kept in {run.path / 'checkpoints'}. {error.next_step}"
-        raise NonFiniteError(error.where, expected=error.expected, got=error.got, why=error.why,
-                             next_step=kept) from error  # fmt: skip
-    except WorkerError as error:
-        _checkpoint(run, state)
-        kept = f"The run is saved after iteration {state.iteration}. Run: mamlcli train --resume --run-dir {run.path}"
-        raise WorkerError(error.where, expected=error.expected, got=error.got, why=error.why,
-                          next_step=kept) from error  # fmt: skip
-    finally:
-        events.close()
-    _checkpoint(run, state)
 
 
 def _plan(experiment: Experiment, state: TrainState, how: Execution) -> dict[str, Any]:
@@ -317,137 +415,6 @@ def _kind(record: Record) -> str:
     return type(record).__name__.removesuffix("Record").lower()
 
 
-def _checkpoint(run: RunDirectory, state: TrainState) -> None:
-    tensors, primitives = state.export()
-    run.save_checkpoint("last", tensors, primitives)
-
-
-def training_execution(experiment: Experiment, num_workers: int = 1, num_replicas: int = 1) -> Execution:
-    """Return how the tasks of a meta-batch are run, of one worker's share of it, or of all replicas together."""
-    recipe = experiment.recipe
-    num_tasks = len(share_of(recipe.outer.tasks, 0, num_workers)) * num_replicas
-    return experiment.execution(num_tasks=num_tasks, num_steps=recipe.inner.steps)
-
-
-def recorded_workers(run: RunDirectory) -> int:
-    """Return the number of workers that a run was trained with so far."""
-    return int(run.manifest.get("execution", {}).get("workers", 1))
-
-
-def recorded_execution(run: RunDirectory, num_workers: int = 1, num_replicas: int = 1) -> Execution | None:
-    """Return how a run that goes on was computed so far: sums in another order round differently.
-
-    Also sets the threads of one operation; None for a run that recorded nothing, was split over another number of
-    workers, or computed together with another number of replicas.
-    """
-    record = run.manifest.get("execution", {})
-    if (record.get("workers", 1), record.get("replicas", 1)) != (num_workers, num_replicas):
-        return None
-    try:
-        how = Execution(record["path"], record["chunk"], record.get("parallel", 1), record.get("compile", False))
-        torch.set_num_threads(record["threads"])
-    except KeyError:
-        return None
-    return how
-
-
-Gradient = Callable[[MetaParams, int], MetaGradient]
-
-
-def training_functions(
-    experiment: Experiment, how: Execution, group: WorkerGroup = ALONE
-) -> tuple[Gradient, Validate | None]:
-    """Return (gradient, validate), the two callables that `engine.train` needs; the same results in all workers."""
-    recipe, objective = experiment.recipe, experiment.objective()
-    indices = group.share(recipe.outer.tasks)
-
-    def gradient(meta: MetaParams, iteration: int) -> MetaGradient:
-        episode = sample_tasks(
-            experiment.distributions["train"],
-            seed=recipe.seed,
-            split="train",
-            iteration=iteration,
-            indices=indices,
-        )
-        return group.all_reduce(meta_gradient(objective, meta, episode, how), recipe.outer.tasks)
-
-    def validate(meta: MetaParams) -> tuple[float, float | None]:
-        return validation_scores(score(experiment, meta, **validation_tasks(recipe), group=group))
-
-    return gradient, validate if recipe.validation.every else None
-
-
-def validation_tasks(recipe: Recipe) -> dict[str, Any]:
-    """Return the arguments of `score` for meta-validation."""
-    return {
-        "split": "validation",
-        "stream": SELECTION_STREAM,
-        "num_tasks": recipe.validation.tasks,
-        "references": False,
-    }
-
-
-def validation_scores(evaluation: Evaluation) -> tuple[float, float | None]:
-    """Return (loss, accuracy or None) after the last inner step, means over the tasks."""
-    accuracy = evaluation.estimate("query_accuracy", -1).mean if evaluation.is_classification else None
-    return evaluation.estimate("query_loss", -1).mean, accuracy
-
-
-def evaluation_tasks(recipe: Recipe) -> dict[str, Any]:
-    """Return the arguments of `score` for the final evaluation."""
-    spec = recipe.evaluation
-    return {"split": spec.split, "num_tasks": spec.tasks, "num_steps": spec.steps or recipe.inner.steps}
-
-
-def score(
-    experiment: Experiment,
-    meta: MetaParams,
-    *,
-    split: str,
-    num_tasks: int,
-    num_steps: int | None = None,
-    stream: str | None = None,
-    references: bool = True,
-    group: WorkerGroup = ALONE,
-) -> Evaluation:
-    """Score meta-parameters on tasks of a split, drawn by `evaluation.seed`; `stream` names other tasks of it.
-
-    Workers score a share of the tasks each; all of them return the whole.
-    """
-    share = group.share(num_tasks)
-    mine = score_replicas(
-        experiment, [meta], split=split, num_tasks=num_tasks, num_steps=num_steps, stream=stream,
-        references=references, share=share,
-    ) if share else [None]  # fmt: skip
-    parts = [part for part in group.gather(mine[0]) if part is not None]
-    return parts[0] if len(parts) == 1 else join_evaluations(parts)
-
-
-def score_replicas(
-    experiment: Experiment,
-    metas: Sequence[MetaParams],
-    *,
-    split: str,
-    num_tasks: int,
-    num_steps: int | None = None,
-    stream: str | None = None,
-    references: bool = True,
-    share: range | None = None,
-) -> list[Evaluation]:
-    """Score several replicas on the same tasks, as `score` does one; only those of a share if it is given."""
-    return evaluate_replicas(
-        experiment.objective(num_steps),
-        metas,
-        experiment.distributions[split],
-        stream=stream or split,
-        seed=experiment.recipe.evaluation.seed,
-        num_tasks=num_tasks,
-        execution=experiment.execution(num_tasks=len(share or range(num_tasks)) * len(metas), num_steps=0),
-        with_references=references,
-        share=share,
-    )
-
-
 def protocol_of(recipe: Recipe, *, split: str, num_tasks: int, num_steps: int) -> Protocol:
     """Return all that a number of an evaluation needs to be compared."""
     tasks, model = recipe.tasks, recipe.model
@@ -463,37 +430,6 @@ def protocol_of(recipe: Recipe, *, split: str, num_tasks: int, num_steps: int) -
         batch_norm=getattr(model, "norm", "none"),
         seed=recipe.evaluation.seed,
     )
-
-
-def _final_evaluation(
-    run: RunDirectory,
-    experiment: Experiment,
-    state: TrainState,
-    how: Execution,
-    is_interrupted: Callable[[], bool],
-    told: Progress,
-) -> Generator[Request, Any, RunResult]:
-    spec = experiment.recipe.evaluation
-    if told.on_evaluation:
-        told.on_evaluation(spec.tasks)
-    meta, weights = best_weights(run, experiment)
-    steps = spec.steps or experiment.recipe.inner.steps
-    evaluation = yield Request("evaluation", state.iteration, meta, how, state, experiment.outer_loop())
-    if is_interrupted():
-        raise _interruption(run, "during the evaluation")
-    report = evaluation_report(run, experiment, evaluation, weights, split=spec.split, num_steps=steps)
-    log_evaluation(experiment.recipe.logging, run.path, report)
-    write_evaluation(run.path, evaluation, report)
-    return RunResult(run, report.to_json(), weights)
-
-
-def score_at_end(experiment: Experiment, meta: MetaParams | None, group: WorkerGroup = ALONE) -> Evaluation:
-    """Score the meta-parameters of worker 0 as `evaluation` in the recipe says; the others have none."""
-    if group.place is not None:
-        told = group.broadcast({name: value.cpu() for name, value in meta.flat().items()} if meta else None)
-        meta = MetaParams.from_flat({name: value.to(experiment.device) for name, value in (told or {}).items()})
-    assert meta is not None
-    return score(experiment, meta, **evaluation_tasks(experiment.recipe), group=group)
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation, report: RunReport) -> None:
@@ -544,86 +480,3 @@ def curve_of(evaluation: Evaluation) -> tuple[Point, ...]:
 def _reference_scores(reference: Reference) -> Scores:
     columns = {"loss": reference.loss, "accuracy": reference.accuracy}
     return Scores(**{key: Score.of(estimate(values)) for key, values in columns.items() if values is not None})
-
-
-def dry_run(recipe: Recipe) -> dict[str, Any]:
-    """Return what a run would cost, measured on a few meta-iterations of it; nothing is written.
-
-    Returns:
-        num_parameters, num_transform_parameters, seconds_per_iteration, training_s, evaluation_s,
-        peak_memory_mb, execution, device.
-    """
-    experiment = build(recipe, splits=splits_of_training(recipe))
-    meta = experiment.initial_meta()
-    how = training_execution(experiment)
-    gradient, _ = training_functions(experiment, how)
-    gradient(meta, 0)  # warms caches up
-    per_iteration = min(_timed(lambda: gradient(meta, 0)) for _ in range(2))
-    sample = min(20, recipe.evaluation.tasks)
-    split = recipe.evaluation.split
-    per_task = _timed(lambda: score(experiment, meta, split=split, num_tasks=sample)) / sample
-    validations = recipe.outer.iterations // recipe.validation.every if recipe.validation.every else 0
-    return {
-        "device": str(experiment.device),
-        "num_parameters": count_parameters(meta.model),
-        "num_transform_parameters": count_parameters(meta.transform),
-        "seconds_per_iteration": per_iteration,
-        "training_s": per_iteration * recipe.outer.iterations + per_task * validations * recipe.validation.tasks,
-        "evaluation_s": per_task * recipe.evaluation.tasks,
-        "peak_memory_mb": peak_memory_mb(experiment.device),
-        "execution": execution_record(experiment, how),
-    }
-
-
-def _timed(function: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    function()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
-def execution_record(
-    experiment: Experiment, how: Execution, num_workers: int = 1, num_replicas: int = 1
-) -> dict[str, Any]:
-    """Return how the run is computed: `Execution`, threads of one operation, precision, workers, replicas."""
-    return {
-        **asdict(how),
-        "threads": torch.get_num_threads(),
-        "dtype": experiment.recipe.execution.dtype,
-        "workers": num_workers,
-        "replicas": num_replicas,
-    }
-
-
-def _start_manifest(
-    run: RunDirectory, experiment: Experiment, argv: list[str], iteration: int, execution: dict[str, Any]
-) -> None:
-    meta = experiment.initial_meta()
-    manifest = run.manifest
-    if iteration and (recorded := manifest.get("data", {}).get("digest")) != experiment.data.get("digest"):
-        raise RunError(str(run.path), expected=f"the data it was trained on (digest {recorded})",
-                       got=f"other data (digest {experiment.data.get('digest')})",
-                       next_step="Put the first pack back, or train a new run")  # fmt: skip
-    run.update_manifest(
-        {
-            "status": "running",
-            "reason": None,
-            "argv": argv,
-            "started_at": manifest.get("started_at", now()),
-            "resumed_from": [*manifest.get("resumed_from", []), *([iteration] if iteration else [])],
-            "seed": experiment.recipe.seed,
-            "evaluation_seed": experiment.recipe.evaluation.seed,
-            "num_parameters": count_parameters(meta.model),
-            "num_transform_parameters": count_parameters(meta.transform),
-            "network": {
-                "input_shape": list(experiment.network.input_shape),
-                "num_outputs": next(iter(experiment.distributions.values())).num_outputs,
-            },
-            "device": device_name(experiment.device),
-            "execution": execution,
-            "data": experiment.data,
-            "versions": versions(),
-            "git": git_state(),
-        }
-    )

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mamlcli.build import build, resolve_device
+from mamlcli.build import build
 from mamlcli.distributed import ALONE, WorkerGroup
 from mamlcli.errors import RunError
 from mamlcli.event_log import check_event_log
 from mamlcli.names import RUNS
+from mamlcli.placement import resolve_device
 from mamlcli.recipe import Recipe
 from mamlcli.rundir import RunDirectory, check_free, newest_run_path, next_run_path, remove_run
-from mamlcli.session import Progress, RunResult, finished_result, splits_of_training, train_run
+from mamlcli.session import PlannedRun, Progress, RunResult, finished_result, result_of, train_runs
+from mamlcli.training_functions import splits_of_training
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Start:
             group: workers that share the tasks; this is number 0.
 
         Raises:
-            MamlError: as `build` and `train_run`.
+            MamlError: as `build` and `train_runs`.
         """
         group.use_device(resolve_device(self.recipe.execution.device))
         experiment = build(self.recipe, splits=splits_of_training(self.recipe))
@@ -71,7 +73,8 @@ class Start:
             run = RunDirectory.open(self.path)
         else:
             run = RunDirectory.create(self.path, self.recipe, self.name)
-        return train_run(run, experiment, argv=argv, progress=progress, group=group)
+        [end] = train_runs([PlannedRun(run, experiment, argv, progress)], group=group)
+        return result_of(end)
 
 
 def default_path(name: str, *, is_resumed: bool) -> Path:

@@ -24,6 +24,7 @@ from mamlcli.build import Experiment, build, build_network
 from mamlcli.capacity import Array, capacity
 from mamlcli.cell_result import CapacityRecord, CellResult, CollapseRecord
 from mamlcli.cells import collapse_record
+from mamlcli.checkpoints import STATE_KEY
 from mamlcli.errors import MamlError, RecipeError, RunError, nearest
 from mamlcli.estimators import MetaParams
 from mamlcli.files import atomic_write, json_text
@@ -34,8 +35,8 @@ from mamlcli.pool import IsStopped, Job
 from mamlcli.recipe import LinearRegressionTasks, Recipe, SyntheticKeys
 from mamlcli.recipe_changes import changed_recipe, recipe_difference
 from mamlcli.recipe_files import recipe_from_tree, recipe_to_tree
-from mamlcli.rundir import STATE_KEY, RunDirectory
-from mamlcli.session import score
+from mamlcli.rundir import RunDirectory
+from mamlcli.scoring import ScoredTasks, score
 from mamlcli.statistics import Score
 from mamlcli.study_plots import save_study_figure
 from mamlcli.study_result import ClosedForm, StudyResult
@@ -352,7 +353,8 @@ def _shallow_from_zero(experiment: Experiment, inner_lr: float) -> Score:
     zero = MetaParams(
         {name: torch.zeros_like(value, dtype=experiment.dtype) for name, value in network.named_parameters()}, {}
     )
-    found = score(shallow, zero, split=spec.split, num_tasks=spec.tasks, num_steps=spec.steps, references=False)
+    tasks = ScoredTasks(spec.split, spec.tasks, spec.steps, with_references=False)
+    [found] = score(shallow, [zero], tasks)
     return summary(found.column("query_loss", -1))
 
 

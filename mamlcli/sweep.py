@@ -17,23 +17,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mamlcli.build import Experiment, build, build_network, resolve_device
-from mamlcli.cell_groups import can_share, cell_names, cell_outcomes, group_sizes, joined_key
+from mamlcli.build import Experiment, build, build_network
 from mamlcli.cell_result import Collapse, CollapseRecord, RateCandidate
-from mamlcli.cells import finished_report, run_cell, run_cells
+from mamlcli.cells import PlannedCell, can_share, cell_outcomes, finished_report, group_sizes, run_cells
 from mamlcli.errors import MamlError, NonFiniteError, RecipeError, RunError
 from mamlcli.event_log import check_event_log
 from mamlcli.files import atomic_write
+from mamlcli.placement import resolve_device
 from mamlcli.pool import Job, Outcome, run_jobs
 from mamlcli.rate_choice import choose_inner_lr, rate_candidate, validation_metric
 from mamlcli.recipe import Recipe
 from mamlcli.recipe_changes import changed_recipe, recipe_difference
 from mamlcli.recipe_files import recipe_from_tree, recipe_to_tree
 from mamlcli.rundir import RunDirectory
-from mamlcli.session import splits_of_training
 from mamlcli.study_result import StudyResult
 from mamlcli.study_results import FinishedCell, collect, final_scores, read_report
 from mamlcli.study_scores import Scores, Value, value_to_json
+from mamlcli.training_functions import splits_of_training
 
 
 @dataclass(frozen=True)
@@ -330,6 +330,7 @@ def run_sweep(
     """
     cells = cells_of(sweep)
     labels = {cell.name: cell.label for cell in cells} | {job.key: job.key.replace("/", ": ") for job in extra_jobs}
+    names_of: dict[str, list[str]] = {}  # the cells of each job, by its key
     num_ended = 0
 
     def tell(name: str, status: str, *, scores: Scores | None, reason: str = "", wall_s: float = 0.0) -> None:
@@ -341,8 +342,11 @@ def run_sweep(
     def is_done(name: str) -> bool:
         return _done_before(sweep, path / "cells" / name) is not None
 
+    def parts_of(outcome: Outcome) -> list[Outcome]:
+        return cell_outcomes(outcome, names_of.get(outcome.key, [outcome.key]), is_done=is_done)
+
     def end(outcome: Outcome) -> None:
-        for part in cell_outcomes(outcome, is_done=is_done):
+        for part in parts_of(outcome):
             end_one(part)
 
     def end_one(outcome: Outcome) -> None:
@@ -364,13 +368,13 @@ def run_sweep(
                 tell(cell.name, "skipped", scores=final_scores(report))
             else:
                 missing.append(cell)
-        jobs = [
-            _cell_job(sweep, path, group, argv=argv, num_threads=threads_of(num_workers))
-            for group in cell_groups(missing, num_workers)
-        ]
+        groups = cell_groups(missing, num_workers)
+        num_threads = threads_of(num_workers)
+        jobs = [cell_job(sweep, path, group, argv=argv, num_threads=num_threads) for group in groups]
+        names_of |= {group[0].name: [cell.name for cell in group] for group in groups}
 
         def start(job: Job, pid: int) -> None:
-            for name in cell_names(job.key):
+            for name in names_of.get(job.key, [job.key]):
                 on_start(name, pid)  # type: ignore[misc]
 
         outcomes = run_jobs(
@@ -380,7 +384,7 @@ def run_sweep(
             on_start=start if on_start else None,
             on_end=end,
         )
-        parts = [part for outcome in outcomes.values() for part in cell_outcomes(outcome, is_done=is_done)]
+        parts = [part for outcome in outcomes.values() for part in parts_of(outcome)]
         by_cell = {part.key: part for part in parts}
         return _outcome(sweep, path, cells, by_cell, labels)
 
@@ -411,22 +415,22 @@ def cell_groups(cells: Sequence[Cell], num_workers: int) -> list[list[Cell]]:
     return sorted(groups, key=lambda group: cells.index(group[0]))
 
 
-def _cell_job(sweep: Sweep, path: Path, cells: Sequence[Cell], *, argv: Sequence[str], num_threads: int) -> Job:
-    payloads = {
-        cell.name: {
-            "path": str(path / "cells" / cell.name),
-            "name": sweep.recipe_name,
-            "recipe": recipe_to_tree(cell.recipe),
-            "argv": list(argv),
-            "num_threads": num_threads,
-            "started_from": str(sweep.started_from) if sweep.started_from else None,
-            "with_collapse": sweep.with_collapse,
-        }
+def cell_job(sweep: Sweep, path: Path, cells: Sequence[Cell], *, argv: Sequence[str], num_threads: int) -> Job:
+    """Return the job that trains some cells together; its key is the name of the first."""
+    planned = tuple(
+        PlannedCell(
+            name=cell.name,
+            path=path / "cells" / cell.name,
+            recipe_name=sweep.recipe_name,
+            recipe=recipe_to_tree(cell.recipe),
+            argv=tuple(argv),
+            num_threads=num_threads,
+            started_from=Path(sweep.started_from) if sweep.started_from else None,
+            with_collapse=sweep.with_collapse,
+        )
         for cell in cells
-    }
-    if len(cells) == 1:
-        return Job(cells[0].name, run_cell, payloads[cells[0].name])
-    return Job(joined_key(payloads), run_cells, {"cells": payloads})
+    )
+    return Job(planned[0].name, run_cells, planned)
 
 
 def _outcome(

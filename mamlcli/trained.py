@@ -6,6 +6,8 @@ import contextlib
 from dataclasses import dataclass
 
 from mamlcli.build import Experiment, build, build_without_data
+from mamlcli.checkpoints import load_checkpoint
+from mamlcli.engine import is_meta_parameter
 from mamlcli.errors import RunError
 from mamlcli.estimators import MetaParams
 from mamlcli.recipe import Recipe
@@ -106,13 +108,13 @@ def best_weights(run: RunDirectory, experiment: Experiment) -> tuple[MetaParams,
         RunError: the run has no checkpoint.
     """
     for which, words in (("best", "best by meta-validation"), ("last", "last")):
-        checkpoint = run.load_checkpoint(which)
+        checkpoint = load_checkpoint(run, which)
         if checkpoint is not None:
             tensors, primitives = checkpoint
             flat = {
                 name: value.to(experiment.device)
                 for name, value in tensors.items()
-                if not name.startswith("optimizer/")
+                if is_meta_parameter(name)
             }
             return MetaParams.from_flat(flat), f"{words}, iteration {primitives['iteration']}"
     next_step = f"Run: mamlcli train --resume --run-dir {run.path}"

@@ -12,7 +12,7 @@ import torch
 
 from mamlcli.bench_timing import AUTO, OURS, Runner, best_threads, measure_rounds, spread, threads_restored
 from mamlcli.build import Experiment, build
-from mamlcli.execution import Execution, meta_gradient
+from mamlcli.execution import Execution, meta_gradients
 from mamlcli.recipe import Recipe
 from mamlcli.tasks.base import Episode, sample_tasks
 from mamlcli.tuned import TunedChoice, store_tuned, tuned_ignored
@@ -114,7 +114,7 @@ def _promising(
     for execution in executions:
 
         def compute(execution: Execution = execution) -> dict[str, torch.Tensor]:
-            return meta_gradient(objective, meta, episode, execution).gradients
+            return meta_gradients(objective, [meta], episode, execution)[0].gradients
 
         runner = Runner(OURS[AUTO], compute, experiment.device, 1)
         if execution.path != "explicit":  # there a thread has a chunk, elsewhere threads share operations

@@ -2,6 +2,7 @@
 
 import torch
 
+from mamlcli import execution
 from mamlcli.tasks.base import Episode, key_seed
 
 DOUBLE = torch.float64
@@ -89,3 +90,15 @@ def directional_error(value, gradients, tensors, *, key):
             float(value({name: x.detach() + h * direction[name] for name, x in tensors.items()})) for h in (step, -step)
         )
     return abs((ahead - behind) / (2 * step) - slope) / size
+
+
+def meta_gradient(objective, meta, episode, how):
+    """Return the meta-gradient of one run."""
+    [found] = execution.meta_gradients(objective, [meta], episode, how)
+    return found
+
+
+def trajectories(objective, meta, episode, how):
+    """Return the scores of one run at every inner step."""
+    [found] = execution.trajectories(objective, [meta], episode, how)
+    return found

@@ -17,9 +17,11 @@ from torch import Tensor
 
 import mamlcli
 from mamlcli.build import build
+from mamlcli.checkpoints import load_checkpoint
 from mamlcli.recipe_files import load_recipe
 from mamlcli.rundir import RunDirectory
-from mamlcli.session import splits_of_training, train_run
+from mamlcli.session import PlannedRun, Progress, RunResult, result_of, train_runs
+from mamlcli.training_functions import splits_of_training
 from tests.image_files import noise
 
 # Overrides that make a synthetic recipe take a moment.
@@ -110,6 +112,12 @@ def iterations_done(run: Path) -> int:
     return max((record["iteration"] for record in whole), default=0)
 
 
+def train_run(run: RunDirectory, experiment, *, argv, progress=None) -> RunResult:
+    """Train one run; what it ended by is raised."""
+    [end] = train_runs([PlannedRun(run, experiment, argv, progress or Progress())])
+    return result_of(end)
+
+
 def train_tiny(path: Path, recipe: str = "linear-regression", *overrides: str, progress=None) -> RunDirectory:
     """Train a shipped recipe in this process in a new run directory, or go on with the one that is there."""
     name, loaded = load_recipe(recipe, (*TINY, *overrides))
@@ -126,7 +134,7 @@ def results(run: Path) -> tuple[dict, list, dict]:
         file = run / "checkpoints" / f"{which}.safetensors"
         if file.is_file():
             tensors |= {f"{which}/{name}": value for name, value in load_file(file).items()}
-    state = RunDirectory(run).load_checkpoint("last")
+    state = load_checkpoint(RunDirectory(run), "last")
     assert state is not None
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     for record in metrics:

@@ -16,13 +16,13 @@ from mamlcli.analysis import (
     partial_adaptation,
 )
 from mamlcli.estimators import TRAJECTORY_COLUMNS, MetaObjective, MetaParams, example_loss, inner_loop_for
-from mamlcli.execution import Execution, trajectories
+from mamlcli.execution import Execution
 from mamlcli.linear_stack import COLLAPSE_TOLERANCE
 from mamlcli.models import apply_network, cnn, initial_params, linear, mlp
 from mamlcli.tasks.base import Episode, sample_tasks
 from mamlcli.tasks.synthetic import LinearRegressionTasks
 from mamlcli.transforms import KFO
-from tests.numerics import DOUBLE, classification_episode, perturbed, regression_episode
+from tests.numerics import DOUBLE, classification_episode, perturbed, regression_episode, trajectories
 
 LOOP, BATCHED = Execution("loop", 1), Execution("batched", 2)
 

@@ -10,9 +10,9 @@ from mamlcli import bench_peers
 from mamlcli.bench_cases import Case, problem_of
 from mamlcli.bench_peers import PEERS, PLAIN_LOOP, PeerProblem, absent_peers, ordinary_module
 from mamlcli.bench_timing import Agreement, Implementation, implementations, prepared, strict_difference
-from mamlcli.execution import Execution, meta_gradient
+from mamlcli.execution import Execution
 from mamlcli.models import apply_network
-from tests.numerics import DOUBLE, relative_error
+from tests.numerics import DOUBLE, meta_gradient, relative_error
 
 _IMAGES = ("tasks.ways=3", "tasks.shots=5", "tasks.queries=5", "model.depth=2", "model.width=4", "inner.steps=3")
 CONV = Case("conv", "tiny", "cifar-fs-5way-5shot", (*_IMAGES, "model.stride=2"), (2, 7, 6), ways=3)

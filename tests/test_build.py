@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mamlcli.build import MAX_DENSE_ENTRIES, build, load_image_pack, resolve_device
+from mamlcli.build import MAX_DENSE_ENTRIES, build, load_image_pack
 from mamlcli.errors import DataError, DeviceError, MamlError
 from mamlcli.execution import Execution
 from mamlcli.names import TRANSFORMS
+from mamlcli.placement import resolve_device
 from mamlcli.recipe_files import load_recipe
 from mamlcli.tasks.class_splits import published_classes
 from mamlcli.transforms import KFO, Identity, Selected

@@ -7,9 +7,9 @@ import torch
 
 from mamlcli import compilation
 from mamlcli.compilation import compiled, failure
-from mamlcli.execution import Execution, meta_gradient
+from mamlcli.execution import Execution
 from mamlcli.models import mlp
-from tests.numerics import relative_error
+from tests.numerics import meta_gradient, relative_error
 from tests.test_execution import SAME_SUMS, WAYS, problem
 
 

@@ -13,7 +13,8 @@ from mamlcli.distributed import ALONE, WorkerGroup, joined, share_of
 from mamlcli.errors import DeviceError, WorkerError
 from mamlcli.execution import MetaGradient
 from mamlcli.recipe_files import load_recipe
-from mamlcli.session import score, training_execution, training_functions
+from mamlcli.scoring import ScoredTasks, score
+from mamlcli.training_functions import training_execution, training_functions
 from mamlcli.workers import Ending, Place, end_with_parent, place_in, run_workers
 from tests.numerics import relative_error
 
@@ -40,13 +41,13 @@ def computed(group):
         experiment = experiment_of(recipe)
         meta = experiment.initial_meta()
         how = replace(training_execution(experiment, group.num_workers), chunk=1)
-        gradient, validate = training_functions(experiment, how, group)
-        result = gradient(meta, 3)
+        gradients, validate = training_functions([experiment], how, group)
+        [result] = gradients([0], [meta], 3)
         found[f"{recipe}/gradients"] = result.gradients
         found[f"{recipe}/seen"] = torch.stack([result.outer_loss, result.accuracy.double()])
-        found[f"{recipe}/validation"] = [value for value in validate(meta) if value is not None]
+        found[f"{recipe}/validation"] = [value for value in validate([meta])[0] if value is not None]
         # Two tasks: the third worker has none.
-        few = score(experiment, meta, split="test", num_tasks=2, group=group)
+        [few] = score(experiment, [meta], ScoredTasks("test", 2), group)
         found[f"{recipe}/scores"] = torch.from_numpy(few.scores)
         found[f"{recipe}/references"] = {
             name: torch.from_numpy(reference.loss) for name, reference in few.references.items()

@@ -38,8 +38,21 @@ def noisy_gradient(meta, iteration):
     return MetaGradient(gradients, losses, losses / 100)
 
 
+def train_one(state, gradient, validate=None, *, outer):
+    """Yield the records of one state; its error is raised."""
+
+    def gradients(indices, metas, iteration):
+        assert list(indices) == [0]
+        return [gradient(meta, iteration) for meta in metas]
+
+    for _, record in train({0: state}, {0: outer}, gradients, lambda metas: [validate(meta) for meta in metas]):
+        if isinstance(record, NonFiniteError):
+            raise record
+        yield record
+
+
 def run(state, outer, validate=None, gradient=noisy_gradient):
-    return list(train(state, gradient, validate, outer=outer))
+    return list(train_one(state, gradient, validate, outer=outer))
 
 
 def copies(tensors):
@@ -176,8 +189,8 @@ def test_validation_at_the_last_step_comes_once():
 def test_validation_sees_the_updated_meta_parameters():
     outer = OuterLoop(num_outer_steps=2, lr=0.1, validate_every=1)
     state, seen = new_state(start(), outer), []
-    for record in train(state, noisy_gradient, lambda meta: (seen.append(meta.model["w"].clone()) or 1.0, None),
-                        outer=outer):  # fmt: skip
+    for record in train_one(state, noisy_gradient, lambda meta: (seen.append(meta.model["w"].clone()) or 1.0, None),
+                            outer=outer):  # fmt: skip
         if isinstance(record, ValidationRecord):
             assert torch.equal(seen[-1], state.params["model/w"])
     assert len(seen) == 2
@@ -289,7 +302,7 @@ def test_state_after_a_failure_is_that_before_the_update(broken):
     failed, short = new_state(start(), outer), new_state(start(), outer)
     with pytest.raises(NonFiniteError):
         run(failed, outer, gradient=broken_at(3, **broken))
-    records = train(short, noisy_gradient, None, outer=outer)
+    records = train_one(short, noisy_gradient, None, outer=outer)
     for _ in range(3):
         next(records)
     assert_same_state(failed, short)
@@ -318,7 +331,7 @@ def train_with_cuts(outer, cuts, meta=None):
     """Return (records, state), the state exported and restored into a new one after each cut's record."""
     meta = meta or start()
     state, records = new_state(meta, outer), []
-    stream = train(state, noisy_gradient, scoring, outer=outer)
+    stream = train_one(state, noisy_gradient, scoring, outer=outer)
     while True:
         record = next(stream, None)
         if record is None:
@@ -329,7 +342,7 @@ def train_with_cuts(outer, cuts, meta=None):
             # The start given here must not matter: only names, devices and dtypes are read.
             other = MetaParams.from_flat({name: 7 * value for name, value in meta.flat().items()})
             state = restore_state(other, outer, *exported)
-            stream = train(state, noisy_gradient, scoring, outer=outer)
+            stream = train_one(state, noisy_gradient, scoring, outer=outer)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
@@ -372,7 +385,7 @@ def test_patience_counts_on_after_a_cut():
 def test_exported_state_does_not_change_with_later_steps():
     outer = OuterLoop(num_outer_steps=2, lr=0.1)
     state = new_state(start(), outer)
-    stream = train(state, noisy_gradient, None, outer=outer)
+    stream = train_one(state, noisy_gradient, None, outer=outer)
     next(stream)
     tensors, primitives = state.export()
     kept = copies(tensors)
@@ -400,3 +413,75 @@ def test_restoring_another_shape_or_a_missing_tensor_is_an_error():
         restore_state(start(), outer, {**tensors, "model/b": torch.zeros(3)}, primitives)
     with pytest.raises(KeyError, match="model/w"):
         restore_state(start(), outer, {n: v for n, v in tensors.items() if n != "model/w"}, primitives)
+
+
+# Several states
+
+
+def noisy_gradients(indices, metas, iteration):
+    """Return for each state the gradient that it has alone."""
+    return [noisy_gradient(meta, iteration) for meta in metas]
+
+
+def several(number, outer):
+    """Return states with meta-parameters of their own, and their settings."""
+    metas = [MetaParams.from_flat({n: v + i for n, v in start().flat().items()}) for i in range(number)]
+    return {i: new_state(meta, outer) for i, meta in enumerate(metas)}, dict.fromkeys(range(number), outer)
+
+
+def scoring_each(metas):
+    return [scoring(meta) for meta in metas]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_states_trained_together_end_as_each_does_alone(optimizer):
+    outer = OuterLoop(6, 0.1, optimizer, validate_every=4, clip_norm=1.0)
+    states, outers = several(3, outer)
+    together = list(train(states, outers, noisy_gradients, scoring_each))
+    for index, alone in several(3, outer)[0].items():
+        records = run(alone, outer, scoring)
+        found = [record for number, record in together if number == index]
+        assert [type(record) for record in found] == [type(record) for record in records]
+        assert [r.iteration for r in found] == [r.iteration for r in records]
+        for name, value in alone.params.items():
+            # Only the norm's sum has another order.
+            assert torch.allclose(states[index].params[name], value, rtol=1e-12, atol=1e-14)
+
+
+def test_state_that_is_behind_meets_the_others_before_they_go_on():
+    outer = OuterLoop(num_outer_steps=4, lr=0.1)
+    states, outers = several(2, outer)
+    run_two = train_one(states[1], noisy_gradient, outer=outer)
+    for _ in range(2):
+        next(run_two)
+    order = [(index, r.iteration) for index, r in train(states, outers, noisy_gradients, scoring_each)]
+    assert order == [(0, 1), (0, 2), (0, 3), (1, 3), (0, 4), (1, 4)]
+
+
+def test_state_that_is_taken_out_is_trained_no_further():
+    states, outers = several(2, OuterLoop(num_outer_steps=4, lr=0.1))
+    taken, iterations = states[0], []
+    for index, record in train(states, outers, noisy_gradients, scoring_each):
+        iterations.append((index, record.iteration))
+        if record.iteration == 2:
+            states.pop(0, None)
+    assert iterations == [(0, 1), (1, 1), (0, 2), (1, 2), (1, 3), (1, 4)]
+    assert taken.iteration == 2
+
+
+def test_state_that_diverges_leaves_the_others_as_they_are():
+    outer = OuterLoop(num_outer_steps=4, lr=0.1)
+    states, outers = several(2, outer)
+
+    def gradients(indices, metas, iteration):
+        broken = broken_at(1, loss=math.inf)
+        return [(broken if i == 0 else noisy_gradient)(meta, iteration) for i, meta in zip(indices, metas, strict=True)]
+
+    records = list(train(states, outers, gradients, scoring_each))
+    errors = [(index, str(record)) for index, record in records if isinstance(record, NonFiniteError)]
+    assert [index for index, _ in errors] == [0]
+    assert "iteration 2" in errors[0][1]
+    assert (states[0].iteration, states[1].iteration) == (1, 4)
+    alone = several(2, outer)[0][1]
+    run(alone, outer)
+    assert all(torch.allclose(states[1].params[n], v, rtol=1e-12, atol=1e-14) for n, v in alone.params.items())

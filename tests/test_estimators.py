@@ -17,7 +17,7 @@ from mamlcli.estimators import (
     example_loss,
     inner_loop_for,
 )
-from mamlcli.execution import Execution, meta_gradient
+from mamlcli.execution import Execution
 from mamlcli.models import apply_network, cnn, initial_params, linear, mlp
 from mamlcli.transforms import KFO
 from tests.numerics import (
@@ -25,6 +25,7 @@ from tests.numerics import (
     classification_episode,
     directional_error,
     leaves,
+    meta_gradient,
     normal,
     perturbed,
     regression_episode,

@@ -6,20 +6,27 @@ import numpy as np
 import pytest
 from torch import Tensor
 
+from mamlcli import evaluation
 from mamlcli.estimators import TRAJECTORY_COLUMNS, MetaObjective, MetaParams, accuracy, example_loss, inner_loop_for
-from mamlcli.evaluation import Evaluation, evaluate
-from mamlcli.execution import Execution, trajectories
+from mamlcli.evaluation import Evaluation
+from mamlcli.execution import Execution
 from mamlcli.models import apply_network, initial_params, linear, mlp
 from mamlcli.tasks.base import sample_tasks
 from mamlcli.tasks.synthetic import LinearRegressionTasks, LogisticTasks
 from mamlcli.transforms import KFO
-from tests.numerics import DOUBLE, perturbed
+from tests.numerics import DOUBLE, perturbed, trajectories
 
 NUM_STEPS = 3
 KEYS = {"stream": "test", "seed": 9}
 
 # Batched kernels sum in another order than single ones: 1e-16, grown through three inner steps.
 SAME_SUMS = 1e-12
+
+
+def evaluate(objective, meta, distribution, **settings):
+    """Return the scores of one run."""
+    [found] = evaluation.evaluate(objective, [meta], distribution, **settings)
+    return found
 
 
 def classification():

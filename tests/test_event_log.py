@@ -16,8 +16,9 @@ from mamlcli.event_log import EventLog, check_event_log
 from mamlcli.recipe import Recipe
 from mamlcli.recipe_files import load_recipe
 from mamlcli.rundir import RunDirectory
-from mamlcli.session import Progress, splits_of_training, train_run
-from tests.running import TINY, results, train_tiny
+from mamlcli.session import Progress
+from mamlcli.training_functions import splits_of_training
+from tests.running import TINY, results, train_run, train_tiny
 
 LOGGED = (
     "logging=tensorboard", "outer.iterations=6", "outer.checkpoint_every=2", "validation.every=2", "validation.tasks=3",

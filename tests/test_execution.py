@@ -7,11 +7,19 @@ import torch
 
 from mamlcli.errors import MamlError
 from mamlcli.estimators import MetaObjective, MetaParams, inner_loop_for
-from mamlcli.execution import Execution, _threads, choose_execution, chunks, meta_gradient, trajectories
+from mamlcli.execution import Execution, _threads, choose_execution, chunks
 from mamlcli.explicit import ExplicitObjective, explicit_objective
 from mamlcli.models import Network, cnn, initial_params, linear, mlp
 from mamlcli.transforms import KFO, Identity, Selected, transforms_by_name
-from tests.numerics import DOUBLE, classification_episode, perturbed, regression_episode, relative_error
+from tests.numerics import (
+    DOUBLE,
+    classification_episode,
+    meta_gradient,
+    perturbed,
+    regression_episode,
+    relative_error,
+    trajectories,
+)
 
 WAYS, NUM_TASKS = 3, 5
 LOOP = Execution()

@@ -42,6 +42,9 @@ LEVELS = {
     "classifier": 6, "tensors": 9, "prediction_report": 9, "prediction_tables": 10, "prediction": 12,
     "prediction_files": 13,
     "replicas": 12, "follower": 12, "layer_report": 12, "cells": 12.5, "cell_groups": 12,
+    "classifier": 6, "prediction_tables": 10, "prediction": 12, "prediction_files": 13,
+    "placement": 7.5, "manifest": 9, "checkpoints": 9, "scoring": 9, "training_functions": 10, "dry_run": 11,
+    "follower": 12, "layer_report": 12, "cells": 12.5,
     "sweep": 13,
     "studies": 14, "benchmark": 14,
     "reproduce": 15, "report": 15,
@@ -145,7 +148,7 @@ def test_build_alone_turns_a_recipe_into_an_inner_loop():
 def test_engine_and_recipe_meet_only_where_a_run_is_built_or_trained():
     # Build makes the settings of the outer loop, a session consumes its records, as do its other workers, and a cell
     # starts from its state.
-    assert rooms_that_join("engine") <= {"build", "session", "follower", "cells"}
+    assert rooms_that_join("engine") <= {"build", "session", "follower", "cells", "training_functions"}
 
 
 def test_the_package_itself_imports_its_python_interface_alone_and_only_when_asked():

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from mamlcli import prediction
 from mamlcli.build import build
+from mamlcli.checkpoints import load_checkpoint, save_checkpoint
 from mamlcli.classifier import (
     SupportClassifier,
     assignments,
@@ -188,9 +189,9 @@ def test_steps_are_those_asked_for_or_those_of_the_evaluation(run, own):
 def test_weights_are_the_best_by_meta_validation_where_there_are_some(run, own, tmp_path):
     copied = RunDirectory.open(shutil.copytree(run.path, tmp_path / "copy"))
     assert predict(copied, own).report.to_json()["weights"].startswith("last")
-    tensors, primitives = copied.load_checkpoint("last")
+    tensors, primitives = load_checkpoint(copied, "last")
     zeros = {name: torch.zeros_like(value) for name, value in tensors.items()}
-    copied.save_checkpoint("best", zeros, primitives | {"iteration": 1})
+    save_checkpoint(copied, "best", zeros, primitives | {"iteration": 1})
     found = predict(copied, own)
     assert found.report.to_json()["weights"] == "best by meta-validation, iteration 1"
     assert not np.allclose(found.probabilities, predict(run, own).probabilities)

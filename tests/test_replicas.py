@@ -8,20 +8,21 @@ import pytest
 import torch
 
 from mamlcli.build import build
-from mamlcli.cell_groups import can_share, cell_names, cell_outcomes, group_sizes, joined_key
-from mamlcli.cells import run_cell, run_cells
+from mamlcli.cells import can_share, cell_outcomes, group_sizes, run_cells
 from mamlcli.errors import Interrupted, NonFiniteError
 from mamlcli.estimators import MetaParams
-from mamlcli.execution import Execution, meta_gradient, meta_gradients, replica_trajectories, trajectories
+from mamlcli.execution import Execution, meta_gradients, trajectories
 from mamlcli.pool import Outcome
 from mamlcli.recipe_files import load_recipe
-from mamlcli.replicas import Replica, train_replicas
 from mamlcli.rundir import RunDirectory
-from mamlcli.session import Progress, RunResult, splits_of_training, train_run
+from mamlcli.session import PlannedRun, Progress, RunResult, train_runs
 from mamlcli.studies import depth_sweep
-from mamlcli.sweep import _cell_job, cell_groups, cells_of, open_study, run_sweep
+from mamlcli.sweep import cell_groups, cell_job, cells_of, open_study, run_sweep
 from mamlcli.tasks.base import sample_tasks
-from tests.running import results
+from mamlcli.training_functions import splits_of_training
+from tests import numerics
+from tests.numerics import meta_gradient
+from tests.running import results, train_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -54,7 +55,7 @@ def replicas_in(folder, recipe, seeds=(0, 1, 2), progress=None):
     for seed in seeds:
         own, path = recipe.model_copy(update={"seed": seed}), folder / str(seed)
         run = RunDirectory.open(path) if path.exists() else RunDirectory.create(path, own, "small")
-        found.append(Replica(run, replace(experiment, recipe=own), ["mamlcli"], progress))
+        found.append(PlannedRun(run, replace(experiment, recipe=own), ["mamlcli"], progress or Progress()))
     return found
 
 
@@ -62,7 +63,7 @@ def train_alone(folder, recipe, seeds=(0, 1, 2)):
     ends = []
     for replica in replicas_in(folder, recipe, seeds):
         try:
-            ends.append(train_run(replica.run, replica.experiment, argv=replica.argv))
+            ends.append(train_run(replica.directory, replica.experiment, argv=replica.argv))
         except NonFiniteError as error:
             ends.append(error)
     return ends
@@ -154,10 +155,8 @@ def assert_replicas_agree(case, transform, chunk):
         assert torch.allclose(found[i].accuracy, alone.accuracy, equal_nan=True)
         for key, value in alone.gradients.items():
             assert torch.allclose(found[i].gradients[key], value, rtol=TOLERANCE, atol=1e-13), key
-    for own, meta in zip(
-        replica_trajectories(objective, metas, episode, Execution("explicit", chunk)), metas, strict=True
-    ):
-        alone = trajectories(objective, meta, episode, Execution("explicit", 3))
+    for own, meta in zip(trajectories(objective, metas, episode, Execution("explicit", chunk)), metas, strict=True):
+        alone = numerics.trajectories(objective, meta, episode, Execution("explicit", 3))
         assert torch.allclose(own, alone, rtol=TOLERANCE, atol=1e-13, equal_nan=True)
 
 
@@ -183,7 +182,7 @@ def test_replicas_on_another_path_than_explicit_are_run_one_by_one():
 )  # fmt: skip
 def test_runs_trained_together_equal_those_trained_alone(overrides, tmp_path):
     recipe = small_recipe("sinusoid", *overrides)
-    ends = train_replicas(replicas_in(tmp_path / "together", recipe))
+    ends = train_runs(replicas_in(tmp_path / "together", recipe))
     train_alone(tmp_path / "alone", recipe)
     assert all(isinstance(end, RunResult) for end in ends)
     for seed in "012":
@@ -193,8 +192,8 @@ def test_runs_trained_together_equal_those_trained_alone(overrides, tmp_path):
 def test_each_replica_is_a_run_of_its_own_and_says_how_it_was_computed(tmp_path):
     recipe = small_recipe("logistic", "tasks.dimension=4")
     for replica in replicas_in(tmp_path, recipe):
-        assert replica.run.manifest["status"] == "created"
-    train_replicas(replicas_in(tmp_path, recipe))
+        assert replica.directory.manifest["status"] == "created"
+    train_runs(replicas_in(tmp_path, recipe))
     for seed in (0, 1, 2):
         run = RunDirectory.open(tmp_path / str(seed))
         assert run.recipe.seed == run.manifest["seed"] == seed
@@ -208,7 +207,7 @@ def test_each_replica_is_a_run_of_its_own_and_says_how_it_was_computed(tmp_path)
 def test_a_replica_that_stops_early_leaves_the_others_as_they_are(tmp_path):
     # Validated after every iteration at so high an outer rate, seeds stop at different times.
     recipe = small_recipe("sinusoid", "validation.every=1", "validation.patience=2", "outer.lr=0.3")
-    train_replicas(replicas_in(tmp_path / "together", recipe))
+    train_runs(replicas_in(tmp_path / "together", recipe))
     train_alone(tmp_path / "alone", recipe)
     done = [RunDirectory.open(tmp_path / "alone" / seed).manifest["iterations_done"] for seed in "012"]
     assert len(set(done)) > 1
@@ -225,7 +224,7 @@ def test_a_replica_that_diverges_fails_as_it_does_alone_and_the_others_go_on(tmp
     def poison(record):
         # The meta-parameters of one replica are broken after its second step.
         if record.iteration == 2:
-            members[1].run.poisoned.params["model/head.0.bias"].fill_(float("inf"))
+            members[1].directory.poisoned.params["model/head.0.bias"].fill_(float("inf"))
 
     with pytest.MonkeyPatch.context() as patch:
         import mamlcli.session as session
@@ -238,11 +237,11 @@ def test_a_replica_that_diverges_fails_as_it_does_alone_and_the_others_go_on(tmp
 
         patch.setattr(session, "_state_of", remember)
         members[1] = replace(members[1], progress=Progress(on_record=poison))
-        ends = train_replicas(members)
+        ends = train_runs(members)
     assert isinstance(ends[1], NonFiniteError)
     assert "iteration 3" in str(ends[1])
     assert "seed 1, split train, iteration 2" in str(ends[1])
-    assert members[1].run.manifest["status"] == "failed"
+    assert members[1].directory.manifest["status"] == "failed"
     train_alone(tmp_path / "alone", recipe, seeds=(0, 2))
     for seed in "02":
         assert_equal_up_to_rounding(tmp_path / "together" / seed, tmp_path / "alone" / seed)
@@ -250,14 +249,14 @@ def test_a_replica_that_diverges_fails_as_it_does_alone_and_the_others_go_on(tmp
 
 def test_an_interruption_saves_all_and_they_go_on_to_the_same_bits(tmp_path):
     recipe = small_recipe()
-    train_replicas(replicas_in(tmp_path / "whole", recipe))
+    train_runs(replicas_in(tmp_path / "whole", recipe))
     answers = iter([False] * 4 + [True])
-    ends = train_replicas(replicas_in(tmp_path / "cut", recipe), is_stopped=lambda: next(answers))
+    ends = train_runs(replicas_in(tmp_path / "cut", recipe), is_stopped=lambda: next(answers))
     assert all(isinstance(end, Interrupted) for end in ends)
     runs = [RunDirectory.open(tmp_path / "cut" / seed) for seed in "012"]
     assert [run.manifest["status"] for run in runs] == ["interrupted"] * 3
     assert all(0 < run.manifest["iterations_done"] < 8 for run in runs)
-    train_replicas(replicas_in(tmp_path / "cut", recipe))
+    train_runs(replicas_in(tmp_path / "cut", recipe))
     for seed in "012":
         (tensors, metrics, _), (others, other_metrics, _) = (results(tmp_path / way / seed) for way in ("cut", "whole"))
         assert metrics == other_metrics
@@ -274,8 +273,8 @@ def test_a_replica_that_is_behind_its_siblings_catches_up(tmp_path):
 
     ahead = replicas_in(tmp_path / "together", recipe, seeds=(1,), progress=Progress(on_record=stop))
     with pytest.raises(Interrupted):
-        train_run(ahead[0].run, ahead[0].experiment, argv=[], progress=ahead[0].progress)
-    ends = train_replicas(replicas_in(tmp_path / "together", recipe))
+        train_run(ahead[0].directory, ahead[0].experiment, argv=[], progress=ahead[0].progress)
+    ends = train_runs(replicas_in(tmp_path / "together", recipe))
     assert all(isinstance(end, RunResult) for end in ends)
     assert RunDirectory.open(tmp_path / "together" / "1").manifest["resumed_from"] == [5]
     for seed in "012":
@@ -286,7 +285,7 @@ def test_a_replica_can_be_finished_alone(tmp_path):
     recipe = small_recipe()
     train_alone(tmp_path / "alone", recipe, seeds=(1,))
     answers = iter([False] * 4 + [True])
-    train_replicas(replicas_in(tmp_path / "cut", recipe), is_stopped=lambda: next(answers))
+    train_runs(replicas_in(tmp_path / "cut", recipe), is_stopped=lambda: next(answers))
     train_alone(tmp_path / "cut", recipe, seeds=(1,))
     assert RunDirectory.open(tmp_path / "cut" / "1").manifest["execution"]["replicas"] == 1
     assert_equal_up_to_rounding(tmp_path / "cut" / "1", tmp_path / "alone" / "1")
@@ -332,7 +331,7 @@ def test_a_study_with_shared_jobs_has_the_results_of_one_without(tmp_path):
     assert set(started) == {cell.name for cell in cells_of(sweep)}
     assert [(end.status, end.num_ended) for end in ends] == [("done", number) for number in range(1, 7)]
     for cell in cells_of(sweep):
-        run_cell(_cell_job(sweep, tmp_path / "alone", [cell], argv=[], num_threads=1).payload, lambda: False)
+        run_cells(cell_job(sweep, tmp_path / "alone", [cell], argv=[], num_threads=1).payload, lambda: False)
         assert_equal_up_to_rounding(*(tmp_path / way / "cells" / cell.name for way in ("together", "alone")))
     other = run_sweep(sweep, tmp_path / "alone", num_workers=1, argv=[])
     means = [[cell["loss"]["mean"] for cell in found.result["cells"]] for found in (outcome, other)]
@@ -343,32 +342,33 @@ def test_a_shared_job_finishes_what_is_left_of_its_cells_and_tells_which_failed(
     sweep = small_sweep(3)
     open_study(tmp_path, sweep, "command")
     cells = [cell for cell in cells_of(sweep) if cell.value.value == 1]
-    run_cell(_cell_job(sweep, tmp_path, cells[:1], argv=[], num_threads=1).payload, lambda: False)
+    run_cells(cell_job(sweep, tmp_path, cells[:1], argv=[], num_threads=1).payload, lambda: False)
     before = (tmp_path / "cells" / cells[0].name / "evaluation.json").read_text()
-    job = _cell_job(sweep, tmp_path, cells, argv=[], num_threads=1)
+    job = cell_job(sweep, tmp_path, cells, argv=[], num_threads=1)
     calls = iter([False] * 3 + [True])
     with pytest.raises(Interrupted):
         run_cells(job.payload, lambda: next(calls))
 
-    def fails_once(replicas, **_):
-        assert len(replicas) == 2  # the first is done
+    def fails_once(runs, **settings):
+        if len(runs) == 1:  # tried again alone
+            return train_runs(runs, **settings)
+        assert len(runs) == 2  # the first is done
         return [NonFiniteError("iteration 3", expected="finite", got="inf"), OSError("disk full")]
 
-    monkeypatch.setattr("mamlcli.cells.train_replicas", fails_once)
+    monkeypatch.setattr("mamlcli.cells.train_runs", fails_once)
     value = run_cells(job.payload, lambda: False)
-    assert value == {"failed": {cells[1].name: {"reason": "iteration 3: expected finite, got inf.",
-                                                "error": "NonFiniteError"}}}  # fmt: skip
+    assert value == {cells[1].name: {"reason": "iteration 3: expected finite, got inf.", "error": "NonFiniteError"}}
     assert (tmp_path / "cells" / cells[0].name / "evaluation.json").read_text() == before
     assert (tmp_path / "cells" / cells[2].name / "evaluation.json").is_file()  # tried again alone
 
 
 def test_the_outcome_of_a_shared_job_is_that_of_each_cell():
-    value = {"failed": {"b": {"reason": "why", "error": "NonFiniteError"}}}
-    parts = cell_outcomes(Outcome(joined_key(["a", "b"]), "done", value, wall_s=4.0), is_done=lambda _: False)
+    value = {"b": {"reason": "why", "error": "NonFiniteError"}}
+    parts = cell_outcomes(Outcome("a", "done", value, wall_s=4.0), ["a", "b"], is_done=lambda _: False)
     assert [(part.key, part.status, part.reason, part.wall_s) for part in parts] == [
-        ("a", "done", "", 2.0), ("b", "failed", "why", 2.0),
-    ]  # fmt: skip
-    assert cell_names("a") == ["a"]
-    died = Outcome(joined_key(["a", "b"]), "failed", reason="killed", error="died")
-    parts = cell_outcomes(died, is_done=lambda name: name == "a")
+        ("a", "done", "", 2.0),
+        ("b", "failed", "why", 2.0),
+    ]
+    died = Outcome("a", "failed", reason="killed", error="died")
+    parts = cell_outcomes(died, ["a", "b"], is_done=lambda name: name == "a")
     assert [(part.key, part.status, part.error) for part in parts] == [("a", "done", ""), ("b", "failed", "died")]

@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 
+from mamlcli.checkpoints import checkpoint_path, load_checkpoint, save_checkpoint
 from mamlcli.errors import RunError
 from mamlcli.recipe_files import load_recipe
 from mamlcli.rundir import RunDirectory, check_free, newest_run_path, next_run_path, remove_run
@@ -144,8 +145,8 @@ def checkpoint():
 
 def test_checkpoint_is_read_back_bit_for_bit(run):
     tensors, primitives = checkpoint()
-    run.save_checkpoint("last", tensors, primitives)
-    found, found_primitives = run.load_checkpoint("last")
+    save_checkpoint(run, "last", tensors, primitives)
+    found, found_primitives = load_checkpoint(run, "last")
     assert found_primitives == primitives
     assert set(found) == set(tensors)
     for name, value in tensors.items():
@@ -154,39 +155,39 @@ def test_checkpoint_is_read_back_bit_for_bit(run):
 
 
 def test_missing_checkpoint_is_none(run):
-    assert run.load_checkpoint("best") is None
+    assert load_checkpoint(run, "best") is None
 
 
 def test_failed_write_leaves_the_checkpoint_before_it(run, monkeypatch):
     tensors, primitives = checkpoint()
-    run.save_checkpoint("last", tensors, primitives)
+    save_checkpoint(run, "last", tensors, primitives)
 
     def crash(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("os.replace", crash)
     with pytest.raises(KeyboardInterrupt):
-        run.save_checkpoint("last", tensors, {"iteration": 8})
-    assert run.load_checkpoint("last")[1]["iteration"] == 7
+        save_checkpoint(run, "last", tensors, {"iteration": 8})
+    assert load_checkpoint(run, "last")[1]["iteration"] == 7
     assert [path.name for path in (run.path / "checkpoints").iterdir()] == ["last.safetensors"]
 
 
 @pytest.mark.parametrize("part", [0.0, 0.1, 0.5, 0.99])
 def test_truncated_checkpoint_is_refused_with_its_path(run, part):
-    run.save_checkpoint("last", *checkpoint())
-    path = run.checkpoint_path("last")
+    save_checkpoint(run, "last", *checkpoint())
+    path = checkpoint_path(run, "last")
     content = path.read_bytes()
     path.write_bytes(content[: int(part * len(content))])
     with pytest.raises(RunError, match=r"last\.safetensors: expected a whole checkpoint"):
-        run.load_checkpoint("last")
+        load_checkpoint(run, "last")
 
 
 def test_tensors_of_another_program_are_no_checkpoint(run):
     from safetensors.torch import save_file
 
-    save_file({"a": torch.zeros(1)}, run.checkpoint_path("last"))
+    save_file({"a": torch.zeros(1)}, checkpoint_path(run, "last"))
     with pytest.raises(RunError, match="expected a whole checkpoint"):
-        run.load_checkpoint("last")
+        load_checkpoint(run, "last")
 
 
 # Lock ------------------------------------------------------------------------------------------------------

@@ -12,15 +12,28 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import mamlcli.build
 from mamlcli.build import build
+from mamlcli.checkpoints import load_checkpoint
+from mamlcli.dry_run import dry_run
 from mamlcli.engine import StepRecord, ValidationRecord
 from mamlcli.errors import Interrupted, MamlError, NonFiniteError, RunError
 from mamlcli.estimators import TRAJECTORY_COLUMNS
 from mamlcli.recipe_files import load_recipe
 from mamlcli.rundir import RunDirectory
-from mamlcli.session import Progress, dry_run, finished_result, splits_of_training, train_run
+from mamlcli.session import Progress, finished_result
 from mamlcli.statistics import estimate
-from tests.running import TINY, assert_same_results, end_of, iterations_done, noise_pack, stop_when, train_tiny
+from mamlcli.training_functions import splits_of_training
+from tests.running import (
+    TINY,
+    assert_same_results,
+    end_of,
+    iterations_done,
+    noise_pack,
+    stop_when,
+    train_run,
+    train_tiny,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -91,7 +104,7 @@ def test_best_checkpoint_is_that_of_the_best_validation(logistic):
     run = RunDirectory.open(logistic)
     validations = [record for record in run.read_metrics() if record["kind"] == "validation"]
     best = max(validations, key=lambda record: record["accuracy"])  # the first of equals
-    primitives = run.load_checkpoint("best")[1]
+    primitives = load_checkpoint(run, "best")[1]
     assert primitives == {"iteration": best["iteration"], "score": best["accuracy"]}
     assert report_of(logistic)["weights"] == f"best by meta-validation, iteration {best['iteration']}"
 
@@ -212,12 +225,31 @@ def test_finished_run_whose_result_is_damaged_is_refused(tmp_path, content):
 def test_dry_run_tells_the_cost_and_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cost = dry_run(load_recipe("linear-regression", (*TINY, "inner.transform=kfo"))[1])
-    assert cost["num_parameters"] == 10
-    assert cost["num_transform_parameters"] > 0
-    assert cost["seconds_per_iteration"] > 0
-    assert cost["training_s"] == pytest.approx(2 * cost["seconds_per_iteration"])
-    assert cost["execution"]["threads"] == 1
+    assert cost.num_parameters == 10
+    assert cost.num_transform_parameters > 0
+    assert cost.seconds_per_iteration > 0
+    assert cost.training_s == pytest.approx(2 * cost.seconds_per_iteration)
+    assert cost.execution.threads == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_training_makes_its_objective_and_its_weights_once(tmp_path, monkeypatch):
+    calls = {"inner_loop_for": 0, "initial_params": 0}
+
+    def counted(name):
+        function = getattr(mamlcli.build, name)
+
+        def call(*args, **kwargs):
+            calls[name] += 1
+            return function(*args, **kwargs)
+
+        monkeypatch.setattr(mamlcli.build, name, call)
+
+    for name in calls:
+        counted(name)
+    words = ("validation={every: 1, tasks: 3}", "evaluation.steps=3", "inner.transform=kfo")
+    train_tiny(tmp_path / "run", "linear-regression", *words)
+    assert calls == {"inner_loop_for": 1, "initial_params": 1}
 
 
 # Stopping early, diverging ---------------------------------------------------------------------------------
@@ -240,7 +272,7 @@ def test_run_that_diverges_says_where_and_keeps_its_state(tmp_path, lr):
     run = RunDirectory.open(tmp_path / "run")
     assert run.manifest["status"] == "failed"
     assert "iteration 1" in run.manifest["reason"]
-    assert run.load_checkpoint("last")[1]["iteration"] == 0
+    assert load_checkpoint(run, "last")[1]["iteration"] == 0
 
 
 def test_evaluation_that_overflows_is_written_as_json(tmp_path):
@@ -413,7 +445,7 @@ def test_killed_process_is_resumed_to_the_result_of_an_uninterrupted_one(program
     stop_when(process, between_checkpoints(run), signal.SIGKILL)
     assert end_of(process).code == -signal.SIGKILL
     killed_at = iterations_done(run)
-    checkpoint = RunDirectory(run).load_checkpoint("last")[1]["iteration"]
+    checkpoint = load_checkpoint(RunDirectory(run), "last")[1]["iteration"]
     assert checkpoint < killed_at < 60
     assert RunDirectory(run).manifest["status"] == "running"
     resumed = program("train", "--resume", "--run-dir", run)
@@ -444,7 +476,7 @@ def test_signal_ends_the_run_with_its_state_saved(program, tmp_path, uncut_long,
     assert f"Continue: mamlcli train --resume --run-dir {run.relative_to(tmp_path)}" in " ".join(ended.err.split())
     assert ended.out == ""
     manifest = RunDirectory(run).manifest
-    done = RunDirectory(run).load_checkpoint("last")[1]["iteration"]
+    done = load_checkpoint(RunDirectory(run), "last")[1]["iteration"]
     assert (manifest["status"], manifest["iterations_done"]) == ("interrupted", done)
     resumed = cli("train", "--resume", "--run-dir", run)
     assert resumed.code == 0, resumed.err

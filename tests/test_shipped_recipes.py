@@ -11,11 +11,11 @@ from mamlcli.build import build
 from mamlcli.recipe_changes import recipe_difference
 from mamlcli.recipe_files import load_recipe, shipped_recipes
 from mamlcli.rundir import RunDirectory
-from mamlcli.session import splits_of_training, train_run
 from mamlcli.tasks.class_splits import class_split
 from mamlcli.tasks.packs import Pack
+from mamlcli.training_functions import splits_of_training
 from tests.image_files import class_folders
-from tests.running import noise_pack
+from tests.running import noise_pack, train_run
 
 SHIPPED = shipped_recipes()
 

@@ -18,14 +18,13 @@ from mamlcli.cell_result import (
     FixedRateScores,
     RateCandidate,
 )
-from mamlcli.cells import collapse_record, run_cell, start_transform, write_start
+from mamlcli.cells import collapse_record, run_cells, start_transform, write_start
 from mamlcli.errors import MamlError, RecipeError, RunError
 from mamlcli.models import apply_network
 from mamlcli.names import TRANSFORMS
 from mamlcli.recipe_changes import changed_recipe
 from mamlcli.recipe_files import load_recipe, recipe_to_tree
 from mamlcli.rundir import RunDirectory
-from mamlcli.session import splits_of_training, train_run
 from mamlcli.statistics import Score
 from mamlcli.studies import (
     add_closed_form,
@@ -41,8 +40,10 @@ from mamlcli.studies import (
 from mamlcli.study_result import ClosedForm, Comparison, StudyResult
 from mamlcli.study_scores import GridValue, Scores
 from mamlcli.study_tables import interval_words, study_tables, study_verdict, value_table
-from mamlcli.sweep import _cell_job, cells_of, check_sweep
+from mamlcli.sweep import cell_job, cells_of, check_sweep
 from mamlcli.trained import best_weights
+from mamlcli.training_functions import splits_of_training
+from tests.running import train_run
 from tests.test_sweep import TINY
 
 LOGISTIC = (*TINY, "execution.dtype=float64")
@@ -409,6 +410,6 @@ def test_figures_and_files_are_written(tmp_path):
 def test_a_cell_of_add_linear_records_its_collapse(tmp_path):
     sweep = linear_sweep("logistic", recipe_of("logistic"), layers=[1], num_seeds=1)
     [cell] = cells_of(sweep)
-    run_cell(_cell_job(sweep, tmp_path, [cell], argv=[], num_threads=1).payload, lambda: False)
+    run_cells(cell_job(sweep, tmp_path, [cell], argv=[], num_threads=1).payload, lambda: False)
     record = json.loads((tmp_path / "cells" / "1-layer-seed-0" / "collapse.json").read_text())
     assert record["num_parameters_collapsed"] == 8

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mamlcli.cell_result import RateCandidate
-from mamlcli.cells import run_cell
+from mamlcli.cells import run_cells
 from mamlcli.environment import interruption_flag
 from mamlcli.errors import Interrupted, MamlError, RecipeError, RunError
 from mamlcli.pool import Job, run_jobs
@@ -25,7 +25,7 @@ from mamlcli.study_results import FinishedCell, collect, mean_references, read_r
 from mamlcli.study_scores import Scores
 from mamlcli.sweep import (
     AxisValue,
-    _cell_job,
+    cell_job,
     cells_of,
     check_sweep,
     open_study,
@@ -45,7 +45,7 @@ def tiny_sweep(*, num_seeds=2, depths=(1, 2), inner_lrs=(), overrides=()):
 
 
 def payloads(sweep, path):
-    return {cell.name: _cell_job(sweep, path, [cell], argv=[], num_threads=1).payload for cell in cells_of(sweep)}
+    return {cell.name: cell_job(sweep, path, [cell], argv=[], num_threads=1).payload for cell in cells_of(sweep)}
 
 
 def run_here(sweep, path, skip=()):
@@ -53,7 +53,7 @@ def run_here(sweep, path, skip=()):
     open_study(path, sweep, "command")
     for name, payload in payloads(sweep, path).items():
         if name not in skip:
-            run_cell(payload, lambda: False)
+            run_cells(payload, lambda: False)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_a_cut_cell_is_resumed_and_equals_an_uncut_one(study, tmp_path):
     run_here(sweep, path, skip=[name])
     answers = iter([False, False, False, True])
     with pytest.raises(Interrupted):
-        run_cell(payloads(sweep, path)[name], lambda: next(answers))
+        run_cells(payloads(sweep, path)[name], lambda: next(answers))
     cut = RunDirectory.open(path / "cells" / name)
     assert cut.manifest["status"] == "interrupted"
     assert 0 < cut.manifest["iterations_done"] < 8

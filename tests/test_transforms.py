@@ -7,7 +7,7 @@ from torch.autograd import grad
 from mamlcli import names
 from mamlcli.adaptation import adapt
 from mamlcli.estimators import MetaObjective, MetaParams, example_loss, inner_loop_for
-from mamlcli.execution import Execution, meta_gradient
+from mamlcli.execution import Execution
 from mamlcli.models import apply_network, cnn, count_parameters, initial_params, linear, mlp
 from mamlcli.transforms import (
     KFO,
@@ -25,6 +25,7 @@ from tests.numerics import (
     classification_episode,
     directional_error,
     leaves,
+    meta_gradient,
     normal,
     perturbed,
     regression_episode,

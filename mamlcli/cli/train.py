@@ -139,12 +139,13 @@ def train_to_report(
 
 def note_other_workers(path: Path, num_workers: int) -> None:
     """Say so where a run goes on with another number of workers."""
+    from mamlcli.manifest import recorded_workers
     from mamlcli.rundir import RunDirectory
-    from mamlcli.session import recorded_workers
 
     recorded = recorded_workers(RunDirectory.open(path))
     if recorded != num_workers:
         console.note(f"workers: {num_workers} now, {recorded} before; sums in another order round differently")
+
 
 
 class ProgressDisplay:
@@ -224,13 +225,13 @@ def next_commands(name: str, num_inner_steps: int, recipe: Recipe, path: Path) -
 
 def show_dry_run(name: str, recipe: Recipe, as_json: bool, num_workers: int) -> None:
     """Show the resolved recipe and its measured cost."""
+    from mamlcli.dry_run import dry_run
     from mamlcli.recipe_files import recipe_to_tree, recipe_to_yaml
-    from mamlcli.session import dry_run
     from mamlcli.tables import cost_text
 
     if num_workers > 1:
         console.note(f"measured in one process; the run shares the tasks among {num_workers}")
-    cost = dry_run(recipe)
+    cost = dry_run(recipe).to_json()
     if as_json:
         console.result_json({"recipe": recipe_to_tree(recipe), "cost": cost})
         return

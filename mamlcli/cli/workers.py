@@ -116,8 +116,9 @@ def _num_gpus(recipe: Recipe) -> int:
 
 def _recorded(path: Path) -> int:
     """Return the workers that a run was trained with; one is enough to show a result that is there."""
+    from mamlcli.manifest import recorded_workers
     from mamlcli.rundir import RunDirectory
-    from mamlcli.session import finished_result, recorded_workers
+    from mamlcli.session import finished_result
 
     run = RunDirectory.open(path)
     return 1 if finished_result(run) is not None else recorded_workers(run)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mamlcli.checkpoints import load_checkpoint
 from mamlcli.rundir import RunDirectory
 from tests.running import (
     TINY,
@@ -87,7 +88,7 @@ def cut(tmp_path_factory):
         workers = workers_of(process)
         os.kill(workers[-1], signal.SIGKILL)
         ended = end_of(process)
-        checkpoint = RunDirectory(run).load_checkpoint("last")
+        checkpoint = load_checkpoint(RunDirectory(run), "last")
         assert checkpoint is not None
         then = RunDirectory(run).manifest, checkpoint[1]["iteration"], iterations_done(run)
         resumed = program("train", "--resume", "--run-dir", "run")  # with as many workers as it had
