@@ -25,7 +25,11 @@ LEVELS = {
     "estimators": 4, "explicit": 5,
     "execution": 5.5, "workers": 1, "distributed": 5.7,
     "engine": 6, "evaluation": 6, "analysis": 6, "capacity": 6,
+<<<<<<< HEAD
     "operators": 7, "optimum": 8, "layer_results": 9, "bottom_update": 7, "claims": 7,
+=======
+    "operators": 7, "bottom_update": 7, "claims": 7.5, "study_scores": 1, "cell_result": 2, "study_result": 3,
+>>>>>>> studies
     "build": 8, "environment": 8, "rundir": 8,
     "tables": 9, "pool": 9, "study_results": 9, "rate_choice": 9,
     "plots": 10, "layer_tables": 10, "study_tables": 10,
@@ -48,7 +52,7 @@ LEVELS = {
     "sweep": 13,
     "studies": 14, "benchmark": 14,
     "reproduce": 15, "report": 15,
-    "claim_plots": 16,
+    "claim_plots": 16, "study_api": 16,
     # From Python: `mamlcli` itself hands out what is in `api`. All may import `mamlcli`, for its version.
     "api": 16.5, "mamlcli": 17,
     "cli": 17,
