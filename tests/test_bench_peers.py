@@ -67,9 +67,9 @@ def test_agreement_holds_for_everything_that_is_measured(name):
     assert len(found) >= 3
     for implementation in found:
         differences = agreement.differences(implementation)
-        assert differences["float64_difference"] < SAME, implementation.name
+        assert differences.float64 < SAME, implementation.name
         # Float32 has 1e-7 of rounding; kinks of ReLUs that it crosses weigh more, and are few in tiny networks.
-        assert 0 < differences["float32_difference"] < 1e-2, implementation.name
+        assert 0 < differences.float32 < 1e-2, implementation.name
 
 
 def test_agreement_sees_a_wrong_meta_gradient():
