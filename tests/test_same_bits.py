@@ -10,6 +10,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from mamlcli.checkpoints import load_checkpoint, save_checkpoint
 from mamlcli.engine import StepRecord
 from mamlcli.errors import Interrupted
 from mamlcli.recipe_files import load_recipe
@@ -95,7 +96,7 @@ def test_loaded_tensors_begin_where_new_ones_do_whatever_the_header(tmp_path, le
     name, recipe = load_recipe("sinusoid", KEYS)
     run = RunDirectory.create(tmp_path / "run", recipe, name)
     values = {"a": torch.arange(3, dtype=torch.float32), "b": torch.eye(5), "c": torch.ones(7, dtype=torch.float64)}
-    run.save_checkpoint("last", values, {"text": "x" * length})
-    loaded, _ = run.load_checkpoint("last")
+    save_checkpoint(run, "last", values, {"text": "x" * length})
+    loaded, _ = load_checkpoint(run, "last")
     assert {name: tensor.data_ptr() % 64 for name, tensor in loaded.items()} == dict.fromkeys(values, 0)
     assert all(torch.equal(loaded[name], value) for name, value in values.items())

@@ -8,6 +8,7 @@ import shutil
 import pytest
 import torch
 
+from mamlcli.checkpoints import load_checkpoint
 from mamlcli.errors import DataError, RecipeError, RunError
 from mamlcli.rundir import RunDirectory
 from mamlcli.trained import noted_images, num_inner_steps, open_trained, recipe_elsewhere
@@ -43,7 +44,7 @@ def without(run, key):
 
 def test_weights_are_those_of_the_checkpoint_and_no_state_of_the_optimizer(logistic):
     trained = open_trained(logistic, logistic.recipe)
-    tensors, _ = logistic.load_checkpoint("last")
+    tensors, _ = load_checkpoint(logistic, "last")
     flat = trained.meta.flat()
     assert set(flat) == {name for name in tensors if not name.startswith("optimizer/")}
     assert set(flat) == set(trained.experiment.initial_meta().flat())
@@ -53,7 +54,7 @@ def test_weights_are_those_of_the_checkpoint_and_no_state_of_the_optimizer(logis
 
 def test_best_checkpoint_comes_before_the_last(tmp_path):
     run = train_tiny(tmp_path / "run", "logistic", "validation.every=1", "validation.tasks=2")
-    tensors, primitives = run.load_checkpoint("best")
+    tensors, primitives = load_checkpoint(run, "best")
     trained = open_trained(run, run.recipe)
     assert trained.weights == f"best by meta-validation, iteration {primitives['iteration']}"
     assert all(torch.equal(value, tensors[name]) for name, value in trained.meta.flat().items())
