@@ -44,7 +44,7 @@ test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 same-bits: $(VENV)/installed-test
-	$(BIN)/python tests/same_bits.py "$(OLD)"
+	$(BIN)/python tests/helpers/same_bits.py "$(OLD)"
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -56,7 +56,7 @@ fix: $(VENV)/installed-dev
 	$(BIN)/ruff format .
 
 docs: $(VENV)/installed
-	$(BIN)/python -m mamlcli.recipe_reference docs/recipes.md
+	$(BIN)/python -m mamlcli.recipe.reference docs/recipes.md
 
 dist: $(VENV)/installed
 	rm -rf dist

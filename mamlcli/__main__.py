@@ -15,9 +15,11 @@ from pathlib import Path
 from types import FrameType
 
 from mamlcli.cli import console
-from mamlcli.errors import Interrupted, MamlError, first_line, is_out_of_memory
+from mamlcli.common.errors import Interrupted, MamlError, is_out_of_memory
+from mamlcli.common.words import first_line
 
 EXIT_USER, EXIT_BUG, EXIT_INTERRUPTED = 1, 3, 130
+
 
 _SMALLER = "Lower execution.chunk (1 is the least), model.width, model.depth or inner.steps, or use another --device."
 
@@ -66,7 +68,7 @@ def _as_interrupt(number: int, frame: FrameType | None) -> None:
 
 def _log() -> Path:
     """Write what a bug report needs to a file of its own and return its path: command, versions, traceback."""
-    from mamlcli.environment import versions
+    from mamlcli.common.machine import versions
 
     with tempfile.NamedTemporaryFile("w", prefix="mamlcli-", suffix=".log", delete=False) as stream:
         stream.write(f"{' '.join(sys.argv)}\n\n")

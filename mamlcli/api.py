@@ -22,26 +22,32 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from mamlcli.build import Experiment
-from mamlcli.classifier import SupportClassifier
-from mamlcli.errors import MamlError
-from mamlcli.estimators import MetaParams
-from mamlcli.models import Network, Params
-from mamlcli.prediction import predict_run
-from mamlcli.prediction_report import PredictionRequest
-from mamlcli.recipe import Recipe
-from mamlcli.recipe_files import load_recipe
-from mamlcli.rundir import RunDirectory
-from mamlcli.session import Progress, finished_result
-from mamlcli.start import Start, default_path
-from mamlcli.tensors import checked_inputs, checked_support, network_with
-from mamlcli.trained import num_inner_steps, open_trained, recipe_elsewhere
+from mamlcli.common.errors import MamlError
+from mamlcli.deploy.classifier import SupportClassifier
+from mamlcli.deploy.prediction import predict_run
+from mamlcli.deploy.report import PredictionRequest
+from mamlcli.deploy.tensors import checked_inputs, checked_support, network_with
+from mamlcli.engine.networks import Network, Params
+from mamlcli.engine.objective import MetaParams
+from mamlcli.recipe.files import load_recipe
+from mamlcli.recipe.schema import Recipe
+from mamlcli.runs.folder import RunDirectory
+from mamlcli.training.experiment import Experiment
+from mamlcli.training.run import Progress
+from mamlcli.training.scoring import finished_result
+from mamlcli.training.start import Start, default_path
+from mamlcli.training.trained import num_inner_steps, open_trained, recipe_elsewhere
 
 __all__ = ["MamlError", "Prediction", "Run", "adapt", "load", "predict", "train"]
 
+
 PathLike: TypeAlias = str | Path
+
+
 # What a support set or a query set may be: folders of images, or tensors.
 Support: TypeAlias = PathLike | tuple[Tensor, Tensor]
+
+
 Query: TypeAlias = PathLike | Tensor
 
 
@@ -137,7 +143,7 @@ def train(
         resume: continue the run in `run_dir`; one that is done is returned as it is.
         force: replace the run in `run_dir`.
         on_record: called after every meta-iteration and every meta-validation with what they gave (`StepRecord`,
-            `ValidationRecord` of `mamlcli.engine`), for a progress bar or a plot.
+            `ValidationRecord` of `mamlcli.engine.outer_loop`), for a progress bar or a plot.
 
     Returns:
         The run; `run.report` has the adaptation curve.
@@ -238,7 +244,7 @@ def predict(
     """Adapt to the support set and return the probability of each class for each query image.
 
     Classes may be fewer than the network's outputs, and of unequal numbers of images; a single query image is fine:
-    see `mamlcli.classifier.SupportClassifier` for how each is handled. `adapt` is the plain inner loop.
+    see `mamlcli.deploy.classifier.SupportClassifier` for how each is handled. `adapt` is the plain inner loop.
 
     Args:
         run: a classification run, or its directory.

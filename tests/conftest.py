@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.running import Finished, Program
+from tests.helpers.running import Finished, Program
 
 
 @pytest.fixture(autouse=True)
@@ -20,8 +20,8 @@ def own_folders(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def glyphs_cache(tmp_path_factory):
     """A cache folder that holds the glyphs, drawn once for all tests."""
-    from mamlcli.tasks.glyphs import GLYPHS_VERSION, render_glyphs
-    from mamlcli.tasks.packs import save_pack
+    from mamlcli.tasks.images.glyphs import GLYPHS_VERSION, render_glyphs
+    from mamlcli.tasks.images.packs import save_pack
 
     folder = tmp_path_factory.mktemp("cache")
     save_pack(render_glyphs(), folder / "mamlcli" / f"glyphs-v{GLYPHS_VERSION}-seed0.npz")

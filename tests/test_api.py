@@ -12,10 +12,10 @@ from torch.func import functional_call
 from torch.nn import functional
 
 import mamlcli
-from mamlcli.errors import DeviceError, MamlError, RecipeError, RunError
-from mamlcli.rescoring import adapt_run
-from tests.image_files import class_folders
-from tests.running import TINY, TINY_IMAGES
+from mamlcli.common.errors import DeviceError, MamlError, RecipeError, RunError
+from mamlcli.training.rescoring import adapt_run
+from tests.helpers.image_files import class_folders
+from tests.helpers.running import TINY, TINY_IMAGES
 
 CPU = "execution.device=cpu"
 SINUSOID = (*TINY, "outer.iterations=20", "inner.lr=0.02", "inner.steps=3", "evaluation.steps=3", CPU)
@@ -61,8 +61,9 @@ def test_train_makes_a_run_that_load_gives_back(sinusoid):
 def test_train_says_nothing_keeps_the_threads_and_tells_its_records(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     before, records = torch.get_num_threads(), []
-    run = mamlcli.train("linear-regression", *TINY, {"model.depth": 2, "outer.clip_norm": None},
-                        on_record=records.append)  # fmt: skip
+    run = mamlcli.train(
+        "linear-regression", *TINY, {"model.depth": 2, "outer.clip_norm": None}, on_record=records.append
+    )
     assert capfd.readouterr() == ("", "")
     assert torch.get_num_threads() == before
     assert [record.iteration for record in records] == [1, 2]
@@ -143,9 +144,9 @@ def test_adapt_is_gradient_descent_on_the_support_loss(sinusoid):
 def test_adapt_gives_the_scores_of_the_runs_own_evaluation(tmp_path, keys):
     """On the meta-test tasks, loss after `adapt` as `mamlcli adapt` has it, whatever the inner loop."""
     run = mamlcli.train("sinusoid", *SINUSOID, *keys, run_dir=tmp_path / "run")
-    from mamlcli.build import build
-    from mamlcli.rundir import RunDirectory
-    from mamlcli.tasks.base import sample_tasks
+    from mamlcli.runs.folder import RunDirectory
+    from mamlcli.tasks.episodes import sample_tasks
+    from mamlcli.training.experiment import build
 
     evaluation, _ = adapt_run(RunDirectory.open(run.path), num_tasks=3)
     distribution = build(run.recipe, splits=("test",)).distributions["test"]
@@ -181,7 +182,7 @@ def test_predict_of_folders_is_mamlcli_adapt_support_query(photos, tmp_path):
 
 def test_predict_of_tensors_is_that_of_folders_with_the_same_images(photos, tmp_path):
     """Two routes to one result: files read by the run's preprocessing, and the same pixels as tensors."""
-    from mamlcli.tasks.images import read_image
+    from mamlcli.tasks.images.reading import read_image
 
     run, _ = photos
     support = class_folders(tmp_path / "support", ["a", "b", "c"], num_images=2)

@@ -25,17 +25,22 @@ import typer
 from typer.main import get_command
 
 import mamlcli
-from mamlcli.recipe import Recipe
-from mamlcli.recipe_files import load_recipe
-from mamlcli.recipe_reference import recipe_reference
-from mamlcli.recipe_rules import RULES
-from tests.image_files import class_folders, drawing, omniglot_folders, save
-from tests.running import noise_pack
+from mamlcli.recipe.files import load_recipe
+from mamlcli.recipe.reference import recipe_reference
+from mamlcli.recipe.rules import RULES
+from mamlcli.recipe.schema import Recipe
+from tests.helpers.image_files import class_folders, drawing, omniglot_folders, save
+from tests.helpers.running import noise_pack
 
 ROOT = Path(mamlcli.__file__).parents[1]
-DOCUMENTS = {path.relative_to(ROOT).as_posix(): path for path in (
-    ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")),
-)}  # fmt: skip
+DOCUMENTS = {
+    path.relative_to(ROOT).as_posix(): path
+    for path in (
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *sorted((ROOT / "docs").glob("*.md")),
+    )
+}
 EVERY_DOCUMENT = pytest.mark.parametrize("document", DOCUMENTS)
 
 NOT_RUN = {("data", "fetch"): "needs the network"}
@@ -98,9 +103,14 @@ def parse(words: list[str]) -> None:
 
 # Amounts, not kinds: what is computed stays as documented.
 AMOUNTS = {
-    "outer.iterations": 2, "outer.tasks": 2, "evaluation.tasks": 2, "validation.every": 2, "validation.tasks": 2,
-    "execution.device": "cpu", "execution.threads": 1,
-}  # fmt: skip
+    "outer.iterations": 2,
+    "outer.tasks": 2,
+    "evaluation.tasks": 2,
+    "validation.every": 2,
+    "validation.tasks": 2,
+    "execution.device": "cpu",
+    "execution.threads": 1,
+}
 IMAGE_AMOUNTS = {"model.width": 3, "tasks.queries": 2, "evaluation.steps": 2}
 
 
@@ -166,8 +176,8 @@ def shortened(words: list[str]) -> list[str]:
 @pytest.fixture(scope="module")
 def packs(tmp_path_factory):
     """A data folder with an Omniglot of noise that has every class of the split."""
-    from mamlcli.tasks.class_splits import class_split
-    from mamlcli.tasks.packs import Pack
+    from mamlcli.tasks.images.class_splits import class_split
+    from mamlcli.tasks.images.packs import Pack
 
     folder = tmp_path_factory.mktemp("packs")
     nothing = Pack(np.zeros((0, 1, 1, 1), np.uint8), np.zeros(0, np.int64), ())
@@ -186,14 +196,14 @@ def here(tmp_path, packs, with_glyphs, monkeypatch):
     noise_pack(tmp_path / "PACK.npz", [f"class{index:02d}" for index in range(32)], num_images=3)
     (tmp_path / "PACK.npz").rename(tmp_path / "PACK")
     save(tmp_path / "page.png", drawing(40))
-    monkeypatch.setattr("mamlcli.sweep.run_jobs", run_jobs_here)
+    monkeypatch.setattr("mamlcli.studies.sweeps.run.run_jobs", run_jobs_here)
     _make_bench_short(monkeypatch)
     return tmp_path
 
 
 def run_jobs_here(jobs, *, on_start=None, on_end=None, **options):
     """Do the jobs of a study in this process: the pool has its own tests, and importing torch takes seconds."""
-    from mamlcli.pool import Outcome
+    from mamlcli.common.processes.pool import Outcome
 
     def nothing(*about):
         pass
@@ -207,14 +217,14 @@ def run_jobs_here(jobs, *, on_start=None, on_end=None, **options):
 
 
 def _make_bench_short(monkeypatch):
-    from mamlcli import bench_cases, bench_timing, benchmark
-    from tests.test_benchmark import MEMORY, TINY_CASE
+    from mamlcli.bench import cases
+    from tests.bench.test_benchmark import MEMORY, TINY_CASE
 
-    monkeypatch.setitem(bench_cases.CASES, "tiny", TINY_CASE)
-    monkeypatch.setattr(bench_timing, "_SAMPLE_S", 0.0)
-    monkeypatch.setattr(bench_timing, "gc", SimpleNamespace(collect=lambda: 0))
-    monkeypatch.setattr(benchmark, "measure_memory", lambda request: MEMORY)
-    monkeypatch.setattr(benchmark, "matmul_flops_per_s", lambda device, threads: 1e9)
+    monkeypatch.setitem(cases.CASES, "tiny", TINY_CASE)
+    monkeypatch.setattr("mamlcli.bench.timing._SAMPLE_S", 0.0)
+    monkeypatch.setattr("mamlcli.bench.timing.gc", SimpleNamespace(collect=lambda: 0))
+    monkeypatch.setattr("mamlcli.bench.benchmark.measure_memory", lambda request: MEMORY)
+    monkeypatch.setattr("mamlcli.bench.benchmark.matmul_flops_per_s", lambda device, threads: 1e9)
 
 
 @EVERY_DOCUMENT
@@ -378,7 +388,7 @@ def test_worked_transform_and_data_set_are_studied_with_a_figure(changed_copy):
 def test_worked_transform_has_a_look_in_every_figure(changed_copy):
     folder, _ = changed_copy
     code = (
-        "from mamlcli.names import TRANSFORMS; from mamlcli.plots import TRANSFORM_SERIES\n"
+        "from mamlcli.common.names import TRANSFORMS; from mamlcli.common.figures import TRANSFORM_SERIES\n"
         "assert set(TRANSFORM_SERIES) == set(TRANSFORMS) > {'tensor-scale'}, TRANSFORM_SERIES\n"
         "assert len(set(TRANSFORM_SERIES.values())) == len(TRANSFORMS)"
     )
@@ -391,7 +401,7 @@ def test_worked_transform_has_a_look_in_every_figure(changed_copy):
 def test_worked_transform_passes_the_tests_of_transforms():
     from tests import test_transforms
 
-    names = {**vars(sys.modules["mamlcli.transforms"])}
+    names = {**vars(sys.modules["mamlcli.engine.transforms"])}
     (new,) = [new for file, _, new in changes() if "class TensorScale" in new]
     exec(new[: new.rindex("@dataclass")], names)
     transform = names["TensorScale"]()

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mamlcli.cli import complete, console
-from mamlcli.cli.common import DeviceOption, JsonOption
-from mamlcli.errors import MamlError
-from mamlcli.names import SPLITS
+from mamlcli.cli.options import DeviceOption, JsonOption
+from mamlcli.common.errors import MamlError
+from mamlcli.common.names import SPLITS
 
 if TYPE_CHECKING:
-    from mamlcli.prediction_report import PredictionReport, PredictionRequest, Predictions
+    from mamlcli.deploy.report import PredictionReport, PredictionRequest, Predictions
+
 
 _MAX_SKIPPED_SHOWN = 20
 
@@ -109,10 +110,10 @@ def adapt(
         {"--invert": invert != "auto", "--joint": joint, "--frame": frame != "file", "--sheet": sheet},
         "a run's own tasks",
     )
-    from mamlcli.rescoring import adapt_run
-    from mamlcli.rundir import RunDirectory
-    from mamlcli.session import write_evaluation
-    from mamlcli.tables import curve_line, curve_table, verdict
+    from mamlcli.runs.curve import curve_line, curve_table, verdict
+    from mamlcli.runs.folder import RunDirectory
+    from mamlcli.training.rescoring import adapt_run
+    from mamlcli.training.scoring import write_evaluation
 
     evaluation, report = adapt_run(RunDirectory.open(run), device=device, num_tasks=tasks, num_steps=steps, split=split)
     if out is not None:
@@ -147,9 +148,9 @@ def _predict(
     """Classify the user's images; `how` is (invert, frame, joint), `files` (out, sheet)."""
     from rich.markup import escape
 
-    from mamlcli.prediction_files import check_outputs, write_predictions, write_sheet
-    from mamlcli.prediction_report import PredictionRequest
-    from mamlcli.tasks.own_images import shown
+    from mamlcli.common.words import shown
+    from mamlcli.deploy.files import check_outputs, write_predictions, write_sheet
+    from mamlcli.deploy.report import PredictionRequest
 
     support, query = folders
     if support is None or query is None:
@@ -181,8 +182,8 @@ def _with_progress(run: Path, request: PredictionRequest) -> Predictions:
     """Predict under a bar on stderr that goes away at the end."""
     from rich.progress import Progress
 
-    from mamlcli.prediction import predict_run
-    from mamlcli.rundir import RunDirectory
+    from mamlcli.deploy.prediction import predict_run
+    from mamlcli.runs.folder import RunDirectory
 
     stderr = console.stderr_console()
     with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
@@ -196,7 +197,7 @@ def _with_progress(run: Path, request: PredictionRequest) -> Predictions:
 
 def _tell(report: PredictionReport) -> None:
     """Warn of what makes the result doubtful, and list what was not taken."""
-    from mamlcli.tasks.own_images import shown
+    from mamlcli.common.words import shown
 
     for text in report.warnings:
         console.warn(text)
@@ -210,7 +211,7 @@ def _tell(report: PredictionReport) -> None:
 def _show(report: PredictionReport) -> None:
     from rich.markup import escape
 
-    from mamlcli.prediction_tables import prediction_notes, prediction_table, prediction_title
+    from mamlcli.deploy.tables import prediction_notes, prediction_table, prediction_title
 
     console.result(f"[bold]{escape(prediction_title(report))}[/bold]")
     console.result(prediction_table(report))

@@ -23,16 +23,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
 # What a person wants -> the commands for it, in the order of the help.
 PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Train and use": {"train": train, "adapt": adapt, "recipes": recipes.app},
     "The paper": {
-        "sweep-depth": sweep_depth, "add-linear": add_linear, "meta-opt": meta_opt, "layers": layers,
+        "sweep-depth": sweep_depth,
+        "add-linear": add_linear,
+        "meta-opt": meta_opt,
+        "layers": layers,
         "reproduce": reproduce,
     },
     "Your runs and data": {"runs": runs.app, "data": data.app},
     "This installation": {"doctor": doctor, "bench": bench},
-}  # fmt: skip
+}
+
+
 for _panel, _commands in PANELS.items():
     for _name, _command in _commands.items():
         if isinstance(_command, typer.Typer):

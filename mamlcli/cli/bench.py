@@ -9,11 +9,11 @@ import typer
 from rich.text import Text
 
 from mamlcli.cli import complete, console
-from mamlcli.cli.common import DeviceOption, JsonOption, recipe_and_overrides
-from mamlcli.errors import MamlError
+from mamlcli.cli.options import DeviceOption, JsonOption, recipe_and_overrides
+from mamlcli.common.errors import MamlError
 
 if TYPE_CHECKING:
-    from mamlcli.benchmark import BenchSettings
+    from mamlcli.bench.benchmark import BenchSettings
 
 
 def bench(
@@ -69,9 +69,9 @@ def bench(
 
       mamlcli bench --tune omniglot-5way-1shot
     """
-    from mamlcli.bench_plots import save_report
-    from mamlcli.bench_tables import bench_parts
-    from mamlcli.benchmark import run_benchmark
+    from mamlcli.bench.benchmark import run_benchmark
+    from mamlcli.bench.figure import save_report
+    from mamlcli.bench.tables import bench_parts
 
     if tune:
         show_tuning(arguments, device, repeats, as_json)
@@ -95,22 +95,25 @@ def bench_settings(
     Raises:
         MamlError: a recipe without --tune, or a case that is none.
     """
-    from mamlcli.bench_cases import DEFAULT_CASES, chosen_cases
-    from mamlcli.benchmark import BenchSettings
+    from mamlcli.bench.benchmark import BenchSettings
+    from mamlcli.bench.cases import DEFAULT_CASES, chosen_cases
 
     if arguments:
-        raise MamlError("command line", expected="no recipe without --tune", got=repr(arguments[0]),
-                        next_step=f"Run: mamlcli bench --tune {arguments[0]}, or: mamlcli bench --cases omniglot"
-                        )  # fmt: skip
+        raise MamlError(
+            "command line",
+            expected="no recipe without --tune",
+            got=repr(arguments[0]),
+            next_step=f"Run: mamlcli bench --tune {arguments[0]}, or: mamlcli bench --cases omniglot",
+        )
     names = list(DEFAULT_CASES) if cases is None else [name.strip() for name in cases.split(",") if name.strip()]
     return BenchSettings(tuple(chosen_cases(names)), device or "auto", repeats, compiled)
 
 
 def show_tuning(arguments: list[str] | None, device: str | None, repeats: int | None, as_json: bool) -> None:
     """Tune a recipe and show what was measured."""
-    from mamlcli.bench_tables import tuning_parts
-    from mamlcli.tuned import load_tuned
-    from mamlcli.tuning import tune
+    from mamlcli.bench.tables import tuning_parts
+    from mamlcli.bench.tuning import tune
+    from mamlcli.training.tuned import load_tuned
 
     name, recipe = recipe_and_overrides(arguments, device)
     load_tuned("", on_problem=console.warn)  # a damaged file is replaced below; say so

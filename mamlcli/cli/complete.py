@@ -7,12 +7,14 @@ from collections.abc import Callable
 
 import typer
 
-from mamlcli import completion
+from mamlcli.cli import completion
 
 # The recipes of commands that are given none; there they say which keys there are.
 DEFAULT_RECIPE, DEFAULT_STUDY_RECIPE = "glyphs-5way-1shot", "logistic"
 
+
 _LONGEST_HELP = 60  # characters; Typer folds what is longer, and fish takes each line for a completion
+
 
 Words = list[tuple[str, str]]
 

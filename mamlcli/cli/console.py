@@ -8,15 +8,19 @@ from typing import Any, Literal
 
 from rich.console import Console, RenderableType
 
-from mamlcli.files import json_text
+from mamlcli.common.files import json_text
 
 # Off a terminal, rich guesses 80 columns and would fold long paths and table cells; a file has no width.
 _FILE_WIDTH = 120
 
+
 # With NO_COLOR (no-color.org) not even bold: plain text.
 _COLORS: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
 
+
 _stdout = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, highlight=False, color_system=_COLORS)
+
+
 _stderr = Console(
     stderr=True, width=None if sys.stderr.isatty() else _FILE_WIDTH, highlight=False, color_system=_COLORS
 )

@@ -10,23 +10,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mamlcli.cli import complete, console
-from mamlcli.cli.common import JsonOption
-from mamlcli.errors import DataError, nearest
-from mamlcli.names import CLASS_SPLITS, SPLITS
+from mamlcli.cli.options import JsonOption
+from mamlcli.common.errors import DataError
+from mamlcli.common.names import SPLITS
+from mamlcli.tasks.images.find import check_split_name, open_pack, present_classes
 
 if TYPE_CHECKING:
-    from mamlcli.tasks.pack_checks import Finding
-    from mamlcli.tasks.packs import Pack
-    from mamlcli.tasks.sources import ImportReport
+    from mamlcli.tasks.images.checks import Finding
+    from mamlcli.tasks.images.sources import ImportReport
+
 
 app = typer.Typer(help="Image sets: list, fetch, import, check, look at.", no_args_is_help=True)
 
+
 _MAX_SKIPPED_SHOWN = 10
+
 
 NameOrPath = Annotated[
     str,
     typer.Argument(help="A source, the name of a pack, or the path of an .npz file.", autocompletion=complete.pack),
 ]
+
+
 SplitOption = Annotated[
     str,
     typer.Option(help="train, validation, test or all.", autocompletion=complete.one_of(*SPLITS, "all")),
@@ -43,7 +48,7 @@ def ls(json: JsonOption = False) -> None:
 
       mamlcli data ls --json
     """
-    from mamlcli.data_tables import listed_packs, packs_table
+    from mamlcli.cli.data_tables import listed_packs, packs_table
 
     packs = listed_packs()
     if json:
@@ -68,8 +73,8 @@ def fetch(
 
       mamlcli data fetch omniglot
     """
-    from mamlcli.tasks.downloads import fetch as fetch_source
-    from mamlcli.tasks.packs import data_dir
+    from mamlcli.common.files import data_dir
+    from mamlcli.tasks.images.downloads import fetch as fetch_source
 
     with _progress("packing") as progress:
         path = fetch_source(source, data_dir(), force=force, progress=progress)
@@ -114,8 +119,8 @@ def import_(
 
       mamlcli data import folder photos --name pets --size 84
     """
-    from mamlcli.tasks.packs import data_dir
-    from mamlcli.tasks.sources import check_name, default_name, import_source
+    from mamlcli.common.files import data_dir
+    from mamlcli.tasks.images.sources import check_name, default_name, import_source
 
     target = data_dir() / f"{check_name(name or default_name(source, path), source)}.npz"
     with _progress("reading") as progress:
@@ -144,7 +149,7 @@ def check(
 
       mamlcli data check omniglot --split test
     """
-    from mamlcli.data_tables import findings_table
+    from mamlcli.cli.data_tables import findings_table
 
     findings, where = _findings(name_or_path, split)
     if json:
@@ -172,10 +177,10 @@ def show(
 
       mamlcli data show omniglot --ways 5 --shots 1 --out sheet.png
     """
-    from mamlcli.tasks.sheets import contact_sheet, draw_episode, save_sheet
+    from mamlcli.tasks.images.sheets import contact_sheet, draw_episode, save_sheet
 
-    pack, source, where = _open(name_or_path)
-    names = _present_classes(pack, source, split, where)
+    pack, source, where = open_pack(name_or_path)
+    names = present_classes(pack, source, split, where)
     support, query, drawn = draw_episode(pack, names, ways=ways, shots=shots, queries=queries, seed=seed)
     save_sheet(contact_sheet(support, query, drawn), out)
     console.result_text(f"Wrote {out}: {ways} classes of {where} ({split}): {', '.join(drawn)}")
@@ -204,10 +209,10 @@ def export(
 
       mamlcli data export glyphs --classes 5 --images 6 --shots 1 --out letters
     """
-    from mamlcli.tasks.class_folders import export_classes
+    from mamlcli.tasks.images.export import export_classes
 
-    pack, source, where = _open(name_or_path)
-    names = _present_classes(pack, source, split, where)
+    pack, source, where = open_pack(name_or_path)
+    names = present_classes(pack, source, split, where)
     written = export_classes(pack, names, out, num_classes=classes, num_images=images, shots=shots, seed=seed)
     shown = ", ".join(list(written)[:10]) + (", ..." if len(written) > 10 else "")
     console.result_text(f"Wrote {sum(written.values())} images of {len(written)} classes ({split}) to {out}: {shown}")
@@ -238,76 +243,20 @@ def _show_report(report: ImportReport) -> None:
         console.warn(f"skipped {more} more files")
 
 
-def _open(name_or_path: str) -> tuple[Pack, str, str]:
-    """Load a pack by name or path and return it with its source and its name in messages."""
-    from mamlcli.tasks.packs import find_pack, load_pack
-
-    path = find_pack(name_or_path)
-    # A folder of that name, perhaps a run, must not hide the glyphs.
-    is_glyphs = name_or_path == "glyphs" and not Path(name_or_path).is_file()
-    if path is None and not is_glyphs and (name_or_path.endswith(".npz") or Path(name_or_path).exists()):
-        path = Path(name_or_path)
-    if path is None and is_glyphs:
-        from mamlcli.tasks.glyphs import load_glyphs
-
-        return load_glyphs(0), "glyphs", "glyphs"
-    if path is None:
-        raise _no_pack(name_or_path)
-    pack = load_pack(path)
-    candidates = (pack.source.name or "", path.stem)
-    source = next((name for name in candidates if name in CLASS_SPLITS), "folder")
-    return pack, source, str(path)
-
-
-def _no_pack(name: str) -> DataError:
-    from mamlcli.tasks.sources import SOURCES
-
-    facts = SOURCES.get(name)
-    if facts and not facts.get.startswith("mamlcli"):
-        return DataError(name, expected="a source of images", got="one whose tasks are computed")
-    return DataError(
-        name, expected="a pack in $MAMLCLI_DATA or the cache, or an .npz file", got="none of this name",
-        why=None if facts else nearest(name, SOURCES).strip(),
-        next_step=f"To get {name}: {facts.get}" if facts else "Run: mamlcli data ls",
-    )  # fmt: skip
-
-
-def _check_split_name(split: str, known: tuple[str, ...]) -> None:
-    if split not in known:
-        raise DataError(
-            "--split", expected=f"one of {', '.join(known)}", got=repr(split),
-            why=nearest(split, known).strip(),
-        )  # fmt: skip
-
-
 def _findings(name_or_path: str, split: str | None) -> tuple[list[Finding], str]:
     """Check a pack with the splits asked for and return what was found, and the name of the pack in messages.
 
     That its classes cannot be split is a finding, too.
     """
-    from mamlcli.tasks.class_splits import class_split
-    from mamlcli.tasks.pack_checks import Finding, check_pack
+    from mamlcli.tasks.images.checks import Finding, check_pack
+    from mamlcli.tasks.images.class_splits import class_split
 
     wanted = SPLITS if split is None else (split,)
     for name in wanted:
-        _check_split_name(name, SPLITS)
-    pack, source, where = _open(name_or_path)
+        check_split_name(name, SPLITS)
+    pack, source, where = open_pack(name_or_path)
     try:
         splits = class_split(source, pack)
     except DataError as error:
         return [Finding("error", "class split", str(error)), *check_pack(pack, {})], where
     return check_pack(pack, {name: splits[name] for name in wanted}), where
-
-
-def _present_classes(pack: Pack, source: str, split: str, where: str) -> list[str]:
-    """Return the classes of a split that the pack has, which is enough to look at some."""
-    from mamlcli.tasks.class_splits import class_split
-
-    _check_split_name(split, (*SPLITS, "all"))
-    wanted = pack.class_names if split == "all" else class_split(source, pack)[split]
-    present = set(pack.class_names)
-    names = [name for name in wanted if name in present]
-    if not names:
-        raise DataError(where, expected=f"classes of the split {split!r}", got="none of them in the pack",
-                        next_step="Use another split, or: --split all")  # fmt: skip
-    return names

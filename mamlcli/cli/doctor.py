@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
 from mamlcli.cli import console
-from mamlcli.cli.common import JsonOption
-from mamlcli.errors import MamlError
+from mamlcli.cli.diagnosis.findings import BROKEN, LACKING, Finding, broken
+from mamlcli.cli.options import JsonOption
+from mamlcli.common.errors import MamlError
+from mamlcli.common.tables import plain_table
 
 
 def doctor(as_json: JsonOption = False) -> None:
@@ -19,8 +25,9 @@ def doctor(as_json: JsonOption = False) -> None:
 
       mamlcli doctor --json
     """
-    from mamlcli.diagnosis import broken, diagnose, diagnosis_to_json
-    from mamlcli.diagnosis_tables import diagnosis_parts
+    from mamlcli.cli.diagnosis.checks import diagnose
+    from mamlcli.cli.diagnosis.findings import broken, diagnosis_to_json
+    from mamlcli.cli.doctor import diagnosis_parts
 
     findings = diagnose()
     if as_json:
@@ -29,6 +36,48 @@ def doctor(as_json: JsonOption = False) -> None:
         for part in diagnosis_parts(findings):
             console.result(part)
     if bad := broken(findings):
-        raise MamlError("this installation", expected="all that the bare commands need",
-                        got=f"{', '.join(finding.name for finding in bad)} broken",
-                        next_step=bad[0].remedy)  # fmt: skip
+        raise MamlError(
+            "this installation",
+            expected="all that the bare commands need",
+            got=f"{', '.join(finding.name for finding in bad)} broken",
+            next_step=bad[0].remedy,
+        )
+
+
+_STYLES = {BROKEN: "red", LACKING: "yellow"}
+
+
+def diagnosis_parts(findings: list[Finding]) -> list[RenderableType]:
+    """Return the table of findings, what mends those that are not well, and the verdict."""
+    parts: list[RenderableType] = [_table(findings)]
+    for status, title in ((BROKEN, "Broken"), (LACKING, "Not here, and not needed by the bare commands")):
+        found = [finding for finding in findings if finding.status == status]
+        if found:
+            parts.append(_remedies(title, found))
+    if not broken(findings):
+        parts.append(Text("All that the bare commands need is here."))
+    return parts
+
+
+def _table(findings: list[Finding]) -> Table:
+    table = plain_table()
+    table.add_column("what", no_wrap=True)
+    table.add_column("is", no_wrap=True)
+    table.add_column("found", overflow="fold")
+    group = findings[0].group if findings else ""
+    for finding in findings:
+        if finding.group != group:
+            table.add_section()
+            group = finding.group
+        table.add_row(finding.name, Text(finding.status, style=_STYLES.get(finding.status, "")), Text(finding.found))
+    return table
+
+
+def _remedies(title: str, findings: list[Finding]) -> Table:
+    table = plain_table(title)
+    table.add_column("what", no_wrap=True)
+    table.add_column("what does not work", overflow="fold")
+    table.add_column("what mends it", overflow="fold")
+    for finding in findings:
+        table.add_row(finding.name, Text(finding.effect or ""), Text(finding.remedy or ""))
+    return table

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from mamlcli.cli import complete, console
-from mamlcli.cli.common import DeviceOption, JsonOption
-from mamlcli.names import SPLITS
+from mamlcli.cli.options import DeviceOption, JsonOption
+from mamlcli.common.names import SPLITS
 
 
 def layers(
@@ -45,10 +45,10 @@ def layers(
 
       mamlcli layers runs/linear-regression-1 --tasks 600 --json
     """
-    from mamlcli.layer_plots import save_layers
-    from mamlcli.layer_report import layers_report
-    from mamlcli.layer_tables import layer_parts
-    from mamlcli.rundir import RunDirectory
+    from mamlcli.runs.folder import RunDirectory
+    from mamlcli.studies.layers.figure import save_layers
+    from mamlcli.studies.layers.report import layers_report
+    from mamlcli.studies.layers.tables import layer_parts
 
     opened = RunDirectory.open(run)
     console.note(f"studying {run} on {tasks} tasks")

@@ -8,7 +8,7 @@ from types import TracebackType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mamlcli.cli import console
-from mamlcli.engine import Record, StepRecord, StopRecord, ValidationRecord
+from mamlcli.engine.outer_loop import Record, StepRecord, StopRecord, ValidationRecord
 
 _LINES_OFF_TERMINAL = 10
 

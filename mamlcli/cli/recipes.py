@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from mamlcli.cli import complete, console
-from mamlcli.cli.common import JsonOption
-from mamlcli.errors import RecipeError, RunError
+from mamlcli.cli.options import JsonOption
+from mamlcli.common.errors import RecipeError, RunError
 
 app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=True)
+
 
 RecipeArgument = Annotated[str, typer.Argument(help="A shipped recipe or a file.", autocompletion=complete.recipe)]
 
@@ -26,8 +27,8 @@ def ls(as_json: JsonOption = False) -> None:
 
       mamlcli recipes ls --json
     """
-    from mamlcli.recipe_files import recipe_summary, shipped_recipes
-    from mamlcli.tables import plain_table
+    from mamlcli.common.tables import plain_table
+    from mamlcli.recipe.files import recipe_summary, shipped_recipes
 
     rows = [(name, recipe_summary(path)) for name, path in shipped_recipes().items()]
     if as_json:
@@ -54,7 +55,7 @@ def show(
 
       mamlcli recipes show my.yaml --resolved
     """
-    from mamlcli.recipe_files import find_recipe, load_recipe, recipe_to_yaml
+    from mamlcli.recipe.files import find_recipe, load_recipe, recipe_to_yaml
 
     if resolved:
         console.result_text(recipe_to_yaml(load_recipe(recipe)[1]))
@@ -74,8 +75,8 @@ def cp(
 
       mamlcli recipes cp glyphs-5way-1shot my.yaml
     """
-    from mamlcli.files import atomic_write
-    from mamlcli.recipe_files import find_recipe, load_recipe
+    from mamlcli.common.files import atomic_write
+    from mamlcli.recipe.files import find_recipe, load_recipe
 
     load_recipe(recipe)
     if target.exists():
@@ -99,7 +100,7 @@ def check(
 
       mamlcli recipes check my.yaml other.yaml logistic
     """
-    from mamlcli.recipe_files import load_recipe
+    from mamlcli.recipe.files import load_recipe
 
     problems: list[str] = []
     for recipe in recipes:

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mamlcli.cli import complete, console
-from mamlcli.cli.common import DeviceOption, JsonOption
-from mamlcli.cli.studies import RUNS, SweepProgress, again, warn_about_jobs
-from mamlcli.errors import Interrupted, MamlError
+from mamlcli.cli.options import DeviceOption, JsonOption
+from mamlcli.cli.study_display import RUNS, SweepProgress, again, warn_about_jobs
+from mamlcli.common.errors import Interrupted, MamlError
+from mamlcli.studies.claims.files import write_report
 
 if TYPE_CHECKING:
-    from mamlcli.claims import ClaimResult, Study
-    from mamlcli.reproduce import Family, Scale
-    from mamlcli.sweep import CellEnd, Sweep
+    from mamlcli.studies.claims.predictions import ClaimResult
+    from mamlcli.studies.claims.scales import Family, Scale
+    from mamlcli.studies.sweeps.run import CellEnd
+    from mamlcli.studies.sweeps.sweep import Sweep
 
 
 def reproduce(
@@ -51,9 +53,9 @@ def reproduce(
 
       mamlcli reproduce --scale paper --dry-run
     """
-    from mamlcli.reproduce import present_families
-    from mamlcli.study_api import num_processes_of, scale_of
-    from mamlcli.study_api import reproduce as run_reproduction
+    from mamlcli.studies.claims.reproduction import present_families
+    from mamlcli.studies.start import num_processes_of, scale_of
+    from mamlcli.studies.start import reproduce as run_reproduction
 
     chosen = scale_of(scale)
     families, _ = present_families(chosen)
@@ -68,23 +70,33 @@ def reproduce(
     display = Display(num_processes)
     try:
         done = run_reproduction(
-            scale, folder=path, seeds=seeds, jobs=num_processes, device=device, command=again,
-            on_family=display.begin, on_end=display.show,
-        )  # fmt: skip
+            scale,
+            folder=path,
+            seeds=seeds,
+            jobs=num_processes,
+            device=device,
+            command=again,
+            on_family=display.begin,
+            on_end=display.show,
+        )
     except Interrupted as error:
         raise Interrupted(f"interrupted; what was done is saved. Continue: {again(path)}") from error
     results, failures, content = list(done.claims), done.failures, done.to_json()
     write_report(path, chosen, num_seeds, results, list(done.studies), [*done.left_out, *failures], content)
     show(results, path, content, as_json)
     if failures:
-        raise MamlError(str(path), expected="every cell to finish", got=f"{len(failures)} that failed: {failures[0]}",
-                        next_step=f"The others are done. Try these again: {again(path)}")  # fmt: skip
+        raise MamlError(
+            str(path),
+            expected="every cell to finish",
+            got=f"{len(failures)} that failed: {failures[0]}",
+            next_step=f"The others are done. Try these again: {again(path)}",
+        )
 
 
 def show_cost(scale: Scale, families: list[Family], num_seeds: int, num_workers: int, device: str | None) -> None:
     """Say how many runs a scale has and what they cost, measured on a few meta-iterations of each."""
-    from mamlcli.reproduce import cost_s, num_cells
-    from mamlcli.tables import duration
+    from mamlcli.common.tables import duration
+    from mamlcli.studies.claims.reproduction import cost_s, num_cells
 
     total = cost_s(families, num_seeds, num_workers, device)
     names = ", ".join(family.words for family in families)
@@ -112,66 +124,10 @@ class Display:
         self._progress.show(end)
 
 
-def write_report(
-    path: Path, scale: Scale, num_seeds: int, results: list[ClaimResult], studies: list[Study], notes: list[str],
-    content: dict[str, object],
-) -> None:  # fmt: skip
-    """Write result.json, report.md with its figures, and report.html."""
-    from mamlcli.claim_plots import operators_figure, picture, study_figure
-    from mamlcli.environment import versions
-    from mamlcli.files import atomic_write, json_text
-    from mamlcli.recipe_files import recipe_to_yaml
-    from mamlcli.report import Picture, report_markdown, seeds_count, to_html
-    from mamlcli.reproduce import candidates, runs_of, sweep_of, wall_s
-    from mamlcli.tables import duration
-
-    pictures: dict[str, list[Picture]] = {}
-    for study in studies:
-        if study.result.cells:
-            caption = f"{study.words}: after adaptation against depth; adaptation curves"
-            pictures[study.key] = [picture(study.key, study_figure(study.result, study.words), caption)]
-        if study.operators:
-            figure_of_operators = operators_figure(study.operators)
-            pictures[study.key].append(
-                picture("operators", figure_of_operators, "The learned operators and the best one")
-            )
-    title = f"When MAML can adapt fast: claims C1 to C7 at scale {scale.name}"
-    intro = [
-        f"Scale {scale.name}: {scale.words}. {seeds_count(num_seeds)} of every cell; "
-        f"{duration(wall_s(studies))} of computing in all processes together.",
-        *([f"Left out: {'; '.join(notes)}."] if notes else []),
-    ]
-    device = next((str(run.manifest.get("device")) for study in studies for run in runs_of(study)), "unknown")
-    settings = {
-        **versions(),
-        "device": device,
-        "seeds": str(num_seeds),
-        **{f"{study.words}: candidates for inner.lr": ", ".join(map(str, candidates(study))) for study in studies},
-        **{f"{study.words}: runs": str(study.result.directory) for study in studies},
-    }
-    recipes = {
-        study.words: recipe_to_yaml(sweep_of(family, num_seeds).recipe)
-        for study in studies
-        for family in scale.families
-        if family.key == study.key
-    }
-    markdown = report_markdown(
-        title=title, intro=intro, settings=settings, recipes=recipes, results=results, studies=studies,
-        pictures=pictures,
-    )  # fmt: skip
-    drawn = [one for of_study in pictures.values() for one in of_study]
-    for figure in drawn:
-        atomic_write(path / figure.name, figure.png)
-        atomic_write((path / figure.name).with_suffix(".svg"), figure.svg)
-    atomic_write(path / "report.md", markdown.encode())
-    atomic_write(path / "report.html", to_html(markdown, title, drawn).encode())
-    atomic_write(path / "result.json", json_text(content).encode())
-
-
 def show(results: list[ClaimResult], path: Path, content: dict[str, object], as_json: bool) -> None:
     """Show the verdicts."""
-    from mamlcli.report import verdict_grid
-    from mamlcli.tables import plain_table
+    from mamlcli.common.tables import plain_table
+    from mamlcli.studies.claims.report import verdict_grid
 
     if as_json:
         console.result_json(content)

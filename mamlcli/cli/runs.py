@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mamlcli.cli import complete, console
-from mamlcli.cli.common import JsonOption
-from mamlcli.errors import RunError
-from mamlcli.names import RUNS
+from mamlcli.cli.options import JsonOption
+from mamlcli.common.errors import RunError
+from mamlcli.common.names import RUNS
 
 if TYPE_CHECKING:
-    from mamlcli.run_catalogue import RunEntry
+    from mamlcli.runs.entry import RunEntry
+
 
 app = typer.Typer(help="List, show, compare and export runs.", no_args_is_help=True)
+
 
 RunArgument = Annotated[
     str, typer.Argument(help="A run directory, or its name below runs/.", autocompletion=complete.runs)
 ]
+
+
 RunsArgument = Annotated[
     list[str],
     typer.Argument(
@@ -42,8 +46,8 @@ def ls(
 
       mamlcli runs ls studies/depth --json
     """
-    from mamlcli.run_catalogue import find_runs
-    from mamlcli.run_tables import problems_text, run_row, runs_table
+    from mamlcli.runs.catalogue import find_runs
+    from mamlcli.runs.tables import problems_text, run_row, runs_table
 
     runs = find_runs(folder)
     if as_json:
@@ -68,7 +72,7 @@ def show(run: RunArgument, as_json: JsonOption = False) -> None:
 
       mamlcli runs show runs/glyphs-5way-1shot-1 --json
     """
-    from mamlcli.run_tables import run_parts, run_report
+    from mamlcli.runs.tables import run_parts, run_report
 
     found = one_entry_of(run, "RUN")
     if as_json:
@@ -102,8 +106,8 @@ def compare(
 
       mamlcli runs compare studies/depth --baseline studies/depth/cells/depth-4-seed-0 --json
     """
-    from mamlcli.run_comparison import compare_runs
-    from mamlcli.run_tables import comparison_parts
+    from mamlcli.runs.comparison import compare_runs
+    from mamlcli.runs.comparison_tables import comparison_parts
 
     entries, index = with_baseline(entries_of(runs), baseline)
     result = compare_runs(entries, baseline=index, allow_unpaired=unpaired)
@@ -116,7 +120,7 @@ def compare(
 
 def entries_of(words: list[str]) -> list[RunEntry]:
     """Return the runs that arguments mean; a study stands for its finished cells."""
-    from mamlcli.run_catalogue import resolve_run, runs_at
+    from mamlcli.runs.catalogue import resolve_run, runs_at
 
     return [run for word in words for run in runs_at(resolve_run(word, RUNS))]
 
@@ -135,8 +139,12 @@ def one_entry_of(word: str, where: str) -> RunEntry:
     """Return the one run that an argument means."""
     found = entries_of([word])
     if len(found) != 1:
-        raise RunError(where, expected="one run", got=f"a study of {len(found)}",
-                       next_step=f"Name one of its cells. Run: mamlcli runs ls {word}")  # fmt: skip
+        raise RunError(
+            where,
+            expected="one run",
+            got=f"a study of {len(found)}",
+            next_step=f"Name one of its cells. Run: mamlcli runs ls {word}",
+        )
     return found[0]
 
 
@@ -179,14 +187,14 @@ def export(
         _export_weights(entries, weights, force=force, is_table_asked=bool(form or out or standalone))
         return
     form = _format(form, out, standalone)
-    from mamlcli.exports import export_runs
+    from mamlcli.runs.exports import export_runs
 
     _write(export_runs(entries, form, is_standalone=standalone), out, force=force)
 
 
 def _format(form: str | None, out: Path | None, is_standalone: bool) -> str:
     """Return the format that is meant, or raise RunError."""
-    from mamlcli.exports import SUFFIXES
+    from mamlcli.runs.exports import SUFFIXES
 
     by_suffix = {suffix: name for name, suffix in SUFFIXES.items()}
     found = form or (by_suffix.get(out.suffix, "markdown") if out else "latex" if is_standalone else "markdown")
@@ -198,7 +206,7 @@ def _format(form: str | None, out: Path | None, is_standalone: bool) -> str:
 
 
 def _write(text: str, out: Path | None, *, force: bool) -> None:
-    from mamlcli.files import atomic_write
+    from mamlcli.common.files import atomic_write
 
     if out is None:
         console.result_text(text)
@@ -219,7 +227,7 @@ def _export_weights(entries: list[RunEntry], folder: Path, *, force: bool, is_ta
         raise RunError(
             "--weights", expected="one run, by itself", got=got, next_step="Export tables by another command"
         )
-    from mamlcli.weights import export_weights
+    from mamlcli.deploy.weights import export_weights
 
     for path in export_weights(entries[0], folder, is_forced=force):
         console.note(f"Written: {path}")

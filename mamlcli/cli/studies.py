@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import math
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
-from mamlcli.cli import complete, console
-from mamlcli.cli.common import DeviceOption, JsonOption, recipe_and_overrides, warn_about_selection
-from mamlcli.errors import Interrupted, MamlError
-from mamlcli.names import TRANSFORMS
+from mamlcli.cli import complete
+from mamlcli.cli.options import (
+    BARE,
+    BARE_INNER_LRS,
+    DeviceOption,
+    JsonOption,
+    has_recipe,
+    integers,
+    rates,
+    recipe_and_overrides,
+    words,
+)
+from mamlcli.cli.study_display import show_collapse, study
+from mamlcli.common.errors import MamlError
+from mamlcli.common.names import TRANSFORMS
 
 if TYPE_CHECKING:
-    from mamlcli.recipe import Recipe
-    from mamlcli.study_result import StudyResult
-    from mamlcli.sweep import CellEnd, Sweep
+    from mamlcli.recipe.schema import Recipe
 
-RUNS = Path("runs")
-# What a bare command runs: tasks without a download, at a length of about two minutes on two cores.
-BARE = (complete.DEFAULT_STUDY_RECIPE, "outer.iterations=200", "validation.every=100")
-# Every line gets the rate that suits it: at the recipe's own, a single layer is far from its best.
-BARE_INNER_LRS = "0.5,2,8"
 
 Arguments = Annotated[
     list[str] | None,
@@ -35,6 +35,8 @@ Arguments = Annotated[
         autocompletion=complete.study_recipe_and_keys,
     ),
 ]
+
+
 RunArguments = Annotated[
     list[str] | None,
     typer.Argument(
@@ -43,7 +45,11 @@ RunArguments = Annotated[
         autocompletion=complete.start_and_keys,
     ),
 ]
+
+
 SeedsOption = Annotated[int, typer.Option(min=1, help="How many seeds, from the recipe's upwards.")]
+
+
 InnerLrsOption = Annotated[
     str | None,
     typer.Option(
@@ -53,10 +59,14 @@ InnerLrsOption = Annotated[
         show_default=False,
     ),
 ]
+
+
 JobsOption = Annotated[
     int | None,
     typer.Option(min=1, help="Cells at a time; by default the cores, and 1 on CUDA.", show_default=False),
 ]
+
+
 DirOption = Annotated[
     Path | None,
     typer.Option(
@@ -105,7 +115,8 @@ def sweep_depth(
 
       mamlcli sweep-depth logistic --dir runs/sweep-depth-logistic-1
     """
-    from mamlcli.studies import DEPTH, depth_sweep
+    from mamlcli.studies.sweeps.axes import depth_sweep
+    from mamlcli.studies.sweeps.sweep import DEPTH
 
     name, recipe = _study_recipe(arguments, device, (DEPTH,))
     sweep = depth_sweep(
@@ -153,17 +164,22 @@ def add_linear(
 
       mamlcli add-linear runs/add-linear-logistic-1/cells/2-layers-seed-0 --collapse small.safetensors
     """
-    from mamlcli.studies import LAYERS, linear_sweep
+    from mamlcli.studies.sweeps.axes import linear_sweep
+    from mamlcli.studies.sweeps.sweep import LAYERS
 
     run = _run_of(arguments)
     if collapse is not None:
-        _show_collapse(run, collapse, as_json)
+        show_collapse(run, collapse, as_json)
         return
     name, recipe = _study_recipe(arguments, device, (LAYERS,), run)
     sweep = linear_sweep(
-        name, recipe, layers=integers(layers, "--layers"), num_seeds=seeds,
-        inner_lrs=rates(inner_lrs, arguments), started_from=run,
-    )  # fmt: skip
+        name,
+        recipe,
+        layers=integers(layers, "--layers"),
+        num_seeds=seeds,
+        inner_lrs=rates(inner_lrs, arguments),
+        started_from=run,
+    )
     study(sweep, directory, jobs, as_json=as_json, with_capacity=False)
 
 
@@ -206,51 +222,25 @@ def meta_opt(
 
       mamlcli meta-opt glyphs-5way-1shot model.depth=2 inner.algorithm=anil --optimizers none,kfo
     """
-    from mamlcli.studies import DEPTH, OPTIMIZER, optimizer_sweep
+    from mamlcli.studies.sweeps.axes import optimizer_sweep
+    from mamlcli.studies.sweeps.sweep import DEPTH, OPTIMIZER
 
     axes = (DEPTH, OPTIMIZER) if depths else (OPTIMIZER,)
     name, recipe = _study_recipe(arguments, device, axes)
     sweep = optimizer_sweep(
-        name, recipe, optimizers=words(optimizers), depths=integers(depths or "", "--depths"), num_seeds=seeds,
+        name,
+        recipe,
+        optimizers=words(optimizers),
+        depths=integers(depths or "", "--depths"),
+        num_seeds=seeds,
         inner_lrs=rates(inner_lrs, arguments),
-    )  # fmt: skip
+    )
     study(sweep, directory, jobs, as_json=as_json, with_capacity=False)
-
-
-# Arguments -----------------------------------------------------------------------------------------------------
-
-
-def words(text: str) -> list[str]:
-    """Return the parts of a comma-separated list."""
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def integers(text: str, option: str) -> list[int]:
-    """Return a list of whole numbers such as `1,2,3`."""
-    try:
-        return [int(part) for part in words(text)]
-    except ValueError as error:
-        raise MamlError(option, expected="whole numbers separated by commas, as in 1,2,3", got=repr(text)) from error
-
-
-def rates(text: str | None, arguments: list[str] | None) -> list[float]:
-    """Return the rates of --inner-lrs: without it none, or those of a bare command that sets no rate itself."""
-    if text is None:
-        sets_rate = any(word.startswith("inner.lr=") for word in arguments or [])
-        text = "" if _has_recipe(arguments) or sets_rate else BARE_INNER_LRS
-    try:
-        return sorted({float(part) for part in words(text)})
-    except ValueError as error:
-        raise MamlError("--inner-lrs", expected="numbers separated by commas, as in 0.1,0.3", got=repr(text)) from error
-
-
-def _has_recipe(arguments: list[str] | None) -> bool:
-    return bool(arguments) and ("=" not in arguments[0] or Path(arguments[0]).exists())  # type: ignore[index]
 
 
 def _run_of(arguments: list[str] | None) -> Path | None:
     """Return the run directory that the first argument is, or None."""
-    from mamlcli.recipe_files import shipped_recipes
+    from mamlcli.recipe.files import shipped_recipes
 
     first = Path(arguments[0]) if arguments else None
     if first is None or not first.is_dir():
@@ -267,137 +257,9 @@ def _study_recipe(
     if taken:
         raise MamlError("command line", expected=f"{axes[0]} left to the study, which varies it", got=repr(taken[0]))
     if run is not None:
-        from mamlcli.rundir import RunDirectory
+        from mamlcli.runs.folder import RunDirectory
 
         source = RunDirectory.open(run)
         _, recipe = recipe_and_overrides([str(run / "recipe.yaml"), *(arguments or [])[1:]], device)
         return source.name, recipe
-    return recipe_and_overrides(arguments if _has_recipe(arguments) else [*BARE, *(arguments or [])], device)
-
-
-# Running and showing -------------------------------------------------------------------------------------------
-
-
-def study(sweep: Sweep, directory: Path | None, jobs: int | None, *, as_json: bool, with_capacity: bool | None) -> None:
-    """Check a study, run what is missing of it, write and show its result.
-
-    Raises:
-        MamlError: what cannot run, before anything does; at the end, cells that failed.
-    """
-    from mamlcli.study_api import run_study
-
-    warn_about_selection(sweep.recipe)
-    warn_about_jobs(jobs)
-    progress: list[SweepProgress] = []
-    folders: list[Path] = []
-
-    def begin(path: Path, num_processes: int, was_there: bool) -> None:
-        folders.append(path)
-        progress.append(SweepProgress(sweep, num_processes))
-        console.note(f"{'continuing' if was_there else 'study in'} {path}: {progress[0].plan}")
-
-    try:
-        result = run_study(
-            sweep, directory, jobs=jobs, with_capacity=with_capacity, command=again, on_begin=begin,
-            on_end=lambda end: progress[0].show(end),
-        )  # fmt: skip
-    except Interrupted as error:
-        continues = f" Continue: {again(folders[0])}" if folders else ""
-        raise Interrupted(f"interrupted; what was done is saved.{continues}") from error
-    show_study(result, folders[0], as_json)
-    _raise_failures(result, folders[0], again(folders[0]))
-
-
-def again(path: Path) -> str:
-    """Return the command that continues this study."""
-    parts = ["mamlcli", *sys.argv[1:]]
-    is_named = any(part == "--dir" or part.startswith("--dir=") for part in parts)
-    return shlex.join(parts if is_named else [*parts, "--dir", str(path)])
-
-
-def warn_about_jobs(jobs: int | None) -> None:
-    """Warn where more processes are asked for than there are cores."""
-    from mamlcli.sweep import num_cores
-
-    if jobs is not None and jobs > num_cores():
-        console.warn(f"--jobs {jobs}: there are {num_cores()} cores; more processes than that wait for each other")
-
-
-class SweepProgress:
-    """One line on stderr for each cell that ends, with the time that is left."""
-
-    def __init__(self, sweep: Sweep, num_workers: int) -> None:
-        seeds = f"{sweep.num_seeds} seed{'s' if sweep.num_seeds != 1 else ''}"
-        rates = f" x {len(sweep.inner_lrs)} inner learning rates" if sweep.inner_lrs else ""
-        self.plan = f"{len(sweep.values)} values{rates} x {seeds}, {num_workers} at a time"
-        self._num_workers = num_workers
-        self._walls: list[float] = []
-
-    def show(self, end: CellEnd) -> None:
-        """Show one cell."""
-        from mamlcli.tables import PERCENT, duration
-
-        text = f"[{end.num_ended}/{end.num_total}] {end.label}: "
-        if end.scores is not None:
-            loss = end.scores.mean("loss")
-            text += f"loss {loss:.3f}" if math.isfinite(loss) else "loss not finite"
-            if "accuracy" in end.scores:
-                text += f", accuracy {PERCENT * end.scores.mean('accuracy'):.1f} %"
-        elif end.status != "done":
-            # Of a divergence the iteration is enough here; the end of the study says all of it.
-            reason = end.reason.partition(":")[0] if end.status == "diverged" else end.reason
-            text += f"{end.status}: {reason}" if reason else end.status
-        else:
-            text += "done"
-        if end.status == "skipped":
-            text += " (was done)"
-        elif end.status != "interrupted":
-            self._walls.append(end.wall_s)
-            left = sum(self._walls) / len(self._walls) * (end.num_total - end.num_ended) / self._num_workers
-            text += f" ({duration(end.wall_s)}" + (f"; about {duration(left)} left)" if left > 0 else ")")
-        console.note(Text(text))
-
-
-def show_study(result: StudyResult, path: Path, as_json: bool) -> None:
-    """Show a study's tables and what they say, or its JSON."""
-    from mamlcli.study_tables import study_tables, study_verdict
-
-    if as_json:
-        console.result_json(result.to_json())
-        return
-    for table in study_tables(result):
-        console.result(table)
-    console.result(study_verdict(result))
-    console.note(f"\nFigure: {path}/figure.png; numbers: {path}/result.json, {path}/table.csv")
-
-
-def _raise_failures(result: StudyResult, path: Path, command: str) -> None:
-    if result.failures:
-        listed = "; ".join(f"{label}: {reason}" for label, reason in result.failures)
-        raise MamlError(str(path), expected="every cell to finish",
-                        got=f"{len(result.failures)} that failed. {listed}",
-                        next_step=f"The others are done. Try these again: {command}")  # fmt: skip
-    records = [cell.collapse.worst for cell in result.cells if cell.collapse]
-    if apart := [record for record in records if not record.agrees]:
-        raise MamlError(str(path), expected="collapsed models with the outputs of their stacks",
-                        got=f"a relative difference of {apart[0].largest_relative_difference:.1e}",
-                        why="The stack's products cancel beyond the precision",
-                        next_step="Set execution.dtype=float64")  # fmt: skip
-
-
-def _show_collapse(run: Path | None, out: Path, as_json: bool) -> None:
-    """Export a run collapsed, and say how far the collapsed model is from the stack."""
-    from mamlcli.studies import export_collapsed
-
-    if run is None:
-        raise MamlError("--collapse", expected="a run directory as first argument", got="none",
-                        next_step="As in: mamlcli add-linear runs/NAME --collapse OUT.safetensors")  # fmt: skip
-    record = export_collapsed(run, out)
-    if as_json:
-        console.result_json(record.to_json())
-        return
-    console.result(
-        f"{out}: {record.num_parameters:,} parameters collapsed to {record.num_parameters_collapsed:,}; the "
-        f"largest difference of outputs on {record.num_tasks} adapted tasks is "
-        f"{record.largest_relative_difference:.1e} of the largest output (allowed: {record.tolerance:.0e})"
-    )
+    return recipe_and_overrides(arguments if has_recipe(arguments) else [*BARE, *(arguments or [])], device)

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mamlcli.cli import complete, console
-from mamlcli.cli.common import DeviceOption, JsonOption, recipe_and_overrides, warn_about_selection
+from mamlcli.cli.options import DeviceOption, JsonOption, recipe_and_overrides, warn_about_selection
 from mamlcli.cli.workers import WorkersOption, num_workers_of, own_group, run_in_workers
-from mamlcli.errors import RunError
+from mamlcli.common.errors import RunError
 
 if TYPE_CHECKING:
-    from mamlcli.build import Experiment
-    from mamlcli.distributed import WorkerGroup
-    from mamlcli.recipe import Recipe
-    from mamlcli.rundir import RunDirectory
-    from mamlcli.session import Progress
+    from mamlcli.engine.sharing import WorkerGroup
+    from mamlcli.recipe.schema import Recipe
+    from mamlcli.runs.folder import RunDirectory
+    from mamlcli.training.experiment import Experiment
+    from mamlcli.training.run import Progress
 
 
 def train(
@@ -94,7 +94,7 @@ def train(
 
 def follow(group: WorkerGroup) -> None:
     """Be a worker other than 0."""
-    from mamlcli.follower import follow_run
+    from mamlcli.training.follow import follow_run
 
     follow_run(group)
 
@@ -104,7 +104,7 @@ def run_recipe(
 ) -> tuple[str, Recipe]:
     """Return the name and the recipe of the run: of the one that goes on, where no other is named."""
     if resume and run_dir is not None and not arguments and device is None:
-        from mamlcli.rundir import RunDirectory
+        from mamlcli.runs.folder import RunDirectory
 
         run = RunDirectory.open(run_dir)
         return run.name, run.recipe
@@ -113,7 +113,7 @@ def run_recipe(
 
 def run_path(name: str, run_dir: Path | None, resume: bool) -> Path:
     """Return where a run goes: where asked, else where `default_path` says."""
-    from mamlcli.start import default_path
+    from mamlcli.training.start import default_path
 
     return run_dir or default_path(name, is_resumed=resume)
 
@@ -122,8 +122,8 @@ def train_to_report(
     name: str, recipe: Recipe, path: Path, *, resume: bool, force: bool, group: WorkerGroup | None = None
 ) -> dict[str, Any]:
     """Train a run under a bar of progress and return its evaluation; one that is done is not trained again."""
-    from mamlcli.distributed import ALONE
-    from mamlcli.start import Start
+    from mamlcli.engine.sharing import ALONE
+    from mamlcli.training.start import Start
 
     start, group = Start(name, recipe, path, is_resumed=resume, is_forced=force), group or ALONE
     if (result := start.finished()) is not None:
@@ -139,13 +139,12 @@ def train_to_report(
 
 def note_other_workers(path: Path, num_workers: int) -> None:
     """Say so where a run goes on with another number of workers."""
-    from mamlcli.manifest import recorded_workers
-    from mamlcli.rundir import RunDirectory
+    from mamlcli.runs.folder import RunDirectory
+    from mamlcli.training.manifest import recorded_workers
 
     recorded = recorded_workers(RunDirectory.open(path))
     if recorded != num_workers:
         console.note(f"workers: {num_workers} now, {recorded} before; sums in another order round differently")
-
 
 
 class ProgressDisplay:
@@ -164,7 +163,7 @@ class ProgressDisplay:
 
     def callbacks(self) -> Progress:
         """Return what the session calls as the run goes on."""
-        from mamlcli.session import Progress
+        from mamlcli.training.run import Progress
 
         return Progress(on_start=self._start, on_record=self._record, on_evaluation=self._evaluation)
 
@@ -198,8 +197,8 @@ class ProgressDisplay:
 
 def show_report(report: dict[str, Any], recipe: Recipe, path: Path) -> None:
     """Show the adaptation curve, what it means, and what to try next."""
-    from mamlcli.run_report import RunReport
-    from mamlcli.tables import curve_line, curve_table, verdict
+    from mamlcli.runs.curve import curve_line, curve_table, verdict
+    from mamlcli.runs.report import RunReport
 
     typed = RunReport.from_json(report)
     console.result(curve_table(typed))
@@ -225,9 +224,9 @@ def next_commands(name: str, num_inner_steps: int, recipe: Recipe, path: Path) -
 
 def show_dry_run(name: str, recipe: Recipe, as_json: bool, num_workers: int) -> None:
     """Show the resolved recipe and its measured cost."""
-    from mamlcli.dry_run import dry_run
-    from mamlcli.recipe_files import recipe_to_tree, recipe_to_yaml
-    from mamlcli.tables import cost_text
+    from mamlcli.recipe.files import recipe_to_tree, recipe_to_yaml
+    from mamlcli.runs.curve import cost_text
+    from mamlcli.training.dry_run import dry_run
 
     if num_workers > 1:
         console.note(f"measured in one process; the run shares the tasks among {num_workers}")

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mamlcli.cli import complete, console
-from mamlcli.errors import Interrupted, MamlError, NonFiniteError, WorkerError
-from mamlcli.workers import EXIT_LOST, end_with_parent, place_in, run_workers
+from mamlcli.common.errors import Interrupted, MamlError, NonFiniteError, WorkerError
+from mamlcli.common.processes.launch import EXIT_LOST, end_with_parent, run_workers
+from mamlcli.common.processes.place import place_in
 
 if TYPE_CHECKING:
-    from mamlcli.distributed import WorkerGroup
-    from mamlcli.recipe import Recipe
+    from mamlcli.engine.sharing import WorkerGroup
+    from mamlcli.recipe.schema import Recipe
+
 
 WorkersOption = Annotated[
     str | None,
@@ -41,7 +43,7 @@ def own_group() -> Iterator[WorkerGroup | None]:
         yield None
         return
     end_with_parent(os.environ)
-    from mamlcli.distributed import joined
+    from mamlcli.engine.sharing import joined
 
     try:
         with joined(place) as group:
@@ -82,16 +84,27 @@ def num_workers_of(text: str | None, recipe: Recipe, group: WorkerGroup | None, 
     asked = _number(text, recipe)
     number = group.num_workers if group else asked or (_recorded(run) if run else 1)
     if group and asked not in (None, number) and text != "auto":
-        raise MamlError("--workers", expected=f"{number}, the processes that torchrun started (WORLD_SIZE)",
-                        got=str(text), next_step="Leave it out under torchrun")  # fmt: skip
+        raise MamlError(
+            "--workers",
+            expected=f"{number}, the processes that torchrun started (WORLD_SIZE)",
+            got=str(text),
+            next_step="Leave it out under torchrun",
+        )
     if number > recipe.outer.tasks:
-        raise MamlError("--workers", expected=f"at most outer.tasks={recipe.outer.tasks}, one task for each",
-                        got=str(number), next_step="Use fewer workers, or more outer.tasks")  # fmt: skip
+        raise MamlError(
+            "--workers",
+            expected=f"at most outer.tasks={recipe.outer.tasks}, one task for each",
+            got=str(number),
+            next_step="Use fewer workers, or more outer.tasks",
+        )
     if number > 1 and recipe.execution.device.startswith("cuda:"):
-        raise MamlError("--device", expected=f"cuda, cpu or auto for {number} workers",
-                        got=repr(recipe.execution.device),
-                        why="Each worker has a GPU of its own: cuda:0, cuda:1, and so on",
-                        next_step="CUDA_VISIBLE_DEVICES chooses among them")  # fmt: skip
+        raise MamlError(
+            "--device",
+            expected=f"cuda, cpu or auto for {number} workers",
+            got=repr(recipe.execution.device),
+            why="Each worker has a GPU of its own: cuda:0, cuda:1, and so on",
+            next_step="CUDA_VISIBLE_DEVICES chooses among them",
+        )
     return number
 
 
@@ -116,9 +129,9 @@ def _num_gpus(recipe: Recipe) -> int:
 
 def _recorded(path: Path) -> int:
     """Return the workers that a run was trained with; one is enough to show a result that is there."""
-    from mamlcli.manifest import recorded_workers
-    from mamlcli.rundir import RunDirectory
-    from mamlcli.session import finished_result
+    from mamlcli.runs.folder import RunDirectory
+    from mamlcli.training.manifest import recorded_workers
+    from mamlcli.training.scoring import finished_result
 
     run = RunDirectory.open(path)
     return 1 if finished_result(run) is not None else recorded_workers(run)

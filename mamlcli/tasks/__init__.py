@@ -1,1 +1,1 @@
-"""Task distributions: where episodes come from."""
+"""What an episode is and where it comes from."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mamlcli.errors import DataError
-from mamlcli.tasks.base import Episode, ReferenceScores
-from mamlcli.tasks.packs import Pack, select_classes
+from mamlcli.common.errors import DataError
+from mamlcli.tasks.episodes import Episode, ReferenceScores
+from mamlcli.tasks.images.packs import Pack, select_classes
 
 NEAREST_NEIGHBOUR = "nearest neighbour on pixels"
 
@@ -151,11 +151,16 @@ def fewshot_tasks(
         raise DataError(
             f"tasks.shots + tasks.queries ({where})",
             expected=f"at most {counts[smallest]}, the images of class {pack.class_names[smallest]!r}",
-            got=f"{shots} + {queries}", next_step="Lower tasks.shots or tasks.queries",
-        )  # fmt: skip
+            got=f"{shots} + {queries}",
+            next_step="Lower tasks.shots or tasks.queries",
+        )
     if rotations and pack.images.shape[1] != pack.images.shape[2]:
-        raise DataError(f"tasks.rotations ({where})", expected="square images", got=f"{pack.images.shape[1:3]}",
-                        next_step="Set tasks.rotations=false")  # fmt: skip
+        raise DataError(
+            f"tasks.rotations ({where})",
+            expected="square images",
+            got=f"{pack.images.shape[1:3]}",
+            next_step="Set tasks.rotations=false",
+        )
     members = tuple(torch.from_numpy((pack.labels == label).nonzero()[0]) for label in labels)
     return FewShotTasks(images, members, ways, shots, queries, rotations, dtype)
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mamlcli.tasks.base import Episode, ReferenceScores, TaskDistribution
+from mamlcli.tasks.episodes import Episode, ReferenceScores, TaskDistribution
 from mamlcli.tasks.references import (
     classification_scores,
     map_logistic_weights,
@@ -190,9 +190,14 @@ class LogisticTasks:
         chances = [_empty(num_tasks, 2, size) for size in sizes]
         _draw(
             generators,
-            [(weights, "normal"), (inputs[0], "normal"), (chances[0], "uniform"), (inputs[1], "normal"),
-             (chances[1], "uniform")],
-        )  # fmt: skip
+            [
+                (weights, "normal"),
+                (inputs[0], "normal"),
+                (chances[0], "uniform"),
+                (inputs[1], "normal"),
+                (chances[1], "uniform"),
+            ],
+        )
         weights.mul_(self.weight_scale)
         input_std = input_spectrum(self.dimension, self.condition_number).sqrt()
         points = []

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from mamlcli.rundir import RunDirectory
-from mamlcli.tasks.class_splits import published_classes
-from tests.running import TINY_IMAGES, noise_pack, train_tiny
+from mamlcli.runs.folder import RunDirectory
+from mamlcli.tasks.images.class_splits import published_classes
+from tests.helpers.running import TINY_IMAGES, noise_pack, train_tiny
 
 
 @pytest.fixture(scope="module")

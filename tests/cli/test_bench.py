@@ -5,20 +5,22 @@ from types import SimpleNamespace
 
 import pytest
 
-from mamlcli import bench_cases, bench_timing, benchmark
-from mamlcli.tuned import load_tuned, tuned_path
-from tests.running import TINY
-from tests.test_benchmark import MEMORY, TINY_CASE
+from mamlcli.bench import cases
+from mamlcli.training.tuned import load_tuned, tuned_path
+from tests.bench.test_benchmark import MEMORY, TINY_CASE
+from tests.helpers.running import TINY
 
 
 @pytest.fixture
 def tiny_case(monkeypatch):
     """Know a case that takes no time, take one sample, and start no process."""
-    monkeypatch.setitem(bench_cases.CASES, "tiny", TINY_CASE)
-    monkeypatch.setattr(bench_timing, "_SAMPLE_S", 0.0)
-    monkeypatch.setattr(bench_timing, "gc", SimpleNamespace(collect=lambda: 0))  # slow in a process of many tests
-    monkeypatch.setattr(benchmark, "measure_memory", lambda request: MEMORY)
-    monkeypatch.setattr(benchmark, "matmul_flops_per_s", lambda device, threads: 1e9)
+    monkeypatch.setitem(cases.CASES, "tiny", TINY_CASE)
+    monkeypatch.setattr("mamlcli.bench.timing._SAMPLE_S", 0.0)
+    monkeypatch.setattr(
+        "mamlcli.bench.timing.gc", SimpleNamespace(collect=lambda: 0)
+    )  # slow in a process of many tests
+    monkeypatch.setattr("mamlcli.bench.benchmark.measure_memory", lambda request: MEMORY)
+    monkeypatch.setattr("mamlcli.bench.benchmark.matmul_flops_per_s", lambda device, threads: 1e9)
 
 
 TINY_WORDS = ("bench", "--cases", "tiny", "--repeats", 1, "--device", "cpu")
@@ -66,7 +68,7 @@ def test_interrupted_bench_ends_with_130(cli, tiny_case, monkeypatch):
     def interrupted(request):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(benchmark, "measure_memory", interrupted)
+    monkeypatch.setattr("mamlcli.bench.benchmark.measure_memory", interrupted)
     done = cli(*TINY_WORDS, "--out", "folder")
     assert done.code == 130
     assert done.out == ""
@@ -75,8 +77,10 @@ def test_interrupted_bench_ends_with_130(cli, tiny_case, monkeypatch):
 
 @pytest.fixture
 def short_samples(monkeypatch):
-    monkeypatch.setattr(bench_timing, "_SAMPLE_S", 0.0)
-    monkeypatch.setattr(bench_timing, "gc", SimpleNamespace(collect=lambda: 0))  # slow in a process of many tests
+    monkeypatch.setattr("mamlcli.bench.timing._SAMPLE_S", 0.0)
+    monkeypatch.setattr(
+        "mamlcli.bench.timing.gc", SimpleNamespace(collect=lambda: 0)
+    )  # slow in a process of many tests
 
 
 def test_tune_stores_what_was_fastest(cli, short_samples):
@@ -103,6 +107,16 @@ def test_tune_shows_a_table_and_replaces_a_damaged_file_with_a_warning(cli, shor
 
 def test_help_names_cases_and_options(cli):
     text = cli("bench", "--help").out
-    for word in ("--cases", "--repeats", "--device", "--compile", "--tune", "--figure", "--out", "--json",
-                 "cifar-fs-release", "mamlcli[bench]"):  # fmt: skip
+    for word in (
+        "--cases",
+        "--repeats",
+        "--device",
+        "--compile",
+        "--tune",
+        "--figure",
+        "--out",
+        "--json",
+        "cifar-fs-release",
+        "mamlcli[bench]",
+    ):
         assert word in text

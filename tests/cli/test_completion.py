@@ -13,10 +13,10 @@ import typer
 
 import mamlcli
 from mamlcli.cli.app import app
-from mamlcli.errors import RecipeError
-from mamlcli.names import TRANSFORMS
-from mamlcli.recipe_files import load_recipe, shipped_recipes
-from mamlcli.recipe_keys import known_keys
+from mamlcli.common.errors import RecipeError
+from mamlcli.common.names import TRANSFORMS
+from mamlcli.recipe.files import load_recipe, shipped_recipes
+from mamlcli.recipe.keys import known_keys
 
 
 @pytest.fixture
@@ -91,9 +91,15 @@ def test_every_key_and_value_that_is_offered_is_one_of_the_schema(name):
             refused.append((key, value))
     # What the schema knows may still not go with another key of this recipe.
     apart = {
-        "inner.algorithm", "inner.joint_features", "inner.transform.adapted", "inner.memory", "execution.path",
-        "execution.compile", "validation.metric", "tasks.class_split",
-    }  # fmt: skip
+        "inner.algorithm",
+        "inner.joint_features",
+        "inner.transform.adapted",
+        "inner.memory",
+        "execution.path",
+        "execution.compile",
+        "validation.metric",
+        "tasks.class_split",
+    }
     assert {key for key, _ in refused} <= apart
 
 
@@ -162,10 +168,10 @@ def typer_command(words):
 
 
 def test_closed_sets_are_those_of_the_program():
-    from mamlcli.bench_cases import chosen_cases
-    from mamlcli.exports import SUFFIXES
-    from mamlcli.reproduce import SCALES
-    from mamlcli.tasks.sources import FETCHABLE, IMPORTABLE, INVERT_CHOICES
+    from mamlcli.bench.cases import chosen_cases
+    from mamlcli.runs.exports import SUFFIXES
+    from mamlcli.studies.claims.scales import SCALES
+    from mamlcli.tasks.images.sources import FETCHABLE, IMPORTABLE, INVERT_CHOICES
 
     assert choices("reproduce", "--scale") == set(SCALES)
     assert choices("runs export", "--format") == set(SUFFIXES)

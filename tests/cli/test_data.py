@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 import mamlcli
 from mamlcli.cli.data import app
-from mamlcli.errors import DataError
-from mamlcli.tasks.packs import Pack, save_pack
-from tests.image_files import class_folders, noise, omniglot_folders
+from mamlcli.common.errors import DataError
+from mamlcli.tasks.images.packs import Pack, save_pack
+from tests.helpers.image_files import class_folders, noise, omniglot_folders
 
 
 @pytest.fixture(autouse=True)
@@ -59,9 +59,15 @@ def test_ls_shows_packs_that_are_here_and_which_are_damaged(photos, tmp_path):
     (tmp_path / "data" / "omniglot.npz").write_text("damaged")
     rows = {row["name"]: row for row in json.loads(succeed("ls", "--json"))}
     assert rows["photos"] | {"licence": ""} == {
-        "name": "photos", "path": str(photos), "num_images": 40, "num_classes": 8,
-        "height": 12, "width": 12, "channels": 3, "licence": "",
-    }  # fmt: skip
+        "name": "photos",
+        "path": str(photos),
+        "num_images": 40,
+        "num_classes": 8,
+        "height": 12,
+        "width": 12,
+        "channels": 3,
+        "licence": "",
+    }
     assert "readable pack" in rows["omniglot"]["problem"]
     table = succeed("ls")
     assert "12x12x3" in table

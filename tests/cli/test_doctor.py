@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 import mamlcli
-from mamlcli import diagnosis
-from mamlcli.diagnosis import BROKEN, LACKING, OK, Finding, Needed, folder_bytes, is_at_least, requirements, size
+from mamlcli.cli.diagnosis import checks, findings, packages
+from mamlcli.cli.diagnosis.checks import folder_bytes, size
+from mamlcli.cli.diagnosis.findings import BROKEN, LACKING, OK, Finding
+from mamlcli.cli.diagnosis.packages import Needed, is_at_least, requirements
 
 
 def findings(shown):
@@ -38,8 +40,8 @@ def test_all_is_well_here(cli):
 @pytest.fixture
 def quick(monkeypatch):
     """Leave out what takes time and is tested above."""
-    monkeypatch.setattr(diagnosis, "_meta_iteration", lambda: iter(()))
-    monkeypatch.setattr(diagnosis, "_recipes", lambda: iter(()))
+    monkeypatch.setattr("mamlcli.cli.diagnosis.checks._meta_iteration", lambda: iter(()))
+    monkeypatch.setattr("mamlcli.cli.diagnosis.checks._recipes", lambda: iter(()))
 
 
 def test_table_fits_80_columns_and_names_what_mends(cli, quick, monkeypatch):
@@ -72,9 +74,9 @@ def test_a_package_that_cannot_be_imported_or_is_old_is_broken(monkeypatch):
     def fail(name):
         raise OSError("libtorch.so: cannot open shared object file\nmore")
 
-    assert diagnosis._package("numpy", "999").found.endswith("older than 999")
-    monkeypatch.setattr(diagnosis.importlib, "import_module", fail)
-    found = diagnosis._package("torch", "2.6")
+    assert packages.package_finding("numpy", "999").found.endswith("older than 999")
+    monkeypatch.setattr(checks.importlib, "import_module", fail)
+    found = packages.package_finding("torch", "2.6")
     assert found.status == BROKEN
     assert "OSError: libtorch.so: cannot open shared object file)" in found.found
 
@@ -84,7 +86,7 @@ def test_a_check_that_fails_is_a_finding(cli, quick, monkeypatch):
         raise RuntimeError("no such luck\nframe")
         yield
 
-    monkeypatch.setattr(diagnosis, "_processor", fail)
+    monkeypatch.setattr("mamlcli.cli.diagnosis.checks._processor", fail)
     ended = cli("doctor", "--json")
     assert ended.code == 1
     assert findings(ended)["device", "processor"]["found"] == "RuntimeError: no such luck"
@@ -92,13 +94,13 @@ def test_a_check_that_fails_is_a_finding(cli, quick, monkeypatch):
 
 def test_a_folder_that_cannot_be_written_or_is_full_is_told(tmp_path, monkeypatch):
     def look(is_needed=True):
-        return diagnosis._folder("runs", tmp_path / "runs", "effect", "remedy", is_needed=is_needed)
+        return checks._folder("runs", tmp_path / "runs", "effect", "remedy", is_needed=is_needed)
 
     assert look().status == OK
     monkeypatch.setattr(os, "access", lambda *_: False)
     assert (look().status, look(is_needed=False).status) == (BROKEN, LACKING)
     monkeypatch.undo()
-    monkeypatch.setattr(diagnosis.shutil, "disk_usage", lambda _: type("usage", (), {"free": 10 * 2**20}))
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: type("usage", (), {"free": 10 * 2**20}))
     assert (look().status, look().effect) == (BROKEN, "the disk is nearly full")
 
 
@@ -111,15 +113,15 @@ def test_a_damaged_pack_is_no_reason_to_fail(cli, quick, tmp_path):
 
 
 def test_a_missing_compiler_is_lacking(monkeypatch):
-    monkeypatch.setattr("mamlcli.compilation.has_compiler", lambda: False)
-    (found,) = diagnosis._compiler()
+    monkeypatch.setattr("mamlcli.engine.explicit.compilation.has_compiler", lambda: False)
+    (found,) = checks._compiler()
     assert found.status == LACKING
     assert "g++" in str(found.remedy)
 
 
 def test_extras_that_are_not_installed_are_lacking(monkeypatch):
-    monkeypatch.setattr(diagnosis.importlib.util, "find_spec", lambda _: None)
-    found = {finding.name: finding for finding in diagnosis._extras()}
+    monkeypatch.setattr(checks.importlib.util, "find_spec", lambda _: None)
+    found = {finding.name: finding for finding in packages.extras_findings()}
     assert set(found) == {"bench", "tensorboard"}
     assert found["bench"].status == LACKING
     assert found["bench"].remedy == "pip install 'mamlcli[bench]'"
@@ -137,10 +139,13 @@ def test_requirements_are_those_of_the_package():
 def test_requirements_of_an_installed_package(monkeypatch, tmp_path):
     lines = ["torch>=2.6", "numpy>=1.26", 'higher==0.2.1; extra == "bench"', 'pytest>=8; extra == "test"']
     lines.append('colorama>=0.4; sys_platform == "no-such-system"')
-    monkeypatch.setattr(diagnosis, "_PACKAGE", tmp_path / "mamlcli")
+    monkeypatch.setattr("mamlcli.cli.diagnosis.packages._PACKAGE", tmp_path / "mamlcli")
     monkeypatch.setattr(metadata, "requires", lambda _: lines)
-    assert requirements() == [Needed("torch", "2.6", None), Needed("numpy", "1.26", None),
-                              Needed("higher", "0.2.1", "bench")]  # fmt: skip
+    assert requirements() == [
+        Needed("torch", "2.6", None),
+        Needed("numpy", "1.26", None),
+        Needed("higher", "0.2.1", "bench"),
+    ]
 
 
 def test_a_check_that_lacks_a_package_names_it(cli, quick, monkeypatch):
@@ -153,9 +158,15 @@ def test_a_check_that_lacks_a_package_names_it(cli, quick, monkeypatch):
 
 @pytest.mark.parametrize(
     ("version", "smallest", "expected"),
-    [("2.15.0", "2.6", True), ("2.6.0+cpu", "2.6", True), ("2.6", "2.6.0", True), ("2.5.9", "2.6", False),
-     ("2.7.0a0+git12", "2.6", True), ("0.4.2", "0.4.3", False)],
-)  # fmt: skip
+    [
+        ("2.15.0", "2.6", True),
+        ("2.6.0+cpu", "2.6", True),
+        ("2.6", "2.6.0", True),
+        ("2.5.9", "2.6", False),
+        ("2.7.0a0+git12", "2.6", True),
+        ("0.4.2", "0.4.3", False),
+    ],
+)
 def test_versions_are_compared_by_number(version, smallest, expected):
     assert is_at_least(version, smallest) is expected
 
@@ -170,5 +181,5 @@ def test_sizes(tmp_path):
 
 def test_exit_code_counts_what_is_broken_alone():
     lacking, bad = (Finding("data", "x", status, "") for status in (LACKING, BROKEN))
-    assert diagnosis.broken([lacking]) == []
-    assert diagnosis.broken([lacking, bad]) == [bad]
+    assert findings.broken([lacking]) == []
+    assert findings.broken([lacking, bad]) == [bad]

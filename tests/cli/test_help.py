@@ -14,7 +14,7 @@ import typer
 
 import mamlcli
 from mamlcli.cli.app import app
-from mamlcli.cli.common import recipe_and_overrides
+from mamlcli.cli.options import recipe_and_overrides
 
 ROOT = typer.main.get_command(app)
 

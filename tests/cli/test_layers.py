@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from mamlcli.layer_report import layers_report
-from mamlcli.layer_tables import layer_parts
-from tests.running import TINY_IMAGES, train_tiny
+from mamlcli.studies.layers.report import layers_report
+from mamlcli.studies.layers.tables import layer_parts
+from tests.helpers.running import TINY_IMAGES, train_tiny
 
 
 def shown(report, width):

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import mamlcli
-from mamlcli.errors import DataError, Interrupted
-from tests.running import end_of
+from mamlcli.common.errors import DataError, Interrupted
+from tests.helpers.running import end_of
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def failing(cli, monkeypatch, tmp_path):
         def work(*_args):
             raise error
 
-        monkeypatch.setattr("mamlcli.recipe_files.shipped_recipes", work)
+        monkeypatch.setattr("mamlcli.recipe.files.shipped_recipes", work)
         return cli("recipes", "ls")
 
     return run
@@ -84,7 +84,7 @@ def test_bug_is_one_line_with_the_path_of_its_traceback(failing):
 
 def test_log_of_a_bug_is_written_without_torch():
     code = (
-        "import sys, mamlcli.environment as e; found = e.versions(); assert 'torch' not in sys.modules; "
+        "import sys, mamlcli.common.machine as e; found = e.versions(); assert 'torch' not in sys.modules; "
         "assert 'mamlcli.api' not in sys.modules; print(found['torch'])"
     )
     ended = subprocess.run(
@@ -128,10 +128,14 @@ def test_signal_while_torch_is_imported_ends_the_program_quietly(tmp_path, numbe
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(mamlcli.__file__).parents[1]}"}
     process = subprocess.Popen(
         [sys.executable, "-m", "mamlcli", "train", "linear-regression"],
-        cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         # A shell that starts the tests in the background has SIGINT ignored, and a child would inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    )
     assert process.stdout.readline() == "importing\n"
     process.send_signal(number)
     ended = end_of(process)

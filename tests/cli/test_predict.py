@@ -9,8 +9,8 @@ import shutil
 import pytest
 from PIL import Image
 
-from tests.image_files import class_folders, noise, save
-from tests.running import TINY_IMAGES, train_tiny
+from tests.helpers.image_files import class_folders, noise, save
+from tests.helpers.running import TINY_IMAGES, train_tiny
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from mamlcli.recipe_files import load_recipe, shipped_recipes
+from mamlcli.recipe.files import load_recipe, shipped_recipes
 
 SHIPPED = shipped_recipes()
 

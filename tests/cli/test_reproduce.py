@@ -6,12 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mamlcli.claims import Study, value_key
-from mamlcli.decisions import UNDECIDED
-from mamlcli.errors import MamlError
-from mamlcli.reproduce import SCALES, Family, decide_claims, present_families, sweep_of
-from mamlcli.sweep import cells_of
-from tests.test_studies import grid_result
+from mamlcli.common.errors import MamlError
+from mamlcli.studies.claims.decisions import UNDECIDED
+from mamlcli.studies.claims.evidence import decide_claims
+from mamlcli.studies.claims.predictions import Study, value_key
+from mamlcli.studies.claims.reproduction import present_families, sweep_of
+from mamlcli.studies.claims.scales import SCALES, Family
+from mamlcli.studies.sweeps.sweep import cells_of
+from tests.studies.sweeps.test_axes import grid_result
 
 
 def test_smoke_runs_everything_and_decides_only_what_is_exact(tmp_path, cli, with_glyphs):

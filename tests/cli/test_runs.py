@@ -11,8 +11,8 @@ from importlib import metadata
 
 import pytest
 
-from mamlcli.rundir import RunDirectory
-from tests.running import train_tiny
+from mamlcli.runs.folder import RunDirectory
+from tests.helpers.running import train_tiny
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +57,9 @@ def test_ls_json_has_all_numbers(cli, here):
 
 def test_ls_lists_the_cells_of_a_study(cli, here):
     assert [row["name"] for row in json.loads(cli("runs", "ls", "study", "--json").out)] == [
-        "cells/depth-1-seed-0", "cells/depth-2-seed-0",
-    ]  # fmt: skip
+        "cells/depth-1-seed-0",
+        "cells/depth-2-seed-0",
+    ]
     assert len(json.loads(cli("runs", "ls", ".", "--json").out)) == 5
 
 
@@ -87,8 +88,17 @@ def test_ls_without_the_folder_is_an_error(cli):
 def test_show_tells_everything(cli, here, name):
     ended = cli("runs", "show", name)
     assert ended.code == 0, ended.err
-    for words in ("done", "torch ", "Keys that differ from the shipped recipe logistic", "outer.iterations", "1000",
-                  "outer loss", "query accuracy %", "logistic: adaptation on 3 test tasks", "points"):  # fmt: skip
+    for words in (
+        "done",
+        "torch ",
+        "Keys that differ from the shipped recipe logistic",
+        "outer.iterations",
+        "1000",
+        "outer loss",
+        "query accuracy %",
+        "logistic: adaptation on 3 test tasks",
+        "points",
+    ):
         assert words in ended.out
     assert any(char in ended.out for char in "▁█")
 
@@ -123,8 +133,9 @@ def test_compare_shows_paired_differences_and_the_keys(cli, here):
 def test_compare_json_has_differences_of_loss_and_accuracy(cli, here):
     result = json.loads(cli("runs", "compare", "one", "two", "--json").out)
     assert [(c["metric"], c["a"], c["b"], c["num_pairs"]) for c in result["comparisons"]] == [
-        ("loss", "runs/two", "runs/one", 3), ("accuracy", "runs/two", "runs/one", 3),
-    ]  # fmt: skip
+        ("loss", "runs/two", "runs/one", 3),
+        ("accuracy", "runs/two", "runs/one", 3),
+    ]
     means = {row["run"]: row["loss"]["mean"] for row in result["runs"]}
     difference = result["comparisons"][0]["difference"]["mean"]
     assert difference == pytest.approx(means["runs/two"] - means["runs/one"], abs=1e-7)

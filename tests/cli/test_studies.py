@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.test_sweep import TINY
+from tests.studies.sweeps.test_sweep import TINY
 
 SHORT = ("--seeds", "1", "--jobs", "1")
 
@@ -54,7 +54,7 @@ def test_a_cell_that_diverges_is_reported_with_exit_1_and_the_other_is_shown(cli
 
 
 def test_more_jobs_than_cores_are_a_warning(cli, monkeypatch):
-    from mamlcli.cli.studies import warn_about_jobs
+    from mamlcli.cli.study_display import warn_about_jobs
 
     warnings = []
     monkeypatch.setattr("mamlcli.cli.console.warn", warnings.append)
@@ -77,7 +77,7 @@ def test_more_jobs_than_cores_are_a_warning(cli, monkeypatch):
     ],
 )
 def test_a_bare_study_chooses_rates_unless_one_is_set(option, arguments, expected):
-    from mamlcli.cli.studies import rates
+    from mamlcli.cli.options import rates
 
     assert rates(option, arguments) == expected
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from mamlcli.recipe_files import load_recipe, shipped_recipes
-from mamlcli.tasks.class_splits import published_classes
-from tests.image_files import class_folders
-from tests.running import TINY, TINY_IMAGES, end_of, noise_pack, train_tiny
+from mamlcli.recipe.files import load_recipe, shipped_recipes
+from mamlcli.tasks.images.class_splits import published_classes
+from tests.helpers.image_files import class_folders
+from tests.helpers.running import TINY, TINY_IMAGES, end_of, noise_pack, train_tiny
 
 CIFAR = ("cifar-fs-5way-5shot", *TINY_IMAGES, "tasks.shots=1")
 
@@ -60,8 +60,9 @@ def test_next_run_has_the_next_number(cli, tmp_path):
     for _ in range(2):
         assert cli("train", "linear-regression", *TINY).code == 0
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [
-        "linear-regression-1", "linear-regression-2",
-    ]  # fmt: skip
+        "linear-regression-1",
+        "linear-regression-2",
+    ]
 
 
 def test_json_is_all_that_is_on_stdout(cli, tmp_path):

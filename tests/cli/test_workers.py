@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mamlcli.checkpoints import load_checkpoint
-from mamlcli.rundir import RunDirectory
-from tests.running import (
+from mamlcli.runs.folder import RunDirectory
+from mamlcli.training.checkpoints import load_checkpoint
+from tests.common.processes.test_launch import is_alive, wait_for
+from tests.helpers.running import (
     TINY,
     Finished,
     Program,
@@ -26,13 +27,15 @@ from tests.running import (
     stop_when,
     train_tiny,
 )
-from tests.test_workers import is_alive, wait_for
 
 # Five tasks, so that the shares of two workers differ; long enough to be cut.
 KEYS = (
-    "execution.dtype=float64", "outer.tasks=5", "outer.iterations=800", "outer.checkpoint_every=300",
+    "execution.dtype=float64",
+    "outer.tasks=5",
+    "outer.iterations=800",
+    "outer.checkpoint_every=300",
     "validation={every: 400, tasks: 3}",
-)  # fmt: skip
+)
 WORDS = ("linear-regression", *TINY, *KEYS)
 
 # The bound of the requirement; seen are 1e-15.

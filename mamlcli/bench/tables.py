@@ -1,0 +1,126 @@
+"""The report of `mamlcli bench` as tables that fit 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from mamlcli.bench.results import BenchReport, BenchRow, Ratio
+from mamlcli.bench.tuning import TuningReport
+from mamlcli.common.tables import PERCENT, plain_table
+from mamlcli.training.tuned import TimeSpread
+
+
+def bench_parts(report: BenchReport) -> list[RenderableType]:
+    """Return what to show, in order; no line of a table is longer than 80 characters.
+
+    Args:
+        report: what `run_benchmark` returns.
+    """
+    machine, settings = report.machine, report.settings
+    rates = ", ".join(f"{rate:,.0f} with {_threads(threads)}" for threads, rate in machine.matmul_gflop_per_s.items())
+    parts: list[RenderableType] = [
+        Text(
+            f"One meta-gradient: {settings.tasks} tasks, {settings.shots}-shot, {settings.queries} queries, "
+            f"second order, {settings.dtype}"
+        ),
+        Text(f"on {machine.device}, {machine.cpu}"),
+        Text(
+            f"torch {machine.versions['torch']}, higher {machine.peers['higher']}, TorchOpt {machine.peers['torchopt']}"
+        ),
+        Text(f"matrix product, float32, GFLOP/s: {rates}\n"),
+    ]
+    for case, words in settings.cases.items():
+        rows = report.rows_of(case)
+        if rows:
+            parts += [Text(f"{case}: {words}", style="bold"), _case_table(rows, report.ratios)]
+            parts.append(Text(f"{_case_note(rows)}\n", style="dim"))
+    parts.append(Text(_NOTE, style="dim"))
+    return [*parts, *(Text(line, style="dim") for line in report.notes)]
+
+
+_NOTE = """\
+seconds: median of a meta-gradient over alternating rounds; memory: peak of a
+fresh process, interpreter and torch included; error: distance to the plain
+loop in float64, relative norm (it jumps where rounding crosses the kink of a
+ReLU); rate: nominal operations a second (9 forward passes an inner step, 3 for
+the query) as a share of the matrix product's on as many threads; speedup: of
+mamlcli (auto) over this peer"""
+
+
+def _case_table(rows: list[BenchRow], all_ratios: Sequence[Ratio]) -> Table:
+    table = plain_table()
+    table.add_column("", no_wrap=True)
+    for name in ("seconds", "min-max", "MB", "error", "rate %", "speedup"):
+        table.add_column(name, justify="right", no_wrap=True)
+    speedups = {(ratio.case, ratio.peer): ratio for ratio in all_ratios}
+    for row in rows:
+        ratio = speedups.get((row.case, row.implementation))
+        table.add_row(
+            row.implementation,
+            *_spread_cells(row.seconds_per_meta_iteration),
+            "-" if row.peak_memory_mb is None else f"{row.peak_memory_mb:.0f}",
+            f"{row.float32_difference:.0e}",
+            f"{PERCENT * row.fraction_of_matmul:.1f}",
+            f"{ratio.speedup:.2f}" if ratio else "",
+        )
+    return table
+
+
+def _case_note(rows: list[BenchRow]) -> str:
+    """Return threads, repeats and ours' execution in a line or two."""
+    threads = "; ".join(f"{row.implementation} {row.threads}" for row in rows)
+    base = min((row.baseline_memory_mb for row in rows if row.baseline_memory_mb is not None), default=None)
+    lines = [f"threads: {threads}"]
+    if base is not None:
+        lines.append(f"memory before the first meta-gradient: from {base:,.0f} MB")
+    lines += [
+        f"{row.implementation}: {', '.join(f'{key} {value}' for key, value in asdict(row.execution).items())}"
+        + (f"; compiled in {row.compile_s:.1f} s" if row.compile_s is not None else "")
+        for row in rows
+        if row.execution
+    ]
+    return "\n".join(lines)
+
+
+def tuning_parts(report: TuningReport) -> list[RenderableType]:
+    """Return what `mamlcli bench --tune` measured, and what it chose.
+
+    Args:
+        report: what `tune` returns.
+    """
+    table = plain_table(f"{report.recipe}: seconds per meta-iteration of {report.tasks} tasks")
+    table.add_column("path", no_wrap=True)
+    for name in ("chunk", "parallel", "threads", "seconds", "min-max", ""):
+        table.add_column(name, justify="right", no_wrap=True)
+    for choice in report.candidates:
+        how = choice.execution
+        table.add_row(
+            f"{how.path}, compiled" if how.compile else how.path,
+            str(how.chunk),
+            str(how.parallel),
+            str(choice.threads),
+            *_spread_cells(choice.seconds_per_meta_iteration),
+            "chosen" if choice == report.chosen else "",
+        )
+    return [table, Text(f"Stored in {report.file}", style="dim")]
+
+
+def _threads(number: int) -> str:
+    return f"{number} thread" if number == 1 else f"{number} threads"
+
+
+def _spread_cells(seconds: TimeSpread | None) -> tuple[str, str]:
+    """Return the cells of median and extremes."""
+    if seconds is None:
+        return "", ""
+    return _seconds(seconds.median), f"{_seconds(seconds.min)}-{_seconds(seconds.max)}"
+
+
+def _seconds(value: float) -> str:
+    """Return seconds with three digits that count."""
+    return f"{value:.4f}" if value < 0.1 else f"{value:.3f}" if value < 10 else f"{value:.1f}"

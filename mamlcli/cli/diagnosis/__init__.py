@@ -1,0 +1,1 @@
+"""What `mamlcli doctor` checks."""

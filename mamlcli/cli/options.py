@@ -1,0 +1,96 @@
+"""What several commands share: options, and recipes with overrides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mamlcli.cli import complete, console
+from mamlcli.common.errors import MamlError
+
+if TYPE_CHECKING:
+    from mamlcli.recipe.schema import Recipe
+
+
+DEFAULT_RECIPE = complete.DEFAULT_RECIPE
+
+
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|cpu|cuda[:N]",
+        help="Where to compute; by default what the recipe says.",
+        autocompletion=complete.one_of("auto", "cpu", "cuda"),
+        show_default=False,
+    ),
+]
+
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def recipe_and_overrides(
+    arguments: list[str] | None, device: str | None = None, default: str = DEFAULT_RECIPE
+) -> tuple[str, Recipe]:
+    """Return the name and the recipe that `[RECIPE] [KEY=VALUE ...]` means.
+
+    The first argument is a recipe unless it has the form key=value and is no file.
+    """
+    from mamlcli.recipe.files import load_recipe
+
+    words = list(arguments or [])
+    is_recipe_first = bool(words) and ("=" not in words[0] or Path(words[0]).is_file())
+    recipe = words.pop(0) if is_recipe_first else default
+    if device is not None:
+        words.append(f"execution.device={device}")
+    return load_recipe(recipe, words)
+
+
+def warn_about_selection(recipe: Recipe) -> None:
+    """Say so where the split that is scored also chose the weights."""
+    if recipe.evaluation.split == "validation" and recipe.validation.every:
+        console.warn(
+            "evaluation.split=validation: other tasks of the same classes choose the best checkpoint, so the result "
+            "is a little optimistic; validation.every=null leaves the choice out"
+        )
+
+
+# What a bare command runs: tasks without a download, at a length of about two minutes on two cores.
+BARE = (complete.DEFAULT_STUDY_RECIPE, "outer.iterations=200", "validation.every=100")
+
+
+# Every line gets the rate that suits it: at the recipe's own, a single layer is far from its best.
+BARE_INNER_LRS = "0.5,2,8"
+
+
+# Arguments -----------------------------------------------------------------------------------------------------
+
+
+def words(text: str) -> list[str]:
+    """Return the parts of a comma-separated list."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def integers(text: str, option: str) -> list[int]:
+    """Return a list of whole numbers such as `1,2,3`."""
+    try:
+        return [int(part) for part in words(text)]
+    except ValueError as error:
+        raise MamlError(option, expected="whole numbers separated by commas, as in 1,2,3", got=repr(text)) from error
+
+
+def rates(text: str | None, arguments: list[str] | None) -> list[float]:
+    """Return the rates of --inner-lrs: without it none, or those of a bare command that sets no rate itself."""
+    if text is None:
+        sets_rate = any(word.startswith("inner.lr=") for word in arguments or [])
+        text = "" if has_recipe(arguments) or sets_rate else BARE_INNER_LRS
+    try:
+        return sorted({float(part) for part in words(text)})
+    except ValueError as error:
+        raise MamlError("--inner-lrs", expected="numbers separated by commas, as in 0.1,0.3", got=repr(text)) from error
+
+
+def has_recipe(arguments: list[str] | None) -> bool:
+    return bool(arguments) and ("=" not in arguments[0] or Path(arguments[0]).exists())  # type: ignore[index]

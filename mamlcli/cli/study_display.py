@@ -1,0 +1,167 @@
+"""How a study is run and shown by its command: progress by cell, tables, verdict, failures."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from mamlcli.cli import console
+from mamlcli.cli.options import warn_about_selection
+from mamlcli.common.errors import Interrupted, MamlError
+
+if TYPE_CHECKING:
+    from mamlcli.studies.sweeps.run import CellEnd
+    from mamlcli.studies.sweeps.study_result import StudyResult
+    from mamlcli.studies.sweeps.sweep import Sweep
+
+
+RUNS = Path("runs")
+
+
+# Running and showing -------------------------------------------------------------------------------------------
+
+
+def study(sweep: Sweep, directory: Path | None, jobs: int | None, *, as_json: bool, with_capacity: bool | None) -> None:
+    """Check a study, run what is missing of it, write and show its result.
+
+    Raises:
+        MamlError: what cannot run, before anything does; at the end, cells that failed.
+    """
+    from mamlcli.studies.start import run_study
+
+    warn_about_selection(sweep.recipe)
+    warn_about_jobs(jobs)
+    progress: list[SweepProgress] = []
+    folders: list[Path] = []
+
+    def begin(path: Path, num_processes: int, was_there: bool) -> None:
+        folders.append(path)
+        progress.append(SweepProgress(sweep, num_processes))
+        console.note(f"{'continuing' if was_there else 'study in'} {path}: {progress[0].plan}")
+
+    try:
+        result = run_study(
+            sweep,
+            directory,
+            jobs=jobs,
+            with_capacity=with_capacity,
+            command=again,
+            on_begin=begin,
+            on_end=lambda end: progress[0].show(end),
+        )
+    except Interrupted as error:
+        continues = f" Continue: {again(folders[0])}" if folders else ""
+        raise Interrupted(f"interrupted; what was done is saved.{continues}") from error
+    show_study(result, folders[0], as_json)
+    _raise_failures(result, folders[0], again(folders[0]))
+
+
+def again(path: Path) -> str:
+    """Return the command that continues this study."""
+    parts = ["mamlcli", *sys.argv[1:]]
+    is_named = any(part == "--dir" or part.startswith("--dir=") for part in parts)
+    return shlex.join(parts if is_named else [*parts, "--dir", str(path)])
+
+
+def warn_about_jobs(jobs: int | None) -> None:
+    """Warn where more processes are asked for than there are cores."""
+    from mamlcli.common.machine import num_cores
+
+    if jobs is not None and jobs > num_cores():
+        console.warn(f"--jobs {jobs}: there are {num_cores()} cores; more processes than that wait for each other")
+
+
+class SweepProgress:
+    """One line on stderr for each cell that ends, with the time that is left."""
+
+    def __init__(self, sweep: Sweep, num_workers: int) -> None:
+        seeds = f"{sweep.num_seeds} seed{'s' if sweep.num_seeds != 1 else ''}"
+        rates = f" x {len(sweep.inner_lrs)} inner learning rates" if sweep.inner_lrs else ""
+        self.plan = f"{len(sweep.values)} values{rates} x {seeds}, {num_workers} at a time"
+        self._num_workers = num_workers
+        self._walls: list[float] = []
+
+    def show(self, end: CellEnd) -> None:
+        """Show one cell."""
+        from mamlcli.common.tables import PERCENT, duration
+
+        text = f"[{end.num_ended}/{end.num_total}] {end.label}: "
+        if end.scores is not None:
+            loss = end.scores.mean("loss")
+            text += f"loss {loss:.3f}" if math.isfinite(loss) else "loss not finite"
+            if "accuracy" in end.scores:
+                text += f", accuracy {PERCENT * end.scores.mean('accuracy'):.1f} %"
+        elif end.status != "done":
+            # Of a divergence the iteration is enough here; the end of the study says all of it.
+            reason = end.reason.partition(":")[0] if end.status == "diverged" else end.reason
+            text += f"{end.status}: {reason}" if reason else end.status
+        else:
+            text += "done"
+        if end.status == "skipped":
+            text += " (was done)"
+        elif end.status != "interrupted":
+            self._walls.append(end.wall_s)
+            left = sum(self._walls) / len(self._walls) * (end.num_total - end.num_ended) / self._num_workers
+            text += f" ({duration(end.wall_s)}" + (f"; about {duration(left)} left)" if left > 0 else ")")
+        console.note(Text(text))
+
+
+def show_study(result: StudyResult, path: Path, as_json: bool) -> None:
+    """Show a study's tables and what they say, or its JSON."""
+    from mamlcli.studies.sweeps.tables import study_tables
+    from mamlcli.studies.sweeps.verdict import study_verdict
+
+    if as_json:
+        console.result_json(result.to_json())
+        return
+    for table in study_tables(result):
+        console.result(table)
+    console.result(study_verdict(result))
+    console.note(f"\nFigure: {path}/figure.png; numbers: {path}/result.json, {path}/table.csv")
+
+
+def _raise_failures(result: StudyResult, path: Path, command: str) -> None:
+    if result.failures:
+        listed = "; ".join(f"{label}: {reason}" for label, reason in result.failures)
+        raise MamlError(
+            str(path),
+            expected="every cell to finish",
+            got=f"{len(result.failures)} that failed. {listed}",
+            next_step=f"The others are done. Try these again: {command}",
+        )
+    records = [cell.collapse.worst for cell in result.cells if cell.collapse]
+    if apart := [record for record in records if not record.agrees]:
+        raise MamlError(
+            str(path),
+            expected="collapsed models with the outputs of their stacks",
+            got=f"a relative difference of {apart[0].largest_relative_difference:.1e}",
+            why="The stack's products cancel beyond the precision",
+            next_step="Set execution.dtype=float64",
+        )
+
+
+def show_collapse(run: Path | None, out: Path, as_json: bool) -> None:
+    """Export a run collapsed, and say how far the collapsed model is from the stack."""
+    from mamlcli.studies.sweeps.collapsed import export_collapsed
+
+    if run is None:
+        raise MamlError(
+            "--collapse",
+            expected="a run directory as first argument",
+            got="none",
+            next_step="As in: mamlcli add-linear runs/NAME --collapse OUT.safetensors",
+        )
+    record = export_collapsed(run, out)
+    if as_json:
+        console.result_json(record.to_json())
+        return
+    console.result(
+        f"{out}: {record.num_parameters:,} parameters collapsed to {record.num_parameters_collapsed:,}; the "
+        f"largest difference of outputs on {record.num_tasks} adapted tasks is "
+        f"{record.largest_relative_difference:.1e} of the largest output (allowed: {record.tolerance:.0e})"
+    )

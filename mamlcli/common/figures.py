@@ -1,0 +1,201 @@
+"""Records -> figures: printed sizes, labelled axes, intervals, series that differ in grey and to colour-blind readers.
+
+A figure is made at the width it is printed at, one column or two of a page, with text of 8 points. It is written as
+PNG and as SVG, whose text stays text; the same result gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+import os
+import tempfile
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mamlcli.common.files import atomic_write
+from mamlcli.common.names import TRANSFORMS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+ONE_COLUMN, TWO_COLUMNS = 3.3, 6.8  # inches
+
+
+POINTS = 8.0  # of all text
+
+
+# Okabe and Ito's palette.
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
+
+
+YELLOW, SKY = "#E69F00", "#56B4E9"
+
+
+class Series(NamedTuple):
+    """How one line looks: no two share a colour, a marker or a pattern of dashes."""
+
+    color: str
+    marker: str
+    linestyle: Any
+
+
+SERIES = (
+    Series(BLUE, "o", "-"),
+    Series(ORANGE, "s", "--"),
+    Series(GREEN, "^", "-."),
+    Series(PURPLE, "D", (0, (4, 1, 1, 1))),
+    Series(GREY, "v", ":"),
+    Series(YELLOW, "P", (0, (6, 1))),
+    Series(SKY, "X", (0, (2, 1))),
+)
+
+
+# A gradient transform looks the same in every figure. What most figures have, plain gradients and kfo, looks plainest.
+TRANSFORM_SERIES: dict[str, Series] = dict(
+    zip(sorted(TRANSFORMS, key=lambda name: name not in ("none", "kfo")), itertools.cycle(SERIES), strict=False)
+)
+
+
+# Floors and baselines: lines without markers.
+REFERENCE_STYLES = ((GREEN, (0, (6, 2))), (PURPLE, (0, (4, 1, 1, 1))), (GREY, (0, (2, 1))))
+
+
+CHANCE_STYLE: dict[str, Any] = {"color": "black", "linestyle": ":", "linewidth": 1.0, "label": "chance"}
+
+
+_STYLE: dict[str, Any] = {
+    **dict.fromkeys(
+        (
+            "font.size",
+            "axes.titlesize",
+            "axes.labelsize",
+            "xtick.labelsize",
+            "ytick.labelsize",
+            "legend.fontsize",
+            "figure.titlesize",
+        ),
+        POINTS,
+    ),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "grid.linewidth": 0.5,
+    "axes.axisbelow": True,
+    "axes.linewidth": 0.7,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4.0,
+    "errorbar.capsize": 2.0,
+    "legend.frameon": False,
+    "legend.handlelength": 2.6,
+    "axes.titlelocation": "left",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "mamlcli",
+}
+
+
+_LOG_RATIO = 1000.0  # losses that differ by more than this factor cannot be read on a linear axis
+
+
+def _prepare() -> None:
+    # matplotlib wants a writable folder of its own; a read-only home must not cost the figure.
+    if not os.access(Path.home(), os.W_OK):
+        os.environ.setdefault("MPLCONFIGDIR", tempfile.gettempdir())
+
+
+@contextmanager
+def print_style() -> Iterator[None]:
+    """Draw in the style of all figures here, whatever the user's matplotlib is set to; also a decorator."""
+    _prepare()
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        parameters: Any = matplotlib.rcParams  # which names its keys one by one
+        parameters.update(_STYLE)
+        yield
+
+
+def new_figure(width: float, height: float, *, dpi: int = 150) -> Figure:
+    """Return a figure that needs no display and takes nothing from global state."""
+    _prepare()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def printed_figure(width: float, height: float) -> Figure:
+    """Return a figure of a printed size, in inches, with more pixels than a screen needs."""
+    figure = new_figure(width, height, dpi=220)
+    # Inches, and a share of a panel: labels keep apart.
+    figure.set_layout_engine("constrained", w_pad=0.06, wspace=0.03)
+    return figure
+
+
+def figure_bytes(figure: Figure, kind: str) -> bytes:
+    """Return a figure as `png` or `svg`; neither holds a date or a random name."""
+    buffer = io.BytesIO()
+    with print_style():
+        figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None})
+    return buffer.getvalue()
+
+
+def save_figure(figure: Figure, path: Path) -> list[Path]:
+    """Write a figure as PNG and SVG beside each other, each whole or not at all; return their paths.
+
+    Args:
+        figure: finished.
+        path: of either; the suffix is replaced.
+    """
+    paths = [path.with_suffix(f".{kind}") for kind in ("png", "svg")]
+    for target in paths:
+        atomic_write(target, figure_bytes(figure, target.suffix[1:]))
+    return paths
+
+
+def set_title(figure: Figure, text: str) -> None:
+    """Set the title over all panels, in lines that the figure has room for."""
+    per_line = int(figure.get_figwidth() * 15.5)  # characters of 8 points to an inch
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, per_line)]
+    figure.suptitle("\n".join(lines), fontsize=POINTS)
+
+
+def legend_below(figure: Figure, panels: Sequence[Axes], *, ncols: int) -> None:
+    """Name below the panels every series that is in one of them, once."""
+    handles: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    if handles:
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(ncols, len(handles)))
+
+
+def fit_loss_scale(axes: Axes, values: Iterable[float]) -> None:
+    """Make the axis of a loss logarithmic where its values differ too much for a linear one."""
+    known = [value for value in values if math.isfinite(value) and value > 0]
+    if known and max(known) > _LOG_RATIO * min(known):
+        axes.set_yscale("log")
+
+
+def keep_to_percent(axes: Axes) -> None:
+    """Show no more than 0 to 100 %, and a marker's half: intervals of few seeds reach far beyond."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, -2.0), min(high, 102.0))
+
+
+def whole_steps(axes: Axes) -> None:
+    """Label the horizontal axis as inner steps, in whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    axes.set_xlabel("inner steps")

@@ -1,0 +1,1 @@
+"""Processes: jobs of a pool, the workers of one run, signals."""

@@ -1,0 +1,197 @@
+"""Processes that work on one run together: their place among each other, and those that `--workers` starts here.
+
+Both ways end in the same environment variables, so a worker does not care who started it. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mamlcli.common.processes.signals import signals_handled
+
+# Of workers started here: the file where they meet, in the place of an address, and a pipe that ends with the parent.
+RENDEZVOUS, LIFELINE = "MAMLCLI_RENDEZVOUS", "MAMLCLI_LIFELINE"
+
+
+# A worker exits with this where another one has failed, or all have for the same reason: it has nothing to add.
+EXIT_LOST = 75
+
+
+# How often the parent looks at its workers.
+_POLL_S = 0.05
+
+
+# How long the others may take to end, once one has failed or worker 0 is done, before they are killed.
+_PATIENCE_S = 15.0
+
+
+# Lines of a worker's own words that are shown.
+_NUM_LAST_WORDS = 12
+
+
+def end_with_parent(environment: Mapping[str, str]) -> None:
+    """Stop this process when its parent is gone, however it went; nothing happens where none started it."""
+    if LIFELINE not in environment:
+        return
+    pipe = int(environment[LIFELINE])
+
+    def wait() -> None:
+        os.read(pipe, 1)  # nothing is ever written: this returns when the parent's end is closed
+        shutil.rmtree(Path(environment[RENDEZVOUS]).parent, ignore_errors=True)
+        os.kill(os.getpid(), signal.SIGTERM)  # saves the run where it can be saved
+        time.sleep(_PATIENCE_S)
+        os._exit(EXIT_LOST)
+
+    threading.Thread(target=wait, daemon=True, name="lifeline").start()
+
+
+# In the parent ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the workers of a run ended.
+
+    Attributes:
+        code: the exit code of the run.
+        problems: lines that name the worker at fault; empty where worker 0 has said what there is to say.
+    """
+
+    code: int
+    problems: tuple[str, ...] = ()
+
+
+class _Worker:
+    """A process and what it says; worker 0 speaks for itself."""
+
+    def __init__(self, rank: int, command: Sequence[str], environment: Mapping[str, str], log: Path, pipe: int) -> None:
+        self.rank, self.log = rank, log
+        self.is_killed_here = False
+        with log.open("wb") as stream:
+            self.process = subprocess.Popen(
+                command,
+                env=dict(environment) | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                stdin=None if rank == 0 else subprocess.DEVNULL,
+                stdout=None if rank == 0 else stream,
+                stderr=None if rank == 0 else stream,
+                pass_fds=(pipe,),
+            )
+
+    @property
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+    @property
+    def is_at_fault(self) -> bool:
+        """Whether it failed by itself: not told to stop, not killed here, not for the loss of another."""
+        return not self.is_killed_here and self.process.poll() not in (None, 0, EXIT_LOST, 130)
+
+    def stop(self) -> None:
+        if self.is_alive:
+            self.process.terminate()
+
+    def kill(self) -> None:
+        if self.is_alive:
+            self.is_killed_here = True
+            self.process.kill()
+            self.process.wait()
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is to be said of a worker at fault."""
+        code = self.process.returncode
+        if code < 0:
+            name = signal.Signals(-code).name
+            hint = ", most often by the system for lack of memory" if name == "SIGKILL" else ""
+            yield f"worker {self.rank}: expected it to work to the end of the run, got killed ({name}{hint})."
+        words = self.log.read_text(errors="replace").splitlines() if self.rank else []
+        if code > 0 and self.rank and not words:
+            yield f"worker {self.rank}: expected it to work to the end of the run, got exit code {code} without a word."
+        for line in words[-_NUM_LAST_WORDS:]:
+            yield f"worker {self.rank}: {line.removeprefix('error: ')}"
+
+
+def run_workers(num_workers: int, command: Sequence[str]) -> Ending:
+    """Run a command as so many processes of this machine that work together, and wait for their end.
+
+    The first SIGINT or SIGTERM is handed on, once, and ends the run as it ends one of a single process; the second
+    kills. If a worker dies, the others end too. No worker outlives this process, however it ends.
+
+    Args:
+        num_workers: processes.
+        command: program and arguments; each process finds its place in its environment, as `place_in` reads it.
+    """
+    with tempfile.TemporaryDirectory(prefix="mamlcli-") as folder, _lifeline() as pipe, signals_handled() as received:
+        environment = {
+            **_loopback(),
+            **os.environ,
+            "WORLD_SIZE": str(num_workers),
+            RENDEZVOUS: str(Path(folder) / "rendezvous"),
+            LIFELINE: str(pipe),
+        }
+        workers: list[_Worker] = []
+        try:
+            for rank in range(num_workers):
+                workers.append(_Worker(rank, command, environment, Path(folder) / f"{rank}.log", pipe))
+            _watch(workers, received)
+        finally:
+            for worker in workers:
+                worker.kill()
+        return _ending(workers, is_stopped=bool(received))
+
+
+def _watch(workers: Sequence[_Worker], received: Sequence[int]) -> None:
+    """Wait until all workers have ended; return early where some have to be killed."""
+    is_told, deadline = False, None
+    while any(worker.is_alive for worker in workers):
+        if len(received) > 1:
+            return
+        if received and not is_told:
+            is_told = True
+            for worker in workers:
+                worker.stop()
+        if deadline is None and (not workers[0].is_alive or any(w.process.poll() for w in workers)):
+            deadline = time.monotonic() + _PATIENCE_S
+        if deadline is not None and time.monotonic() > deadline:
+            return
+        time.sleep(_POLL_S)
+
+
+def _ending(workers: Sequence[_Worker], *, is_stopped: bool) -> Ending:
+    code: int = workers[0].process.returncode
+    if is_stopped:
+        return Ending(0 if code == 0 else 130)
+    at_fault = [worker for worker in workers if worker.is_at_fault]
+    # A killed worker is the cause of whatever the others have to say, and worker 0 speaks of its own.
+    for worker in sorted(at_fault, key=lambda worker: (worker.process.returncode > 0, worker.rank == 0)):
+        return Ending(max(worker.process.returncode, 1), tuple(worker.problems()))
+    if workers[0].is_killed_here:
+        return Ending(1, ("worker 0: expected it to end with the others, got no answer from it.",))
+    return Ending(code)
+
+
+@contextmanager
+def _lifeline() -> Iterator[int]:
+    """Yield the end of a pipe that children read: it ends once this process is gone."""
+    theirs, ours = os.pipe()
+    try:
+        yield theirs
+    finally:
+        os.close(theirs)
+        os.close(ours)
+
+
+def _loopback() -> dict[str, str]:
+    """Return the variable that keeps gloo's traffic inside this machine, whatever its name resolves to."""
+    names = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
+    return {"GLOO_SOCKET_IFNAME": names[0]} if names else {}

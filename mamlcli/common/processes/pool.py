@@ -1,0 +1,273 @@
+"""A pool of processes that take job after job. One that dies fails its own job and no other.
+
+Workers are spawned, so each has its own interpreter and its own CUDA context, and imports torch once for all its
+jobs. Parent and worker share one pipe each and no lock: a worker can be killed at any moment without leaving the
+others to wait. While a job runs, the only thing that can arrive in a worker's pipe is the word to stop, or the end
+of the parent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import signal
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from mamlcli.common.errors import Interrupted, MamlError, is_out_of_memory
+from mamlcli.common.processes.signals import interruption_flag, sigint_ignored
+
+IsStopped = Callable[[], bool]
+
+
+JobFunction = Callable[[Any, IsStopped], dict[str, Any]]
+
+
+# How often the parent looks for a signal while all workers are busy.
+_POLL_S = 0.2
+
+
+# How long a worker may take to end when asked, before it is killed.
+_PATIENCE_S = 10.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of work.
+
+    Attributes:
+        key: its name, unique among the jobs.
+        function: a function of a module, called with the payload and a function that says whether to stop; it
+            raises `Interrupted` once it has stopped.
+        payload: what the function takes, pickled.
+        can_stop: whether the function looks at that; if not, an interruption ends its process.
+    """
+
+    key: str
+    function: JobFunction
+    payload: Any = field(default_factory=dict)
+    can_stop: bool = True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        key: of the job.
+        status: "done", "failed" or "interrupted".
+        value: what the function returned; empty unless done.
+        reason: why it failed, in words.
+        error: the name of the exception's class, or "died".
+        details: the traceback, for errors that are not the user's.
+        attempts: how often it was tried.
+        wall_s: seconds of the last attempt.
+    """
+
+    key: str
+    status: str
+    value: dict[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    error: str = ""
+    details: str = ""
+    attempts: int = 1
+    wall_s: float = 0.0
+
+
+class _Worker:
+    """A process, the parent's end of its pipe, and the job it has."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        # Not daemonic: a daemon may have no children, and `git_state` runs git.
+        self.process: BaseProcess = context.Process(target=_work, args=(theirs,), daemon=False)
+        with sigint_ignored():
+            self.process.start()
+        theirs.close()  # or the death of the worker would not close the pipe
+        self.job: Job | None = None
+        self.attempt = 0
+        self.began = 0.0
+
+    def begin(self, job: Job, attempt: int) -> None:
+        self.job, self.attempt, self.began = job, attempt, time.monotonic()
+        with contextlib.suppress(BrokenPipeError):  # it has died already; `finish` will see that
+            self.connection.send(job)
+
+    def finish(self, *, was_interrupted: bool) -> Outcome:
+        """Return how the job ended; the worker has none after that.
+
+        A job may end as interrupted by a signal to its worker alone; unless the parent was interrupted too, that
+        is a death like any other.
+        """
+        assert self.job is not None
+        try:
+            status, fields = self.connection.recv()
+        except (EOFError, ConnectionError):
+            self.process.join(_PATIENCE_S)
+            status = "interrupted" if was_interrupted else "failed"
+            fields = {"reason": _death(self.process.exitcode), "error": "died"}
+        if status == "interrupted" and not was_interrupted:  # not by the parent: as good as killed
+            status, fields = "failed", {"reason": "its process was told to stop (SIGTERM or SIGINT)", "error": "died"}
+        wall_s = time.monotonic() - self.began
+        outcome = Outcome(self.job.key, status, **fields, attempts=self.attempt, wall_s=wall_s)
+        self.job = None
+        return outcome
+
+    def tell_to_stop(self) -> None:
+        with contextlib.suppress(OSError):
+            self.connection.send(None)
+
+    def interrupt(self) -> None:
+        self.tell_to_stop()
+        if self.job is not None and not self.job.can_stop:
+            self.process.terminate()
+
+    def close(self, *, is_patient: bool = True) -> None:
+        """End the process: asked first, then killed."""
+        self.tell_to_stop()
+        if not is_patient:
+            self.process.terminate()
+        self.process.join(_PATIENCE_S)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.connection.close()
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    *,
+    num_workers: int,
+    max_attempts: int = 2,
+    hopeless: Sequence[str] = (),
+    on_start: Callable[[Job, int], None] | None = None,
+    on_end: Callable[[Outcome], None] | None = None,
+) -> dict[str, Outcome]:
+    """Run jobs in processes; a failed one is tried again in a new process, the others go on.
+
+    Args:
+        jobs: taken in this order.
+        num_workers: processes.
+        max_attempts: how often a job is tried.
+        hopeless: names of the errors that come again however often a job is tried, whatever the process.
+        on_start: called with a job and the id of its process when it begins, each time.
+        on_end: called with the outcome of a job, once.
+
+    Returns:
+        The outcomes by key.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM came; the workers have stopped, each as its job does.
+    """
+    queue = deque((job, 1) for job in jobs)
+    outcomes: dict[str, Outcome] = {}
+    workers: list[_Worker] = []
+    is_clean = False
+    with interruption_flag() as is_interrupted:
+        try:
+            while queue or any(worker.job for worker in workers):
+                if is_interrupted():
+                    queue.clear()
+                    for worker in workers:
+                        worker.interrupt()
+                _hand_out(queue, workers, num_workers, on_start)
+                for worker in _finished(workers):
+                    outcome = worker.finish(was_interrupted=is_interrupted())
+                    job = next(job for job in jobs if job.key == outcome.key)
+                    is_hopeless = outcome.error in hopeless
+                    if outcome.status == "failed" and not is_hopeless:
+                        workers.remove(worker)  # whatever made it fail may still be in its memory
+                        worker.close()
+                    has_hope = outcome.attempts < max_attempts and not is_hopeless
+                    if outcome.status == "failed" and has_hope:
+                        queue.append((job, outcome.attempts + 1))
+                        continue
+                    outcomes[outcome.key] = outcome
+                    if on_end:
+                        on_end(outcome)
+            is_clean = True
+        finally:
+            for worker in workers:
+                worker.close(is_patient=is_clean)
+        if is_interrupted():
+            raise Interrupted("interrupted")
+    return outcomes
+
+
+def _hand_out(
+    queue: deque[tuple[Job, int]],
+    workers: list[_Worker],
+    num_workers: int,
+    on_start: Callable[[Job, int], None] | None,
+) -> None:
+    while queue:
+        worker = next((worker for worker in workers if worker.job is None), None)
+        if worker is None:
+            if len(workers) >= num_workers:
+                return
+            worker = _Worker()
+            workers.append(worker)
+        job, attempt = queue.popleft()
+        worker.begin(job, attempt)
+        if on_start:
+            on_start(job, worker.process.pid or 0)
+
+
+def _finished(workers: list[_Worker]) -> list[_Worker]:
+    busy = {worker.connection: worker for worker in workers if worker.job is not None}
+    return [busy[ready] for ready in wait(list(busy), _POLL_S) if isinstance(ready, Connection)]
+
+
+def _death(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        name = signal.Signals(-exit_code).name
+        hint = ", most often by the system for lack of memory" if name == "SIGKILL" else ""
+        return f"its process was killed ({name}{hint})"
+    return f"its process ended without a word (exit code {exit_code})"
+
+
+# In the worker ------------------------------------------------------------------------------------------------
+
+
+def _work(connection: Connection) -> None:
+    """Take jobs until told to stop, or until the parent is gone."""
+    while True:
+        try:
+            job = connection.recv()
+        except EOFError:
+            return
+        if job is None:
+            return
+        reply = _reply(job, connection.poll)
+        try:
+            connection.send(reply)
+        except OSError:
+            return
+
+
+def _reply(job: Job, is_stopped: IsStopped) -> tuple[str, dict[str, Any]]:
+    try:
+        return "done", {"value": job.function(job.payload, is_stopped)}
+    except (Interrupted, KeyboardInterrupt):
+        return "interrupted", {}
+    except Exception as error:
+        return "failed", failure(error)
+
+
+def failure(error: BaseException) -> dict[str, str]:
+    """Return the fields of an `Outcome` that say why a job failed."""
+    name = type(error).__name__
+    if isinstance(error, MamlError):
+        return {"reason": str(error), "error": name}
+    text = (str(error).splitlines() or [""])[0]
+    reason = f"{name}: {text}"
+    if is_out_of_memory(error):
+        reason = f"out of memory ({text or name}). Fewer --jobs, or a smaller execution.chunk, need less"
+    return {"reason": reason, "error": name, "details": "".join(traceback.format_exception(error))}

@@ -1,0 +1,149 @@
+"""Means, intervals and paired comparisons; every interval says its level and what it varies over."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtrit
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and the half-width of its 95 % interval.
+
+    Attributes:
+        mean: of the values.
+        ci95: half-width of the two-sided 95 % interval of the mean, from Student's t with `num - 1` degrees of
+            freedom; NaN for fewer than two values.
+        num: values the mean is over.
+    """
+
+    mean: float
+    ci95: float
+    num: int
+
+
+@dataclass(frozen=True)
+class Score:
+    """An estimate as a result holds it: each number is None where it does not exist or is not finite.
+
+    Attributes:
+        mean: over tasks or over seeds.
+        ci95: half-width of its 95 % interval.
+    """
+
+    mean: float | None
+    ci95: float | None = None
+
+    @classmethod
+    def of(cls, estimate: Estimate) -> Score:
+        """Return an estimate without what JSON cannot say."""
+        mean, ci95 = (value if math.isfinite(value) else None for value in (estimate.mean, estimate.ci95))
+        return cls(mean, ci95)
+
+    def to_json(self, over: str = "tasks") -> dict[str, float | None]:
+        """Return `{"mean", "ci95_over_<over>"}`."""
+        return {"mean": self.mean, f"ci95_over_{over}": self.ci95}
+
+
+def estimate(values: ArrayLike) -> Estimate:
+    """Return the mean of independent values with its 95 % interval: mean +- t_{0.975, n-1} * s / sqrt(n).
+
+    Args:
+        values: [n] float, one per task or one per seed; which, the caller says in the name it gives the interval.
+    """
+    data = np.asarray(values, dtype=np.float64)
+    if data.size < 2:
+        return Estimate(float(data.mean()) if data.size else math.nan, math.nan, int(data.size))
+    # A score that overflowed makes these infinite or NaN, which the numbers say without a warning.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return Estimate(float(data.mean()), float(half_width_95(data)), int(data.size))
+
+
+def half_width_95(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the 95 % half-width of the mean over axis 0, [...]; at least two values."""
+    num = values.shape[0]
+    standard_error = values.std(axis=0, ddof=1) / math.sqrt(num)
+    return np.asarray(stdtrit(num - 1, 0.975) * standard_error)
+
+
+def paired_difference(a: ArrayLike, b: ArrayLike) -> Estimate:
+    """Return the estimate of the mean of a - b, pair by pair.
+
+    Args:
+        a, b: [n] float, scores of two methods on the same tasks (or seeds), in the same order.
+    """
+    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    assert first.shape == second.shape, "paired values must be of the same tasks"
+    with np.errstate(over="ignore", invalid="ignore"):
+        return estimate(first - second)
+
+
+def welch_difference(a: ArrayLike, b: ArrayLike) -> Estimate:
+    """Return the difference of the means of two independent samples, mean(a) - mean(b), with its 95 % interval.
+
+    +- t_{0.975, v} * sqrt(s_a^2 / n_a + s_b^2 / n_b), with the degrees of freedom v of Welch and Satterthwaite.
+
+    Args:
+        a, b: [n_a], [n_b] float, at least two values each; the sizes may differ.
+
+    Returns:
+        The difference; its `num` is the smaller of the two sizes, its `ci95` NaN where a value is not finite.
+
+    Source: Welch 1947, Biometrika 34; the degrees of freedom as in Satterthwaite 1946; computed by scipy.
+    """
+    from scipy.stats import ttest_ind  # takes most of a second to import, and few commands need it
+
+    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    num = min(first.size, second.size)
+    with np.errstate(over="ignore", invalid="ignore"), warnings.catch_warnings():
+        mean = float(first.mean() - second.mean())
+        if not math.isfinite(first.var() + second.var()):
+            return Estimate(mean, math.nan, num)
+        if first.var() == second.var() == 0.0:
+            return Estimate(mean, 0.0, num)
+        warnings.simplefilter("ignore", RuntimeWarning)  # scipy warns where the values of a sample are all the same
+        interval = ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    return Estimate(mean, float(interval.high - interval.low) / 2, num)
+
+
+@dataclass(frozen=True)
+class Proportion:
+    """A proportion of images with its 95 % interval over images.
+
+    Attributes:
+        num_right, num_images: what it is of.
+        mean: the proportion.
+        ci95_over_images: the ends of the interval, in [0, 1].
+    """
+
+    num_right: int
+    num_images: int
+    mean: float
+    ci95_over_images: tuple[float, float]
+
+    def to_json(self) -> dict[str, object]:
+        """Return the proportion as reports have it."""
+        return {**vars(self), "ci95_over_images": list(self.ci95_over_images)}
+
+
+def proportion(num_right: int, num_all: int) -> Proportion:
+    """Return a proportion with its 95 % interval over images (Wilson's score interval).
+
+    (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)
+
+    Source: Wilson 1927, Probable inference, the law of succession, and statistical inference; computed by scipy.
+    """
+    from scipy.stats import binomtest  # as above
+
+    interval = binomtest(num_right, num_all).proportion_ci(0.95, method="wilson")
+    return Proportion(num_right, num_all, num_right / num_all, (float(interval.low), float(interval.high)))
+
+
+def summary(values: ArrayLike) -> Score:
+    """Return the mean of values with its interval; None for what is not finite or does not exist."""
+    return Score.of(estimate(values))

@@ -1,0 +1,94 @@
+"""Records -> rich renderables. Accuracies become per cent here and nowhere else."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+from rich import box
+from rich.table import Table
+
+from mamlcli.common.statistics import Score
+
+PERCENT = 100.0
+
+
+SPARKS = "▁▂▃▄▅▆▇█"
+
+
+SPARK_WIDTH = 40
+
+
+def plain_table(title: str | None = None, caption: str | None = None) -> Table:
+    """Return an empty table in the style of all tables here; it fits 80 columns and pastes as text."""
+    return Table(
+        title=title,
+        caption=caption,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        caption_justify="left",
+        title_style="bold",
+        caption_style="dim",
+        pad_edge=False,
+    )
+
+
+def with_interval(value: Score | Mapping[str, float | None] | None, *, scale: float = 1.0, digits: int = 3) -> str:
+    """Return `mean ± half-width`, or `-` where there is no number.
+
+    Args:
+        value: a score, or one as results in JSON hold it.
+        scale: what both numbers are multiplied by.
+        digits: decimals.
+    """
+    if isinstance(value, Mapping):
+        value = Score(value["mean"], value.get("ci95_over_tasks", value.get("ci95_over_seeds"))) if value else None
+    if value is None or value.mean is None:
+        return "-"
+    text = _decimal(scale * value.mean, digits)
+    return text if value.ci95 is None else f"{text} ± {_decimal(scale * value.ci95, digits)}"
+
+
+def sparkline(
+    values: Sequence[float], width: int = SPARK_WIDTH, *, low: float | None = None, high: float | None = None
+) -> str:
+    """Return a curve in one line of text; longer ones are averaged, a dot stands where no number is finite.
+
+    Args:
+        values: the curve.
+        width: characters at most.
+        low: value of the lowest block; by default the smallest one.
+        high: value of the highest block; by default the largest one.
+    """
+    buckets = _averaged(values, width)
+    finite = [value for value in buckets if math.isfinite(value)]
+    bottom = low if low is not None else min(finite, default=0.0)
+    top = high if high is not None else max(finite, default=0.0)
+    scale = 1.0 / (top - bottom) if top > bottom else 0.0
+    shares = (min(max((value - bottom) * scale, 0.0), 1.0) if math.isfinite(value) else None for value in buckets)
+    return "".join("·" if share is None else SPARKS[round(share * (len(SPARKS) - 1))] for share in shares)
+
+
+def _averaged(values: Sequence[float], width: int) -> list[float]:
+    num = min(len(values), width)
+    edges = [round(index * len(values) / num) for index in range(num + 1)] if num else []
+    groups = [[v for v in values[a:b] if math.isfinite(v)] for a, b in itertools.pairwise(edges)]
+    return [sum(group) / len(group) if group else math.nan for group in groups]
+
+
+def number_text(value: float, *, scale: float = 1.0, digits: int = 3) -> str:
+    """Return a number, or `-` for one that is not finite."""
+    return _decimal(scale * value, digits) if math.isfinite(value) else "-"
+
+
+def _decimal(value: float, digits: int) -> str:
+    # Losses of an inner loop that diverges have dozens of digits, and would push the rest off the table.
+    return f"{value:.{digits}f}" if abs(value) < 1e5 else f"{value:.1e}"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the unit that fits: `45 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,34 @@
+"""Text for messages: names that can be printed, one line of an error, the nearest known name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, without its full stop."""
+    return (str(error).splitlines() or ["no message"])[0].rstrip(".")
+
+
+def one_line(text: str) -> str:
+    """Return a text with every character that cannot be printed (line ends, escapes, stray bytes) written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """Return ` Did you mean 'x'?` for the known name closest to `name`, or an empty string."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f" Did you mean '{matches[0]}'?" if matches else ""
+
+
+def shown(path: Path | str) -> str:
+    """Return a path as it can be printed: control characters and bytes that are no text are escaped."""
+    text = printable(path)
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def printable(path: Path | str) -> str:
+    """Return a path as text that can be encoded; line ends stay."""
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")

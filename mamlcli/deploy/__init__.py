@@ -1,0 +1,1 @@
+"""A trained run at work: your own images, weights for others."""

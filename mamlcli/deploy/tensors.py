@@ -1,0 +1,77 @@
+"""Tensors that a program hands to a trained run: checked, and brought to its device and precision."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mamlcli.common.errors import MamlError
+from mamlcli.deploy.classifier import as_inputs
+from mamlcli.engine.networks import Network
+from mamlcli.training.experiment import Experiment
+
+
+def network_with(network: Network, params: Mapping[str, Tensor]) -> Network:
+    """Return a copy of a network with these parameters, in evaluation mode; it shares nothing with either."""
+    module = copy.deepcopy(network)
+    for name, value in params.items():
+        parent, _, last = name.rpartition(".")
+        setattr(module.get_submodule(parent), last, nn.Parameter(value.detach().clone()))
+    return module.eval()
+
+
+def checked_inputs(experiment: Experiment, x: Tensor, where: str) -> Tensor:
+    """Return inputs on the experiment's device in its precision.
+
+    Args:
+        experiment: of a trained run.
+        x: [n, *input_shape] float, or uint8 for images of 0 to 255, which are scaled to [0, 1].
+        where: the first word of the message.
+
+    Raises:
+        MamlError: another shape or type.
+    """
+    input_shape = experiment.network.input_shape
+    if not isinstance(x, Tensor) or x.ndim == 0 or tuple(x.shape[1:]) != input_shape or not len(x):
+        shape = ", ".join(map(str, input_shape))
+        raise MamlError(where, expected=f"a tensor [n, {shape}]", got=_described(x))
+    if x.dtype != torch.uint8 and not x.is_floating_point():
+        raise MamlError(where, expected="float, or uint8 for images of 0 to 255", got=str(x.dtype))
+    return as_inputs(x, experiment.dtype).to(experiment.device, experiment.dtype)
+
+
+def checked_support(experiment: Experiment, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a support set on the experiment's device, inputs in its precision.
+
+    Args:
+        experiment: of a trained run.
+        x: [num_support, *input_shape], as in `checked_inputs`.
+        y: [num_support] int64, outputs of the network; of regression [num_support] or [num_support, 1] float.
+
+    Raises:
+        MamlError: another shape or type, or a class that is no output.
+    """
+    inputs = checked_inputs(experiment, x, "support_x")
+    if experiment.recipe.is_classification:
+        return inputs, _checked_classes(experiment, y, len(inputs)).to(inputs.device)
+    if not isinstance(y, Tensor) or not y.is_floating_point() or y.numel() != len(inputs) or y.ndim > 2:
+        raise MamlError("support_y", expected=f"float targets [{len(inputs)}] or [{len(inputs)}, 1]", got=_described(y))
+    return inputs, y.reshape(-1, 1).to(inputs)
+
+
+def _checked_classes(experiment: Experiment, y: Tensor, num_support: int) -> Tensor:
+    if not isinstance(y, Tensor) or y.dtype != torch.int64 or y.shape != (num_support,):
+        raise MamlError("support_y", expected=f"int64 classes [{num_support}]", got=_described(y))
+    last = experiment.network.head[-1]
+    assert isinstance(last, nn.Linear)
+    if int(y.min()) < 0 or int(y.max()) >= last.out_features:
+        expected = f"classes from 0 to {last.out_features - 1}, the run's outputs"
+        raise MamlError("support_y", expected=expected, got=f"{int(y.min())} to {int(y.max())}")
+    return y
+
+
+def _described(value: object) -> str:
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else repr(type(value).__name__)

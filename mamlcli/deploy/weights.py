@@ -1,0 +1,152 @@
+"""A run's weights as a folder of their own: safetensors, what rebuilds the network, a model card; and back.
+
+model.safetensors      the network's parameters by name
+transform.safetensors  the gradient transform's meta-parameters, where the run has one
+config.json            all that is needed to rebuild the network
+module.py              the network as a torch.nn.Module, with torch and safetensors alone
+README.md              the model card
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from mamlcli.common.errors import RecipeError, RunError
+from mamlcli.common.files import atomic_write, json_text
+from mamlcli.deploy.model_card import WeightsConfig, model_card
+from mamlcli.deploy.module_source import has_adapt, module_source
+from mamlcli.engine.networks import Network
+from mamlcli.recipe.files import recipe_from_tree
+from mamlcli.recipe.schema import ImageKeys, Recipe
+from mamlcli.runs.comparison import check_finished
+from mamlcli.runs.entry import RunEntry
+from mamlcli.runs.folder import RunDirectory
+from mamlcli.training.experiment import build_network
+from mamlcli.training.trained import TrainedRun, open_trained, recipe_elsewhere
+
+FILES = ("model.safetensors", "transform.safetensors", "config.json", "module.py", "README.md")
+
+
+def export_weights(run: RunEntry, folder: Path, *, is_forced: bool = False) -> list[Path]:
+    """Write a finished run's best weights to a folder.
+
+    Args:
+        run: the run.
+        folder: new or empty, or one to write over with `is_forced`; other files in it stay.
+        is_forced: replace files that are there.
+
+    Returns:
+        The files written.
+
+    Raises:
+        RunError: the run is not finished or has no checkpoint, or the folder cannot be written.
+        DataError: a run of an earlier version, which did not note the shape of its inputs, and whose data is gone.
+    """
+    check_finished(run)
+    if folder.exists() and not is_forced and (not folder.is_dir() or any(folder.iterdir())):
+        got = "a folder with files in it" if folder.is_dir() else "a file"
+        raise RunError(
+            str(folder), expected="a new or empty folder", got=got, next_step="Name another --weights, or add --force"
+        )
+    directory = RunDirectory.open(run.path)
+    trained = open_trained(directory, recipe_elsewhere(directory, where=run.where, device="cpu"))
+    config, meta = _config(run, trained), trained.meta
+    parts = {
+        "model.safetensors": _tensors(meta.model),
+        "config.json": json_text(config.to_json()).encode(),
+        "module.py": module_source(trained.experiment).encode(),
+        "README.md": model_card(config, has_adapt=has_adapt(trained.experiment)).encode(),
+    }
+    if meta.transform:
+        parts["transform.safetensors"] = _tensors(meta.transform)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for stale in FILES:
+            (folder / stale).unlink(missing_ok=True)
+        for name, data in parts.items():
+            atomic_write(folder / name, data)
+    except OSError as error:
+        raise RunError(str(folder), expected="a folder that can be written", got=str(error.strerror)) from error
+    return [folder / name for name in parts]
+
+
+def load_module(folder: Path | str) -> Network:
+    """Return the network of an exported folder with its weights, a torch.nn.Module on the CPU.
+
+    Args:
+        folder: written by `export_weights`.
+
+    Returns:
+        The network: [n, *input_shape] -> [n, num_outputs], as meta-training left it, not adapted to any task.
+
+    Raises:
+        RunError: a file is missing, damaged, or of another network.
+
+    Example:
+        module = load_module("exported")
+        outputs = module(torch.rand(10, *module.input_shape))
+    """
+    path = Path(folder)
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        recipe = recipe_from_tree(config["recipe"], where=str(path / "config.json"))
+        network = build_network(recipe, tuple(config["input_shape"]), config["num_outputs"])
+        network.to(getattr(torch, recipe.execution.dtype))
+        network.load_state_dict(load_file(path / "model.safetensors"))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, RecipeError) as error:
+        raise RunError(
+            str(path),
+            expected="a folder that mamlcli runs export --weights wrote",
+            got=str(error),
+            next_step="Export it again",
+        ) from error
+    return network
+
+
+def _tensors(tensors: dict[str, Tensor]) -> bytes:
+    cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    data: bytes = save_tensors(cpu, metadata={"format": "pt"})
+    return data
+
+
+def _config(run: RunEntry, trained: TrainedRun) -> WeightsConfig:
+    recipe, network = trained.recipe, trained.experiment.network
+    # A result is of the weights beside it, or it is none of theirs.
+    report = run.report if run.report is not None and run.report.weights == trained.weights else None
+    inputs, source = _inputs(run, recipe)
+    return WeightsConfig(
+        made_by=f"mamlcli {run.manifest.get('versions', {}).get('mamlcli', '')}".strip(),
+        recipe_name=run.recipe_name,
+        weights=trained.weights,
+        recipe=recipe,
+        input_shape=network.input_shape,
+        num_outputs=_num_outputs(network),
+        num_parameters=sum(value.numel() for value in network.parameters()),
+        adapted=trained.experiment.objective().inner.adapted,
+        inputs=inputs,
+        source=source,
+        result=report,
+    )
+
+
+def _num_outputs(network: Network) -> int:
+    last = network.head[-1]
+    assert isinstance(last, nn.Linear)
+    return last.out_features
+
+
+def _inputs(run: RunEntry, recipe: Recipe) -> tuple[str, Mapping[str, object] | None]:
+    """Return what was done to inputs before the network saw them, and what images were made from."""
+    if not isinstance(recipe.tasks, ImageKeys):
+        return "as drawn", None
+    about = run.manifest.get("data", {}).get("preprocessing") or {}
+    source = {key: about[key] for key in ("name", "licence", "citation", "preprocessing") if key in about}
+    return "images, [channels, height, width], scaled to [0, 1]", source

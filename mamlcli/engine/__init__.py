@@ -1,0 +1,1 @@
+"""Tensors in, tensors out: inner loop, meta-gradient, outer loop, evaluation."""

@@ -1,0 +1,198 @@
+"""The meta-test protocol: per-task scores at every inner step, on tasks that are the same for all runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mamlcli.common.statistics import Estimate, estimate
+from mamlcli.engine.execution import Execution, chunks, run_chunk, trajectories
+from mamlcli.engine.networks import Params
+from mamlcli.engine.objective import TRAJECTORY_COLUMNS, MetaObjective, MetaParams, adapt_to, task_problem
+from mamlcli.tasks.episodes import Episode, TaskDistribution, sample_tasks
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Per-task scores of a floor or baseline.
+
+    Attributes:
+        loss, accuracy: [num_tasks] float64 on query sets; None where there is none.
+    """
+
+    loss: NDArray[np.float64] | None
+    accuracy: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of one set of meta-parameters on many tasks.
+
+    Attributes:
+        scores: [num_tasks, num_inner_steps + 1, 4] float64, columns as `TRAJECTORY_COLUMNS`; step 0 is before
+            adaptation.
+        references: floors and baselines on the same tasks, by name.
+        is_classification: whether the accuracy columns mean something.
+        chance_accuracy: of guessing; None for regression.
+    """
+
+    scores: NDArray[np.float64]
+    references: dict[str, Reference]
+    is_classification: bool
+    chance_accuracy: float | None
+
+    @property
+    def num_inner_steps(self) -> int:
+        return int(self.scores.shape[1]) - 1
+
+    def column(self, name: str, step: int) -> NDArray[np.float64]:
+        """Return one column of `TRAJECTORY_COLUMNS` at one inner step, [num_tasks]."""
+        return self.scores[:, step, TRAJECTORY_COLUMNS.index(name)]
+
+    def estimate(self, name: str, step: int) -> Estimate:
+        """Return mean and 95 % interval over tasks of one column at one inner step."""
+        return estimate(self.column(name, step))
+
+
+# Tasks whose data is held at once: few enough to weigh nothing, enough to draw and compare them together.
+_DRAWN_AT_ONCE = 16
+
+
+def evaluate(
+    objective: MetaObjective,
+    metas: Sequence[MetaParams],
+    distribution: TaskDistribution,
+    *,
+    stream: str,
+    seed: int,
+    num_tasks: int,
+    execution: Execution,
+    with_references: bool = True,
+    share: range | None = None,
+) -> list[Evaluation]:
+    """Adapt every run to the same `num_tasks` tasks and score support and query sets at every inner step.
+
+    Task i is drawn from the generator keyed by (seed, stream, 0, i). No graph is built, and memory does not grow
+    with the number of tasks beyond the scores themselves.
+
+    Args:
+        objective: network and inner loop; its number of inner steps is the number scored.
+        metas: meta-parameters to score, of one run or several.
+        distribution: where tasks come from.
+        stream: names the stream of tasks, by default the name of the split that `distribution` draws from.
+        seed: `evaluation.seed`.
+        num_tasks: tasks.
+        execution: how tasks are run.
+        with_references: whether to score the distribution's floors and baselines too.
+        share: indices of the tasks to score, at least one; by default all.
+
+    Returns:
+        The scores of each run.
+    """
+    mine = range(num_tasks) if share is None else share
+    rows: list[list[NDArray[np.float64]]] = []
+    parts: dict[str, list[tuple[torch.Tensor | None, torch.Tensor | None]]] = {}
+    drawn = max(execution.chunk * execution.parallel, _DRAWN_AT_ONCE)
+    for start in range(mine.start, mine.stop, drawn):
+        indices = range(start, min(start + drawn, mine.stop))
+        episode = sample_tasks(distribution, seed=seed, split=stream, iteration=0, indices=indices)
+        scores_of_runs = trajectories(objective, metas, episode, execution)
+        rows.append([scores.double().cpu().numpy() for scores in scores_of_runs])
+        if with_references:
+            for name, of_chunk in distribution.references(episode).items():
+                parts.setdefault(name, []).append((of_chunk.loss, of_chunk.accuracy))
+    references = {
+        name: Reference(_joined([loss for loss, _ in pairs]), _joined([accuracy for _, accuracy in pairs]))
+        for name, pairs in parts.items()
+    }
+    is_classification, chance_accuracy = distribution.is_classification, distribution.chance_accuracy
+    return [
+        Evaluation(np.concatenate(parts_of_run), references, is_classification, chance_accuracy)
+        for parts_of_run in zip(*rows, strict=True)
+    ]
+
+
+def join_evaluations(parts: list[Evaluation]) -> Evaluation:
+    """Return the evaluation of all tasks from those of consecutive shares."""
+
+    def joined(columns: list[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:
+        present = [column for column in columns if column is not None]
+        return np.concatenate(present) if present else None
+
+    references = {
+        name: Reference(
+            joined([part.references[name].loss for part in parts]),
+            joined([part.references[name].accuracy for part in parts]),
+        )
+        for name in parts[0].references
+    }
+    return replace(parts[0], scores=np.concatenate([part.scores for part in parts]), references=references)
+
+
+def _joined(parts: list[torch.Tensor | None]) -> NDArray[np.float64] | None:
+    present = [part for part in parts if part is not None]
+    return torch.cat(present).double().cpu().numpy() if present else None
+
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TaskStream:
+    """Tasks that are drawn when they are gone through, the same every time.
+
+    Attributes:
+        distribution: where they come from.
+        seed, split: of their generators, which are keyed by (seed, split, 0, index) as in `evaluation`.
+        num_tasks: tasks in all.
+        chunk: tasks drawn at once.
+    """
+
+    distribution: TaskDistribution
+    seed: int
+    split: str
+    num_tasks: int
+    chunk: int
+
+    def __iter__(self) -> Iterator[Episode]:
+        for start in range(0, self.num_tasks, self.chunk):
+            indices = range(start, min(start + self.chunk, self.num_tasks))
+            yield sample_tasks(self.distribution, seed=self.seed, split=self.split, iteration=0, indices=indices)
+
+
+def map_tasks(
+    function: Callable[..., Tensor], meta: MetaParams, episodes: Iterable[Episode], execution: Execution
+) -> Array:
+    """Run a per-task function over all tasks, without any graph.
+
+    Args:
+        function: (model, xi, support_x, support_y, query_x, query_y) of one task -> tensor.
+        meta: the meta-parameters.
+        episodes: the tasks.
+        execution: how they are run.
+
+    Returns:
+        [num_tasks, ...] float64.
+    """
+    parts = []
+    with torch.no_grad():
+        for episode in episodes:
+            for chunk in chunks(episode, execution):
+                found = run_chunk(function, meta.model, meta.transform, chunk, execution)
+                assert isinstance(found, Tensor), "one tensor per task"
+                parts.append(found.double().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def adapted_params(
+    objective: MetaObjective, model: Params, xi: Params, support_x: Tensor, support_y: Tensor, query_x: Tensor
+) -> Params:
+    """Return all parameters of one task's adapted network: theta with the fast weights phi_K put in."""
+    problem = task_problem(objective.network, model, objective.inner, support_x, query_x)
+    adaptation = adapt_to(problem, support_y, model, xi, objective.inner)
+    return {**model, **adaptation.fast_weights}

@@ -1,0 +1,307 @@
+"""How a batch of tasks is run. The results are the same.
+
+`loop` is the plain reference: task after task, differentiated by autograd. `batched` maps the per-task function over a
+chunk of tasks with `torch.func.vmap`. `explicit` computes a chunk as one tensor, with the derivatives of
+`task_layers`; it is the fastest, and what `auto` takes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from mamlcli.common.errors import MamlError
+from mamlcli.engine.explicit.objective import ExplicitObjective, explicit_objective
+from mamlcli.engine.networks import Params
+from mamlcli.engine.objective import MetaObjective, MetaParams
+from mamlcli.engine.sizes import activation_size
+from mamlcli.engine.threads import thread_pool
+from mamlcli.tasks.episodes import Episode
+
+Part = TypeVar("Part")
+
+
+Result = TypeVar("Result")
+
+
+TaskFunction = Callable[..., tuple[Tensor, ...] | Tensor]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How tasks are run; recorded with every run, because sums in another order round differently.
+
+    Attributes:
+        path: "loop", "batched" or "explicit".
+        chunk: tasks at once; 1 for the loop.
+        parallel: chunks at the same time, each in a thread that computes on one core; explicit on the CPU only.
+        compile: whether the explicit derivatives go through `torch.compile`.
+    """
+
+    path: str = "loop"
+    chunk: int = 1
+    parallel: int = 1
+    compile: bool = False
+
+
+@dataclass(frozen=True)
+class MetaGradient:
+    """A meta-gradient and what was seen on the way.
+
+    Attributes:
+        gradients: of the outer loss averaged over tasks, by name as in `MetaParams.flat`.
+        outer_loss: [num_tasks], L_Q(phi_K) of each task.
+        accuracy: [num_tasks], on the query set at phi_K; NaN for regression.
+    """
+
+    gradients: Params
+    outer_loss: Tensor
+    accuracy: Tensor
+
+
+# What the graph of one task may take, as numbers kept per activation and inner step: an inner step keeps its
+# activations for the backward and the double-backward pass. Rough on purpose; it only sets the chunk.
+_COPIES_PER_STEP = 8
+
+
+_BUDGET_BYTES = {"cpu": 2 * 2**30, "cuda": 16 * 2**30}
+
+
+# On the CPU a chunk holds about this many activations and parameters of an inner step: with fewer, threads hand the
+# interpreter to and fro more than they compute; with more, a step's numbers leave the core's cache.
+_CHUNK_NUMBERS = 2_200_000
+
+
+# Below this many activations and parameters of all tasks together, handing chunks to threads costs more than it saves.
+NUMBERS_WORTH_THREADS = 500_000
+
+
+def choose_execution(
+    objective: MetaObjective,
+    *,
+    num_support: int,
+    num_query: int,
+    num_steps: int,
+    num_tasks: int,
+    device_type: str,
+    num_threads: int = 1,
+) -> Execution:
+    """Return what `auto` means: explicit derivatives where the network is covered, else tasks mapped by vmap.
+
+    The choice depends on shapes, the kind of device and the number of threads, never on a measurement, so it is the
+    same on every run. On the CPU each thread has a chunk of its own: one thread on each of two chunks is
+    faster than two threads on one chunk after the other, and keeps its pace beside other processes. On CUDA a chunk
+    is what fits into a fixed budget of memory.
+
+    Args:
+        objective: network and inner loop.
+        num_support, num_query: inputs of one task.
+        num_steps: inner steps whose graph is kept; 0 where there is none (evaluation, or `inner.memory: constant`).
+        num_tasks: tasks there are.
+        device_type: "cpu" or "cuda".
+        num_threads: threads of the CPU.
+    """
+    network = objective.network
+    num_parameters = sum(parameter.numel() for parameter in network.parameters())
+    activations = activation_size(network)
+    numbers = activations * num_support + num_parameters
+    per_task = (numbers * num_steps + activations * num_query + num_parameters) * _COPIES_PER_STEP * 4
+    chunk = max(1, min(_BUDGET_BYTES[device_type] // max(per_task, 1), num_tasks))
+    if explicit_objective(objective, device_type) is None:
+        return Execution("batched", int(chunk))
+    if device_type != "cpu":
+        return Execution("explicit", int(chunk))
+    parallel = min(num_threads, num_tasks) if numbers * num_tasks >= NUMBERS_WORTH_THREADS else 1
+    chunk = max(1, min(chunk, _CHUNK_NUMBERS // numbers, math.ceil(num_tasks / parallel)))
+    return Execution("explicit", int(chunk), min(parallel, math.ceil(num_tasks / chunk)))
+
+
+def chunks(episode: Episode, execution: Execution) -> Iterator[Episode]:
+    """Split a batch of tasks into the chunks that are run at once."""
+    for start in range(0, episode.num_tasks, execution.chunk):
+        yield episode.tasks(start, min(start + execution.chunk, episode.num_tasks))
+
+
+def run_chunk(
+    function: TaskFunction, model: Params, xi: Params, chunk: Episode, execution: Execution
+) -> tuple[Tensor, ...] | Tensor:
+    """Run a per-task function over the tasks of one chunk and stack its outputs along a first dimension."""
+    if execution.path != "loop":
+        mapped = vmap(function, in_dims=(None, None, 0, 0, 0, 0))
+        return mapped(model, xi, *chunk.data())
+    outputs = [function(model, xi, *(part[i] for part in chunk.data())) for i in range(chunk.num_tasks)]
+    if isinstance(outputs[0], Tensor):
+        return torch.stack(outputs)  # type: ignore[arg-type]
+    return tuple(torch.stack(parts) for parts in zip(*outputs, strict=True))
+
+
+def meta_gradients(
+    objective: MetaObjective, metas: Sequence[MetaParams], episode: Episode, execution: Execution
+) -> list[MetaGradient]:
+    """Return, for one run or several, the gradient of the outer loss averaged over the run's own tasks.
+
+    The gradient is with respect to all meta-parameters. A chunk's graph is freed before the next is built. Chunks
+    are summed in their order, whatever thread they ran in. Runs differ in their seed alone; a chunk has whole runs
+    where they fit into it, so that the tasks of all of them are one tensor. That changes results by rounding only.
+
+    Args:
+        objective: the outer loss of one task, the same for all.
+        metas: the meta-parameters of each run.
+        episode: the tasks of the first run, then those of the second, and so on; as many each.
+        execution: how to run them; its chunk counts tasks of all runs.
+
+    Source: Finn et al. 2017, arXiv 1703.03400, algorithm 1, line 8.
+    Differs from the source: averaged over tasks, not summed, as in Arnold et al. 2021.
+    """
+    num_tasks = episode.num_tasks // len(metas)
+    together = _runs_of_chunk(len(metas), num_tasks, execution)
+    if together > 1:
+        return _gradients_of_stacks(objective, metas, episode, execution, together)
+    own = replace(execution, chunk=min(execution.chunk, num_tasks))
+    return [
+        _gradient_of_run(objective, meta, episode.tasks(i * num_tasks, (i + 1) * num_tasks), own)
+        for i, meta in enumerate(metas)
+    ]
+
+
+def _gradient_of_run(
+    objective: MetaObjective, meta: MetaParams, episode: Episode, execution: Execution
+) -> MetaGradient:
+    """Return the meta-gradient of one run as a sum over chunks of its tasks."""
+    flat = meta.flat()
+    totals = {name: torch.zeros_like(value) for name, value in flat.items()}
+    losses, accuracies = [], []
+    of_chunk = partial(_chunk_gradient, objective, flat, execution=execution, num_tasks=episode.num_tasks)
+    for gradients, loss, accuracy in _over_chunks(of_chunk, chunks(episode, execution), execution):
+        for total, gradient in zip(totals.values(), gradients, strict=True):
+            if gradient is not None:
+                total += gradient
+        losses.append(loss)
+        accuracies.append(accuracy)
+    return MetaGradient(totals, torch.cat(losses), torch.cat(accuracies))
+
+
+def _gradients_of_stacks(
+    objective: MetaObjective, metas: Sequence[MetaParams], episode: Episode, execution: Execution, together: int
+) -> list[MetaGradient]:
+    """Return the meta-gradients of runs of which each chunk has `together`, with all their tasks."""
+    num_tasks = episode.num_tasks // len(metas)
+    stacked = _stacked(metas)
+
+    def of_runs(first: int) -> list[MetaGradient]:
+        last = min(first + together, len(metas))
+        flat = {name: value[first:last] for name, value in stacked.items()}
+        tasks = episode.tasks(first * num_tasks, last * num_tasks)
+        found, loss, accuracy = _chunk_gradient(objective, flat, tasks, execution=execution, num_tasks=num_tasks)
+        gradients = [
+            (torch.zeros_like(value) if gradient is None else gradient).unbind()
+            for value, gradient in zip(flat.values(), found, strict=True)
+        ]
+        losses, accuracies = (part.view(last - first, num_tasks).unbind() for part in (loss, accuracy))
+        return [
+            MetaGradient({name: rows[i] for name, rows in zip(flat, gradients, strict=True)}, losses[i], accuracies[i])
+            for i in range(last - first)
+        ]
+
+    parts = _over_chunks(of_runs, range(0, len(metas), together), execution)
+    return [gradient for part in parts for gradient in part]
+
+
+def _runs_of_chunk(num_runs: int, num_tasks: int, execution: Execution) -> int:
+    """Return how many runs of so many tasks are computed at once, as many in each chunk or one less."""
+    if execution.path != "explicit":
+        return 1
+    most = max(1, execution.chunk // num_tasks)
+    return math.ceil(num_runs / math.ceil(num_runs / most))
+
+
+def _stacked(metas: Sequence[MetaParams]) -> Params:
+    flats = [meta.flat() for meta in metas]
+    return {name: torch.stack([flat[name].detach() for flat in flats]) for name in flats[0]}
+
+
+def _chunk_gradient(
+    objective: MetaObjective, flat: Params, chunk: Episode, *, execution: Execution, num_tasks: int
+) -> tuple[Sequence[Tensor | None], Tensor, Tensor]:
+    """Return (gradients of the sum of outer losses / num_tasks, losses, accuracies) of one chunk."""
+    leaves = {name: value.detach().requires_grad_(True) for name, value in flat.items()}
+    tracked = MetaParams.from_flat(leaves)
+    with torch.enable_grad():
+        loss, accuracy = _outer_loss(objective, tracked, chunk, execution)
+        gradients = torch.autograd.grad(loss.sum() / num_tasks, list(leaves.values()), allow_unused=True)
+    return gradients, loss.detach(), accuracy
+
+
+def _outer_loss(
+    objective: MetaObjective, meta: MetaParams, chunk: Episode, execution: Execution
+) -> tuple[Tensor, Tensor]:
+    if execution.path == "explicit":
+        return _explicit(objective, chunk, execution).outer_loss(meta.model, meta.transform, *chunk.data())
+    loss, accuracy = run_chunk(objective.outer_loss, meta.model, meta.transform, chunk, execution)
+    return loss, accuracy
+
+
+def _explicit(objective: MetaObjective, chunk: Episode, execution: Execution) -> ExplicitObjective:
+    found = explicit_objective(objective, chunk.support_x.device.type, is_compiled=execution.compile)
+    if found is None:
+        raise MamlError(
+            "execution.path",
+            expected="auto, batched or loop for this network",
+            got="explicit",
+            why="It has a layer whose derivatives are not written out",
+        )
+    return found
+
+
+def trajectories(
+    objective: MetaObjective, metas: Sequence[MetaParams], episode: Episode, execution: Execution
+) -> list[Tensor]:
+    """Return each task's scores at every inner step without any graph, for one run or several on the same tasks.
+
+    Returns:
+        For each run [num_tasks, num_inner_steps + 1, 4], columns as in `TRAJECTORY_COLUMNS`.
+    """
+    if len(metas) == 1 or execution.path != "explicit":
+        return [_trajectory_of_run(objective, meta, episode, execution) for meta in metas]
+    own = replace(execution, chunk=max(1, execution.chunk // len(metas)))
+    stacked = MetaParams.from_flat(_stacked(metas))
+
+    def of_chunk(chunk: Episode) -> Tensor:
+        scores = _chunk_trajectory(objective, stacked, _for_each(chunk, len(metas)), execution=own)
+        return scores.view(len(metas), chunk.num_tasks, *scores.shape[1:])
+
+    return list(torch.cat(list(_over_chunks(of_chunk, chunks(episode, own), own)), dim=1))
+
+
+def _trajectory_of_run(objective: MetaObjective, meta: MetaParams, episode: Episode, execution: Execution) -> Tensor:
+    of_chunk = partial(_chunk_trajectory, objective, meta, execution=execution)
+    return torch.cat(list(_over_chunks(of_chunk, chunks(episode, execution), execution)))
+
+
+def _for_each(chunk: Episode, num_runs: int) -> Episode:
+    """Return the tasks once for each run."""
+    support_x, support_y, query_x, query_y = (part.repeat(num_runs, *[1] * (part.ndim - 1)) for part in chunk.data())
+    return Episode(support_x, support_y, query_x, query_y, truth={})
+
+
+def _chunk_trajectory(objective: MetaObjective, meta: MetaParams, chunk: Episode, *, execution: Execution) -> Tensor:
+    with torch.no_grad():
+        if execution.path == "explicit":
+            return _explicit(objective, chunk, execution).trajectory(meta.model, meta.transform, *chunk.data())
+        return run_chunk(objective.trajectory, meta.model, meta.transform, chunk, execution)  # type: ignore[return-value]
+
+
+def _over_chunks(function: Callable[[Part], Result], parts: Iterable[Part], execution: Execution) -> Iterator[Result]:
+    """Yield the results of all chunks in their order; several at a time where asked."""
+    parts = list(parts)
+    if execution.parallel <= 1 or len(parts) == 1:
+        yield from map(function, parts)
+        return
+    yield from thread_pool(execution.parallel).map(function, parts)

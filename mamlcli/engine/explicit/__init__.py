@@ -1,0 +1,1 @@
+"""The fast path: layers over many tasks at once, their second derivatives written out."""

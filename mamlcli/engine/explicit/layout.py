@@ -1,0 +1,62 @@
+"""The shapes that data has on its way through a network of the explicit path."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mamlcli.engine.networks import Params
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each parameter lies in a flat vector, and in which order its entries do.
+
+    Convolution weights [out, in, 3, 3] lie as [out, 3, 3, in], as `TaskConv` takes them.
+
+    Attributes:
+        names: parameter names, in the order of the vector.
+        shapes: as `models` has them.
+    """
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+    @property
+    def sizes(self) -> list[int]:
+        return [math.prod(shape) for shape in self.shapes]
+
+    def flat(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """Return the vector of the named tensors, [..., num_parameters]; they share their leading dimensions."""
+        parts = []
+        for name, shape in zip(self.names, self.shapes, strict=True):
+            value = tensors[name]
+            moved = value.movedim(-3, -1) if len(shape) == 4 else value
+            parts.append(moved.reshape(*value.shape[: value.ndim - len(shape)], math.prod(shape)))
+        return torch.cat(parts, dim=-1)
+
+    def tensors(self, flat: Tensor) -> Params:
+        """Return the named tensors of a vector, [..., *shape]."""
+        found = {}
+        for name, shape, part in zip(
+            self.names, self.shapes, torch.split_with_sizes(flat, self.sizes, dim=-1), strict=True
+        ):
+            value = part.reshape(*part.shape[:-1], *_inner_shape(shape))
+            found[name] = value.movedim(-1, -3) if len(shape) == 4 else value
+        return found
+
+    def views(self, flat: Tensor) -> dict[str, Tensor]:
+        """Return the named tensors as `task_layers` take them, views of the vector."""
+        parts = torch.split_with_sizes(flat, self.sizes, dim=-1)
+        return {
+            name: part.reshape(*part.shape[:-1], *_inner_shape(shape))
+            for name, shape, part in zip(self.names, self.shapes, parts, strict=True)
+        }
+
+
+def _inner_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (shape[0], shape[2], shape[3], shape[1]) if len(shape) == 4 else shape

@@ -1,0 +1,260 @@
+"""A network over a chunk of tasks at once: losses, gradients, and Hessians times vectors, without vmap.
+
+`TaskNetwork` is a stack of `task_layers` on flat parameters [num_tasks, num_parameters]; the autograd functions below
+let the inner loop of `adaptation` differentiate through it like through any other loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from mamlcli.engine.explicit.compilation import compiled
+from mamlcli.engine.explicit.convolution import TaskConv
+from mamlcli.engine.explicit.layers import (
+    TaskFlatten,
+    TaskGlobalMean,
+    TaskLayer,
+    TaskLinear,
+    TaskMaxPool,
+    TaskReLU,
+    TaskTanh,
+)
+from mamlcli.engine.explicit.layout import Layout
+from mamlcli.engine.explicit.losses import loss_gradient, loss_gradient_tangent
+from mamlcli.engine.explicit.norms import TaskBatchNorm, TaskGroupNorm
+from mamlcli.engine.networks import BatchStatisticsNorm, ConvBlock, GlobalMean, Network
+
+Saved = tuple[Any, ...]
+
+
+class NotCoveredError(Exception):
+    """A network has a layer that `task_layers` does not know."""
+
+
+class TaskNetwork:
+    """Layers on flat parameters, for a chunk of tasks.
+
+    Args:
+        network: the architecture.
+        part: "all", "body" or "head".
+        first: names of parameters that come first in the flat vector (those that adapt).
+        device_type: "cpu" or "cuda"; chooses how convolutions are computed.
+        is_compiled: whether `gradient`, `hessian_vector`, `features` and `pull_back` go through `torch.compile`.
+
+    Raises:
+        NotCoveredError: a layer that has no counterpart in `task_layers`.
+    """
+
+    def __init__(
+        self, network: Network, *, part: str, first: Sequence[str], device_type: str, is_compiled: bool = False
+    ) -> None:
+        modules = [*(network.body if part != "head" else ()), *(network.head if part != "body" else ())]
+        prefixes = [
+            *(f"body.{i}" for i in range(len(network.body)) if part != "head"),
+            *(f"head.{i}" for i in range(len(network.head)) if part != "body"),
+        ]
+        shape = network.input_shape if part != "head" else ()
+        self.layers: list[TaskLayer] = []
+        for prefix, module in zip(prefixes, modules, strict=True):
+            added, shape = _layers_of(prefix, module, shape, device_type)
+            self.layers += added
+        names = [name for layer in self.layers for name in layer.names]
+        ordered = (*(name for name in names if name in first), *(name for name in names if name not in first))
+        shapes = dict(network.named_parameters())
+        self.layout = Layout(ordered, tuple(tuple(shapes[name].shape) for name in ordered))
+        self._is_image = (
+            part != "head"
+            and len(network.input_shape) == 3
+            and any(isinstance(layer, TaskConv | TaskFlatten) for layer in self.layers[:1])
+        )
+        if is_compiled:
+            for name in ("gradient", "hessian_vector", "features", "pull_back"):
+                setattr(self, name, compiled(getattr(self, name)))
+
+    def prepared(self, x: Tensor) -> Tensor:
+        """Return the inputs [num_tasks, n, *input_shape] as the first layer takes them."""
+        if not self._is_image:
+            return x
+        x = x.movedim(2, -1).contiguous()
+        first = self.layers[0]
+        return first.prepared(x) if isinstance(first, TaskConv) else x
+
+    def _parameters(self, flat: Tensor) -> list[tuple[Tensor, ...]]:
+        views = self.layout.views(flat) if self.layout.names else {}
+        return [tuple(views[name] for name in layer.names) for layer in self.layers]
+
+    def outputs(self, flat: Tensor, x: Tensor) -> Tensor:
+        """Return the outputs [num_tasks, n, num_outputs]; no derivative is kept.
+
+        Args:
+            flat: [num_tasks, num_parameters].
+            x: inputs, prepared.
+        """
+        return self._forward(self._parameters(flat), x)[0]
+
+    def _forward(self, parameters: list[tuple[Tensor, ...]], x: Tensor) -> tuple[Tensor, list[Any]]:
+        saved = []
+        for layer, own in zip(self.layers, parameters, strict=True):
+            x, kept = layer.forward(own, x)
+            saved.append(kept)
+        return x, saved
+
+    def _backward(
+        self, parameters: list[tuple[Tensor, ...]], saved: list[Any], g: Tensor, with_input: bool
+    ) -> tuple[Tensor | None, dict[str, Tensor], list[tuple[Tensor, tuple[Tensor, ...]]]]:
+        """Return (gradient of the input, gradients of the parameters, gradient of each layer's output)."""
+        found: dict[str, Tensor] = {}
+        seen = []
+        gx: Tensor | None = g
+        for index in reversed(range(len(self.layers))):
+            assert gx is not None
+            layer, gy = self.layers[index], gx
+            gx, own = layer.backward(parameters[index], saved[index], gy, with_input or index > 0)
+            seen.append((gy, own))
+            found.update(zip(layer.names, own, strict=True))
+        return gx, found, seen[::-1]
+
+    def features(self, flat: Tensor, x: Tensor) -> tuple[Tensor, Saved]:
+        """Return the outputs and what `pull_back` needs."""
+        parameters = self._parameters(flat)
+        y, saved = self._forward(parameters, x)
+        return y, (parameters, saved)
+
+    def pull_back(self, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor, Tensor | None]:
+        """Return the gradients of the parameters, flat, and of the input, for a gradient of the outputs."""
+        parameters, kept = saved
+        gx, found, _ = self._backward(parameters, kept, gy, with_input)
+        return self._joined(found), gx
+
+    def _joined(self, gradients: Mapping[str, Tensor]) -> Tensor:
+        return torch.cat([gradients[name].flatten(1) for name in self.layout.names], dim=1)
+
+    def gradient(self, flat: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Saved]:
+        """Return the gradient of each task's loss, [num_tasks, num_parameters], and what `hessian_vector` needs."""
+        parameters = self._parameters(flat)
+        outputs, saved = self._forward(parameters, x)
+        g, kept = loss_gradient(outputs, y)
+        _, found, seen = self._backward(parameters, saved, g, with_input=False)
+        return self._joined(found), (parameters, saved, seen, kept)
+
+    def hessian_vector(self, saved: Saved, v: Tensor, with_input: bool) -> tuple[Tensor, Tensor | None]:
+        """Return the derivative of <gradient, v> with respect to the parameters, H v, and to the input.
+
+        H is symmetric, so this is the derivative of the gradient along v.
+
+        Args:
+            saved: from `gradient`.
+            v: [num_tasks, num_parameters].
+            with_input: whether the second is wanted; None else.
+        """
+        parameters, kept, seen, loss = saved
+        directions = self._parameters(v)
+        moved = []
+        dx: Tensor | None = None
+        for layer, own, along, of in zip(self.layers, parameters, directions, kept, strict=True):
+            dx, m = layer.tangent(own, along, of, dx)
+            moved.append(m)
+        assert dx is not None, "the last layer has parameters"
+        dg: Tensor | None = loss_gradient_tangent(loss, dx)
+        found: dict[str, Tensor] = {}
+        for index in reversed(range(len(self.layers))):
+            assert dg is not None
+            layer = self.layers[index]
+            gy, gp = seen[index]
+            dg, own = layer.tangent_backward(
+                parameters[index], directions[index], kept[index], moved[index], gy, gp, dg, with_input or index > 0
+            )
+            found.update(zip(layer.names, own, strict=True))
+        return self._joined(found), dg
+
+
+def _layers_of(
+    prefix: str, module: nn.Module, shape: tuple[int, ...], device_type: str
+) -> tuple[list[TaskLayer], tuple[int, ...]]:
+    """Return the task layers of a module and the shape that follows it."""
+    names = tuple(f"{prefix}.{name}" for name, _ in module.named_parameters())
+    if isinstance(module, ConvBlock):
+        return _block(prefix, module, shape, device_type)
+    if isinstance(module, nn.Linear):
+        return [TaskLinear(names)], ()
+    if isinstance(module, nn.ReLU):
+        return [TaskReLU()], ()
+    if isinstance(module, nn.Tanh):
+        return [TaskTanh()], ()
+    if isinstance(module, GlobalMean):
+        return [TaskGlobalMean()], ()
+    if isinstance(module, nn.Flatten):
+        return [TaskFlatten()], ()
+    raise NotCoveredError(f"{prefix}: {type(module).__name__}")
+
+
+def _block(
+    prefix: str, block: ConvBlock, shape: tuple[int, ...], device_type: str
+) -> tuple[list[TaskLayer], tuple[int, ...]]:
+    channels, height, width = shape
+    stride = int(block.conv.stride[0])
+    high, wide = (height - 1) // stride + 1, (width - 1) // stride + 1
+    is_batch = isinstance(block.norm, BatchStatisticsNorm)
+    layers: list[TaskLayer] = [
+        TaskConv(
+            (f"{prefix}.conv.weight", f"{prefix}.conv.bias"),
+            stride,
+            is_unfolded=device_type == "cuda" or _is_better_unfolded(channels, stride, high * wide),
+            has_bias=not is_batch,
+        )
+    ]
+    norm_names = (f"{prefix}.norm.weight", f"{prefix}.norm.bias")
+    if is_batch:
+        layers.append(TaskBatchNorm(norm_names))
+    elif isinstance(block.norm, nn.GroupNorm):
+        layers.append(TaskGroupNorm(norm_names, block.norm.num_groups))
+    layers.append(TaskReLU())
+    if block.pool > 1:
+        layers.append(TaskMaxPool(block.pool))
+    return layers, (block.conv.out_channels, high // block.pool, wide // block.pool)
+
+
+def _is_better_unfolded(in_channels: int, stride: int, num_pixels: int) -> bool:
+    """Whether a CPU multiplies patches faster than it convolves, as measured over the shapes of shipped recipes.
+
+    Patches of stride 2 repeat a pixel 2.25 times, those of stride 1 nine times: there, only small images gain.
+    """
+    return in_channels <= 4 or stride > 1 or num_pixels <= 100
+
+
+class LossGradient(torch.autograd.Function):
+    """(flat parameters, prepared inputs, targets) -> the gradient of each task's loss; differentiable once more."""
+
+    @staticmethod
+    def forward(ctx: Any, network: TaskNetwork, flat: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        gradient, saved = network.gradient(flat.detach(), x.detach(), y)
+        ctx.network, ctx.saved = network, saved
+        return gradient
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v: Tensor) -> tuple[None, Tensor, Tensor | None, None]:
+        flat, x = ctx.network.hessian_vector(ctx.saved, v, ctx.needs_input_grad[2])
+        return None, flat, x, None
+
+
+class Features(torch.autograd.Function):
+    """(flat parameters, prepared inputs) -> outputs, differentiable once."""
+
+    @staticmethod
+    def forward(ctx: Any, network: TaskNetwork, flat: Tensor, x: Tensor) -> Tensor:
+        y, ctx.saved = network.features(flat.detach(), x.detach())
+        ctx.network = network
+        # Some layers save their output: as an alias, or the output would hold its own graph alive.
+        return y.detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gy: Tensor) -> tuple[None, Tensor, Tensor | None]:
+        flat, x = ctx.network.pull_back(ctx.saved, gy, ctx.needs_input_grad[2])
+        return None, flat, x

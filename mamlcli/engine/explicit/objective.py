@@ -1,0 +1,226 @@
+"""The outer loss of a chunk of tasks at once, with the derivatives of `task_network` instead of autograd's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from mamlcli.engine.explicit.layout import Layout
+from mamlcli.engine.explicit.losses import task_accuracies, task_losses
+from mamlcli.engine.explicit.network import Features, LossGradient, NotCoveredError, TaskNetwork
+from mamlcli.engine.inner_loop import Adaptation, unroll
+from mamlcli.engine.objective import MetaObjective, adapts_head_only
+from mamlcli.engine.transforms import GradientTransform, Identity, Params, prepared
+
+# The names under which the inner loop carries flat vectors.
+_FAST, _REST, _SUPPORT = "fast weights", "other parameters", "support inputs"
+
+
+@dataclass(frozen=True)
+class _OnFlatVectors:
+    """A transform of named gradients, as one of the flat gradients of a chunk of tasks.
+
+    Attributes:
+        transform: of one task's named gradients.
+        layout: of the vector.
+        is_per_task: whether xi has a leading dimension of tasks.
+        num_replicas: of which each has xi of its own for its share of the tasks; None for one xi, or one per task.
+    """
+
+    transform: GradientTransform
+    layout: Layout
+    is_per_task: bool
+    num_replicas: int | None = None
+
+    def init(self, params: Mapping[str, Tensor], seed: int) -> Params:
+        raise NotImplementedError("the meta-parameters are made by the transform itself")
+
+    def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Params:
+        if isinstance(self.transform, Identity):
+            return dict(gradients)
+        if self.num_replicas is not None:
+            named = self.layout.tensors(gradients[_FAST].view(self.num_replicas, -1, gradients[_FAST].shape[1]))
+            updates = vmap(vmap(self.transform.apply, in_dims=(None, 0)))(dict(xi), named)
+            return {_FAST: self.layout.flat(updates).flatten(0, 1)}
+        named = self.layout.tensors(gradients[_FAST])
+        if len(gradients[_FAST]) == 1:  # without vmap's own cost
+            alone = {name: value[0] for name, value in xi.items()} if self.is_per_task else xi
+            updates = self.transform.apply(alone, {name: value[0] for name, value in named.items()})
+            return {_FAST: self.layout.flat(updates).unsqueeze(0)}
+        updates = vmap(self.transform.apply, in_dims=(0 if self.is_per_task else None, 0))(dict(xi), named)
+        return {_FAST: self.layout.flat(updates)}
+
+
+@dataclass(frozen=True)
+class _ChunkProblem:
+    """What a chunk's outputs depend on beside the fast weights.
+
+    Attributes:
+        start: phi_0, [num_tasks, num_adapted].
+        rest: other parameters of the part that adapts, [num_tasks, ...]; may be empty.
+        support, query: inputs of that part, prepared.
+        num_replicas: as the meta-parameters have them; None where all tasks share them.
+    """
+
+    start: Tensor
+    rest: Tensor
+    support: Tensor
+    query: Tensor
+    num_replicas: int | None
+
+
+class ExplicitObjective:
+    """`MetaObjective` for a chunk of tasks: arguments and results have a leading dimension of tasks.
+
+    The tasks share the meta-parameters, or these have a leading dimension of replicas (runs that are trained
+    together): then the first of them has the first tasks, and so on, as many each.
+
+    Args:
+        objective: network and inner loop.
+        device_type: "cpu" or "cuda".
+        is_compiled: whether the networks' derivatives go through `torch.compile`.
+
+    Raises:
+        NotCoveredError: the network has a layer that `task_layers` does not know.
+    """
+
+    def __init__(self, objective: MetaObjective, device_type: str, *, is_compiled: bool = False) -> None:
+        network, inner = objective.network, objective.inner
+        self.objective = objective
+        self.is_head_only = adapts_head_only(network, inner)
+        self.body: TaskNetwork | None = None
+        if self.is_head_only:
+            self.body = TaskNetwork(network, part="body", first=(), device_type=device_type, is_compiled=is_compiled)
+        part = "head" if self.is_head_only else "all"
+        self.adapting = TaskNetwork(
+            network, part=part, first=inner.adapted, device_type=device_type, is_compiled=is_compiled
+        )
+        layout, num = self.adapting.layout, len(inner.adapted)
+        self.fast_layout = Layout(layout.names[:num], layout.shapes[:num])
+        self.rest_layout = Layout(layout.names[num:], layout.shapes[num:])
+
+    def _problem(self, model: Params, support_x: Tensor, query_x: Tensor) -> _ChunkProblem:
+        num_tasks = len(support_x)
+        first = self.adapting.layout
+        value = model[first.names[0]]
+        num_replicas = len(value) if value.ndim > len(first.shapes[0]) else None
+
+        def expanded(layout: Layout) -> Tensor:
+            if not layout.names:
+                return support_x.new_empty(num_tasks, 0)
+            return _per_task(layout, model, num_tasks)
+
+        if self.body is None:
+            support, query = self.adapting.prepared(support_x), self.adapting.prepared(query_x)
+        elif self.objective.inner.joint_features:
+            both = self._features(model, torch.cat([support_x, query_x], dim=1))
+            support, query = both[:, : support_x.shape[1]], both[:, support_x.shape[1] :]
+        else:
+            support, query = self._features(model, support_x), self._features(model, query_x)
+        return _ChunkProblem(expanded(self.fast_layout), expanded(self.rest_layout), support, query, num_replicas)
+
+    def _features(self, model: Params, x: Tensor) -> Tensor:
+        body = self.body
+        assert body is not None
+        if not body.layout.names:  # it only flattens its input
+            return body.outputs(x, body.prepared(x))
+        found: Tensor = Features.apply(body, _per_task(body.layout, model, len(x)), body.prepared(x))
+        return found
+
+    def _adapt(self, problem: _ChunkProblem, xi: Params, support_y: Tensor, observe: object = None) -> Adaptation:
+        inner = self.objective.inner
+        num_tasks, num_adapted = problem.start.shape
+        num_replicas = problem.num_replicas
+        named = inner.transform
+        if not inner.adapt_transform:
+            named, xi = prepared(named, xi)
+        else:
+            xi = {name: _repeated(value, num_tasks, num_replicas) for name, value in xi.items()}
+
+        def gradient(fast: Params, context: Params) -> Params:
+            flat = _beside(fast[_FAST], context[_REST])
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not inner.first_order):
+                found: Tensor = LossGradient.apply(self.adapting, flat, context[_SUPPORT], support_y)
+            return {_FAST: found[:, :num_adapted] if problem.rest.shape[1] else found}
+
+        shared_by = None if inner.adapt_transform else num_replicas
+        transform = _OnFlatVectors(named, self.fast_layout, inner.adapt_transform, shared_by)
+        return unroll(
+            gradient,
+            {_FAST: problem.start},
+            xi,
+            replace(inner, adapted=(_FAST,), transform=transform),
+            context={_REST: problem.rest, _SUPPORT: problem.support},
+            observe=observe,  # type: ignore[arg-type]
+        )
+
+    def outer_loss(
+        self,
+        model: Params,
+        xi: Params,
+        support_x: Tensor,
+        support_y: Tensor,
+        query_x: Tensor,
+        query_y: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Return (L_Q(phi_K), query accuracy at phi_K), [num_tasks] each; the first is differentiable, once."""
+        problem = self._problem(model, support_x, query_x)
+        fast = self._adapt(problem, xi, support_y).fast_weights[_FAST]
+        outputs: Tensor = Features.apply(self.adapting, _beside(fast, problem.rest), problem.query)
+        return task_losses(outputs, query_y), task_accuracies(outputs.detach(), query_y)
+
+    def trajectory(
+        self,
+        model: Params,
+        xi: Params,
+        support_x: Tensor,
+        support_y: Tensor,
+        query_x: Tensor,
+        query_y: Tensor,
+    ) -> Tensor:
+        """Return the scores at phi_0, ..., phi_K, [num_tasks, num_inner_steps + 1, 4], as `MetaObjective` does."""
+        problem = self._problem(model, support_x, query_x)
+
+        def scores(fast: Params) -> Tensor:
+            flat = _beside(fast[_FAST], problem.rest)
+            columns = []
+            for x, y in ((problem.support, support_y), (problem.query, query_y)):
+                outputs = self.adapting.outputs(flat, x)
+                columns += [task_losses(outputs, y), task_accuracies(outputs, y)]
+            return torch.stack(columns, dim=1)
+
+        return torch.stack(self._adapt(problem, xi, support_y, scores).observations, dim=1)
+
+
+def _per_task(layout: Layout, model: Params, num_tasks: int) -> Tensor:
+    """Return the parameters as one row per task, [num_tasks, num_parameters]."""
+    flat = layout.flat(model)
+    return _repeated(flat, num_tasks, len(flat) if flat.ndim == 2 else None)
+
+
+def _beside(fast: Tensor, rest: Tensor) -> Tensor:
+    """Return all parameters of the part that adapts, [num_tasks, num_parameters]."""
+    return torch.cat([fast, rest], dim=1) if rest.shape[1] else fast
+
+
+def _repeated(value: Tensor, num_tasks: int, num_replicas: int | None) -> Tensor:
+    """Return a value for each task, [num_tasks, ...], from one for all, or one for each replica."""
+    if num_replicas is None:
+        return value.expand(num_tasks, *value.shape)
+    return value.repeat_interleave(num_tasks // num_replicas, dim=0)
+
+
+@lru_cache(maxsize=16)
+def explicit_objective(
+    objective: MetaObjective, device_type: str, *, is_compiled: bool = False
+) -> ExplicitObjective | None:
+    """Return the explicit form of an objective, or None where its network is not covered."""
+    try:
+        return ExplicitObjective(objective, device_type, is_compiled=is_compiled)
+    except NotCoveredError:
+        return None

@@ -1,0 +1,236 @@
+"""The inner loop, once, for everything: a task's support set and a transform -> fast weights.
+
+MAML, FOMAML, ANIL, Meta-SGD, Meta-Curvature and KFO differ in which parameters move, which transform is applied and
+how gradients flow; each is a setting of `InnerLoop`, and `adapt` is the only loop there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.func import grad
+
+from mamlcli.engine.transforms import GradientTransform, Identity, Params
+
+SupportLoss = Callable[[Params], Tensor]
+
+
+# (fast weights, context) -> gradients by the fast weights' names. What else they depend on with a gradient of its own
+# (parameters that do not adapt, features) is in the context.
+SupportGradient = Callable[[Params, Params], Params]
+
+
+@dataclass(frozen=True)
+class InnerLoop:
+    """What one task's adaptation does.
+
+    Attributes:
+        adapted: names of the parameters that move.
+        lr: inner learning rate, alpha.
+        num_steps: inner steps, K.
+        first_order: take every inner gradient as a constant (FOMAML).
+        transform: U_xi, the identity in MAML.
+        adapt_transform: from the second step on, xi takes a gradient step on the support loss first.
+        joint_features: where only the head adapts, pass support and query through the body in one batch, so that
+            batch norm sees both (the release's ANIL); otherwise each set is normalised by itself.
+        recompute: keep the fast weights of each step alone, and compute the step again when it is differentiated
+            (`inner.memory: constant`); the values are the same.
+    """
+
+    adapted: tuple[str, ...]
+    lr: float
+    num_steps: int
+    first_order: bool = False
+    transform: GradientTransform = Identity()  # noqa: RUF009 - frozen and empty
+    adapt_transform: bool = False
+    joint_features: bool = False
+    recompute: bool = False
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """The result of an inner loop.
+
+    Attributes:
+        fast_weights: phi_K, the adapted parameters by name.
+        observations: what `observe` returned at phi_0, ..., phi_K; empty without it.
+    """
+
+    fast_weights: Params
+    observations: list[Any]
+
+
+@dataclass(frozen=True)
+class _State:
+    """What one inner step hands to the next: phi_k, xi_k, and g_{k-1} where xi adapts (else empty)."""
+
+    fast: Params
+    xi: Params
+    previous: Params
+
+
+def gradient_of(support_loss: Callable[[Params, Params], Tensor], *, first_order: bool) -> SupportGradient:
+    """Return the gradient of a loss of (fast weights, context) by the former, differentiable unless first order."""
+
+    def exact(fast: Params, context: Params) -> Params:
+        found: Params = grad(support_loss)(fast, context)
+        return found
+
+    def constant(fast: Params, context: Params) -> Params:
+        # Nothing of this gradient is differentiated again: recording its graph would be waste.
+        with torch.no_grad():
+            return {name: value.detach() for name, value in exact(fast, context).items()}
+
+    return constant if first_order else exact
+
+
+def adapt(
+    support_loss: SupportLoss,
+    params: Mapping[str, Tensor],
+    xi: Mapping[str, Tensor],
+    inner: InnerLoop,
+    *,
+    observe: Callable[[Params], Any] | None = None,
+) -> Adaptation:
+    """Adapt by gradient steps on a loss of the fast weights alone; see `unroll`.
+
+    The loss may depend on other tensors and their gradients, so nothing is recomputed here, whatever
+    `inner.recompute` says.
+    """
+    gradient = gradient_of(lambda fast, _: support_loss(fast), first_order=inner.first_order)
+    return unroll(gradient, params, xi, replace(inner, recompute=False), observe=observe)
+
+
+def unroll(
+    support_gradient: SupportGradient,
+    params: Mapping[str, Tensor],
+    xi: Mapping[str, Tensor],
+    inner: InnerLoop,
+    *,
+    context: Mapping[str, Tensor] | None = None,
+    observe: Callable[[Params], Any] | None = None,
+) -> Adaptation:
+    """Adapt by K transformed gradient steps on a support loss.
+
+    phi_0 = theta;  phi_{k+1} = phi_k - alpha * U_xi(g_k),  g_k = grad_phi L_S(phi_k).
+    With `inner.adapt_transform`, for k >= 1 and before the weights move,
+    xi_k = xi_{k-1} + alpha^2 * d/dxi < U_xi(g_{k-1}), g_k > at xi_{k-1}:
+    the derivative of L_S(phi_k) with respect to the xi that made the last step, times -alpha.
+
+    The result is differentiable with respect to `params`, `xi` and `context` (exactly, to any order unless
+    `inner.recompute`: then once), unless `inner.first_order`: then every g_k is a constant, while derivatives
+    through U into xi remain.
+
+    Args:
+        support_gradient: (fast weights, context) -> gradients, as `gradient_of` makes it of a loss.
+        params: the initialisation; only the names in `inner.adapted` are used.
+        xi: meta-parameters of the transform.
+        inner: the settings.
+        context: what else the gradient depends on.
+        observe: called with the fast weights phi_0, ..., phi_K.
+
+    Returns:
+        The fast weights and the observations.
+
+    Source: Finn et al. 2017, arXiv 1703.03400, algorithm 1, lines 4 to 7; Arnold et al. 2021, section 4, for U_xi.
+    No known deviation.
+    """
+    state = _State({name: params[name] for name in inner.adapted}, dict(xi), {})
+    surroundings = dict(context or {})
+    observations = [] if observe is None else [observe(state.fast)]
+    for _ in range(inner.num_steps):
+        if inner.recompute and torch.is_grad_enabled():
+            state = _recomputed_step(support_gradient, inner, state, surroundings)
+        else:
+            state = _step(support_gradient, inner, state, surroundings)
+        if observe is not None:
+            observations.append(observe(state.fast))
+    return Adaptation(state.fast, observations)
+
+
+def _step(support_gradient: SupportGradient, inner: InnerLoop, state: _State, context: Params) -> _State:
+    gradients = support_gradient(state.fast, context)
+    is_adapted = inner.adapt_transform and bool(state.xi)
+    xi = _adapted_xi(inner, state.xi, state.previous, gradients) if is_adapted and state.previous else state.xi
+    updates = inner.transform.apply(xi, gradients)
+    # Added with -alpha, not subtracted: the derivative takes one pass less.
+    fast = {name: torch.add(value, updates[name], alpha=-inner.lr) for name, value in state.fast.items()}
+    return _State(fast, xi, gradients if is_adapted else {})
+
+
+def _adapted_xi(inner: InnerLoop, xi: Params, previous: Params, gradients: Params) -> Params:
+    """Return xi after a step of rate alpha on the support loss, whose xi-gradient is -alpha * the below."""
+
+    def agreement(candidate: Params) -> Tensor:
+        updates = inner.transform.apply(candidate, previous)
+        return torch.stack([(updates[name] * gradients[name]).sum() for name in gradients]).sum()
+
+    direction: Params = grad(agreement)(xi)
+    return {name: value + inner.lr**2 * direction[name] for name, value in xi.items()}
+
+
+def _recomputed_step(support_gradient: SupportGradient, inner: InnerLoop, state: _State, context: Params) -> _State:
+    """Return the state after a step of which only the state before it is kept."""
+    groups = (state.fast, state.xi, state.previous, context)
+    keys = [(index, name) for index, group in enumerate(groups) for name in group]
+
+    def run(*tensors: Tensor) -> _State:
+        parts: list[Params] = [{}, {}, {}, {}]
+        for (index, name), tensor in zip(keys, tensors, strict=True):
+            parts[index][name] = tensor
+        return _step(support_gradient, inner, _State(*parts[:3]), parts[3])
+
+    step = _StepFunction(run, is_xi_changed=bool(inner.adapt_transform and state.previous))
+    found = iter(_Recomputed.apply(step, *(groups[index][name] for index, name in keys)))
+    fast = {name: next(found) for name in state.fast}
+    xi = {name: next(found) for name in state.xi} if step.is_xi_changed else state.xi
+    previous = {name: next(found) for name in state.fast} if inner.adapt_transform and state.xi else {}
+    return _State(fast, xi, previous)
+
+
+@dataclass(frozen=True)
+class _StepFunction:
+    """One inner step as a function of tensors to a tuple of those it changes."""
+
+    run: Callable[..., _State]
+    is_xi_changed: bool
+
+    def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        state = self.run(*tensors)
+        return (*state.fast.values(), *(state.xi.values() if self.is_xi_changed else ()), *state.previous.values())
+
+
+class _Recomputed(torch.autograd.Function):
+    """A step of which the inputs alone are kept; its backward pass computes it again, with a graph, and frees that."""
+
+    @staticmethod
+    def forward(ctx: Any, step: _StepFunction, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.step = step
+        ctx.save_for_backward(*tensors)
+        # Only with a fresh object per output is nothing of the input marked as changed.
+        return tuple(value.view_as(value) for value in step(*tensors))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *output_gradients: Tensor) -> tuple[Tensor | None, ...]:
+        wanted = ctx.needs_input_grad[1:]
+        with torch.enable_grad():
+            inputs = [
+                value.detach().requires_grad_(is_wanted)
+                for value, is_wanted in zip(ctx.saved_tensors, wanted, strict=True)
+            ]
+            outputs = ctx.step(*inputs)
+            pairs = [(y, g) for y, g in zip(outputs, output_gradients, strict=True) if y.requires_grad]
+            found = torch.autograd.grad(
+                [y for y, _ in pairs],
+                [value for value in inputs if value.requires_grad],
+                [g for _, g in pairs],
+                allow_unused=True,
+            )
+        gradients = iter(found)
+        return (None, *(next(gradients) if is_wanted else None for is_wanted in wanted))

@@ -1,0 +1,274 @@
+"""Meta-gradient estimators: (meta-parameters, episodes) -> meta-gradient and metrics.
+
+MAML, FOMAML and ANIL are the same estimator with other settings of the inner loop; `inner_loop_for` names them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mamlcli.common.errors import MamlError
+from mamlcli.engine.inner_loop import Adaptation, InnerLoop, gradient_of, unroll
+from mamlcli.engine.networks import Network, apply_network, select_names
+from mamlcli.engine.transforms import GradientTransform, Identity, Params
+
+ALGORITHMS = ("maml", "fomaml", "anil")
+
+
+@dataclass(frozen=True)
+class MetaParams:
+    """All that the outer loop updates.
+
+    Attributes:
+        model: theta, the initialisation of the network, by parameter name.
+        transform: xi, the transform's meta-parameters, by `<parameter name>/<part>`; empty in MAML.
+    """
+
+    model: Params
+    transform: Params
+
+    def flat(self) -> Params:
+        """Return every tensor under `model/<name>` or `transform/<name>`."""
+        return {
+            **{f"model/{name}": value for name, value in self.model.items()},
+            **{f"transform/{name}": value for name, value in self.transform.items()},
+        }
+
+    @classmethod
+    def from_flat(cls, tensors: Mapping[str, Tensor]) -> MetaParams:
+        """Return the meta-parameters of which `flat` gave `tensors`."""
+        parts: dict[str, Params] = {"model": {}, "transform": {}}
+        for name, value in tensors.items():
+            part, _, rest = name.partition("/")
+            parts[part][rest] = value
+        return cls(**parts)
+
+
+def inner_loop_for(
+    algorithm: str,
+    network: Network,
+    *,
+    lr: float,
+    num_steps: int,
+    first_order: bool = False,
+    adapt_patterns: list[str] | None = None,
+    transform: GradientTransform | None = None,
+    adapt_transform: bool = False,
+    joint_features: bool = False,
+    recompute: bool = False,
+) -> InnerLoop:
+    """Return the inner loop of an algorithm on a network.
+
+    MAML: every parameter moves, exact derivative through the steps. FOMAML: every parameter moves, the derivative
+    of phi_K with respect to theta taken as the identity. ANIL: only the head moves.
+
+    Args:
+        algorithm: "maml", "fomaml" or "anil".
+        network: whose parameters adapt.
+        lr: inner learning rate, alpha.
+        num_steps: inner steps, K.
+        first_order: with "maml" the same as "fomaml"; with "anil" its first-order form.
+        adapt_patterns: shell patterns of parameter names that adapt, instead of the algorithm's own choice.
+        transform: U_xi; identity if None.
+        adapt_transform: as in `InnerLoop`.
+        joint_features: as in `InnerLoop`.
+        recompute: as in `InnerLoop`.
+
+    Raises:
+        MamlError: a pattern that matches nothing; with "anil", one that matches outside the head; joint features
+            where a part of the body adapts.
+
+    Source: Finn et al. 2017 (1703.03400), section 2.2 and, for first order, section 5.2; Raghu et al. 2020
+        (1909.09157), section 4, for ANIL, whose head here is all linear layers after the last non-linearity.
+    """
+    names, head = network.parameter_names(), network.head_parameter_names()
+    adapted = head if algorithm == "anil" else names
+    if adapt_patterns is not None:
+        adapted = select_names(names, adapt_patterns, where="inner.adapt")
+    outside = [name for name in adapted if name not in head]
+    if algorithm == "anil" and outside:
+        raise MamlError(
+            "inner.adapt",
+            expected="parameters of the head with inner.algorithm=anil",
+            got=", ".join(outside),
+            next_step="Use inner.algorithm=maml to adapt the body",
+        )
+    if joint_features and outside:
+        raise MamlError(
+            "inner.joint_features",
+            expected="false where the body adapts",
+            got="true",
+            next_step="Use inner.algorithm=anil, or inner.joint_features=false",
+        )
+    return InnerLoop(
+        adapted=adapted,
+        lr=lr,
+        num_steps=num_steps,
+        first_order=first_order or algorithm == "fomaml",
+        transform=transform or Identity(),
+        adapt_transform=adapt_transform,
+        joint_features=joint_features,
+        recompute=recompute,
+    )
+
+
+def example_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean loss: cross-entropy for class indices, half the squared error for real targets.
+
+    Args:
+        outputs: [n, ways] or [n, 1], float.
+        targets: [n] int64 class indices, or [n, 1] float.
+    """
+    if targets.dtype == torch.int64:
+        return functional.cross_entropy(outputs, targets)
+    return 0.5 * (outputs - targets).square().sum(dim=-1).mean()
+
+
+def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the fraction of right classes; NaN for regression (real targets)."""
+    if targets.dtype == torch.int64:
+        return (outputs.argmax(dim=-1) == targets).to(outputs.dtype).mean()
+    return torch.full((), float("nan"), dtype=outputs.dtype, device=outputs.device)
+
+
+@dataclass(frozen=True)
+class TaskProblem:
+    """One task's forward maps, (fast weights, context) -> outputs on support and query, and their context."""
+
+    support: Callable[[Params, Params], Tensor]
+    query: Callable[[Params, Params], Tensor]
+    context: Params
+
+
+def adapts_head_only(network: Network, inner: InnerLoop) -> bool:
+    """Return whether the body's features stay what they are in the inner loop."""
+    return set(inner.adapted) <= set(network.head_parameter_names()) and len(network.body) > 0
+
+
+def task_problem(network: Network, params: Params, inner: InnerLoop, support_x: Tensor, query_x: Tensor) -> TaskProblem:
+    """Return how a task's outputs depend on its fast weights.
+
+    Where only the head adapts, the features do not change in the inner loop and are computed once.
+    """
+    if adapts_head_only(network, inner):
+        if inner.joint_features:
+            joint = apply_network(network, params, torch.cat([support_x, query_x]), "body")
+            support_f, query_f = joint[: len(support_x)], joint[len(support_x) :]
+        else:
+            support_f = apply_network(network, params, support_x, "body")
+            query_f = apply_network(network, params, query_x, "body")
+        rest = {name: params[name] for name in network.head_parameter_names() if name not in inner.adapted}
+
+        def of_features(key: str) -> Callable[[Params, Params], Tensor]:
+            def outputs(fast: Params, context: Params) -> Tensor:
+                head = {**fast, **{name: value for name, value in context.items() if name in rest}}
+                return apply_network(network, head, context[key], "head")
+
+            return outputs
+
+        context = {**rest, _SUPPORT_FEATURES: support_f, _QUERY_FEATURES: query_f}
+        return TaskProblem(of_features(_SUPPORT_FEATURES), of_features(_QUERY_FEATURES), context)
+    return TaskProblem(
+        lambda fast, context: apply_network(network, {**context, **fast}, support_x),
+        lambda fast, context: apply_network(network, {**context, **fast}, query_x),
+        {name: value for name, value in params.items() if name not in inner.adapted},
+    )
+
+
+_SUPPORT_FEATURES, _QUERY_FEATURES = "features of the support set", "features of the query set"
+
+
+def adapt_to(
+    problem: TaskProblem,
+    support_y: Tensor,
+    params: Params,
+    xi: Params,
+    inner: InnerLoop,
+    observe: Callable[[Params], Any] | None = None,
+) -> Adaptation:
+    """Run the inner loop on one task's support loss."""
+    gradient = gradient_of(
+        lambda fast, context: example_loss(problem.support(fast, context), support_y), first_order=inner.first_order
+    )
+    return unroll(gradient, params, xi, inner, context=problem.context, observe=observe)
+
+
+@dataclass(frozen=True)
+class MetaObjective:
+    """The outer loss of one task as a function of the meta-parameters; every path of execution calls this.
+
+    The arguments of both methods are one task's data, without a task dimension: support_x
+    [num_support, *input_shape] float, support_y [num_support] int64 or [num_support, 1] float, and the query
+    set likewise; `model` and `xi` are theta and the transform's meta-parameters, by name.
+
+    Attributes:
+        network: the architecture.
+        inner: the inner loop.
+    """
+
+    network: Network
+    inner: InnerLoop
+
+    def outer_loss(
+        self,
+        model: Params,
+        xi: Params,
+        support_x: Tensor,
+        support_y: Tensor,
+        query_x: Tensor,
+        query_y: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Return (L_Q(phi_K), accuracy on the query set at phi_K), scalars; the loss is differentiable."""
+        problem = task_problem(self.network, model, self.inner, support_x, query_x)
+        adaptation = adapt_to(problem, support_y, model, xi, self.inner)
+        outputs = problem.query(adaptation.fast_weights, problem.context)
+        return example_loss(outputs, query_y), accuracy(outputs.detach(), query_y)
+
+    def trajectory(
+        self,
+        model: Params,
+        xi: Params,
+        support_x: Tensor,
+        support_y: Tensor,
+        query_x: Tensor,
+        query_y: Tensor,
+    ) -> Tensor:
+        """Return the scores at phi_0, ..., phi_K, [num_inner_steps + 1, 4].
+
+        Columns: support loss, support accuracy, query loss, query accuracy (as in `TRAJECTORY_COLUMNS`). Call
+        it under `torch.no_grad()`: nothing here needs a graph, and then none is kept.
+        """
+        problem = task_problem(self.network, model, self.inner, support_x, query_x)
+
+        def scores(fast: Params) -> Tensor:
+            support, query = problem.support(fast, problem.context), problem.query(fast, problem.context)
+            return torch.stack(
+                [
+                    example_loss(support, support_y),
+                    accuracy(support, support_y),
+                    example_loss(query, query_y),
+                    accuracy(query, query_y),
+                ]
+            )
+
+        adaptation = adapt_to(problem, support_y, model, xi, self.inner, observe=scores)
+        return torch.stack(adaptation.observations)
+
+    @torch.no_grad()
+    def fast_weights(self, model: Params, xi: Params, support_x: Tensor, support_y: Tensor) -> Params:
+        """Return phi_K, the adapted parameters by name, without a graph.
+
+        With `inner.joint_features`, too, the support set passes the body by itself: there is no query set here.
+        """
+        inner = replace(self.inner, first_order=True, joint_features=False)
+        problem = task_problem(self.network, model, inner, support_x, support_x)
+        return adapt_to(problem, support_y, model, xi, inner).fast_weights
+
+
+TRAJECTORY_COLUMNS = ("support_loss", "support_accuracy", "query_loss", "query_accuracy")

@@ -1,0 +1,234 @@
+"""Workers of one run, joined by torch.distributed: each computes its share of the tasks, and all know the sums.
+
+Every worker goes through the same outer loop with the same state. Tasks are keyed by their place in the meta-batch, so
+their number does not depend on that of the workers; what one worker has to itself is writing, which worker 0 does.
+Objects travel by gloo, meta-gradients by gloo on the CPU and by nccl between GPUs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from mamlcli.common.errors import DeviceError, WorkerError
+from mamlcli.common.processes.place import Place
+from mamlcli.engine.execution import MetaGradient
+
+Value = TypeVar("Value")
+
+
+# For a worker whose machine is lost without a word. One that ends, or is killed, is noticed at once. Long, because
+# worker 0 may read a large folder of images while the others wait for it.
+TIMEOUT = timedelta(hours=1)
+
+
+@dataclass
+class WorkerGroup:
+    """The workers of a run, seen from one of them. `ALONE` is a run in one process.
+
+    Attributes:
+        place: of this worker; None for a run in one process.
+        is_stopping: whether a worker was asked to stop, as all of them know since their last exchange.
+        has_led: whether worker 0 has said what the run is.
+    """
+
+    place: Place | None = None
+    is_stopping: bool = False
+    has_led: bool = False
+    _is_asked: Callable[[], bool] = bool
+    _gpus: Any = None
+
+    @property
+    def rank(self) -> int:
+        return self.place.rank if self.place else 0
+
+    @property
+    def num_workers(self) -> int:
+        return self.place.num_workers if self.place else 1
+
+    def share(self, num_tasks: int) -> range:
+        """Return the indices of this worker's tasks: contiguous, and as many as any other's or one less."""
+        return share_of(num_tasks, self.rank, self.num_workers)
+
+    def use_device(self, device: torch.device) -> None:
+        """Compute on this worker's own GPU, or with one thread of the CPU unless the recipe says otherwise.
+
+        Raises:
+            DeviceError: there are more workers on this machine than GPUs.
+        """
+        if self.place is None:
+            return
+        if device.type != "cuda":
+            torch.set_num_threads(1)
+            return
+        count = torch.cuda.device_count()
+        if self.place.num_local > count:
+            raise DeviceError(
+                "--workers",
+                expected=f"at most {count} on this machine, one for each of its GPUs",
+                got=str(self.place.num_local),
+                next_step="Use fewer, or --device cpu",
+            )
+        torch.cuda.set_device(self.place.local_rank)
+
+    def lead(self, plan: dict[str, Any], device: torch.device) -> None:
+        """As worker 0, tell the others what the run is; then all are connected by their devices, too."""
+        if self.place is None:
+            return
+        self._broadcast(plan)
+        self.has_led = True
+        self.connect(device)
+
+    def follow(self) -> dict[str, Any] | None:
+        """As another worker, wait for what the run is; None if there is none. Then call `connect`."""
+        plan: dict[str, Any] | None = self._broadcast(None)
+        return plan
+
+    def connect(self, device: torch.device) -> None:
+        """Connect the workers' devices, all at the same time."""
+        if device.type == "cuda":
+            with self._exchange():
+                self._gpus = dist.new_group(backend="nccl", timeout=TIMEOUT)
+
+    def dismiss(self) -> None:
+        """As worker 0, let the others go if no run has begun; they wait in `follow`."""
+        if self.place is not None and self.rank == 0 and not self.has_led:
+            with suppress(WorkerError):
+                self._broadcast(None)
+
+    def agree(self, is_asked: Callable[[], bool]) -> Callable[[], bool]:
+        """Return a function that says whether to stop, the same in all workers after each exchange.
+
+        Args:
+            is_asked: whether this worker was asked to.
+        """
+        if self.place is None:
+            return is_asked
+        self._is_asked = is_asked
+        return lambda: self.is_stopping
+
+    def all_reduce(self, found: MetaGradient, num_tasks: int) -> MetaGradient:
+        """Return the meta-gradient of a whole meta-batch, the same bits in all workers.
+
+        grad = sum over workers of (share / num_tasks) * grad of the share's mean. Losses and accuracies come back in
+        the order of the tasks. All that is known of an iteration is one vector, so there is one exchange.
+
+        Args:
+            found: of this worker's share of the tasks.
+            num_tasks: of the meta-batch.
+
+        Raises:
+            WorkerError: another worker is gone.
+        """
+        if self.place is None:
+            return found
+        mine = self.share(num_tasks)
+        weight = len(mine) / num_tasks
+        first = next(iter(found.gradients.values()))
+        seen = first.new_zeros(2, num_tasks)
+        seen[0, mine.start : mine.stop] = found.outer_loss
+        seen[1, mine.start : mine.stop] = found.accuracy
+        flags = first.new_tensor([float(self._is_asked())])
+        parts = [*(gradient * weight for gradient in found.gradients.values()), seen, flags]
+        vector = torch.cat([part.reshape(-1) for part in parts])
+        with self._exchange():
+            dist.all_reduce(vector, group=self._gpus)
+            pieces = torch.split(vector, [part.numel() for part in parts])
+            sums = [piece.view_as(part) for piece, part in zip(pieces, parts, strict=True)]
+            self.is_stopping = bool(sums[-1].item())
+        gradients = dict(zip(found.gradients, sums, strict=False))
+        losses, accuracies = sums[-2]
+        return MetaGradient(gradients, losses.to(found.outer_loss.dtype), accuracies.to(found.accuracy.dtype))
+
+    def gather(self, value: Value) -> list[Value]:
+        """Return the values of all workers in their order.
+
+        Raises:
+            WorkerError: another worker is gone.
+        """
+        if self.place is None:
+            return [value]
+        everyone: list[Any] = [None] * self.num_workers
+        with self._exchange():
+            dist.all_gather_object(everyone, (value, self._is_asked()))
+        self.is_stopping = any(is_asked for _, is_asked in everyone)
+        return [found for found, _ in everyone]
+
+    def broadcast(self, value: Value) -> Value:
+        """Return worker 0's value.
+
+        Raises:
+            WorkerError: worker 0 is gone.
+        """
+        return value if self.place is None else self._broadcast(value)
+
+    def _broadcast(self, value: Any) -> Any:
+        box = [value]
+        with self._exchange():
+            dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    @contextmanager
+    def _exchange(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            raise WorkerError(
+                "workers",
+                expected=f"an answer of all {self.num_workers}",
+                got=_first_line(error),
+                why="One of them has ended, or its machine cannot be reached",
+            ) from error
+
+
+ALONE = WorkerGroup()
+
+
+def share_of(num_tasks: int, rank: int, num_workers: int) -> range:
+    """Return the indices of one worker's tasks: contiguous, sizes differing by at most one, the larger ones first."""
+    size, larger = divmod(num_tasks, num_workers)
+    start = rank * size + min(rank, larger)
+    return range(start, start + size + (rank < larger))
+
+
+@contextmanager
+def joined(place: Place) -> Iterator[WorkerGroup]:
+    """Join the workers of a run, for as long as the context lasts.
+
+    Raises:
+        WorkerError: they do not meet.
+    """
+    try:
+        _meet(place)
+    except (RuntimeError, ValueError) as error:
+        raise WorkerError(
+            f"worker {place.rank}", expected=f"to meet all {place.num_workers} workers", got=_first_line(error)
+        ) from error
+    group = WorkerGroup(place)
+    try:
+        yield group
+    finally:
+        # What is left of a failed exchange between GPUs could be waited for without end; the process ends anyway.
+        if group._gpus is None:
+            dist.destroy_process_group()
+
+
+def _meet(place: Place) -> None:
+    if not dist.is_available():
+        raise RuntimeError("a torch that is built without torch.distributed")
+    where = "env://" if place.rendezvous is None else Path(place.rendezvous).as_uri()
+    dist.init_process_group("gloo", where, timeout=TIMEOUT, rank=place.rank, world_size=place.num_workers)
+
+
+def _first_line(error: Exception) -> str:
+    """Return what an error says, less the line of gloo's source before it and the advice after it."""
+    text = (str(error).splitlines() or [type(error).__name__])[0]
+    return re.sub(r"^\[[^]]*\.cc:\d+\] ", "", text).partition(". ")[0].rstrip(".")

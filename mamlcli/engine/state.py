@@ -1,0 +1,137 @@
+"""The state of the outer loop between two meta-iterations, and its settings; saved and restored exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mamlcli.engine.networks import Params
+from mamlcli.engine.objective import MetaParams
+from mamlcli.engine.outer_loop import OPTIMIZER, is_meta_parameter
+
+
+@dataclass(frozen=True)
+class OuterLoop:
+    """Settings of meta-training.
+
+    Attributes:
+        num_outer_steps: meta-iterations.
+        lr: outer learning rate, beta.
+        optimizer: "adam" or "sgd".
+        schedule: "constant", or "cosine" from lr to zero over all meta-iterations.
+        clip_norm: the meta-gradient is scaled down to this norm; None for no clipping.
+        validate_every: meta-iterations between validations; None for none.
+        patience: validations without a new best before training stops early; None for never.
+        validation_metric: "accuracy" or "loss", what makes a validation the best; for regression always the loss.
+        seed: of the training tasks; only named in errors.
+    """
+
+    num_outer_steps: int
+    lr: float
+    optimizer: str = "adam"
+    schedule: str = "constant"
+    clip_norm: float | None = None
+    validate_every: int | None = None
+    patience: int | None = None
+    validation_metric: str = "accuracy"
+    seed: int = 0
+
+    def lr_at(self, iteration: int) -> float:
+        """Return the outer learning rate of meta-iteration `iteration`, counted from 0."""
+        if self.schedule == "cosine":
+            return self.lr * 0.5 * (1.0 + math.cos(math.pi * iteration / self.num_outer_steps))
+        return self.lr
+
+
+@dataclass
+class TrainState:
+    """All that training carries from one meta-iteration to the next.
+
+    Attributes:
+        params: the meta-parameters by flat name; updated in place by the optimizer.
+        optimizer: over `params`.
+        iteration: meta-iterations done.
+        best_score: best meta-validation so far (accuracy, or minus the loss); None before the first.
+        best_iteration: where it was reached.
+        num_without_best: validations since.
+        last_validated: meta-iterations done at the last validation.
+        is_stopped: whether training stopped early.
+    """
+
+    params: Params
+    optimizer: torch.optim.Optimizer
+    iteration: int = 0
+    best_score: float | None = None
+    best_iteration: int = 0
+    num_without_best: int = 0
+    last_validated: int = 0
+    is_stopped: bool = False
+    _names: list[str] = field(default_factory=list)
+
+    @property
+    def meta(self) -> MetaParams:
+        return MetaParams.from_flat(self.params)
+
+    def export(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return the state as (tensors by name, primitives), copies that later steps do not change."""
+        tensors = {name: value.detach().clone() for name, value in self.params.items()}
+        for index, slot in self.optimizer.state_dict()["state"].items():
+            for key, value in slot.items():
+                if isinstance(value, Tensor):
+                    tensors[f"{OPTIMIZER}{key}/{self._names[index]}"] = value.detach().clone()
+        primitives = {
+            "iteration": self.iteration,
+            "best_score": self.best_score,
+            "best_iteration": self.best_iteration,
+            "num_without_best": self.num_without_best,
+            "last_validated": self.last_validated,
+            "is_stopped": self.is_stopped,
+        }
+        return tensors, primitives
+
+
+def new_state(meta: MetaParams, outer: OuterLoop) -> TrainState:
+    """Return the state before the first meta-iteration; the tensors of `meta` are copied."""
+    params = {name: value.detach().clone() for name, value in meta.flat().items()}
+    if outer.optimizer == "sgd":
+        optimizer: torch.optim.Optimizer = torch.optim.SGD(list(params.values()), lr=outer.lr)
+    else:
+        optimizer = torch.optim.Adam(list(params.values()), lr=outer.lr)
+    return TrainState(params, optimizer, _names=list(params))
+
+
+def restore_state(
+    meta: MetaParams, outer: OuterLoop, tensors: Mapping[str, Tensor], primitives: Mapping[str, Any]
+) -> TrainState:
+    """Return the state that `TrainState.export` gave; `meta` says the names, devices and dtypes.
+
+    Raises:
+        KeyError: a tensor is missing; ValueError: one has another shape.
+    """
+    state = new_state(meta, outer)
+    for name, value in state.params.items():
+        if tensors[name].shape != value.shape:
+            raise ValueError(f"{name}: expected shape {list(value.shape)}, got {list(tensors[name].shape)}")
+        value.copy_(tensors[name])
+    slots: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if not is_meta_parameter(key):
+            _, slot, name = key.split("/", 2)
+            slots.setdefault(state._names.index(name), {})[slot] = value.clone()
+    if slots:
+        state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": slots})
+    for key in (
+        "iteration",
+        "best_score",
+        "best_iteration",
+        "num_without_best",
+        "last_validated",
+        "is_stopped",
+    ):
+        setattr(state, key, primitives[key])
+    return state

@@ -1,0 +1,1 @@
+"""The keys of a recipe, their checks and their reference; no torch."""

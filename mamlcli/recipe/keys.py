@@ -1,0 +1,212 @@
+"""One walk through the schema gives every key of recipes: for completion, the reference and the nearest key."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Literal
+
+from pydantic.fields import FieldInfo
+
+from mamlcli.common.names import CLASS_SPLITS
+from mamlcli.recipe.schema import Recipe, Section
+
+
+@dataclass(frozen=True)
+class RecipeKey:
+    """One key of recipes.
+
+    Attributes:
+        name: dotted, from the top, as in "inner.lr".
+        description: what it is, a noun phrase.
+        types: what its value may be, in words; a value of a closed set as `value`.
+        bounds: its range, as in ">= 1".
+        values: the values that the schema names, as YAML writes them.
+        is_closed: whether there are no other values.
+        default: as YAML writes it; None where there is none. A list is written so that YAML reads it back.
+        is_list: whether the value is a list.
+    """
+
+    name: str
+    description: str
+    types: tuple[str, ...]
+    bounds: tuple[str, ...]
+    values: tuple[str, ...]
+    is_closed: bool
+    default: str | None
+    is_list: bool
+
+
+@dataclass(frozen=True)
+class SectionKeys:
+    """The keys of one section of recipes.
+
+    Attributes:
+        path: dotted, as in "inner.transform"; empty at the top.
+        doc: what the section is.
+        names: of all that may stand in it, its tag and the sections below included.
+        keys: of these, those that are neither.
+        tag: the key that says which section stands here, "source" of tasks and "kind" of model; else empty.
+        chosen_by: the values of the tag that choose this section.
+    """
+
+    path: str
+    doc: str
+    names: tuple[str, ...]
+    keys: tuple[RecipeKey, ...]
+    tag: str = ""
+    chosen_by: tuple[str, ...] = ()
+
+    def stands_for(self, tags: Mapping[str, str]) -> bool:
+        """Return whether recipes with these tags, {"tasks": source, "model": kind}, have this section."""
+        return not self.tag or tags.get(self.path) in self.chosen_by
+
+
+@lru_cache
+def sections() -> tuple[SectionKeys, ...]:
+    """Return every section of recipes, the top first, then in the order of the schema."""
+    return tuple(_sections(Recipe, ""))
+
+
+def section_at(path: Sequence[str], tags: Mapping[str, str]) -> SectionKeys | None:
+    """Return the section at a path of keys, such as ("inner", "transform"); None where there is none.
+
+    Args:
+        path: keys from the top.
+        tags: the values of tasks.source and model.kind, by "tasks" and "model"; they choose the section.
+    """
+    return next((part for part in sections() if part.path == ".".join(path) and part.stands_for(tags)), None)
+
+
+@lru_cache
+def tag_keys() -> dict[str, str]:
+    """Return the sections that are chosen by a tag, and the name of the tag: {"tasks": "source", "model": "kind"}."""
+    return {section.path: section.tag for section in sections() if section.tag}
+
+
+def tag_values(path: str) -> list[str]:
+    """Return the values that the tag of a section has, as `tasks` has the sources."""
+    return [value for section in sections() if section.path == path for value in section.chosen_by]
+
+
+def known_keys(tags: Mapping[str, str]) -> dict[str, RecipeKey]:
+    """Return every dotted key of recipes with these tags; where a tag is not known, those of all."""
+    keys: dict[str, RecipeKey] = {}
+    for path, tag in tag_keys().items():
+        name = f"{path}.{tag}"
+        values = tuple(tag_values(path))
+        keys[name] = RecipeKey(name, f"{tag} of the {path}", (), (), values, True, None, False)
+    for section in sections():
+        is_unknown = section.tag and tags.get(section.path) not in tag_values(section.path)
+        if not (is_unknown or section.stands_for(tags)):
+            continue
+        for key in section.keys:
+            # Of several sections with the key, a closed set knows more than another's default.
+            keys[key.name] = _merged(keys[key.name], key) if key.name in keys else key
+            if key.name == "inner.transform.name":  # a name alone is enough
+                keys[section.path] = replace(key, name=section.path)
+    if tags.get("tasks") in CLASS_SPLITS:
+        name = "tasks.class_split"
+        keys[name] = replace(keys[name], values=CLASS_SPLITS[tags["tasks"]])
+    return keys
+
+
+def _merged(a: RecipeKey, b: RecipeKey) -> RecipeKey:
+    return replace(a, values=tuple(dict.fromkeys(a.values + b.values)), is_closed=a.is_closed and b.is_closed)
+
+
+# The walk ------------------------------------------------------------------------------------------------------
+
+
+def _sections(section: type[Section], path: str, tag: str = "") -> Iterator[SectionKeys]:
+    """Yield a section and those below it."""
+    fields = section.model_fields
+    below = {name: field for name, field in fields.items() if field.discriminator or _is_section(field.annotation)}
+    prefix = f"{path}." if path else ""
+    keys = tuple(_key(f"{prefix}{name}", field) for name, field in fields.items() if name not in below and name != tag)
+    chosen_by = typing.get_args(fields[tag].annotation) if tag else ()
+    yield SectionKeys(path, " ".join((section.__doc__ or "").split()), tuple(fields), keys, tag, chosen_by)
+    for name, field in below.items():
+        kinds = typing.get_args(field.annotation) if field.discriminator else (field.annotation,)
+        for kind in kinds:
+            yield from _sections(kind, f"{prefix}{name}", str(field.discriminator or ""))
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Section)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a type says of a value; the attributes are those of `RecipeKey`."""
+
+    types: tuple[str, ...] = ()
+    bounds: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+    is_closed: bool = True
+
+
+def _key(name: str, field: FieldInfo) -> RecipeKey:
+    kind = _kind(field.annotation)
+    return RecipeKey(
+        name=name,
+        description=field.description or "",
+        types=tuple(dict.fromkeys(kind.types)),
+        bounds=tuple(dict.fromkeys((*_bounds(field.metadata), *kind.bounds))),
+        values=kind.values or tuple(map(str, field.examples or ())),
+        is_closed=kind.is_closed,
+        default=None if field.is_required() else as_yaml(field.default),
+        is_list=isinstance(field.default, list),
+    )
+
+
+_TYPES = {int: "integer", float: "number", str: "text"}
+
+
+_SIGNS = (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
+
+
+def _kind(annotation: Any) -> _Kind:
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is bool:
+        return _Kind(("true or false",), values=("true", "false"))
+    if annotation is type(None):
+        return _Kind(("`null`",), values=("null",))
+    if origin is Literal:
+        return _Kind(tuple(f"`{value}`" for value in args), values=tuple(map(as_yaml, args)))
+    if origin in (typing.Union, types.UnionType):
+        return _joined([_kind(part) for part in args])
+    if origin is typing.Annotated:
+        extras = [extra.metadata if isinstance(extra, FieldInfo) else [extra] for extra in args[1:]]
+        kind = _kind(args[0])
+        return replace(kind, bounds=(*_bounds([part for extra in extras for part in extra]), *kind.bounds))
+    if origin is list:
+        return _Kind((f"list of {_TYPES[args[0]]}",), is_closed=False)
+    return _Kind((_TYPES[annotation],), is_closed=False)
+
+
+def _joined(kinds: list[_Kind]) -> _Kind:
+    return _Kind(
+        tuple(text for kind in kinds for text in kind.types),
+        tuple(text for kind in kinds for text in kind.bounds),
+        tuple(text for kind in kinds for text in kind.values),
+        all(kind.is_closed for kind in kinds),
+    )
+
+
+def _bounds(metadata: list[Any]) -> tuple[str, ...]:
+    limits = [f"{sign} {getattr(part, name):g}" for part in metadata for name, sign in _SIGNS if hasattr(part, name)]
+    lengths = [part.min_length for part in metadata if getattr(part, "min_length", None)]
+    return (*limits, *(f"at least {length}" for length in lengths))
+
+
+def as_yaml(value: Any) -> str:
+    """Return a value of a recipe as one would write it on the command line."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return "[" + ", ".join(f'"{entry}"' for entry in value) + "]"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,110 @@
+"""Each problem of a recipe is worded here as one line, with its place and the nearest key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mamlcli.common.words import nearest
+from mamlcli.recipe.keys import section_at, tag_keys, tag_values
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+
+KeyPath = tuple[str, ...]
+
+
+@dataclass
+class Draft:
+    """Holds a recipe that is not checked yet: its raw tree, its file, the line of each key, and what was overridden."""
+
+    name: str
+    where: str
+    tree: dict[str, Any]
+    lines: dict[KeyPath, int] = field(default_factory=dict)
+    overridden: set[KeyPath] = field(default_factory=set)
+    overridden_by: str = "command line"
+
+    def place(self, path: KeyPath) -> str:
+        """Return `file:line: key.path`, or `command line: key.path` for an override."""
+        dotted = ".".join(path)
+        if any(path[: len(over)] == over for over in self.overridden):
+            return f"{self.overridden_by}: {dotted}"
+        line = next((self.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.lines), None)
+        return f"{self.where}:{line}: {dotted}" if line else f"{self.where}: {dotted}"
+
+
+def problem(draft: Draft, item: ErrorDetails) -> str:
+    """Return one error of pydantic as `<place>: expected <what>, got <repr>.`"""
+    path = _without_tag(tuple(str(part) for part in item["loc"]))
+    kind, context, got = item["type"], item.get("ctx", {}), item["input"]
+    if kind.startswith("union_tag"):
+        return _problem_of_tag(draft, path, got, str(context.get("expected_tags", "")))
+    place = draft.place(path)
+    if kind == "extra_forbidden":
+        section = section_at(path[:-1], _tags(draft.tree))
+        known = section.names if section else ()
+        hint = f"{nearest(path[-1], known)} The keys are {', '.join(known)}."
+        return f"{place}: expected a known key, got {path[-1]!r}.{hint}"
+    if kind == "missing":
+        return f"{place}: expected a value, got nothing."
+    return f"{place}: expected {_expected(kind, context, item['msg'])}, got {got!r}."
+
+
+def _problem_of_tag(draft: Draft, section: KeyPath, got: Any, expected_tags: str) -> str:
+    """Return what is wrong with tasks.source or model.kind, on which the other keys of the section depend."""
+    if not isinstance(got, dict):
+        return f"{draft.place(section)}: expected keys and values, got {got!r}."
+    path = (*section, tag_keys()[section[0]])
+    names = [name for name in (part.strip(" '") for part in expected_tags.split(",")) if name]
+    names = names or tag_values(section[0])
+    tag = got.get(path[-1])
+    got_text = "nothing" if tag is None else repr(tag)
+    return f"{draft.place(path)}: expected one of {', '.join(names)}, got {got_text}.{nearest(str(tag), names)}"
+
+
+def _expected(kind: str, context: dict[str, Any], message: str) -> str:
+    names = {
+        "int": "an integer",
+        "float": "a number",
+        "bool": "true or false",
+        "string": "text",
+        "list": "a list",
+    }
+    for prefix, text in names.items():
+        if kind.startswith((f"{prefix}_type", f"{prefix}_parsing", f"{prefix}_from")):
+            return text
+    bounds = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+    if kind in bounds:
+        bound = context[bounds[kind]]
+        noun = "an integer" if isinstance(bound, int) else "a number"
+        return f"{noun} {signs[bounds[kind]]} {bound:g}"
+    if kind == "literal_error":
+        return str(context["expected"])
+    if kind == "too_short":
+        return "at least one entry"
+    if kind == "finite_number":
+        return "a finite number"
+    if kind == "string_pattern_mismatch":
+        return "auto, cpu, cuda or cuda:N"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return "keys and values"
+    return message.removeprefix("Value error, ").removeprefix("expected ")
+
+
+def _without_tag(path: KeyPath) -> KeyPath:
+    """Drop what pydantic puts into a path for the chosen member of a union."""
+    if len(path) > 1 and path[0] in tag_keys() and path[1] in tag_values(path[0]):
+        return (path[0], *path[2:])
+    return path
+
+
+def _tags(tree: dict[str, Any]) -> dict[str, str]:
+    """Return the source of the tasks and the kind of the model of a raw recipe, where they stand."""
+    return {
+        section: str(tree[section].get(tag, ""))
+        for section, tag in tag_keys().items()
+        if isinstance(tree.get(section), dict)
+    }

@@ -1,0 +1,99 @@
+"""`make docs` writes the reference of recipe keys, docs/recipes.md, from the schema. A test fails where it is stale."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from mamlcli.common.files import atomic_write
+from mamlcli.recipe.files import recipe_summary, shipped_recipes
+from mamlcli.recipe.keys import RecipeKey, SectionKeys, sections, tag_values
+from mamlcli.recipe.rules import RULES
+
+_START = """# Recipes
+
+<!-- Written by `make docs` from mamlcli/recipe.py; edit that instead. -->
+
+A recipe is a YAML file that says all of one experiment. Its keys are a closed set, so a recipe can be checked before
+anything is built, and every mistake is reported at once. Any key can be changed on the command line, dotted:
+
+```
+mamlcli recipes ls
+mamlcli recipes show sinusoid
+mamlcli recipes cp sinusoid my-sinusoid.yaml
+mamlcli recipes check my-sinusoid.yaml
+mamlcli train my-sinusoid.yaml inner.steps=5 outer.lr=1e-4 --dry-run
+```
+
+Values are YAML: `true`, `null`, `1e-3`, `[head.*]`. A key that is left out has its default. `--dry-run` prints the
+recipe with every default filled in, and what it would cost. The same overrides work
+[from Python](python.md): `mamlcli.train("sinusoid", "inner.steps=5")`.
+
+In the tables, *required* means that there is no default, `null` that the key may be left empty.
+"""
+
+
+_SECTION_WORDS = {
+    "inner.transform": "`inner.transform=kfo` is short for `inner.transform.name=kfo`.",
+}
+
+
+def recipe_reference() -> str:
+    """Return docs/recipes.md: every key with its type, range, default, meaning, and where it applies."""
+    top, *others = sections()
+    parts = [_START, "## Shipped recipes\n\n" + _shipped(), "## Top level\n\n" + _table(top.keys)]
+    paths: set[str] = set()
+    for section in others:
+        if section.tag and section.path not in paths:
+            parts.append(_introduction(section))
+        paths.add(section.path)
+        parts.append(_section(section))
+    parts.append("## Keys that do not go together\n\n" + "".join(f"- {rule.sentence}\n" for rule in RULES))
+    return "\n".join(part.rstrip("\n") + "\n" for part in parts)
+
+
+def _shipped() -> str:
+    lines = ["| recipe | what it is |", "|---|---|"]
+    lines += [f"| `{name}` | {_cell(recipe_summary(path))} |" for name, path in shipped_recipes().items()]
+    return "\n".join(lines) + "\n\nThe header of each says what to expect and how long it takes: `recipes show NAME`.\n"
+
+
+def _introduction(section: SectionKeys) -> str:
+    """Return the part before those of `tasks` and of `model`, whose keys depend on tasks.source and model.kind."""
+    names = ", ".join(f"`{name}`" for name in tag_values(section.path))
+    key = f"{section.path}.{section.tag}"
+    return f"## {section.path}\n\n`{key}` (required) is one of {names}, and says which of these tables applies."
+
+
+def _section(section: SectionKeys) -> str:
+    title = f"## {section.path}"
+    if section.tag:
+        title = f"### {section.path}.{section.tag}: {', '.join(section.chosen_by)}"
+    elif "." in section.path:
+        title = f"#{title}"
+    words = f"{_SECTION_WORDS[section.path]}\n\n" if section.path in _SECTION_WORDS else ""
+    return f"{title}\n\n{_escaped(section.doc)}\n\n{words}{_table(section.keys)}"
+
+
+def _table(keys: Iterable[RecipeKey]) -> str:
+    lines = ["| key | type | range | default | meaning |", "|---|---|---|---|---|"]
+    lines += ["| " + " | ".join(_cell(text) for text in _row(key)) + " |" for key in keys]
+    return "\n".join(lines) + "\n"
+
+
+def _row(key: RecipeKey) -> tuple[str, ...]:
+    default = "*required*" if key.default is None else f"`{key.default}`"
+    return f"`{key.name}`", " or ".join(key.types), ", ".join(key.bounds), default, key.description
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("*", "\\*")
+
+
+if __name__ == "__main__":
+    atomic_write(Path(sys.argv[1]), recipe_reference().encode())

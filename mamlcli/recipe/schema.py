@@ -1,0 +1,341 @@
+"""The schema of recipes says every key there is, with its type, bounds, default and meaning. It imports no torch.
+
+A recipe is a tree of closed sets of names and numbers, never a Python path, so that all of it can be checked
+without building anything. Rules that join several keys are in `recipe_rules`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from mamlcli.common.names import CLASS_SPLITS, ImageSource, TransformName
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+Split = Literal["train", "validation", "test"]
+
+
+class Section(BaseModel):
+    """A part of a recipe; unknown keys are refused, values are not coerced."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+
+
+class ImageKeys(Section):
+    """Keys that every image source has."""
+
+    is_classification: ClassVar[bool] = True
+
+    ways: Annotated[int, Field(ge=2)] = Field(5, description="classes of a task, N")
+    shots: Positive = Field(1, description="support images of each class, K")
+    queries: Positive = Field(5, description="query images of each class")
+    path: str | None = Field(
+        None, description="file of the pack, if not the one found by name; for folder also the folder"
+    )
+    split_seed: int = Field(0, description="seed of class splits drawn at random; not the seed of the run")
+    rotations: bool = Field(
+        False,
+        description="whether every class turned by 90, 180 and 270 degrees is a class of its own, too, in all splits",
+    )
+
+
+class ImageTasks(ImageKeys):
+    """N-way K-shot tasks drawn from a pack of images."""
+
+    source: ImageSource
+    class_split: Literal["published", "vinyals", "seeded", "scripts"] | None = Field(
+        None,
+        description="lists of classes of each split; the source's own by default; omniglot has vinyals and seeded",
+    )
+
+
+class FolderTasks(ImageKeys):
+    """N-way K-shot tasks from a folder of class folders, or from a pack made of one."""
+
+    source: Literal["folder"]
+    class_split: Literal["folders", "seeded"] | None = Field(
+        None,
+        description="origin of the splits; folders: train, val and test below the path (the default "
+        "where they are); seeded: drawn by split_seed",
+    )
+    image_size: Annotated[int, Field(ge=8, le=512)] = Field(
+        84, description="side to which images are resized, in pixels"
+    )
+    channels: Literal[1, 3] = Field(3, description="colour channels: 1 for grey, 3 for colour")
+    invert: Literal["auto", "yes", "no"] = Field(
+        "no",
+        description="whether grey levels are inverted, dark ink on white to light on black; auto: "
+        "where the border is bright",
+    )
+
+    @field_validator("invert", mode="before")
+    @classmethod
+    def _yes_is_a_word_here(cls, value: Any) -> Any:
+        return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value  # YAML reads yes as true
+
+
+class SyntheticKeys(Section):
+    """Keys that every synthetic source has. Its shots and queries count points of a task, not per class."""
+
+    is_classification: ClassVar[bool] = False
+
+    shots: Positive = Field(10, description="support points of a task")
+    queries: Positive = Field(10, description="query points of a task")
+
+
+class InputKeys(SyntheticKeys):
+    """Keys of tasks whose inputs are Gaussian."""
+
+    dimension: Positive = Field(10, description="number of inputs")
+    condition_number: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
+        1.0, description="ratio of the largest to the smallest eigenvalue of the input covariance; the largest is 1"
+    )
+    weight_scale: Rate = Field(1.0, description="standard deviation of each true weight under the task prior")
+
+
+class LinearRegressionTasks(InputKeys):
+    """y = t.x + noise."""
+
+    source: Literal["linear-regression"]
+    noise: NonNegative = Field(0.0, description="standard deviation of the label noise")
+
+
+class LogisticTasks(InputKeys):
+    """Two classes, P(y = 1) = sigmoid(t.x), labels flipped with probability `label_noise`."""
+
+    is_classification: ClassVar[bool] = True
+
+    source: Literal["logistic"]
+    label_noise: Annotated[float, Field(ge=0, lt=0.5)] = Field(0.0, description="probability of a flipped label")
+
+
+class SinusoidTasks(SyntheticKeys):
+    """y = amplitude * sin(x - phase)."""
+
+    source: Literal["sinusoid"]
+    noise: NonNegative = Field(0.0, description="standard deviation of the label noise")
+
+
+Tasks = Annotated[
+    ImageTasks | FolderTasks | LinearRegressionTasks | LogisticTasks | SinusoidTasks,
+    Field(discriminator="source"),
+]
+
+
+class ModelKeys(Section):
+    """Keys that every model has."""
+
+    init: Literal["release", "torch"] = Field(
+        "release",
+        description="initialisation; release: Xavier uniform, zero biases, norm weights U(0, 1); "
+        "torch: the defaults of torch",
+    )
+    linear_layers: Annotated[int, Field(ge=0)] = Field(0, description="linear layers appended to the output")
+    linear_width: Positive | None = Field(
+        None, description="width of the appended linear layers; by default the number of features"
+    )
+
+
+class CNNModel(ModelKeys):
+    """Conv blocks, then global mean or flatten, then a linear head."""
+
+    kind: Literal["cnn"]
+    depth: Positive = Field(4, description="conv blocks; the head is not counted")
+    width: Positive = Field(32, description="channels of every block")
+    stride: Literal[1, 2] = Field(1, description="stride of every convolution")
+    pool: Annotated[int, Field(ge=1, le=8)] = Field(
+        1, description="side of the max-pool after every block, in pixels; 1 for none"
+    )
+    norm: Literal["batch", "none", "group", "layer"] = Field(
+        "batch",
+        description="norm after every convolution; batch: by statistics of the batch at hand "
+        "(transductive); group, layer: by those of each image",
+    )
+    head: Literal["mean", "flatten"] = Field(
+        "mean", description="step from feature maps to features: their mean over pixels, or all their pixels"
+    )
+
+
+class MLPModel(ModelKeys):
+    """Hidden layers with a non-linearity, then a linear head."""
+
+    kind: Literal["mlp"]
+    depth: Positive = Field(2, description="hidden layers; the head is not counted")
+    width: Positive = Field(40, description="units of every hidden layer")
+    activation: Literal["relu", "tanh"] = Field("relu", description="non-linearity of the hidden layers")
+
+
+class LinearModel(ModelKeys):
+    """Linear layers only: one function class at every depth."""
+
+    kind: Literal["linear"]
+    depth: Positive = Field(1, description="linear layers")
+    width: Positive | None = Field(
+        None, description="width of the layers between input and output; by default the number of inputs"
+    )
+    bias: bool = Field(True, description="whether each layer has a bias")
+
+
+Model = Annotated[CNNModel | MLPModel | LinearModel, Field(discriminator="kind")]
+
+
+class Transform(Section):
+    """The gradient transform, the paper's meta-optimizer."""
+
+    name: TransformName = Field(
+        "none", description="name of the gradient transform U_xi; none: plain gradients, as in MAML"
+    )
+    parameters: list[str] = Field(
+        ["*"], min_length=1, description="patterns of the parameter names that are transformed"
+    )
+    adapted: bool = Field(
+        False,
+        description="whether the meta-parameters xi take a gradient step of their own from the second inner step on",
+    )
+    hidden_layers: Positive = Field(2, description="hidden layers of kfo-mlp")
+    hidden_width: Positive | None = Field(
+        None, description="rows of the hidden matrices of kfo-mlp; by default those of the gradient"
+    )
+
+
+class Inner(Section):
+    """The inner loop: how a network adapts to one task."""
+
+    algorithm: Literal["maml", "fomaml", "anil"] = Field(
+        "maml",
+        description="algorithm: all parameters adapt (maml, fomaml) or the head alone (anil); "
+        "fomaml is maml in first order",
+    )
+    lr: Rate = Field(0.1, description="inner learning rate, alpha")
+    steps: Positive = Field(5, description="inner steps of meta-training, K")
+    first_order: bool = Field(
+        False, description="whether inner gradients are taken as constants; always true for fomaml"
+    )
+    adapt: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None, description="patterns of the parameter names that adapt; by default the algorithm's"
+    )
+    joint_features: bool = Field(
+        False, description="for anil, whether support and query pass the body in one batch, as in the paper's release"
+    )
+    memory: Literal["unrolled", "constant"] = Field(
+        "unrolled",
+        description="memory of the inner loop; constant: only the weights of each step are kept, "
+        "and the step is computed again to differentiate",
+    )
+    transform: Transform = Field(
+        Transform(), description="gradient transform (meta-optimizer); its name alone is enough"
+    )
+
+    @field_validator("transform", mode="before")
+    @classmethod
+    def _name_is_enough(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class Outer(Section):
+    """The outer loop: how the initialisation is learned."""
+
+    optimizer: Literal["adam", "sgd"] = Field("adam", description="outer optimizer")
+    lr: Rate = Field(1e-3, description="outer learning rate, beta")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="schedule of the outer learning rate; cosine: falls to zero at the end"
+    )
+    iterations: Positive = Field(1000, description="meta-iterations")
+    tasks: Positive = Field(16, description="tasks of a meta-batch")
+    clip_norm: Rate | None = Field(None, description="largest norm of the meta-gradient; null for no clipping")
+    checkpoint_every: Positive = Field(200, description="iterations between checkpoints")
+
+
+class Validation(Section):
+    """Meta-validation while training: it chooses the best checkpoint."""
+
+    every: Positive | None = Field(200, description="iterations between validations; null for none")
+    tasks: Positive = Field(100, description="tasks of one validation, the same every time")
+    metric: Literal["accuracy", "loss"] | None = Field(
+        None, description="metric by which weights are best; by default accuracy, for regression loss"
+    )
+    patience: Positive | None = Field(None, description="validations without a new best before stopping early")
+
+
+class Evaluation(Section):
+    """The meta-test protocol."""
+
+    split: Split = Field("test", description="split that is scored")
+    tasks: Annotated[int, Field(ge=2)] = Field(600, description="number of tasks that are scored")
+    steps: Positive | None = Field(None, description="inner steps; by default those of training")
+    seed: int = Field(0, description="seed of the tasks that are scored; the same for all runs that are to be compared")
+
+
+class Execution(Section):
+    """How it is computed; changes no result beyond rounding."""
+
+    device: str = Field(
+        "auto",
+        description="device; auto: CUDA where there is one, else the CPU",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        examples=["auto", "cpu", "cuda"],
+    )
+    dtype: Literal["float32", "float64"] = Field("float32", description="number type of parameters and inputs")
+    path: Literal["auto", "loop", "batched", "explicit"] = Field(
+        "auto",
+        description="way to compute tasks; loop: one by one; batched: by vmap; explicit: as one "
+        "tensor, with derivatives written out; auto: explicit where all layers have it, else batched",
+    )
+    chunk: Positive | None = Field(
+        None, description="tasks at a time, unless path=loop; by default what fits the memory"
+    )
+    compile: Literal["auto"] | bool = Field(
+        "auto",
+        description="whether the explicit path goes through torch.compile; auto is the same as false",
+    )
+    threads: Positive | None = Field(None, description="CPU threads; by default 1 for tiny models, else torch's choice")
+
+
+class Recipe(Section):
+    """One experiment, complete."""
+
+    seed: int = Field(0, description="seed of the initialisation and of the training tasks")
+    tasks: Tasks
+    model: Model
+    inner: Inner = Inner()
+    outer: Outer = Outer()
+    validation: Validation = Validation()
+    evaluation: Evaluation = Evaluation()
+    execution: Execution = Execution()
+    logging: Literal["none", "tensorboard"] = Field(
+        "none", description="event files beside metrics.jsonl; tensorboard: in the run's folder"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_a_mapping(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError(f"expected keys and values (tasks, model, inner, ...), got {type(value).__name__}")
+        return value
+
+    def resolved(self) -> Recipe:
+        """Return the recipe with every default that depends on other keys filled in."""
+        inner = self.inner.model_copy(
+            update={"first_order": self.inner.first_order or self.inner.algorithm == "fomaml"}
+        )
+        evaluation = self.evaluation.model_copy(update={"steps": self.evaluation.steps or self.inner.steps})
+        tasks = self.tasks
+        if isinstance(tasks, ImageTasks) and tasks.class_split is None:
+            tasks = tasks.model_copy(update={"class_split": CLASS_SPLITS[tasks.source][0]})
+        metric = self.validation.metric or ("accuracy" if self.is_classification else "loss")
+        validation = self.validation.model_copy(update={"metric": metric})
+        changes = {"inner": inner, "evaluation": evaluation, "tasks": tasks, "validation": validation}
+        return self.model_copy(update=changes)
+
+    @property
+    def is_classification(self) -> bool:
+        return self.tasks.is_classification

@@ -1,0 +1,103 @@
+"""What runs there are and how each stands, read from their folders alone; imports no torch.
+
+A folder is taken for a run if it holds recipe.yaml, manifest.json or checkpoints/. One that cannot be read is listed
+with the reason. Folders below each other are searched too, so that the cells of studies are found.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mamlcli.common.errors import RunError
+from mamlcli.common.words import nearest, one_line
+from mamlcli.recipe.changes import recipe_difference
+from mamlcli.recipe.files import load_recipe, recipe_from_tree, shipped_recipes
+from mamlcli.recipe.schema import Recipe
+from mamlcli.runs.entry import FINISHED, RunEntry, read_run
+from mamlcli.runs.search import MANIFEST, RECIPE, RUN_MARKS, STUDY_MARK, run_folders
+
+Content = TypeVar("_Content")
+
+
+def find_runs(base: Path) -> list[RunEntry]:
+    """Return every run in a folder and below it, in the order of their names, numbers by value.
+
+    Raises:
+        RunError: there is no such folder.
+    """
+    if not base.is_dir():
+        got = "a file" if base.exists() else "no such folder"
+        raise RunError(one_line(str(base)), expected="a folder of runs", got=got, next_step="Run: mamlcli train")
+    return sorted((read_run(path, base) for path in run_folders(base)), key=lambda run: _natural(run.name))
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """Return a sorting key that puts `run-9` before `run-10`, and the runs of a folder together."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part]
+
+
+def resolve_run(text: str, base: Path) -> Path:
+    """Return the folder that the user means: a path, or the name of a run below `base`.
+
+    Raises:
+        RunError: neither; the message names the nearest run there is.
+    """
+    for path in (Path(text), base / text):
+        if text.strip() and path.is_dir():
+            return path
+    names = [run.name for run in find_runs(base)] if base.is_dir() else []
+    got = "a file" if text.strip() and Path(text).exists() else "no such folder"
+    hint = nearest(text.removeprefix(f"{base}/"), names).strip() or None
+    raise RunError(
+        one_line(text).strip() or "RUN", expected="a run directory", got=got, why=hint, next_step="Run: mamlcli runs ls"
+    )
+
+
+def runs_at(path: Path) -> list[RunEntry]:
+    """Return the run in a folder, or, for the folder of a study, all its finished cells.
+
+    Raises:
+        RunError: it is neither; the cells of a study are named if none is finished.
+    """
+    if any((path / mark).exists() for mark in RUN_MARKS):
+        return [read_run(path)]
+    if not (path / STUDY_MARK).is_file():
+        raise RunError(
+            one_line(str(path)),
+            expected="a run directory",
+            got=f"a folder without {RECIPE} and {MANIFEST}",
+            next_step=f"Run: mamlcli runs ls {one_line(str(path))}",
+        )
+    cells = [read_run(cell.path) for cell in find_runs(path)]
+    finished = [cell for cell in cells if cell.status in FINISHED]
+    if not finished:
+        raise RunError(
+            one_line(str(path)),
+            expected="a study with finished cells",
+            got=f"{len(cells)} cells, none of them finished",
+        )
+    return finished
+
+
+def recipe_base(run: RunEntry) -> tuple[str, Recipe] | None:
+    """Return the recipe that a run's is best read against, and what it is in words.
+
+    The shipped recipe of its name; for a recipe of the user's own, the schema's defaults for its tasks and model.
+    """
+    if run.recipe is None:
+        return None
+    name = str(run.manifest.get("recipe_name", ""))
+    if name in shipped_recipes():
+        return f"the shipped recipe {name}", load_recipe(str(shipped_recipes()[name]))[1]
+    tree = {"tasks": {"source": run.recipe.tasks.source}, "model": {"kind": run.recipe.model.kind}}
+    return f"the defaults ({one_line(name)} is not a shipped recipe)", recipe_from_tree(tree)
+
+
+def changed_keys(run: RunEntry) -> dict[str, tuple[Any, Any]]:
+    """Return the dotted keys in which a run's recipe differs from `recipe_base`, (there, here)."""
+    base = recipe_base(run)
+    assert run.recipe is not None, "a recipe that can be read"
+    return {} if base is None else recipe_difference(base[1], run.recipe)

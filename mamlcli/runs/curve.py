@@ -1,0 +1,134 @@
+"""An adaptation curve as a table, a line of blocks and a sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from mamlcli.common.statistics import Score
+from mamlcli.common.tables import PERCENT, duration, number_text, plain_table, sparkline, with_interval
+from mamlcli.runs.report import Protocol, RunReport, Scores
+
+
+def curve_means(points: Sequence[dict[str, Any]], metric: str) -> list[float]:
+    """Return the mean of a metric at every inner step; NaN where it overflowed."""
+    return [math.nan if point[metric]["mean"] is None else float(point[metric]["mean"]) for point in points]
+
+
+def curve_line(report: RunReport) -> str:
+    """Return the query curve of an evaluation in one line: the first number, a block for each step, the last one.
+
+    Accuracies are drawn on a scale of 0 to 100 %, losses from 0 to the largest.
+    """
+    metric = "accuracy" if report.has_accuracy else "loss"
+    scale, digits, unit = (PERCENT, 1, " %") if metric == "accuracy" else (1.0, 3, "")
+    means = report.means(metric)
+    first, last = (number_text(mean, scale=scale, digits=digits) for mean in (means[0], means[-1]))
+    blocks = sparkline(means, low=0.0, high=1.0 if metric == "accuracy" else None)
+    return f"Query {metric} by inner step: {first} {blocks} {last}{unit}"
+
+
+def curve_table(report: RunReport) -> Table:
+    """Return the adaptation curve of an evaluation as a table, with its floors and baselines below."""
+    protocol = report.protocol
+    title = (
+        f"{report.recipe}: adaptation on {protocol.num_tasks} {protocol.split} tasks\n"
+        f"{task_words(protocol)}; batch norm: {batch_norm_words(protocol.batch_norm)}"
+    )
+    table = plain_table(title, f"mean ± half-width of the 95 % interval over tasks\nweights: {report.weights}")
+    table.add_column("inner step", justify="right")
+    for name in _columns(report.has_accuracy):
+        table.add_column(name, justify="right", no_wrap=True)
+    for point in report.curve:
+        table.add_row(step_words(point.step), *_cells(point.scores, report.has_accuracy))
+    if report.references or report.chance_accuracy:
+        table.add_section()
+    for name, scores in report.references.items():
+        table.add_row(name, *_cells(scores, report.has_accuracy), style="dim")
+    if report.chance_accuracy:
+        table.add_row("chance", *_cells(Scores(accuracy=Score(report.chance_accuracy)), True), style="dim")
+    return table
+
+
+def step_words(step: int) -> str:
+    """Return the name of a point of the adaptation curve."""
+    return str(step) if step else "0 (before)"
+
+
+def task_words(protocol: Protocol | Mapping[str, Any]) -> str:
+    """Return what one task is, in words; images count per class, points of synthetic tasks in all.
+
+    Args:
+        protocol: of a report, or one as results in JSON hold it.
+    """
+    keys = protocol.to_json() if isinstance(protocol, Protocol) else protocol
+    if keys["per_class"]:
+        return f"{keys['ways']}-way {keys['shots']}-shot, {keys['queries']} queries per class"
+    return f"{keys['shots']} support and {keys['queries']} query points"
+
+
+def batch_norm_words(norm: str) -> str:
+    """Return what the norm key means for a result."""
+    return {"batch": "batch statistics (transductive)"}.get(norm, norm)
+
+
+def _columns(has_accuracy: bool) -> list[str]:
+    if not has_accuracy:
+        return ["support loss", "query loss"]
+    return ["support loss", "support %", "query loss", "query %"]
+
+
+def _cells(scores: Scores, has_accuracy: bool) -> list[str]:
+    losses = [with_interval(scores.support_loss), with_interval(scores.loss)]
+    if not has_accuracy:
+        return losses
+    accuracies = [with_interval(score, scale=PERCENT, digits=1) for score in (scores.support_accuracy, scores.accuracy)]
+    return [losses[0], accuracies[0], losses[1], accuracies[1]]
+
+
+def verdict(report: RunReport) -> str:
+    """Return in one or two sentences what adaptation reached, and how far that is above what."""
+    steps = report.curve[-1].step
+    where = f"after {steps} inner step{'s' * (steps != 1)} on {report.protocol.num_tasks} {report.protocol.split} tasks"
+    return _accuracy_verdict(report, where) if report.has_accuracy else _loss_verdict(report, where)
+
+
+def _loss_verdict(report: RunReport, where: str) -> str:
+    final, before = report.final, report.curve[0].scores
+    reached = with_interval(final.loss) if math.isfinite(final.mean("loss")) else "overflowed"
+    text = f"Query loss {reached} {where}, from {number_text(before.mean('loss'))}."
+    floors = [f"{name} {number_text(scores.mean('loss'))}" for name, scores in report.references.items()]
+    return text + (f" Floors: {', '.join(floors)}." if floors else "")
+
+
+def _accuracy_verdict(report: RunReport, where: str) -> str:
+    value = PERCENT * report.final.mean("accuracy")
+    before = PERCENT * report.curve[0].scores.mean("accuracy")
+    above = [f"{value - before:.1f} above the network before adaptation"]
+    for name, scores in report.references.items():
+        difference = value - PERCENT * scores.mean("accuracy")
+        above.append(f"{abs(difference):.1f} {'above' if difference >= 0 else 'below'} {name}")
+    chance = PERCENT * (report.chance_accuracy or 0.0)
+    return (
+        f"Query accuracy {with_interval(report.final.accuracy, scale=PERCENT, digits=1)} % {where}: "
+        f"{value - chance:.1f} points above chance ({chance:.0f} %), {', '.join(above)}."
+    )
+
+
+def cost_text(cost: dict[str, Any], num_iterations: int) -> str:
+    """Return the cost of a dry run in words."""
+    how = cost["execution"]
+    transform = cost["num_transform_parameters"]
+    extra = f" and {transform:,} of the transform" if transform else ""
+    total = cost["training_s"] + cost["evaluation_s"]
+    memory = f", about {cost['peak_memory_mb']:,.0f} MB of memory" if cost["peak_memory_mb"] else ""
+    return (
+        f"{cost['num_parameters']:,} parameters{extra}. On {cost['device']}, {how['path']} with {how['chunk']} tasks "
+        f"at a time and {how['threads']} threads: {1000 * cost['seconds_per_iteration']:.0f} ms a meta-iteration; "
+        f"{num_iterations:,} of them with their validations {duration(cost['training_s'])}, the evaluation "
+        f"{duration(cost['evaluation_s'])}; about {duration(total)} in all{memory} (measured on a few "
+        "meta-iterations; nothing was written)."
+    )

@@ -1,0 +1,168 @@
+"""One run as its folder tells it; what cannot be read makes it damaged."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from mamlcli.common.errors import RecipeError, RunError
+from mamlcli.common.statistics import Score
+from mamlcli.common.words import one_line
+from mamlcli.recipe.schema import Recipe
+from mamlcli.runs.catalogue import Content
+from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.report import RunReport
+from mamlcli.runs.search import MANIFEST
+
+# How a run can stand. "cut": it says that it runs, and no process does; "damaged": it cannot be read.
+FINISHED = ("done", "stopped early")
+
+
+STATUSES = (*FINISHED, "running", "interrupted", "failed", "created", "cut", "damaged")
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """One run as its folder tells it.
+
+    Attributes:
+        path: the folder.
+        name: its path below the folder that was searched, printable in one line.
+        status: one of `STATUSES`.
+        reason: why it is damaged or failed; None otherwise.
+        manifest: what it notes of itself; empty if it cannot be read.
+        recipe: resolved; None if it cannot be read.
+        report: its result; None unless the run is finished and it can be read.
+        iteration: meta-iterations done.
+        wall_s: seconds it has worked so far; None if it is not known.
+    """
+
+    path: Path
+    name: str
+    status: str
+    reason: str | None
+    manifest: dict[str, Any]
+    recipe: Recipe | None
+    report: RunReport | None
+    iteration: int
+    wall_s: float | None
+
+    @property
+    def folder(self) -> str:
+        """The folder as text that any file can hold: a byte that is no UTF-8 is written out."""
+        return os.fsencode(self.path).decode("utf-8", "backslashreplace")
+
+    @property
+    def where(self) -> str:
+        """The folder in one printable line, for messages."""
+        return one_line(self.folder)
+
+    @property
+    def recipe_name(self) -> str:
+        return one_line(str(self.manifest.get("recipe_name", self.path.name)))
+
+    @property
+    def num_iterations(self) -> int | None:
+        return None if self.recipe is None else self.recipe.outer.iterations
+
+    @property
+    def started_at(self) -> datetime | None:
+        return _time(self.manifest.get("started_at"))
+
+    def age_s(self, now: datetime | None = None) -> float | None:
+        """Return the seconds since the run was started; None if it is not known."""
+        started = self.started_at
+        return None if started is None else ((now or datetime.now(timezone.utc)) - started).total_seconds()
+
+    def final(self, metric: str) -> Score | None:
+        """Return mean and interval over tasks of "loss" or "accuracy" after adaptation; None if there is none."""
+        return None if self.report is None else self.report.final.of(metric)
+
+
+def _time(text: object) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
+
+
+def read_run(path: Path, base: Path | None = None) -> RunEntry:
+    """Read one run's folder; what cannot be read makes it damaged, and is never an error.
+
+    Args:
+        path: the folder.
+        base: the folder that names are relative to; by default names are whole paths.
+    """
+    relative = path.relative_to(base) if base is not None and path != base else path
+    name = one_line(os.fsencode(relative).decode("utf-8", "backslashreplace"))
+    problems: list[str] = []
+    run = RunDirectory(path)
+    manifest = _read(lambda: run.manifest, problems) or {}
+    recipe = _recipe(run, problems)
+    status, reason = str(manifest.get("status", "created")), manifest.get("reason")
+    if status in ("running", "created"):
+        status = _standing(status, run.is_held())
+    report = _read(run.read_report, problems) if status in FINISHED else None
+    if status not in STATUSES:
+        problems.append(f"{MANIFEST}: status: expected one of {', '.join(STATUSES)}, got {status!r}")
+    last = run.last_record()
+    iteration, wall_s = manifest.get("iterations_done"), manifest.get("wall_s")
+    if status in ("running", "cut"):
+        iteration = last.get("iteration")
+        # Until a resumed run has written its first record, the last one is of the process before.
+        is_new = iteration not in manifest.get("resumed_from", [])[-1:]
+        wall_s = (_number(wall_s) or 0.0) + (_number(last.get("elapsed_s")) or 0.0) * is_new
+    if problems:
+        status, reason = "damaged", "; ".join(problems)
+    return RunEntry(
+        path=path,
+        name=name,
+        status=status,
+        reason=None if reason is None else one_line(str(reason)),
+        manifest=manifest,
+        recipe=recipe,
+        report=report,
+        iteration=iteration if isinstance(iteration, int) else 0,
+        wall_s=_number(wall_s),
+    )
+
+
+def _standing(noted: str, is_held: bool | None) -> str:
+    """Return how a run that is not over stands, by its manifest and its lock; the manifest is believed in doubt."""
+    if is_held:
+        return "running"
+    return "cut" if noted == "running" and is_held is False else noted
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _read(read: Callable[[], Content], problems: list[str]) -> Content | None:
+    """Return what a reader returns; None where the file cannot be read, which is added to the problems."""
+    try:
+        return read()
+    except RunError as error:
+        problems.append(f"{Path(error.where).name}: {error.got}")
+    return None
+
+
+def _recipe(run: RunDirectory, problems: list[str]) -> Recipe | None:
+    path = run.recipe_path
+    if not path.is_file():
+        problems.append(f"{path.name}: no such file or directory")
+        return None
+    try:
+        return run.recipe
+    except RecipeError as error:
+        # The place is named without the folders above, which stand beside it.
+        problems.append(error.problems[0].replace(str(path), path.name))
+    except (OSError, UnicodeError) as error:
+        problems.append(f"{path.name}: {error}")
+    return None

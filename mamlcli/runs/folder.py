@@ -1,0 +1,366 @@
+"""The run directory: the one reader and writer of its files; nothing in it is ever half-written.
+
+recipe.yaml                      the resolved recipe
+manifest.json                    argv, versions, device, data, status, wall time, peak memory
+metrics.jsonl                    one record a line: steps and validations
+checkpoints/last.safetensors     the whole training state: tensors, and primitives as JSON in the header
+checkpoints/best.safetensors     the meta-parameters of the best meta-validation
+evaluation.json                  the result: a `RunReport`
+tasks.csv                        the scores of every task at every inner step
+curve.png, curve.svg             the adaptation curve
+lock                             held by the process that works on the run
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from mamlcli.common.errors import RunError
+from mamlcli.common.files import atomic_write, json_text
+from mamlcli.common.words import one_line
+from mamlcli.recipe.changes import recipe_difference
+from mamlcli.recipe.files import load_recipe, recipe_to_yaml
+from mamlcli.recipe.schema import Recipe
+from mamlcli.runs.report import RunReport
+from mamlcli.runs.search import CHECKPOINTS, MANIFEST, RECIPE
+
+# The columns of tasks.csv after task and inner step, and of the scores of a run: [num_tasks, num_inner_steps + 1, 4].
+SCORE_COLUMNS = ("support_loss", "support_accuracy", "query_loss", "query_accuracy")
+
+
+_REPORT, _SCORES, _METRICS, _LOCK = "evaluation.json", "tasks.csv", "metrics.jsonl", "lock"
+
+
+_ASKED_S = 0.05  # seconds to wait for a lock that is only looked at
+
+
+_TAIL_BYTES = 1 << 16  # more than the last record of the metrics
+
+
+class RunDirectory:
+    """One run's folder. Make it with `create` or `open`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._metrics: IO[str] | None = None
+
+    @classmethod
+    def create(cls, path: Path, recipe: Recipe, name: str) -> RunDirectory:
+        """Make a new run directory at a path that does not exist or is an empty folder.
+
+        Raises:
+            RunError: something is there, or the folder cannot be written.
+        """
+        try:
+            check_free(path)
+            (path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+            run = cls(path)
+            atomic_write(path / RECIPE, recipe_to_yaml(recipe).encode())
+        except OSError as error:
+            raise RunError(
+                str(path),
+                expected="a folder that can be written",
+                got=error.strerror,
+                next_step="Name another --run-dir",
+            ) from error
+        run.update_manifest({"recipe_name": name, "status": "created"})
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """Open an existing run directory.
+
+        Raises:
+            RunError: there is none at the path.
+        """
+        if not is_run(path):
+            got = f"a folder without {RECIPE} and {MANIFEST}" if path.is_dir() else "no such folder"
+            raise RunError(str(path), expected="a run directory", got=got, next_step="Run: mamlcli train")
+        return cls(path)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The resolved recipe of the run."""
+        return load_recipe(str(self.recipe_path))[1]
+
+    @property
+    def recipe_path(self) -> Path:
+        """The file of the resolved recipe, which can be trained again."""
+        return self.path / RECIPE
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest as it is on disk."""
+        next_step = "Train again with --force, or name another run"
+        return self._read_json(MANIFEST, expected="a readable manifest", next_step=next_step)
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest.get("recipe_name", self.path.name))
+
+    def update_manifest(self, changes: Mapping[str, Any]) -> None:
+        """Change some keys of the manifest."""
+        current = self.manifest if (self.path / MANIFEST).is_file() else {}
+        self.write_json(MANIFEST, {**current, **changes})
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file of the run."""
+        atomic_write(self.path / name, json_text(value).encode())
+
+    def _read_json(self, name: str, *, expected: str, next_step: str) -> dict[str, Any]:
+        """Return the JSON object in a file of the run, or raise RunError, whose `got` is what is wrong with it."""
+        path = self.path / name
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(value, dict):
+                raise TypeError(f"no JSON object but a {type(value).__name__}")
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise RunError(str(path), expected=expected, got=_reason(error, path), next_step=next_step) from error
+        return value
+
+    def check_recipe(self, recipe: Recipe) -> None:
+        """Raise RunError unless `recipe` is the run's own; how it is computed must agree too.
+
+        Sums in another order round differently, and a resumed run must equal an uninterrupted one.
+        """
+        difference = recipe_difference(self.recipe, recipe)
+        if difference:
+            listed = ", ".join(f"{key} ({old!r} there, {new!r} here)" for key, (old, new) in difference.items())
+            raise RunError(
+                str(self.path),
+                expected="a run of the same recipe",
+                got=f"another: {listed}",
+                next_step=f"Run: mamlcli train --resume --run-dir {self.path}, without recipe and keys, "
+                "or name another --run-dir",
+            )
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for one process; released when the process ends, however it ends.
+
+        Raises:
+            RunError: another process holds it.
+        """
+        lock = FileLock(self.path / _LOCK, thread_local=False)
+        try:
+            # Whoever asks whether the run is held has the lock for less than this.
+            lock.acquire(timeout=_ASKED_S, poll_interval=_ASKED_S / 5)
+        except Timeout as error:
+            raise RunError(
+                str(self.path),
+                expected="a run that no other process works on",
+                got="one in use",
+                next_step="Wait for it to end, or stop it",
+            ) from error
+        except OSError as error:
+            raise RunError(str(lock.lock_file), expected="a file that can be locked", got=error.strerror) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def is_held(self) -> bool | None:
+        """Return whether a process works on the run: it holds the lock as long as it lives.
+
+        None if that cannot be known, as where the user may only read the run. The file stays where and as it is.
+        """
+        path = self.path / _LOCK
+        if not path.is_file():
+            return False
+        try:
+            with FileLock(path).acquire(timeout=_ASKED_S, poll_interval=_ASKED_S / 5):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return None
+
+    # Metrics -----------------------------------------------------------------------------------------------
+
+    def append_metrics(self, record: Mapping[str, Any]) -> None:
+        """Append one record to the metrics."""
+        if self._metrics is None:
+            self._metrics = (self.path / _METRICS).open("a")
+        self._metrics.write(json.dumps(record) + "\n")
+        self._metrics.flush()
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Return the whole records of the metrics; lines that are none, as one cut by a crash, are left out.
+
+        Raises:
+            RunError: the file cannot be read.
+        """
+        path = self.path / _METRICS
+        if not path.is_file():
+            return []
+        try:
+            lines = path.read_bytes().splitlines()
+        except OSError as error:
+            raise RunError(str(path), expected="a file that can be read", got=error.strerror) from error
+        return [record for line in lines if (record := _record(line)) is not None]
+
+    def last_record(self) -> dict[str, Any]:
+        """Return the last whole record of the metrics without reading all of them; empty if there is none."""
+        path = self.path / _METRICS
+        try:
+            with path.open("rb") as stream:
+                stream.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+                lines = stream.read().splitlines()
+        except OSError:
+            return {}
+        return next((record for line in reversed(lines) if (record := _record(line)) is not None), {})
+
+    def rewind_metrics(self, iteration: int, last_validated: int) -> None:
+        """Drop the records that training from a checkpoint will write again.
+
+        Args:
+            iteration: meta-iterations done at the checkpoint.
+            last_validated: meta-iterations done at its last validation.
+        """
+        kept = [
+            record
+            for record in self.read_metrics()
+            if record["iteration"] <= (iteration if record["kind"] == "step" else last_validated)
+        ]
+        atomic_write(self.path / _METRICS, "".join(json.dumps(r) + "\n" for r in kept).encode())
+
+    def close(self) -> None:
+        if self._metrics is not None:
+            self._metrics.close()
+            self._metrics = None
+
+    # The result --------------------------------------------------------------------------------------------
+
+    @property
+    def curve_path(self) -> Path:
+        """The figure of the adaptation curve as PNG; the SVG is beside it."""
+        return self.path / "curve.png"
+
+    @property
+    def has_report(self) -> bool:
+        """Whether the run was scored; its report may be damaged."""
+        return (self.path / _REPORT).is_file()
+
+    def read_report(self) -> RunReport:
+        """Return the result of the run.
+
+        Raises:
+            RunError: there is none, or none that can be read.
+        """
+        expected, next_step = "a readable result", f"Run: mamlcli adapt {self.path} --out {self.path}"
+        value = self._read_json(_REPORT, expected=expected, next_step=next_step)
+        try:
+            return RunReport.from_json(value)
+        except ValueError as error:
+            where = str(self.path / _REPORT)
+            raise RunError(where, expected=expected, got=str(error), next_step=next_step) from error
+
+    def write_report(self, report: RunReport) -> None:
+        """Write the result of the run."""
+        self.write_json(_REPORT, report.to_json())
+
+    def read_scores(self) -> NDArray[np.float64]:
+        """Return the scores of every task, [num_tasks, num_inner_steps + 1, 4], columns as `SCORE_COLUMNS`.
+
+        Raises:
+            RunError: the file is not there, or not whole.
+        """
+        path = self.path / _SCORES
+        try:
+            with path.open(newline="", encoding="utf-8") as stream:
+                header, *rows = csv.reader(stream)
+            return _scores_of(header, rows)
+        except (OSError, ValueError, IndexError) as error:
+            where = one_line(str(self.path))
+            next_step = f"Run: mamlcli adapt {where} --out {where}"
+            raise RunError(
+                f"{where}/{_SCORES}",
+                expected="the scores of a run's tasks",
+                got=one_line(str(error)),
+                next_step=next_step,
+            ) from error
+
+    def write_scores(self, scores: NDArray[np.float64]) -> None:
+        """Write the scores of every task, nine digits each.
+
+        Args:
+            scores: [num_tasks, num_inner_steps + 1, 4], columns as `SCORE_COLUMNS`.
+        """
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["task", "inner_step", *SCORE_COLUMNS])
+        for task, rows in enumerate(scores):
+            for inner_step, row in enumerate(rows):
+                writer.writerow([task, inner_step, *(f"{value:.9g}" for value in row)])
+        atomic_write(self.path / _SCORES, text.getvalue().encode())
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """Return why a JSON file could not be read, in a few words."""
+    if isinstance(error, OSError):
+        return (error.strerror or str(error)).lower()
+    if isinstance(error, TypeError):
+        return str(error)
+    return f"not JSON ({error})" if path.stat().st_size else "an empty file"
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """Return one record of the metrics; None if the line is none."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) and isinstance(value.get("iteration"), int) else None
+
+
+def _scores_of(header: list[str], rows: list[list[str]]) -> NDArray[np.float64]:
+    """Return the numbers of tasks.csv, [num_tasks, num_inner_steps + 1, 4]; ValueError if the table is not whole."""
+    table = np.array(rows, dtype=np.float64)
+    num_tasks, num_points = (int(table[:, column].max()) + 1 for column in (0, 1))
+    if header != ["task", "inner_step", *SCORE_COLUMNS] or table.shape != (num_tasks * num_points, 6):
+        raise ValueError("rows or columns are missing")
+    expected = np.stack(np.divmod(np.arange(num_tasks * num_points), num_points), axis=1)
+    if not np.array_equal(table[:, :2], expected):
+        raise ValueError("rows are missing or out of order")
+    return table[:, 2:].reshape(num_tasks, num_points, len(SCORE_COLUMNS))
+
+
+def is_run(path: Path) -> bool:
+    """Return whether a folder is a run directory: it has its recipe and its manifest."""
+    return (path / RECIPE).is_file() and (path / MANIFEST).is_file()
+
+
+def check_free(path: Path) -> None:
+    """Raise RunError unless a new run can go to the path."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        got = "a folder with files in it" if path.is_dir() else "a file"
+        raise RunError(
+            str(path),
+            expected="a new or empty folder",
+            got=got,
+            next_step="Add --resume to continue the run there, --force to replace it, or name another --run-dir",
+        )
+
+
+def remove_run(path: Path) -> None:
+    """Delete a run directory; anything else is refused.
+
+    Raises:
+        RunError: the path is a file, or a folder with files that is not a run directory.
+    """
+    if path.exists() and not path.is_dir():
+        raise RunError(str(path), expected="a run directory", got="a file", next_step="Name another --run-dir")
+    if path.exists() and any(path.iterdir()):
+        RunDirectory.open(path)
+        shutil.rmtree(path)

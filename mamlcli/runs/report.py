@@ -1,0 +1,198 @@
+"""The result of a run as a type: what evaluation.json holds. Imports no torch.
+
+A report is made where a run is scored, written as JSON, and read back where it is listed, shown, compared, exported.
+Reading is strict about every key that is used, and passes over the others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mamlcli.common.statistics import Score
+
+# The scores of one point of the adaptation curve, in the order of the file. `loss` and `accuracy` are of query sets.
+METRICS = ("loss", "support_loss", "accuracy", "support_accuracy")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Everything about an evaluation that a number needs to be compared with others.
+
+    Attributes:
+        split: of the tasks.
+        num_tasks: tasks that were scored.
+        ways: classes of a task; None for regression.
+        shots, queries: examples of a task, for each class or in all.
+        per_class: whether shots and queries count for each class, as those of images do.
+        inner_steps: steps of the inner loop.
+        batch_norm: the network's norm.
+        seed: `evaluation.seed`, which draws the tasks.
+    """
+
+    split: str
+    num_tasks: int
+    ways: int | None
+    shots: int
+    queries: int
+    per_class: bool
+    inner_steps: int
+    batch_norm: str
+    seed: int
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Protocol:
+        """Return the protocol in a JSON object; KeyError names a key that is missing."""
+        return cls(**{name: value[name] for name in cls.__dataclass_fields__})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the protocol as evaluation.json holds it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Losses and accuracies over tasks; each is None where there is none, as accuracies of a regression.
+
+    Attributes:
+        loss, accuracy: on query sets.
+        support_loss, support_accuracy: on support sets.
+    """
+
+    loss: Score | None = None
+    support_loss: Score | None = None
+    accuracy: Score | None = None
+    support_accuracy: Score | None = None
+
+    def of(self, metric: str) -> Score | None:
+        """Return the score of one of `METRICS`, None if there is none."""
+        score: Score | None = getattr(self, metric)
+        return score
+
+    def mean(self, metric: str) -> float:
+        """Return a mean as a number to calculate with or to draw: NaN where there is none or it overflowed."""
+        score = self.of(metric)
+        return math.nan if score is None or score.mean is None else score.mean
+
+    def half_width(self, metric: str) -> float:
+        """Return the half-width of the interval of a metric; 0 where there is none."""
+        score = self.of(metric)
+        return 0.0 if score is None or score.ci95 is None else score.ci95
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Scores:
+        """Return the scores in a JSON object, which may have other keys, too."""
+        return cls(**{metric: _score(value[metric]) for metric in METRICS if metric in value})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the scores that there are as evaluation.json holds them."""
+        scores = {metric: self.of(metric) for metric in METRICS}
+        return {metric: score.to_json() for metric, score in scores.items() if score is not None}
+
+
+def _score(value: Mapping[str, Any]) -> Score:
+    numbers = value["mean"], value.get("ci95_over_tasks")
+    if not all(number is None or isinstance(number, int | float) for number in numbers):
+        raise TypeError(f"expected numbers, got {dict(value)!r}")
+    return Score(*numbers)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of an adaptation curve.
+
+    Attributes:
+        step: inner steps done; 0 is before adaptation.
+        scores: after that many steps; both losses are there.
+    """
+
+    step: int
+    scores: Scores
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Point:
+        """Return the point in a JSON object; KeyError names a key that is missing."""
+        for metric in ("loss", "support_loss"):
+            _ = value[metric]
+        return cls(value["step"], Scores.from_json(value))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the point as evaluation.json holds it."""
+        return {"step": self.step, **self.scores.to_json()}
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """The result of a run: how well its weights adapt to tasks they have not seen.
+
+    Attributes:
+        recipe: the name of the run's recipe.
+        weights: which checkpoint was scored, in words.
+        protocol: which tasks, and how they were scored.
+        curve: the scores at every inner step, at least one.
+        references: floors and baselines on the same tasks, by name.
+        chance_accuracy: of guessing; None for regression.
+        run: the folder, as it was named when the run was scored; None if that was not noted.
+    """
+
+    recipe: str
+    weights: str
+    protocol: Protocol
+    curve: tuple[Point, ...]
+    references: Mapping[str, Scores]
+    chance_accuracy: float | None = None
+    run: str | None = None
+
+    @property
+    def final(self) -> Scores:
+        """The scores after the last inner step."""
+        return self.curve[-1].scores
+
+    @property
+    def has_accuracy(self) -> bool:
+        """Whether the tasks are classifications."""
+        return self.final.accuracy is not None
+
+    def means(self, metric: str) -> list[float]:
+        """Return the mean of a metric at every inner step; NaN where it overflowed."""
+        return [point.scores.mean(metric) for point in self.curve]
+
+    @classmethod
+    def from_json(cls, value: Any) -> RunReport:
+        """Return the report in the content of evaluation.json.
+
+        Raises:
+            ValueError: it is not the result of a run; the message says why.
+        """
+        try:
+            return cls(
+                recipe=str(value["recipe"]),
+                weights=str(value["weights"]),
+                protocol=Protocol.from_json(value["protocol"]),
+                curve=(*map(Point.from_json, value["curve"][:-1]), Point.from_json(value["final"])),
+                references={name: Scores.from_json(scores) for name, scores in value["references"].items()},
+                chance_accuracy=value.get("chance_accuracy"),
+                run=value.get("run"),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not the result of a run ({type(error).__name__}: {error})") from error
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of evaluation.json.
+
+        Every `ci95_over_tasks` is a half-width from the t distribution; accuracies are fractions. What does not
+        exist is left out, and numbers that are not finite are None.
+        """
+        curve = [point.to_json() for point in self.curve]
+        return {
+            **({} if self.run is None else {"run": self.run}),
+            "recipe": self.recipe,
+            "weights": self.weights,
+            "protocol": self.protocol.to_json(),
+            "curve": curve,
+            "final": curve[-1],
+            "references": {name: scores.to_json() for name, scores in self.references.items()},
+            **({} if self.chance_accuracy is None else {"chance_accuracy": self.chance_accuracy}),
+        }

@@ -1,0 +1,67 @@
+"""Where runs and studies are, told by what their folders hold; nothing of it is read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+RECIPE, MANIFEST, CHECKPOINTS = "recipe.yaml", "manifest.json", "checkpoints"
+
+
+# A folder that holds one of these is taken for a run; one with STUDY_MARK, for a study.
+RUN_MARKS = (RECIPE, MANIFEST, CHECKPOINTS)
+
+
+STUDY_MARK = "study.json"
+
+
+_NOT_SEARCHED = (CHECKPOINTS, "tensorboard")
+
+
+def run_folders(base: Path) -> Iterator[Path]:
+    """Yield every run in a folder and below it, and every folder that cannot be listed."""
+    for folder, names in _walk(base):
+        if any(mark in names for mark in RUN_MARKS):
+            yield folder
+
+
+def study_folders(base: Path) -> Iterator[Path]:
+    """Yield every study in a folder and below it."""
+    for folder, names in _walk(base):
+        if STUDY_MARK in names:
+            yield folder
+
+
+def _walk(base: Path) -> Iterator[tuple[Path, set[str]]]:
+    """Yield folders with the names in them; a folder that cannot be listed comes last, as if it were a run."""
+    seen: set[str] = set()  # a link may lead back up
+    failed: list[OSError] = []
+    for folder, below, files in os.walk(base, followlinks=True, onerror=failed.append):
+        real = os.path.realpath(folder)
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        yield Path(folder), {*below, *files}
+        # Links last: what they lead to is listed under its own name where that is here, too.
+        kept = [name for name in below if name not in _NOT_SEARCHED and not name.startswith(".")]
+        below[:] = sorted(kept, key=lambda name: (os.path.islink(os.path.join(folder, name)), name))
+    for error in failed:
+        yield Path(str(error.filename)), set(RUN_MARKS)
+
+
+def next_run_path(base: Path, name: str) -> Path:
+    """Return `<base>/<name>-<number>`, the number one above the highest there is."""
+    return base / f"{name}-{max([0, *_numbers(base, name)]) + 1}"
+
+
+def newest_run_path(base: Path, name: str) -> Path | None:
+    """Return the run of that name with the highest number, or None."""
+    numbers = _numbers(base, name)
+    return base / f"{name}-{max(numbers)}" if numbers else None
+
+
+def _numbers(base: Path, name: str) -> list[int]:
+    tails = [path.name[len(name) + 1 :] for path in base.glob(f"{name}-*")] if base.is_dir() else []
+    return [int(tail) for tail in tails if tail.isdigit()]

@@ -1,0 +1,1 @@
+"""The paper: sweeps over depth, layers and optimizers; what layers do; claims decided."""

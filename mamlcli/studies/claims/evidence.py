@@ -1,0 +1,157 @@
+"""From finished studies to the evidence of each claim."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+
+from mamlcli.engine.execution import Execution
+from mamlcli.recipe.changes import changed_recipe
+from mamlcli.runs.folder import RunDirectory
+from mamlcli.studies.claims import claims, predictions
+from mamlcli.studies.claims.predictions import ClaimResult, Study, value_key
+from mamlcli.studies.claims.reproduction import operators_from_json
+from mamlcli.studies.claims.scales import OPTIMIZER, Family, Scale
+from mamlcli.studies.layers.operators import movement_operator
+from mamlcli.studies.layers.optimum import OptimumReport, compare_with_optimum
+from mamlcli.studies.sweeps.cell_result import CellResult, FixedRateScores
+from mamlcli.studies.sweeps.results import final_scores, mean_scores, read_report
+from mamlcli.studies.sweeps.scores import METRICS, Scores
+from mamlcli.studies.sweeps.study_result import StudyResult
+from mamlcli.tasks.episodes import sample_tasks
+from mamlcli.tasks.synthetic import LinearRegressionTasks
+from mamlcli.training.experiment import build
+from mamlcli.training.trained import best_weights
+
+# Tasks on which the operator of all inner steps together is fitted.
+NUM_OPERATOR_TASKS = 600
+
+
+def study_of_family(family: Family, result: StudyResult, num_seeds: int, *, fixed_rate: float) -> Study:
+    """Read the scores of each seed; values of which a seed is missing are left out."""
+    scores: dict[str, dict[str, predictions.Array]] = {"loss": {}, "accuracy": {}}
+    operators: dict[str, list[OptimumReport]] = {}
+    cells = []
+    for cell in result.cells:
+        if len(cell.seeds) < num_seeds:
+            cells.append(cell)
+            continue
+        key = value_key(cell.grid.depth, cell.grid.layers or 0, cell.grid.optimizer)
+        runs = [RunDirectory.open(Path(run)) for run in cell.run_dirs]
+        finals = [final_scores(read_report(run)) for run in runs]
+        for metric, by_value in scores.items():
+            if metric in finals[0]:
+                by_value[key] = np.array([final.mean(metric) for final in finals], dtype=np.float64)
+        if family.key == "linear-regression":
+            operators[key] = [operator_report(run) for run in runs]
+        cells.append(replace(cell, at_fixed_rate=_at_rate(cell, fixed_rate)))
+    return Study(family.key, family.words, scores, replace(result, cells=tuple(cells)), operators)
+
+
+def _at_rate(cell: CellResult, rate: float) -> FixedRateScores:
+    """Return rate and final scores, over seeds, of a cell's runs at another inner rate; no scores if they diverged."""
+    paths = [Path(run) for run in cell.run_dirs]
+    fixed = [path.with_name(path.name.replace(f"-lr{cell.inner_lr:g}-seed", f"-lr{rate:g}-seed")) for path in paths]
+    if not all(RunDirectory(path).has_report for path in fixed):
+        return FixedRateScores(rate, None)
+    finals = [final_scores(read_report(RunDirectory(path))) for path in fixed]
+    scores = [
+        Scores({metric: final.values[metric] for metric in METRICS if metric in final}, final.over) for final in finals
+    ]
+    return FixedRateScores(rate, mean_scores(scores))
+
+
+def operator_report(run: RunDirectory) -> OptimumReport:
+    """Return a linear-regression run's learned operators beside the best one; kept with the run in operators.json."""
+    file = run.path / "operators.json"
+    if file.is_file():
+        return operators_from_json(json.loads(file.read_text()))
+    recipe = run.recipe
+    experiment = build(
+        changed_recipe(recipe, {"execution.dtype": "float64", "execution.device": "cpu"}, "operators"),
+        splits=(recipe.evaluation.split,),
+    )
+    meta, _ = best_weights(run, experiment)
+    meta = type(meta)(
+        {name: value.double() for name, value in meta.model.items()},
+        {name: value.double() for name, value in meta.transform.items()},
+    )
+    objective = experiment.objective()
+    distribution = experiment.distributions[recipe.evaluation.split]
+    assert isinstance(distribution, LinearRegressionTasks)
+    episodes = (
+        sample_tasks(
+            distribution, seed=recipe.evaluation.seed, split="operators", iteration=0, indices=range(i, i + 100)
+        )
+        for i in range(0, NUM_OPERATOR_TASKS, 100)
+    )
+    report = compare_with_optimum(
+        objective,
+        meta,
+        distribution,
+        episodes,
+        Execution("batched", 100),
+        total=movement_operator(objective.network, meta, objective.inner),
+    )
+    value = json.loads(json.dumps(asdict(report), default=lambda item: item.tolist()))
+    run.write_json("operators.json", value)
+    return report
+
+
+def decide_claims(scale: Scale, studies: Sequence[Study]) -> list[ClaimResult]:
+    """Decide every claim."""
+    by_key = {study.key: study for study in studies}
+    synthetic = [by_key[key] for key in scale.deeper if key in by_key]
+    maml = [study for study in studies if study.key.endswith("-maml")]
+    anil = [study for study in studies if study.key.endswith("-anil")]
+    pairs = {key: (value_key(depth), value_key(1)) for key, depth in scale.deeper.items()}
+    return [
+        claims.c1(synthetic, pairs),
+        claims.c2(maml, scale.depths),
+        claims.c3(maml, scale.layers),
+        claims.c4(maml, scale.optimizers),
+        claims.c5(maml, scale.depths, OPTIMIZER),
+        claims.c6(anil, scale.depths, scale.anil_layers, OPTIMIZER),
+        claims.c7(by_key.get("linear-regression")),
+    ]
+
+
+def reproduction_to_json(scale: Scale, results: Sequence[ClaimResult], studies: Sequence[Study]) -> dict[str, object]:
+    """Return the machine-readable form: scale, claims with verdict and evidence, studies."""
+    return {
+        "scale": scale.name,
+        "num_seeds": scale.num_seeds,
+        "claims": [
+            {"id": result.id, "statement": result.statement, "verdict": result.verdict, "evidence": evidence(result)}
+            for result in results
+        ],
+        "studies": {study.key: study.result.to_json() for study in studies},
+    }
+
+
+def evidence(result: ClaimResult) -> dict[str, object]:
+    """Return what a verdict rests on, primitives."""
+    return {
+        "rule": result.rule,
+        "predictions": [
+            {
+                "name": decision.prediction.name,
+                "predicted_sign": decision.prediction.predicted_sign,
+                "differences": decision.prediction.differences.tolist(),
+                "mean": decision.mean,
+                "half_width": decision.half_width,
+                "level": decision.level,
+                "p_value": decision.p_value,
+                "verdict": decision.verdict,
+                "seeds_needed": decision.seeds_needed,
+            }
+            for decision in result.decisions
+        ],
+        "checks": [{**asdict(check), "holds": check.holds} for check in result.checks],
+        "missing": result.missing,
+        "notes": result.notes,
+    }

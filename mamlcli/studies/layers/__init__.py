@@ -1,0 +1,1 @@
+"""What each layer does when a network adapts."""

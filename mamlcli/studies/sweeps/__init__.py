@@ -1,0 +1,1 @@
+"""Studies: values of an axis times seeds, each cell a run."""

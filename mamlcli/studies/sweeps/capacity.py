@@ -1,0 +1,128 @@
+"""The capacity arm: the same networks trained on many shots without meta-learning."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mamlcli.common.files import atomic_write
+from mamlcli.common.processes.pool import IsStopped, Job
+from mamlcli.recipe.changes import changed_recipe
+from mamlcli.recipe.files import recipe_from_tree, recipe_to_tree
+from mamlcli.recipe.schema import SyntheticKeys
+from mamlcli.studies.sweeps.alone import capacity
+from mamlcli.studies.sweeps.axes import scores_over_tasks
+from mamlcli.studies.sweeps.cell_result import CapacityRecord, CellResult
+from mamlcli.studies.sweeps.study_result import StudyResult
+from mamlcli.studies.sweeps.sweep import AxisValue, Sweep, cells_of
+from mamlcli.tasks.episodes import TaskDistribution
+from mamlcli.tasks.fewshot import FewShotTasks
+from mamlcli.training.experiment import build
+
+# The capacity arm: so many examples that a model which can express the task also finds it.
+NUM_CAPACITY_TASKS = 5
+
+
+NUM_CAPACITY_SHOTS = 1000
+
+
+MAX_CAPACITY_SHOTS_OF_A_CLASS = 100
+
+
+MAX_CAPACITY_STEPS = {"synthetic": 20_000, "images": 2_000}
+
+
+# The capacity arm ----------------------------------------------------------------------------------------------
+
+
+def capacity_jobs(sweep: Sweep, path: Path, *, num_threads: int) -> list[Job]:
+    """Return the jobs of the capacity arm that are not done yet, one for each axis value.
+
+    Args:
+        sweep: the study.
+        path: its folder.
+        num_threads: of each job's process.
+    """
+    first_seed = {cell.value.label: cell for cell in reversed(cells_of(sweep))}
+    jobs = []
+    for value in sweep.values:
+        file = _capacity_file(path, value)
+        if not file.is_file():
+            recipe = recipe_to_tree(first_seed[value.label].recipe)
+            payload = {"recipe": recipe, "file": str(file), "num_threads": num_threads}
+            jobs.append(Job(f"capacity/{value.label}", run_capacity, payload, can_stop=False))
+    return jobs
+
+
+def _capacity_file(path: Path, value: AxisValue) -> Path:
+    return path / "capacity" / f"{value.slug}.json"
+
+
+def run_capacity(payload: dict[str, Any], is_stopped: IsStopped) -> dict[str, Any]:
+    """Train a cell's network without meta-learning on many examples of meta-test tasks, and write what it reaches.
+
+    Each of 5 tasks is learned by itself: from 1000 support points in float64 (synthetic tasks), or from all the
+    images of its classes that are not queries, up to 100 of each.
+    """
+    recipe = recipe_from_tree(payload["recipe"], where="capacity")
+    # Before building: the recipe, or a model too small for threads, may set another number.
+    torch.set_num_threads(payload["num_threads"])
+    is_synthetic = isinstance(recipe.tasks, SyntheticKeys)
+    if is_synthetic:
+        recipe = changed_recipe(recipe, {"execution.dtype": "float64"}, "capacity")
+    split, num_tasks = recipe.evaluation.split, min(NUM_CAPACITY_TASKS, recipe.evaluation.tasks)
+    experiment = build(recipe, splits=(split,))
+    distribution = experiment.distributions[split]
+    richer, shots = _with_many_shots(distribution)
+    max_steps = MAX_CAPACITY_STEPS["synthetic" if is_synthetic else "images"]
+    found = capacity(
+        experiment.network,
+        richer,
+        num_tasks=num_tasks,
+        split=split,
+        seed=recipe.evaluation.seed,
+        init=recipe.model.init,
+        init_seed=recipe.seed,
+        max_steps=max_steps,
+    )
+    accuracy = found.accuracy if experiment.recipe.is_classification else None
+    record = CapacityRecord(
+        scores=scores_over_tasks(found.loss, accuracy),
+        references={
+            name: scores_over_tasks(*(None if part is None else part.double().cpu().numpy() for part in parts))
+            for name, parts in ((name, (scores.loss, scores.accuracy)) for name, scores in found.references.items())
+        },
+        shots=shots,
+        num_tasks=num_tasks,
+        num_converged=int(found.is_converged.sum()),
+        num_steps=found.num_steps,
+    )
+    file = Path(payload["file"])
+    file.parent.mkdir(exist_ok=True)
+    atomic_write(file, (json.dumps(record.to_json(), indent=2) + "\n").encode())
+    return {}
+
+
+def _with_many_shots(distribution: TaskDistribution) -> tuple[TaskDistribution, int]:
+    """Return the same tasks with as many examples as the capacity arm learns from, and how many they are."""
+    if isinstance(distribution, FewShotTasks):
+        num_others = min(len(members) for members in distribution.class_images) - distribution.queries
+        shots = min(num_others, MAX_CAPACITY_SHOTS_OF_A_CLASS)
+        return replace(distribution, shots=shots), shots
+    assert is_dataclass(distribution)
+    return replace(distribution, shots=NUM_CAPACITY_SHOTS, queries=NUM_CAPACITY_SHOTS), NUM_CAPACITY_SHOTS
+
+
+def add_capacity(result: StudyResult, sweep: Sweep, path: Path) -> StudyResult:
+    """Return a result with what the capacity arm found in its cells."""
+    files = {value.value: _capacity_file(path, value) for value in sweep.values}
+
+    def record(cell: CellResult) -> CapacityRecord | None:
+        file = files[cell.value]
+        return CapacityRecord.from_json(json.loads(file.read_text())) if file.is_file() else None
+
+    return replace(result, cells=tuple(replace(cell, capacity=record(cell)) for cell in result.cells))

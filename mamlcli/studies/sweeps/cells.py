@@ -1,0 +1,180 @@
+"""Cells of a study, as a process runs them: run directories made or continued, trained, scored, collapsed."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mamlcli.common.errors import Interrupted, NonFiniteError, RunError
+from mamlcli.common.processes.pool import IsStopped, Outcome, failure
+from mamlcli.engine.execution import NUMBERS_WORTH_THREADS
+from mamlcli.engine.sizes import activation_size, count_parameters
+from mamlcli.recipe.files import recipe_from_tree
+from mamlcli.recipe.schema import Recipe, SyntheticKeys
+from mamlcli.runs.folder import RunDirectory
+from mamlcli.studies.sweeps.collapsed import collapse_record
+from mamlcli.studies.sweeps.from_trained import write_start
+from mamlcli.training.experiment import build
+from mamlcli.training.functions import splits_of_training
+from mamlcli.training.run import PlannedRun, train_runs
+from mamlcli.training.scoring import finished_result
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One cell of a study, as it is handed to a process; it is pickled.
+
+    Attributes:
+        name: of the cell, unique in its study.
+        path: its run directory.
+        recipe_name: what the run notes as the name of its recipe.
+        recipe: the resolved recipe, as a tree.
+        argv: the command, for the manifest.
+        num_threads: that the process may use.
+        started_from: a trained run whose weights it starts from, with linear layers appended; None for none.
+        with_collapse: whether its adapted stacks are compared with their collapsed models.
+    """
+
+    name: str
+    path: Path
+    recipe_name: str
+    recipe: dict[str, Any]
+    argv: tuple[str, ...]
+    num_threads: int
+    started_from: Path | None = None
+    with_collapse: bool = False
+
+
+def run_cells(cells: tuple[PlannedCell, ...], is_stopped: IsStopped) -> dict[str, dict[str, str]]:
+    """Train and score cells in their run directories, each from where it was cut if it was.
+
+    Several cells differ in their seed alone and are trained together. One of them that fails is tried again alone,
+    as the pool tries a job again, unless its training diverged.
+
+    Returns:
+        By name of the cells that failed: "reason", "error" and "details" as in `pool.Outcome`.
+
+    Raises:
+        Interrupted: told to stop; every cell is saved. What the only cell ended by, if it failed.
+    """
+    failed: dict[str, dict[str, str]] = {}
+    for cell, error in _train_cells(cells, is_stopped):
+        if len(cells) > 1 and not isinstance(error, NonFiniteError):
+            try:
+                run_cells((cell,), is_stopped)
+                continue
+            except Interrupted:
+                raise
+            except Exception as last:
+                error = last
+        if len(cells) == 1:
+            raise error
+        failed[cell.name] = failure(error)
+    return failed
+
+
+def _train_cells(cells: Sequence[PlannedCell], is_stopped: IsStopped) -> list[tuple[PlannedCell, BaseException]]:
+    """Train what is not done of the cells, all at once; return those that failed.
+
+    Raises:
+        Interrupted: told to stop.
+    """
+    opened = [_open_cell(cell) for cell in cells]
+    first = build(opened[0].recipe, splits=splits_of_training(opened[0].recipe))
+    # Tasks and network are the same for all seeds.
+    experiments = [replace(first, recipe=run.recipe) for run in opened]
+    planned: dict[int, PlannedRun] = {}
+    for index, (cell, run) in enumerate(zip(cells, opened, strict=True)):
+        if finished_report(run) is None:
+            if cell.started_from:
+                write_start(run, experiments[index], RunDirectory.open(cell.started_from))
+            planned[index] = PlannedRun(run, experiments[index], list(cell.argv))
+    ends = train_runs(list(planned.values()), is_stopped=is_stopped)
+    errors = {index: end for index, end in zip(planned, ends, strict=True) if isinstance(end, BaseException)}
+    for error in errors.values():
+        if isinstance(error, Interrupted | KeyboardInterrupt):
+            raise Interrupted("interrupted") from error
+    for index, cell in enumerate(cells):
+        if cell.with_collapse and index not in errors:
+            opened[index].write_json("collapse.json", collapse_record(opened[index], experiments[index]))
+    return [(cells[index], error) for index, error in errors.items()]
+
+
+def _open_cell(cell: PlannedCell) -> RunDirectory:
+    """Open the cell's run directory, or make it."""
+    recipe = recipe_from_tree(cell.recipe, where="cell")
+    # Before building: the recipe, or a model too small for threads, may set another number.
+    torch.set_num_threads(cell.num_threads)
+    if (cell.path / "recipe.yaml").is_file() and (cell.path / "manifest.json").is_file():
+        run = RunDirectory.open(cell.path)
+        run.check_recipe(recipe)
+        return run
+    if cell.path.exists():  # cut while it was being made; there is nothing in it yet
+        shutil.rmtree(cell.path)
+    return RunDirectory.create(cell.path, recipe, cell.recipe_name)
+
+
+def can_share(recipe: Recipe) -> bool:
+    """Return whether runs of this recipe are so small that training several at once pays.
+
+    That is so for synthetic tasks on the explicit path of the CPU, where the activations and parameters of a
+    meta-batch are fewer than what a thread of its own would pay for. Depends on shapes alone.
+    """
+    if not isinstance(recipe.tasks, SyntheticKeys) or recipe.execution.compile is True:
+        return False
+    experiment = build(recipe, splits=("train",))
+    if experiment.device.type != "cpu":
+        return False
+    how = experiment.execution(num_tasks=recipe.outer.tasks, num_steps=recipe.inner.steps)
+    num_parameters = count_parameters(dict(experiment.network.named_parameters()))
+    numbers = activation_size(experiment.network) * recipe.tasks.shots + num_parameters
+    return how.path == "explicit" and numbers * recipe.outer.tasks < NUMBERS_WORTH_THREADS
+
+
+def group_sizes(num_runs: int, num_values: int, num_workers: int) -> list[int]:
+    """Return how many runs of one axis value are trained together in each job.
+
+    As many as can be while the jobs of all values still spread evenly over the processes: with one value, 8 seeds
+    and 2 processes 4 and 4; with two values 8.
+    """
+    num_jobs = min(num_workers // math.gcd(num_values, num_workers), num_runs)
+    smaller, larger = divmod(num_runs, num_jobs)
+    return [smaller + (job < larger) for job in range(num_jobs)]
+
+
+def cell_outcomes(outcome: Outcome, names: Sequence[str], *, is_done: Callable[[str], bool]) -> list[Outcome]:
+    """Return the outcome of each cell of a job; each took its share of the time.
+
+    Args:
+        outcome: of the job.
+        names: of its cells.
+        is_done: whether a cell, by its name, is done: some are, though the job ended before its end.
+    """
+    if len(names) == 1:
+        return [replace(outcome, key=names[0])]
+    failed = outcome.value if outcome.status == "done" else {}
+    wall_s = outcome.wall_s / len(names)
+    outcomes = []
+    for name in names:
+        of_cell = replace(outcome, key=name, value={}, wall_s=wall_s)
+        if name in failed:
+            of_cell = replace(of_cell, status="failed", **failed[name])
+        elif of_cell.status != "done" and is_done(name):
+            of_cell = Outcome(name, "done", attempts=outcome.attempts, wall_s=wall_s)
+        outcomes.append(of_cell)
+    return outcomes
+
+
+def finished_report(run: RunDirectory) -> dict[str, Any] | None:
+    """Return the content of evaluation.json of a run that is done, else None."""
+    try:
+        done = finished_result(run)
+    except RunError:  # a damaged evaluation.json: it is written again from the checkpoint
+        return None
+    return None if done is None else done.report

@@ -1,0 +1,143 @@
+"""Appended linear layers collapsed into one: outputs compared, models exported."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from mamlcli.common.errors import MamlError, RunError
+from mamlcli.common.files import atomic_write
+from mamlcli.engine.evaluation import Array, TaskStream, adapted_params, map_tasks
+from mamlcli.engine.execution import Execution
+from mamlcli.engine.linear_stack import (
+    COLLAPSE_TOLERANCE,
+    collapse_difference,
+    collapse_head,
+    collapsed_network,
+    parameter_counts,
+)
+from mamlcli.engine.networks import Params
+from mamlcli.engine.objective import MetaObjective, MetaParams
+from mamlcli.recipe.changes import changed_recipe
+from mamlcli.recipe.files import recipe_to_tree
+from mamlcli.runs.folder import RunDirectory
+from mamlcli.studies.sweeps.cell_result import CollapseRecord
+from mamlcli.studies.sweeps.sweep import DEPTH, LAYERS
+from mamlcli.tasks.episodes import Episode
+from mamlcli.training.checkpoints import STATE_KEY
+from mamlcli.training.experiment import Experiment, build
+from mamlcli.training.trained import best_weights
+
+# The collapse, after adaptation ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CollapseCheck:
+    """How far adapted stacks and their collapsed models are apart, over the support and query inputs of a task.
+
+    Attributes:
+        absolute: [num_tasks], the largest difference of outputs.
+        relative: [num_tasks], the same relative to the largest output.
+    """
+
+    absolute: Array
+    relative: Array
+
+
+def collapse_check(
+    objective: MetaObjective, meta: MetaParams, episodes: Iterable[Episode], execution: Execution
+) -> CollapseCheck:
+    """Adapt to each task, collapse the adapted stack into one layer, and compare the outputs of both models."""
+    network, collapsed = objective.network, collapsed_network(objective.network)
+
+    def differences(model: Params, xi: Params, *data: Tensor) -> Tensor:
+        adapted = adapted_params(objective, model, xi, *data[:3])
+        sets = [collapse_difference(network, collapsed, adapted, x) for x in (data[0], data[2])]
+        return torch.stack([torch.stack(pair) for pair in sets]).amax(dim=0)
+
+    found = map_tasks(differences, meta, episodes, execution)
+    return CollapseCheck(found[:, 0], found[:, 1])
+
+
+# Tasks on which a collapsed model is compared with its stack; the differences are of rounding alone.
+NUM_COLLAPSE_TASKS = 100
+
+
+def collapse_record(run: RunDirectory, experiment: Experiment) -> dict[str, Any]:
+    """Return how far a run's adapted stacks and their collapsed models are apart, and the sizes of both."""
+    spec = experiment.recipe.evaluation
+    meta, _ = best_weights(run, experiment)
+    num_tasks = min(spec.tasks, NUM_COLLAPSE_TASKS)
+    how = experiment.execution(num_tasks=num_tasks, num_steps=0)
+    tasks = TaskStream(experiment.distributions[spec.split], spec.seed, spec.split, num_tasks, how.chunk)
+    check = collapse_check(experiment.objective(spec.steps), meta, tasks, how)
+    num_parameters, num_collapsed = parameter_counts(experiment.network, meta.model)
+    return {
+        "num_parameters": num_parameters,
+        "num_parameters_collapsed": num_collapsed,
+        "num_tasks": num_tasks,
+        "largest_difference": float(check.absolute.max()),
+        "largest_relative_difference": float(check.relative.max()),
+        "tolerance": COLLAPSE_TOLERANCE[experiment.dtype],
+    }
+
+
+# A collapsed model of its own ----------------------------------------------------------------------------------
+
+
+def export_collapsed(run_path: Path, out: Path) -> CollapseRecord:
+    """Write a run's weights with its linear layers multiplied into one, and say how far its outputs move.
+
+    The file is a safetensors file with the names of the shallow network; its metadata hold the run, the recipe of
+    that network and the check. Note that the weights before adaptation are collapsed: the file computes what the
+    run computes before it adapts, and adapts as a shallow network does.
+
+    Raises:
+        RunError: no run, no checkpoint, one layer only, or a file that is there already or cannot be written;
+            MamlError: the outputs differ by more than rounding.
+    """
+    run = RunDirectory.open(run_path)
+    _check_new(out, run_path)
+    recipe = run.recipe
+    experiment = build(recipe, splits=(recipe.evaluation.split,))
+    if len(experiment.network.head) < 2:
+        raise RunError(str(run_path), expected="a run with a stack of linear layers", got="one linear layer")
+    record = CollapseRecord.from_json(collapse_record(run, experiment))
+    if not record.agrees:
+        raise MamlError(
+            str(run_path),
+            expected="a collapsed model with the outputs of the stack",
+            got=f"a relative difference of {record.largest_relative_difference:.1e}",
+            next_step="Train with execution.dtype=float64",
+        )
+    meta, weights = best_weights(run, experiment)
+    _, params = collapse_head(experiment.network, meta.model)
+    keys: dict[str, object] = {LAYERS: 0, "model.linear_width": None, "inner.transform": {"name": "none"}}
+    shallow = changed_recipe(recipe, keys | ({DEPTH: 1} if recipe.model.kind == "linear" else {}), "collapsed")
+    metadata = {"run": str(run_path), "weights": weights, "recipe": recipe_to_tree(shallow), "check": record.to_json()}
+    cpu = {name: value.detach().cpu().contiguous() for name, value in params.items()}
+    try:
+        atomic_write(out, save_tensors(cpu, metadata={STATE_KEY: json.dumps(metadata)}))
+    except OSError as error:
+        raise RunError(str(out), expected="a file that can be written", got=str(error.strerror)) from error
+    return record
+
+
+def _check_new(out: Path, run_path: Path) -> None:
+    if not out.exists():
+        return
+    names = (out.with_stem(f"{out.stem}-{number}") for number in itertools.count(2))
+    other = next(name for name in names if not name.exists())
+    command = shlex.join(["mamlcli", "add-linear", str(run_path), "--collapse", str(other)])
+    raise RunError(
+        str(out), expected="a file that does not exist", got="one that does", next_step=f"Name another: {command}"
+    )

@@ -1,0 +1,95 @@
+"""The folder of a study: opened, checked against what is asked, its result written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mamlcli.common.errors import RunError
+from mamlcli.common.files import atomic_write, json_text
+from mamlcli.recipe.changes import recipe_difference
+from mamlcli.recipe.files import recipe_from_tree
+from mamlcli.runs.folder import RunDirectory
+from mamlcli.studies.sweeps.figure import save_study_figure
+from mamlcli.studies.sweeps.results import result_csv
+from mamlcli.studies.sweeps.study_result import StudyResult
+from mamlcli.studies.sweeps.sweep import Sweep
+
+# Files ---------------------------------------------------------------------------------------------------------
+
+
+def write_result(path: Path, result: StudyResult) -> None:
+    """Write result.json, table.csv, figure.png and figure.svg to a study's folder."""
+    atomic_write(path / "result.json", json_text(result.to_json()).encode())
+    atomic_write(path / "table.csv", result_csv(result).encode())
+    if result.cells:
+        save_study_figure(result, path)
+
+
+def open_study(path: Path, sweep: Sweep, command: str) -> bool:
+    """Make a study's folder, or check that the folder there is this study's.
+
+    It may have other seeds from the same first one upwards: more are added to it, and with fewer the rest are left.
+
+    Returns:
+        Whether it was there already.
+
+    Raises:
+        RunError: the folder is another study's, something else, in use, or cannot be written.
+    """
+    file = path / "study.json"
+    if not file.is_file():
+        _make_folder(path, {**sweep.settings(), "command": command})
+        return False
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise RunError(
+            str(file), expected="a readable study.json", got=str(error), next_step="Name another --dir"
+        ) from error
+    difference = _settings_difference(found, sweep)
+    if difference:
+        raise RunError(
+            str(path),
+            expected="a folder of this study",
+            got=f"another study's: {', '.join(difference)}",
+            next_step=f"Name another --dir, or continue that one: {found.get('command', '')}",
+        )
+    if len(sweep.seeds) > len(found["seeds"]):
+        with RunDirectory(path).lock():
+            _write_settings(path, {**found, "seeds": list(sweep.seeds), "command": command})
+    return True
+
+
+def _make_folder(path: Path, settings: Mapping[str, object]) -> None:
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        got = "a folder of something else" if path.is_dir() else "a file"
+        raise RunError(
+            str(path), expected="a new or empty folder, or one of this study", got=got, next_step="Name another --dir"
+        )
+    try:
+        (path / "cells").mkdir(parents=True, exist_ok=True)
+        _write_settings(path, settings)
+    except OSError as error:
+        raise RunError(
+            str(path), expected="a folder that can be written", got=error.strerror, next_step="Name another --dir"
+        ) from error
+
+
+def _write_settings(path: Path, settings: Mapping[str, object]) -> None:
+    atomic_write(path / "study.json", (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _settings_difference(found: Mapping[str, Any], sweep: Sweep) -> list[str]:
+    here = json.loads(json.dumps(sweep.settings()))
+    # Seeds count up from the recipe's, which is compared below, so that more of them are a superset.
+    keys = [key for key in here if key not in ("recipe", "seeds") and found.get(key) != here[key]]
+    if not isinstance(found.get("seeds"), list):
+        keys.append("seeds")
+    differences = {key: (found.get(key), here[key]) for key in keys}
+    if isinstance(found.get("recipe"), dict):
+        old = recipe_from_tree(found["recipe"], where="study.json")
+        differences |= {f"recipe.{k}": pair for k, pair in recipe_difference(old, sweep.recipe).items()}
+    return [f"{key} ({old!r} there, {new!r} here)" for key, (old, new) in differences.items()]

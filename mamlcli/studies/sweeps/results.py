@@ -1,0 +1,183 @@
+"""Finished runs of a study -> its machine-readable result: means, intervals, curves and paired differences.
+
+Over several seeds, a number is the mean of the seeds' means over tasks, its interval is over seeds, and two axis
+values are compared seed by seed. With one seed, intervals are over that run's tasks, and values are compared task
+by task: all runs of a study are scored on the same tasks. The name of an interval says which it is.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mamlcli.common.statistics import Score, paired_difference, summary
+from mamlcli.runs.folder import SCORE_COLUMNS, RunDirectory
+from mamlcli.studies.sweeps.cell_result import CellResult, Collapse, CurvePoint, RateCandidate
+from mamlcli.studies.sweeps.scores import METRICS, Scores, Value, value_to_json
+from mamlcli.studies.sweeps.study_result import Comparison, StudyResult
+
+_CURVE_KEYS = ("loss", "accuracy", "support_loss", "support_accuracy")
+
+
+_COLUMN_OF = {"loss": "query_loss", "accuracy": "query_accuracy"}
+
+
+@dataclass(frozen=True)
+class FinishedCell:
+    """One axis value and its finished runs.
+
+    Attributes:
+        value: of the axis.
+        inner_lr: the rate of these runs.
+        runs: their directories by seed; empty where none has finished.
+        candidates: the inner learning rates that theirs was chosen from; empty where there was no choice.
+        collapse: of their linear layers; None where the study does not collapse them.
+    """
+
+    value: Value
+    inner_lr: float
+    runs: Mapping[int, RunDirectory]
+    candidates: tuple[RateCandidate, ...] = ()
+    collapse: Collapse | None = None
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The parts of a study's result that are read from runs; attributes as those of `StudyResult`."""
+
+    cells: tuple[CellResult, ...]
+    comparisons: tuple[Comparison, ...]
+    protocol: Mapping[str, Any] | None
+    references: Mapping[str, Scores]
+    chance_accuracy: float | None
+
+
+def collect(cells: Sequence[FinishedCell], pairs: Sequence[tuple[int, int]], *, num_seeds: int) -> Collected:
+    """Return the parts of a result that are read from runs: cells, comparisons, protocol, references.
+
+    Args:
+        cells: in the order of the axis.
+        pairs: (a, b) as indices into `cells`, for each a comparison: the difference is a minus b.
+        num_seeds: seeds asked for; one means intervals over tasks.
+    """
+    over = "tasks" if num_seeds == 1 else "seeds"
+    reports = [{seed: read_report(run) for seed, run in cell.runs.items()} for cell in cells]
+    # One report of each seed: all axis values have the seed's tasks, and with them its references.
+    by_seed = {seed: report for of_cell in reversed(reports) for seed, report in of_cell.items()}
+    first = next((report for of_cell in reports for report in of_cell.values()), None)
+    compared = (_comparison(cells[a], cells[b], metric, over) for a, b in pairs for metric in METRICS)
+    return Collected(
+        cells=tuple(_cell(cell, of_cell, over) for cell, of_cell in zip(cells, reports, strict=True) if of_cell),
+        comparisons=tuple(comparison for comparison in compared if comparison is not None),
+        protocol=None if first is None else first["protocol"],
+        references=mean_references([references_of(by_seed[seed]) for seed in sorted(by_seed)]),
+        chance_accuracy=None if first is None else first.get("chance_accuracy"),
+    )
+
+
+def final_scores(report: Mapping[str, Any]) -> Scores:
+    """Return the scores after the last inner step in the content of evaluation.json."""
+    return Scores.from_json(report["final"])
+
+
+def references_of(report: Mapping[str, Any]) -> dict[str, Scores]:
+    """Return floors and baselines in the content of evaluation.json, by name."""
+    return {name: Scores.from_json(value) for name, value in report["references"].items()}
+
+
+def read_report(run: RunDirectory) -> dict[str, Any]:
+    """Return a run's result as JSON holds it."""
+    return run.read_report().to_json()
+
+
+def _cell(cell: FinishedCell, reports: Mapping[int, Mapping[str, Any]], over: str) -> CellResult:
+    manifest = next(iter(cell.runs.values())).manifest
+    curves = [report["curve"] for report in reports.values()]
+    return CellResult(
+        value=cell.value,
+        seeds=tuple(cell.runs),
+        run_dirs=tuple(str(run.path) for run in cell.runs.values()),
+        inner_lr=cell.inner_lr,
+        curve=tuple(_point([points[step] for points in curves], over) for step in range(len(curves[0]))),
+        num_parameters=manifest["num_parameters"],
+        num_transform_parameters=manifest["num_transform_parameters"],
+        candidates=cell.candidates,
+        collapse=cell.collapse,
+    )
+
+
+def _point(points: Sequence[Mapping[str, Any]], over: str) -> CurvePoint:
+    """Return one point of the mean curve; with intervals over tasks it is the one run's own."""
+    scores = [Scores.from_json({key: point[key] for key in _CURVE_KEYS if key in point}) for point in points]
+    return CurvePoint(points[0]["step"], scores[0] if over == "tasks" else mean_scores(scores))
+
+
+def mean_scores(scores: Sequence[Scores]) -> Scores:
+    """Return the means over seeds, with their intervals, of the scores of each seed."""
+    return Scores({name: summary([one.mean(name) for one in scores]) for name in scores[0].values}, "seeds")
+
+
+def _comparison(a: FinishedCell, b: FinishedCell, metric: str, over: str) -> Comparison | None:
+    """Return the paired difference a - b of a metric after adaptation; None where there is nothing to compare."""
+    seeds = [seed for seed in a.runs if seed in b.runs]
+    if not seeds or metric not in final_scores(read_report(a.runs[seeds[0]])):
+        return None
+    if over == "tasks":
+        scores = [_task_scores(cell.runs[seeds[0]], metric) for cell in (a, b)]
+    else:
+        scores = [
+            np.array([final_scores(read_report(cell.runs[seed])).mean(metric) for seed in seeds]) for cell in (a, b)
+        ]
+    difference = Score.of(paired_difference(scores[0], scores[1]))
+    return Comparison(a.value, b.value, metric, difference, over, len(scores[0]))
+
+
+def _task_scores(run: RunDirectory, metric: str) -> NDArray[np.float64]:
+    return run.read_scores()[:, -1, SCORE_COLUMNS.index(_COLUMN_OF[metric])]
+
+
+def mean_references(references: Sequence[Mapping[str, Scores]]) -> Mapping[str, Scores]:
+    """Return the references: as any run has them, or their mean over seeds where the seeds' tasks differ.
+
+    Args:
+        references: of one run of each seed; none for none.
+    """
+    if not references or all(of_seed == references[0] for of_seed in references):
+        return references[0] if references else {}
+    return {name: mean_scores([of_seed[name] for of_seed in references]) for name in references[0]}
+
+
+def result_csv(result: StudyResult) -> str:
+    """Return a result as CSV, one line for each axis value; two-axis values get a column for each axis."""
+    rows = [_csv_row(cell) for cell in result.cells]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def _csv_row(cell: CellResult) -> dict[str, object]:
+    value = value_to_json(cell.value)
+    row: dict[str, object] = dict(value) if isinstance(value, dict) else {"value": value}
+    row["num_seeds"] = len(cell.seeds)
+    for key, item in cell.to_json().items():
+        if key not in ("value", "seeds", "run_dirs", "curve", "collapse"):
+            row |= _flat(key, item)
+    before = cell.curve[0].scores.to_json()
+    for metric in METRICS:
+        if metric in before:
+            row |= _flat(f"{metric}_before_adaptation", before[metric])
+    return row
+
+
+def _flat(prefix: str, value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {key: item for name, part in value.items() for key, item in _flat(f"{prefix}_{name}", part).items()}

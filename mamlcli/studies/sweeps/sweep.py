@@ -1,0 +1,203 @@
+"""The study engine: axis values x seeds over a recipe, each cell an ordinary run directory.
+
+A study folder holds study.json (what is studied; written first), cells/<slug>/ (run directories), and, once cells
+are done, result.json, table.csv, figure.png and figure.svg. The same command on the same folder skips cells that
+are done, resumes those that were cut, and tries those again that failed. All axis values share seeds and meta-test
+tasks, so that they can be compared pair by pair.
+
+A job of the pool is one cell, or several seeds of a value whose model is so small that they are trained as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mamlcli.common.errors import MamlError, RecipeError
+from mamlcli.common.processes.pool import Job
+from mamlcli.recipe.changes import changed_recipe
+from mamlcli.recipe.files import recipe_to_tree
+from mamlcli.recipe.schema import Recipe
+from mamlcli.studies.sweeps.cells import PlannedCell, run_cells
+from mamlcli.studies.sweeps.scores import Value, value_to_json
+from mamlcli.training.events import check_event_log
+from mamlcli.training.experiment import Experiment, build, build_network
+from mamlcli.training.functions import splits_of_training
+from mamlcli.training.placement import resolve_device
+
+
+@dataclass(frozen=True)
+class AxisValue:
+    """One value of a study's axis.
+
+    Attributes:
+        value: a number, a name, or both on a grid.
+        label: in words, as in "depth 2".
+        changes: dotted recipe keys and what they become.
+        option: the command-line option that it came from, for errors.
+    """
+
+    value: Value
+    label: str
+    changes: Mapping[str, object]
+    option: str
+
+    @property
+    def slug(self) -> str:
+        """The label as part of a folder's name."""
+        return self.label.replace(",", "").replace(" ", "-")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A study: what varies, and over what.
+
+    Attributes:
+        study: the command's name.
+        axis: the recipe key that varies; on a grid both, joined by " x ".
+        recipe_name, recipe: the base.
+        values: of the axis, in order.
+        num_seeds: seeds from `recipe.seed` upwards.
+        inner_lrs: candidates for each value's inner learning rate, chosen by meta-validation; empty for the
+            recipe's own.
+        pairs: (a, b) as indices into `values`, compared pair by pair.
+        started_from: a trained run that every cell starts from, with linear layers appended; None for a fresh
+            start.
+        with_collapse: whether each cell's linear layers are collapsed and the outputs compared.
+    """
+
+    study: str
+    axis: str
+    recipe_name: str
+    recipe: Recipe
+    values: tuple[AxisValue, ...]
+    num_seeds: int = 3
+    inner_lrs: tuple[float, ...] = ()
+    pairs: tuple[tuple[int, int], ...] = ()
+    started_from: Path | None = None
+    with_collapse: bool = False
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(range(self.recipe.seed, self.recipe.seed + self.num_seeds))
+
+    def settings(self) -> dict[str, object]:
+        """Return all that makes two studies the same, primitives."""
+        return {
+            "study": self.study,
+            "axis": self.axis,
+            "recipe_name": self.recipe_name,
+            "values": [value_to_json(value.value) for value in self.values],
+            "seeds": list(self.seeds),
+            "inner_lrs": list(self.inner_lrs),
+            "started_from": str(self.started_from) if self.started_from else None,
+            "recipe": recipe_to_tree(self.recipe),
+        }
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study.
+
+    Attributes:
+        value: of the axis.
+        seed: of the run.
+        inner_lr: of the run.
+        recipe: resolved.
+        name: of its folder below cells/.
+        is_candidate: whether its inner learning rate is one of several to choose from.
+    """
+
+    value: AxisValue
+    seed: int
+    inner_lr: float
+    recipe: Recipe
+    name: str
+    is_candidate: bool
+
+    @property
+    def label(self) -> str:
+        rate = f", inner lr {self.inner_lr:g}" if self.is_candidate else ""
+        return f"{self.value.label}{rate}, seed {self.seed}"
+
+
+def cells_of(sweep: Sweep) -> list[Cell]:
+    """Return the cells of a sweep: seed by seed, so that an early stop leaves whole seeds.
+
+    Raises:
+        RecipeError: values that the recipe cannot have, all at once.
+    """
+    cells, problems = [], []
+    for seed in sweep.seeds:
+        for value in sweep.values:
+            for rate in sweep.inner_lrs or (sweep.recipe.inner.lr,):
+                changes = {**value.changes, "seed": seed, "inner.lr": rate}
+                try:
+                    recipe = changed_recipe(sweep.recipe, changes, where=value.option)
+                except RecipeError as error:
+                    problems += error.problems
+                    continue
+                middle = f"-lr{rate:g}" if sweep.inner_lrs else ""
+                name = f"{value.slug}{middle}-seed-{seed}"
+                cells.append(Cell(value, seed, rate, recipe, name, bool(sweep.inner_lrs)))
+    if problems:
+        raise RecipeError(list(dict.fromkeys(problems)))
+    return cells
+
+
+def check_sweep(sweep: Sweep) -> Experiment:
+    """Build every axis value's network and inner loop, so that what cannot run is refused before anything does.
+
+    Returns:
+        The first value's experiment, on the CPU.
+
+    Raises:
+        MamlError: values that the model cannot have, all at once; data or a device that is missing.
+    """
+    if sweep.inner_lrs and sweep.recipe.validation.every is None:
+        raise MamlError(
+            "--inner-lrs",
+            expected="a recipe with meta-validation to choose rates by",
+            got="validation.every=null",
+            next_step="Set validation.every=200",
+        )
+    by_value = {cell.value.label: cell for cell in cells_of(sweep)}
+    first = next(iter(by_value.values())).recipe
+    resolve_device(first.execution.device)
+    check_event_log(first.logging)
+    # On the CPU: the parent of a sweep on CUDA computes nothing and should hold no memory there.
+    on_cpu = changed_recipe(first, {"execution.device": "cpu", "inner.transform": {"name": "none"}}, "recipe")
+    base = build(on_cpu, splits=splits_of_training(first))
+    problems: list[str] = []
+    shape, num_outputs = base.network.input_shape, next(iter(base.distributions.values())).num_outputs
+    for cell in by_value.values():
+        try:
+            network = build_network(cell.recipe, shape, num_outputs)
+            replace(base, recipe=cell.recipe, network=network).objective()
+        except MamlError as error:
+            problems.append(f"{cell.value.option}: {error}")
+    if problems:
+        raise RecipeError(list(dict.fromkeys(problems)))
+    return replace(base, recipe=on_cpu)
+
+
+def cell_job(sweep: Sweep, path: Path, cells: Sequence[Cell], *, argv: Sequence[str], num_threads: int) -> Job:
+    """Return the job that trains some cells together; its key is the name of the first."""
+    planned = tuple(
+        PlannedCell(
+            name=cell.name,
+            path=path / "cells" / cell.name,
+            recipe_name=sweep.recipe_name,
+            recipe=recipe_to_tree(cell.recipe),
+            argv=tuple(argv),
+            num_threads=num_threads,
+            started_from=Path(sweep.started_from) if sweep.started_from else None,
+            with_collapse=sweep.with_collapse,
+        )
+        for cell in cells
+    )
+    return Job(planned[0].name, run_cells, planned)
+
+
+DEPTH, LAYERS, OPTIMIZER = "model.depth", "model.linear_layers", "inner.transform.name"

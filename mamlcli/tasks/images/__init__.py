@@ -1,0 +1,1 @@
+"""Image data: packs, their sources and splits, reading files, drawing letters."""

@@ -1,0 +1,149 @@
+"""What can be wrong with a pack and its class splits, found before a run stumbles over it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mamlcli.tasks.images.packs import Pack
+
+SEVERITIES = ("error", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a check found.
+
+    Attributes:
+        severity: "error": a command that uses what is named here fails; "warning": its results may mislead;
+            "note": good to know.
+        check: which check, a few words.
+        message: what was found, one sentence.
+    """
+
+    severity: str
+    check: str
+    message: str
+
+
+def check_pack(pack: Pack, splits: Mapping[str, Sequence[str]]) -> list[Finding]:
+    """Check a pack and the splits of its classes; errors come first.
+
+    Args:
+        pack: the images.
+        splits: class names of each split to check; {} checks the pack alone.
+
+    Returns:
+        The findings. At least the class counts are always among them.
+    """
+    findings = _array_findings(pack)
+    if not any(finding.severity == "error" for finding in findings):
+        findings += _count_findings(pack, splits)
+        findings += _split_findings(pack, splits)
+        findings += _constant_findings(pack)
+        findings += _duplicate_findings(pack, splits)
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def _array_findings(pack: Pack) -> list[Finding]:
+    images, labels, check = pack.images, pack.labels, "arrays"
+    if images.ndim != 4 or images.dtype != np.uint8 or images.shape[3] not in (1, 3):
+        wanted = "uint8 [num_images, height, width, 1 or 3]"
+        return [Finding("error", check, f"images are {images.dtype} {list(images.shape)}, not {wanted}")]
+    if labels.shape != (len(images),) or not len(images):
+        return [Finding("error", check, f"{len(images)} images have labels of shape {list(labels.shape)}")]
+    if labels.min() < 0 or labels.max() >= pack.num_classes:
+        got = f"{int(labels.min())} to {int(labels.max())}"
+        return [Finding("error", check, f"labels are {got}, not in [0, {pack.num_classes})")]
+    height, width = images.shape[1:3]
+    if height != width:
+        return [Finding("note", check, f"images are not square: {height} x {width}")]
+    return []
+
+
+def _count_findings(pack: Pack, splits: Mapping[str, Sequence[str]]) -> list[Finding]:
+    counts = pack.class_counts()
+    total = f"{len(pack.images)} images of {pack.num_classes} classes, {counts.min()} to {counts.max()} each"
+    findings = [Finding("note", "class counts", total)]
+    for split, names in (splits or {"the pack": pack.class_names}).items():
+        wanted = set(names)
+        few = [name for name, count in zip(pack.class_names, counts, strict=True) if count < 2 and name in wanted]
+        if few:
+            message = f"{split}: {len(few)} classes with fewer than 2 images, too few for support and query: "
+            findings.append(Finding("error", "class counts", message + _shown(few)))
+    return findings
+
+
+def _split_findings(pack: Pack, splits: Mapping[str, Sequence[str]]) -> list[Finding]:
+    findings: list[Finding] = []
+    present = set(pack.class_names)
+    split_of: dict[str, str] = {}
+    for split, names in splits.items():
+        missing = [name for name in names if name not in present]
+        if not names:
+            findings.append(Finding("error", "empty split", f"{split}: no classes"))
+        elif missing:
+            message = f"{split}: {len(missing)} of {len(names)} classes are not in the pack: "
+            message += _shown(missing)
+            findings.append(Finding("error", "missing classes", message))
+        shared = [name for name in names if name in split_of]
+        if shared:
+            message = f"{split} and {split_of[shared[0]]} share {len(shared)} classes: {_shown(shared)}"
+            findings.append(Finding("error", "overlap", message))
+        split_of.update(dict.fromkeys(names, split))
+    unused = [name for name in pack.class_names if name not in split_of]
+    if len(splits) > 1 and unused:
+        findings.append(Finding("note", "unused classes", f"{len(unused)} in no split: {_shown(unused)}"))
+    return findings
+
+
+def _constant_findings(pack: Pack) -> list[Finding]:
+    flat = pack.images.reshape(len(pack.images), -1)
+    constant = np.flatnonzero((flat == flat[:, :1]).all(axis=1))
+    if not len(constant):
+        return []
+    names = [f"{pack.class_names[pack.labels[index]]} (image {index})" for index in constant]
+    return [Finding("warning", "constant images", f"{len(constant)} of a single value: {_shown(names)}")]
+
+
+def _duplicate_findings(pack: Pack, splits: Mapping[str, Sequence[str]]) -> list[Finding]:
+    """Tell of images that are the same byte for byte: in two splits, under two names, or just twice."""
+    split_of = {name: split for split, names in splits.items() for name in names}
+    across, between, within = [], [], 0
+    for group in _same_images(pack.images):
+        names = list(dict.fromkeys(pack.class_names[pack.labels[index]] for index in group))
+        if len({split_of.get(name) for name in names} - {None}) > 1:
+            across.append(" = ".join(names))
+        elif len(names) > 1:
+            between.append(" = ".join(names))
+        else:
+            within += len(group) - 1
+    findings = []
+    if across:
+        message = f"{len(across)} images are in two splits: {_shown(across)}"
+        findings.append(Finding("warning", "duplicate images", message))
+    if between:
+        message = f"{len(between)} images are in two classes: {_shown(between)}"
+        findings.append(Finding("note", "duplicate images", message))
+    if within:
+        findings.append(Finding("note", "duplicate images", f"{within} repeat another image of their class"))
+    return findings
+
+
+def _same_images(images: NDArray[np.uint8]) -> list[list[int]]:
+    """Return the indices of images that are equal, one list for each image that is there more than once."""
+    groups: dict[bytes, list[int]] = {}
+    for index, image in enumerate(images):
+        groups.setdefault(hashlib.blake2b(image.tobytes(), digest_size=16).digest(), []).append(index)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _shown(names: Sequence[str]) -> str:
+    """Join the names: all up to 25, as many as one split of CIFAR-FS misses, else the first 8."""
+    most = 25 if len(names) <= 25 else 8
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

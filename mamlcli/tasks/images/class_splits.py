@@ -1,0 +1,164 @@
+"""Which classes are for meta-train, meta-validation and meta-test: published lists, folders, or a seed."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from importlib import resources
+from typing import Any
+
+from mamlcli.common.errors import DataError
+from mamlcli.common.names import CLASS_SPLITS, SPLITS
+from mamlcli.common.words import nearest
+from mamlcli.tasks.images.packs import Pack
+
+# Finn et al. 2017, arXiv:1703.03400, section 5.2: 1200 characters drawn at random for meta-training, the rest
+# for meta-testing. Of these 423, 100 are kept for meta-validation here.
+_OMNIGLOT_SEEDED = (1200, 100, 323)
+
+
+# The proportions of mini-ImageNet and CIFAR-FS: 64, 16 and 20 of 100 classes.
+_FOLDER_FRACTIONS = (0.64, 0.16, 0.20)
+
+
+def class_split(source: str, pack: Pack, *, split_name: str | None = None, seed: int = 0) -> dict[str, tuple[str, ...]]:
+    """Return the class names of meta-train, meta-validation and meta-test.
+
+    Published lists are returned as they are, not cut down to the pack: a class that the pack lacks is an
+    error only for the split that a command uses (see `select_classes`).
+
+    Args:
+        source: "glyphs", "omniglot", "cifar-fs", "fc100", "mini-imagenet" or "folder".
+        pack: the images; its class names are what a seed splits, its `source` says which folders they had.
+        split_name: one of `CLASS_SPLITS[source]`; None is the default: the first, or for a folder "folders"
+            where the pack records them and "seeded" where it does not.
+        seed: of the seeded splits; without effect on the others.
+
+    Returns:
+        Class names under "train", "validation" and "test", without overlap.
+
+    Raises:
+        DataError: the source or split is unknown, or the pack is not one that can be split so.
+
+    Source: Omniglot "vinyals": Vinyals et al. 2016, arXiv:1606.04080, in the lists of Snell et al. 2017.
+        cifar-fs: Bertinetto et al. 2019, arXiv:1805.08136. fc100: Oreshkin et al. 2018, arXiv:1805.10123, by
+        superclass. mini-imagenet: Ravi and Larochelle 2017. No known deviation.
+    """
+    name = _split_name(source, pack, split_name)
+    if source == "glyphs":
+        from mamlcli.tasks.images.glyphs import glyph_splits  # loads torch, which listing the data must not
+
+        return glyph_splits(pack)
+    if source == "folder":
+        return _recorded_split(pack) if name == "folders" else _fraction_split(pack, seed)
+    if source == "omniglot":
+        return _vinyals_split() if name == "vinyals" else _omniglot_seeded_split(pack, seed)
+    if source == "fc100":
+        return _fc100_split()
+    return published_classes(source.replace("-", "_"))
+
+
+def _split_name(source: str, pack: Pack, split_name: str | None) -> str:
+    if source not in CLASS_SPLITS:
+        raise DataError(
+            "source",
+            expected=f"one of {', '.join(CLASS_SPLITS)}",
+            got=repr(source),
+            why=nearest(source, CLASS_SPLITS).strip(),
+        )
+    names = CLASS_SPLITS[source]
+    if split_name is None:
+        return "seeded" if source == "folder" and "class_splits" not in pack.source.record else names[0]
+    if split_name not in names:
+        raise DataError(
+            f"class split of {source}",
+            expected=f"one of {', '.join(names)}",
+            got=repr(split_name),
+            why=nearest(split_name, names).strip(),
+        )
+    return split_name
+
+
+@functools.cache
+def _read_list(name: str) -> Any:
+    return json.loads((resources.files("mamlcli.tasks") / "splits" / f"{name}.json").read_text("utf-8"))
+
+
+def published_classes(name: str) -> dict[str, tuple[str, ...]]:
+    """Return one of the shipped lists by its file name, under "train", "validation" and "test"."""
+    lists = _read_list(name)
+    return {split: tuple(lists[split]) for split in SPLITS}
+
+
+def _vinyals_split() -> dict[str, tuple[str, ...]]:
+    """Expand the list, which holds the first and last character of each alphabet in a split."""
+    ranges: dict[str, dict[str, list[int]]] = _read_list("omniglot_vinyals")
+    return {
+        split: tuple(
+            f"{alphabet}/character{number:02d}"
+            for alphabet, (first, last) in ranges[split].items()
+            for number in range(first, last + 1)
+        )
+        for split in SPLITS
+    }
+
+
+def _fc100_split() -> dict[str, tuple[str, ...]]:
+    """Expand the list, which holds superclasses, so that no superclass is in two splits."""
+    members: dict[str, list[str]] = _read_list("cifar100_superclasses")
+    return {
+        split: tuple(sorted(name for superclass in superclasses for name in members[superclass]))
+        for split, superclasses in published_classes("fc100").items()
+    }
+
+
+def _recorded_split(pack: Pack) -> dict[str, tuple[str, ...]]:
+    recorded = pack.source.class_splits
+    if recorded is None:
+        raise DataError(
+            "class split of folder",
+            expected="a pack made from folders named train, val and test",
+            got="a pack without them",
+            next_step="Use the split 'seeded', or import again from such folders",
+        )
+    return {split: recorded.get(split, ()) for split in SPLITS}
+
+
+def _omniglot_seeded_split(pack: Pack, seed: int) -> dict[str, tuple[str, ...]]:
+    if pack.num_classes != sum(_OMNIGLOT_SEEDED):
+        raise DataError(
+            "class split 'seeded' of omniglot",
+            expected=f"all {sum(_OMNIGLOT_SEEDED)} characters in the pack",
+            got=f"{pack.num_classes}",
+            next_step="Import the folder above images_background and images_evaluation: "
+            "mamlcli data import omniglot DIR",
+        )
+    return _cut(_shuffled(pack.class_names, seed), _OMNIGLOT_SEEDED)
+
+
+def _fraction_split(pack: Pack, seed: int) -> dict[str, tuple[str, ...]]:
+    if pack.num_classes < len(SPLITS):
+        raise DataError(
+            "class split 'seeded' of folder",
+            expected="at least 3 classes, one for each split",
+            got=f"{pack.num_classes}",
+            next_step="Add class folders and import again: mamlcli data import folder DIR",
+        )
+    _, validation, test = (max(1, round(fraction * pack.num_classes)) for fraction in _FOLDER_FRACTIONS)
+    return _cut(_shuffled(pack.class_names, seed), (pack.num_classes - validation - test, validation, test))
+
+
+def _shuffled(names: tuple[str, ...], seed: int) -> list[str]:
+    """Return the names in an order drawn by the seed.
+
+    The order is that of a keyed hash of each name, so it is the same on every machine, for every version of
+    every library, and in whatever order the pack holds its classes.
+    """
+    return sorted(names, key=lambda name: hashlib.blake2b(f"{seed}\x1f{name}".encode(), digest_size=16).digest())
+
+
+def _cut(names: list[str], sizes: tuple[int, int, int]) -> dict[str, tuple[str, ...]]:
+    train, validation, _ = sizes
+    parts = names[:train], names[train : train + validation], names[train + validation :]
+    return {split: tuple(sorted(part)) for split, part in zip(SPLITS, parts, strict=True)}

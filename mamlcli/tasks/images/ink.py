@@ -1,0 +1,203 @@
+"""Ink in drawings: where it is, how large, dark or bright."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mamlcli.tasks.images.packs import Pack
+from mamlcli.tasks.images.reading import Preprocessing, open_image
+
+if TYPE_CHECKING:
+    pass
+
+
+# A border that is nearly all paper has its median above this; photographs are seldom that bright.
+_BRIGHT_BORDER = 191.0
+
+
+_DARK_BORDER = 64.0
+
+
+# A page on which no pixel differs more from its ground is taken as blank.
+_LEAST_CONTRAST = 24.0
+
+
+_LARGEST_SEARCHED = 256  # pixels: ink is looked for in a picture no larger
+
+
+_NUM_MEASURED = 1000  # images of a pack whose ink is measured
+
+
+def read_ink(path: Path, preprocessing: Preprocessing, *, extent: float) -> NDArray[np.uint8]:
+    """Read a drawing, not inverted, so that its ink is in the middle and as large as that of other drawings.
+
+    The square that is cut out is centred on the ink's bounding box and 1 / extent of its larger side; where it is
+    larger than the page, the page goes on. A blank page is read as it is.
+
+    Args:
+        path: the file.
+        preprocessing: size and channels (1) of the result.
+        extent: the larger side of the ink's bounding box in the result, as a fraction of the result's side.
+
+    Returns:
+        [size, size, 1], uint8.
+
+    Raises:
+        DataError: as for `read_image`.
+    """
+    from PIL import Image
+
+    picture = open_image(path, channels=1)
+    small = picture.copy()
+    small.thumbnail((_LARGEST_SEARCHED, _LARGEST_SEARCHED), Image.Resampling.LANCZOS)  # which also averages noise out
+    array = np.asarray(small, dtype=np.uint8)[None, :, :, None]
+    box = ink_boxes(array)[0] * (picture.width / small.width)
+    if not np.isfinite(box).all():
+        return preprocessing.read(path)
+    top, bottom, left, right = box
+    side = max(2, round(max(bottom - top, right - left) / extent))
+    page = Image.new("L", (side, side), round(float(_grounds(array)[0])))
+    page.paste(picture, (round(side / 2 - (left + right) / 2), round(side / 2 - (top + bottom) / 2)))
+    size = preprocessing.size
+    resized = page.resize((size, size), Image.Resampling.LANCZOS)
+    return np.asarray(resized, dtype=np.uint8).reshape(size, size, 1)
+
+
+def ink_boxes(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the bounding box of what is drawn in each image: top, bottom, left, right, in pixels.
+
+    Ink is what differs from the ground (the median of the border) by half as much as the pixel that differs most.
+
+    Args:
+        images: [num_images, height, width, 1], uint8.
+
+    Returns:
+        [num_images, 4] float64; NaN where nothing is drawn.
+    """
+    away = np.abs(images[..., 0].astype(np.float64) - _grounds(images)[:, None, None])
+    most = away.max(axis=(1, 2))
+    ink = away > 0.5 * np.maximum(most, 1.0)[:, None, None]
+    boxes = np.full((len(images), 4), np.nan)
+    for index in np.flatnonzero(most >= _LEAST_CONTRAST):
+        rows, columns = np.flatnonzero(ink[index].any(axis=1)), np.flatnonzero(ink[index].any(axis=0))
+        boxes[index] = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    return boxes
+
+
+def ink_extent(images: NDArray[np.uint8]) -> float:
+    """Return the median, over images, of the larger side of the ink's box as a fraction of the image; NaN if blank."""
+    top, bottom, left, right = ink_boxes(images).T
+    sides = np.maximum(bottom - top, right - left) / images.shape[1]
+    return float(np.median(sides[np.isfinite(sides)])) if np.isfinite(sides).any() else float("nan")
+
+
+def ink_is_dark(images: NDArray[np.uint8]) -> bool:
+    """Tell whether grey images are dark ink on bright paper: the median of all their border pixels is bright.
+
+    Args:
+        images: [num_images, height, width, channels], uint8, not inverted.
+    """
+    return images.shape[3] == 1 and _border_median(images) > _BRIGHT_BORDER
+
+
+def _border_median(images: NDArray[np.uint8]) -> float:
+    edges = (images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1])
+    return float(np.median(np.concatenate([edge.ravel() for edge in edges])))
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """What a run keeps of the images it was trained on, so that others can go the same way when these are gone.
+
+    Attributes:
+        preprocessing: how files became arrays; of drawn images and of packs that do not say, what leads to arrays
+            like theirs.
+        border: the median of all border pixels, 0 to 255, as the network sees them.
+        extent: of drawings `ink_extent`; None of others.
+    """
+
+    preprocessing: Preprocessing
+    border: float
+    extent: float | None = None
+
+    @property
+    def is_of_drawings(self) -> bool:
+        """Whether these are grey images on a ground that is all but black or all but white."""
+        return self.preprocessing.channels == 1 and _is_extreme(self.border)
+
+    def must_invert(self, images: NDArray[np.uint8]) -> bool:
+        """Return whether images of one folder, read without inversion, must be inverted to look like the run's.
+
+        Where the run was trained on drawings: exactly if the ground of most of them is the opposite of the run's.
+        Otherwise what the run's own files went through: a photograph does not tell.
+
+        Args:
+            images: [num_images, size, size, channels], uint8.
+        """
+        if not self.is_of_drawings or not len(images):
+            return self.preprocessing.invert
+        return bool(np.mean(grounds_are_bright(images)) > 0.5) != (self.border > _BRIGHT_BORDER)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields as primitives, for a run's manifest."""
+        return {**self.preprocessing.to_dict(), "border": self.border, "extent": self.extent}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ImageRecord:
+        """Return the record of which `to_dict` gave `values`.
+
+        Raises:
+            TypeError, ValueError, KeyError: they are not.
+        """
+        rest = {key: value for key, value in values.items() if key not in ("border", "extent")}
+        extent = values["extent"]
+        return cls(Preprocessing(**rest), float(values["border"]), None if extent is None else float(extent))
+
+
+def image_record(pack: Pack) -> ImageRecord | None:
+    """Return what a run keeps of a pack's images; None where they are not square."""
+    height, width, channels = pack.images.shape[1:]
+    if height != width:
+        return None
+    known = pack.source.preprocessing
+    fit, invert = str(known.get("fit", "center-crop")), bool(known.get("invert", False))
+    record = ImageRecord(Preprocessing(int(height), int(channels), invert, fit), _border_median(pack.images))
+    if not record.is_of_drawings:
+        return record
+    extent = ink_extent(pack.images[:: max(1, len(pack.images) // _NUM_MEASURED)])
+    return replace(record, extent=extent if np.isfinite(extent) else None)
+
+
+def grounds_are_bright(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Tell of each image whether its ground is brighter than what is drawn on it.
+
+    The median of its border is compared with its darkest and brightest pixels, not with fixed values: paper in a
+    photograph is grey.
+
+    Args:
+        images: [num_images, height, width, channels], uint8.
+
+    Returns:
+        [num_images], bool.
+    """
+    ground = _grounds(images)
+    pixels = images.reshape(len(images), -1)
+    darkest, brightest = pixels.min(axis=1).astype(float), pixels.max(axis=1).astype(float)
+    # A blank page is bright or dark by itself.
+    return np.asarray(np.where(darkest == brightest, ground > 127.5, ground - darkest > brightest - ground))
+
+
+def _grounds(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the median of the border pixels of each image, [num_images]."""
+    sides = (images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1])
+    return np.asarray(np.median(np.concatenate([side.reshape(len(images), -1) for side in sides], axis=1), axis=1))
+
+
+def _is_extreme(brightness: float) -> bool:
+    return brightness > _BRIGHT_BORDER or brightness < _DARK_BORDER

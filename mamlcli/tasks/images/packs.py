@@ -1,0 +1,317 @@
+"""Packs: a whole image set in one `.npz` file, read without pickle and held in memory once."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mamlcli.common.errors import DataError
+from mamlcli.common.files import cache_dir, data_dir
+
+# What NumPy and zipfile raise for a file that is damaged, depending on where the damage is.
+_READ_ERRORS = (
+    ValueError,
+    OSError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    MemoryError,
+    OverflowError,
+    SyntaxError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+)
+
+
+@dataclass(frozen=True)
+class PackSource:
+    """What a pack says of where it comes from; packs that others made may say anything, or nothing.
+
+    Attributes:
+        record: as in the file: JSON values by name.
+    """
+
+    record: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str | None:
+        """The source that the pack was imported from, such as omniglot."""
+        return self._text("name")
+
+    @property
+    def licence(self) -> str | None:
+        """The licence of the images, in a few words."""
+        return self._text("licence")
+
+    @property
+    def preprocessing(self) -> Mapping[str, Any]:
+        """How files became images, as `Preprocessing.to_dict` gives it; empty where the pack does not say it so."""
+        recorded = self.record.get("preprocessing")
+        return recorded if isinstance(recorded, dict) else {}
+
+    @property
+    def class_splits(self) -> dict[str, tuple[str, ...]] | None:
+        """The class names of each split, where the images lay in folders of splits."""
+        recorded = self.record.get("class_splits")
+        if not isinstance(recorded, dict):
+            return None
+        return {
+            str(split): tuple(str(name) for name in names)
+            for split, names in recorded.items()
+            if isinstance(names, list)
+        }
+
+    def _text(self, key: str) -> str | None:
+        value = self.record.get(key)
+        return str(value) if value else None
+
+    def to_json(self) -> dict[str, object]:
+        """Return the record, for the pack's file and for the manifest of a run."""
+        return dict(self.record)
+
+    @classmethod
+    def from_json(cls, value: object) -> PackSource:
+        """Return the source of which `to_json` gave the value; anything but an object becomes a note."""
+        return cls(value if isinstance(value, dict) else {"note": value})
+
+
+@dataclass(frozen=True)
+class Pack:
+    """A set of labelled images of one size.
+
+    Attributes:
+        images: [num_images, height, width, channels], uint8, channels 1 or 3.
+        labels: [num_images], int64, each in [0, num_classes).
+        class_names: [num_classes], unique, in the order of the labels.
+        class_groups: [num_classes], the group of each class (alphabet, superclass, script); None if there
+            are none.
+        source: licence, citation, preprocessing and the like.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    class_groups: tuple[str, ...] | None = None
+    source: PackSource = PackSource()
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def class_counts(self) -> NDArray[np.int64]:
+        """Return the number of images of each class, [num_classes] int64."""
+        return np.bincount(self.labels, minlength=self.num_classes).astype(np.int64)
+
+
+def pack_digest(pack: Pack) -> str:
+    """Return a digest of images, labels and class names, to tell whether two runs saw the same data."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(np.ascontiguousarray(pack.images).data)
+    digest.update(np.ascontiguousarray(pack.labels).data)
+    digest.update("\n".join(pack.class_names).encode())
+    return digest.hexdigest()
+
+
+def find_pack(name: str) -> Path | None:
+    """Return the path of `<name>.npz` in $MAMLCLI_DATA, else in the user's cache; None if neither has it."""
+    for folder in dict.fromkeys((data_dir(), cache_dir())):
+        path = folder / f"{name}.npz"
+        if path.is_file():
+            return path
+    return None
+
+
+def load_pack(path: Path) -> Pack:
+    """Read a pack and check that it is one.
+
+    Raises:
+        DataError: the file is missing, no `.npz`, truncated, holds Python objects, lacks an array, or its
+            arrays do not have the dtypes and shapes of `Pack`.
+    """
+    where = str(path)
+    not_pack = "Make a pack: mamlcli data import --help"
+    if not path.is_file():
+        got = "a folder" if path.is_dir() else "no such file"
+        raise DataError(where, expected="a pack (.npz file)", got=got, next_step="Run: mamlcli data ls")
+    try:
+        # Opened here, not by NumPy, which leaves a damaged file open.
+        with path.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                raise DataError(where, expected="an .npz archive", got="a bare .npy array", next_step=not_pack)
+            missing = [key for key in ("images", "labels", "class_names") if key not in archive.files]
+            if missing:
+                raise DataError(
+                    where, expected=f"arrays {', '.join(missing)}", got=f"{archive.files}", next_step=not_pack
+                )
+            arrays = {key: archive[key] for key in archive.files}
+    except _READ_ERRORS as error:
+        raise _unreadable(where, error) from error
+    return _checked(where, arrays)
+
+
+def _unreadable(where: str, error: BaseException) -> DataError:
+    text = _first_line(error).rstrip(".")
+    # NumPy tells how to unpickle such a file, which nobody should do.
+    got = "no archive of plain arrays" if "pickle" in text else f"{type(error).__name__}: {text}"
+    return DataError(
+        where,
+        expected="a readable pack",
+        got=got,
+        why="The file is damaged, holds Python objects, or is not an .npz archive",
+        next_step="Make the pack again: mamlcli data import --help",
+    )
+
+
+@dataclass(frozen=True)
+class PackHeader:
+    """The shapes and the source of a pack, which can be read without its images."""
+
+    num_images: int
+    height: int
+    width: int
+    channels: int
+    num_classes: int
+    source: PackSource
+
+
+def read_header(path: Path) -> PackHeader:
+    """Read the shapes and the `source` of a pack; a few kilobytes, however large the pack is.
+
+    Raises:
+        DataError: the file is missing or no pack. The images themselves may still be damaged.
+    """
+    try:
+        with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+            num_images, height, width, channels = _array_shape(archive, "images")
+            (num_classes,) = _array_shape(archive, "class_names")
+            source = PackSource()
+            if "source.npy" in archive.namelist():
+                with archive.open("source.npy") as member:
+                    source = _source(np.lib.format.read_array(member, allow_pickle=False))
+    except _READ_ERRORS as error:
+        raise _unreadable(str(path), error) from error
+    return PackHeader(num_images, height, width, channels, num_classes, source)
+
+
+def _array_shape(archive: zipfile.ZipFile, key: str) -> tuple[int, ...]:
+    from numpy.lib import format as npy
+
+    with archive.open(f"{key}.npy") as stream:
+        version = npy.read_magic(stream)
+        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        return header(stream)[0]
+
+
+def _source(array: NDArray[Any]) -> PackSource:
+    """Return what the JSON in the `source` array says; ValueError if it is none."""
+    return PackSource.from_json(json.loads(str(array)))
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else "no message"
+
+
+def _checked(where: str, arrays: dict[str, NDArray[Any]]) -> Pack:
+    """Return the arrays as a Pack, or raise DataError for the first thing that is wrong with them."""
+    images, labels, names = arrays["images"], arrays["labels"], arrays["class_names"]
+
+    def wrong(expected: str, got: str) -> DataError:
+        return DataError(where, expected=expected, got=got, next_step="Make the pack again: mamlcli data import")
+
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape[1:]:
+        raise wrong("images uint8 [num_images, height, width, 1 or 3]", f"{images.dtype} {list(images.shape)}")
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (len(images),):
+        raise wrong(f"labels int64 [{len(images)}]", f"{labels.dtype} {list(labels.shape)}")
+    if names.dtype.kind != "U" or names.ndim != 1 or len(set(names.tolist())) != len(names):
+        raise wrong("class_names unique str [num_classes]", f"{names.dtype} {list(names.shape)}")
+    if len(labels) == 0:
+        raise wrong("at least one image", "none")
+    if labels.min() < 0 or labels.max() >= len(names):
+        raise wrong(f"labels in [0, {len(names)})", f"{int(labels.min())} to {int(labels.max())}")
+    groups = arrays.get("class_groups")
+    if groups is not None and (groups.dtype.kind != "U" or groups.shape != names.shape):
+        raise wrong(f"class_groups str {list(names.shape)}", f"{groups.dtype} {list(groups.shape)}")
+    try:
+        source = _source(arrays["source"]) if "source" in arrays else PackSource()
+    except (ValueError, RecursionError) as error:
+        raise wrong("source to be a JSON string", f"{error}") from error
+    return Pack(
+        images=images,
+        labels=labels.astype(np.int64, copy=False),
+        class_names=tuple(names.tolist()),
+        class_groups=None if groups is None else tuple(groups.tolist()),
+        source=source,
+    )
+
+
+def save_pack(pack: Pack, path: Path) -> None:
+    """Write a pack so that the file is either the whole new pack or what was there before.
+
+    Raises:
+        DataError: the folder cannot be written, or the disk is full.
+    """
+    arrays: dict[str, NDArray[Any]] = {
+        "images": pack.images,
+        "labels": pack.labels,
+        "class_names": np.array(pack.class_names, dtype=np.str_),
+        "source": np.array(json.dumps(pack.source.to_json(), ensure_ascii=False)),
+    }
+    if pack.class_groups is not None:
+        arrays["class_groups"] = np.array(pack.class_groups, dtype=np.str_)
+    # Not tempfile: its files are closed to all but their owner, and so would the pack be.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as stream:
+            np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(
+            str(path),
+            expected="a folder that can be written, with room for the pack",
+            got=str(error),
+            next_step="Set MAMLCLI_DATA to a folder of yours",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def select_classes(pack: Pack, names: Iterable[str], *, where: str) -> list[int]:
+    """Return the labels of the named classes.
+
+    Raises:
+        DataError: some are not in the pack; the message names them.
+    """
+    index = {name: label for label, name in enumerate(pack.class_names)}
+    wanted = list(names)
+    missing = [name for name in wanted if name not in index]
+    if missing:
+        shown = ", ".join(missing[:25]) + (f" and {len(missing) - 25} more" if len(missing) > 25 else "")
+        raise DataError(
+            where,
+            expected=f"all {len(wanted)} classes of the split in the pack",
+            got=f"{len(missing)} missing: {shown}",
+            next_step="Use another split (such as evaluation.split=validation), or import the full set: "
+            "mamlcli data import --help",
+        )
+    return [index[name] for name in wanted]

@@ -1,0 +1,110 @@
+"""The task distributions of a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mamlcli.common.errors import DataError
+from mamlcli.recipe.schema import FolderTasks, ImageTasks, Recipe
+from mamlcli.tasks.episodes import TaskDistribution
+from mamlcli.tasks.fewshot import device_images, fewshot_tasks
+from mamlcli.tasks.images.class_splits import class_split
+from mamlcli.tasks.images.glyphs import load_glyphs
+from mamlcli.tasks.images.ink import image_record
+from mamlcli.tasks.images.packs import Pack, find_pack, load_pack, pack_digest
+from mamlcli.tasks.images.sources import pack_of_tree
+from mamlcli.tasks.synthetic import SYNTHETIC
+
+
+def build_tasks(
+    recipe: Recipe, *, splits: tuple[str, ...], device: torch.device, dtype: torch.dtype
+) -> tuple[dict[str, TaskDistribution], dict[str, Any]]:
+    """Return the task distribution of each split, and what the data is (for the manifest)."""
+    tasks = recipe.tasks
+    if isinstance(tasks, ImageTasks | FolderTasks):
+        return _image_tasks(recipe, tasks, splits=splits, device=device, dtype=dtype)
+    keys = tasks.model_dump(exclude={"source"})
+    distribution: TaskDistribution = SYNTHETIC[tasks.source](**keys, dtype=dtype, device=device)
+    # A synthetic split is a stream of tasks of its own; the distribution is the same.
+    return dict.fromkeys(splits, distribution), {"source": tasks.source, "generated": True}
+
+
+def _image_tasks(
+    recipe: Recipe,
+    tasks: ImageTasks | FolderTasks,
+    *,
+    splits: tuple[str, ...],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[dict[str, TaskDistribution], dict[str, Any]]:
+    pack, where, skipped = load_image_pack(tasks)
+    names = class_split(tasks.source, pack, split_name=tasks.class_split, seed=tasks.split_seed)
+    images = device_images(pack, device)
+    distributions: dict[str, TaskDistribution] = {
+        split: fewshot_tasks(
+            pack,
+            images,
+            names[split],
+            where=f"{where}, {split} split",
+            ways=tasks.ways,
+            shots=tasks.shots,
+            queries=tasks.queries,
+            rotations=tasks.rotations,
+            dtype=dtype,
+        )
+        for split in splits
+    }
+    data = {
+        "source": tasks.source,
+        "pack": where,
+        "num_images": len(pack.images),
+        "num_classes": pack.num_classes,
+        "digest": pack_digest(pack),
+        "preprocessing": pack.source.to_json(),
+        "images": record.to_dict() if (record := image_record(pack)) else None,
+        "skipped": skipped,
+    }
+    return distributions, data
+
+
+def load_image_pack(tasks: ImageTasks | FolderTasks) -> tuple[Pack, str, list[tuple[str, str]]]:
+    """Return the pack of an image source, where it came from, and (file, reason) of files not taken.
+
+    Raises:
+        DataError: there is none; the message names the commands that make one.
+    """
+    if tasks.path is not None:
+        path = Path(tasks.path).expanduser()
+        if isinstance(tasks, FolderTasks) and path.is_dir():
+            pack, skipped = pack_of_tree(
+                "folder", path, size=tasks.image_size, channels=tasks.channels, invert=tasks.invert
+            )
+            return pack, str(path), skipped
+        if isinstance(tasks, FolderTasks) and not path.exists():
+            raise DataError(
+                "tasks.path",
+                expected="a folder of class folders, or a pack",
+                got=f"{tasks.path!r}, which does not exist",
+            )
+        return load_pack(path), str(path), []
+    if tasks.source == "glyphs":
+        return load_glyphs(), "glyphs", []
+    if isinstance(tasks, FolderTasks):
+        raise DataError(
+            "tasks.path",
+            expected="a folder of class folders, or a pack",
+            got="nothing",
+            next_step="Run: mamlcli train folder tasks.path=DIR",
+        )
+    found = find_pack(tasks.source)
+    if found is None:
+        raise DataError(
+            "tasks.source",
+            expected=f"a pack {tasks.source}.npz in $MAMLCLI_DATA or the cache folder",
+            got="none",
+            next_step=f"Run: mamlcli data fetch {tasks.source}, or: mamlcli data import {tasks.source} PATH",
+        )
+    return load_pack(found), str(found), []

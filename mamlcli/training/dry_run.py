@@ -1,0 +1,75 @@
+"""What a run would cost, measured on a few meta-iterations of it; nothing is written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from mamlcli.common.machine import peak_memory_mb
+from mamlcli.engine.sizes import count_parameters
+from mamlcli.recipe.schema import Recipe
+from mamlcli.training.experiment import build
+from mamlcli.training.functions import splits_of_training, training_execution, training_functions
+from mamlcli.training.manifest import ExecutionRecord, execution_record
+from mamlcli.training.scoring import ScoredTasks, score
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """What a run would cost on this machine.
+
+    Attributes:
+        device: where it was measured.
+        num_parameters, num_transform_parameters: numbers in theta and in xi.
+        seconds_per_iteration: of one meta-iteration.
+        training_s, evaluation_s: seconds of training, with its validations, and of the final evaluation.
+        peak_memory_mb: of this process so far; None where it is not known.
+        execution: how the run would be computed.
+    """
+
+    device: str
+    num_parameters: int
+    num_transform_parameters: int
+    seconds_per_iteration: float
+    training_s: float
+    evaluation_s: float
+    peak_memory_mb: float | None
+    execution: ExecutionRecord
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "execution": self.execution.to_json()}
+
+
+def dry_run(recipe: Recipe) -> RunCost:
+    """Return what a run of the recipe would cost, measured on a few meta-iterations of it."""
+    experiment = build(recipe, splits=splits_of_training(recipe))
+    meta = experiment.initial_meta()
+    how = training_execution(experiment)
+    gradients, _ = training_functions([experiment], how)
+    gradients([0], [meta], 0)  # warms caches up
+    per_iteration = min(_timed(lambda: gradients([0], [meta], 0)) for _ in range(2))
+    sample = ScoredTasks(recipe.evaluation.split, min(20, recipe.evaluation.tasks))
+    per_task = _timed(lambda: score(experiment, [meta], sample)) / sample.num_tasks
+    validations = recipe.outer.iterations // recipe.validation.every if recipe.validation.every else 0
+    return RunCost(
+        device=str(experiment.device),
+        num_parameters=count_parameters(meta.model),
+        num_transform_parameters=count_parameters(meta.transform),
+        seconds_per_iteration=per_iteration,
+        training_s=per_iteration * recipe.outer.iterations + per_task * validations * recipe.validation.tasks,
+        evaluation_s=per_task * recipe.evaluation.tasks,
+        peak_memory_mb=peak_memory_mb(experiment.device),
+        execution=execution_record(experiment, how),
+    )
+
+
+def _timed(function: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    function()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started

@@ -1,0 +1,55 @@
+"""What the outer loop needs of an experiment: its meta-gradients and its meta-validation, and how tasks are run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mamlcli.engine.execution import Execution, MetaGradient, meta_gradients
+from mamlcli.engine.objective import MetaParams
+from mamlcli.engine.outer_loop import Gradients, Validate
+from mamlcli.engine.sharing import ALONE, WorkerGroup, share_of
+from mamlcli.recipe.schema import Recipe
+from mamlcli.tasks.episodes import task_generator
+from mamlcli.training.experiment import Experiment
+from mamlcli.training.scoring import score, validation_scores, validation_tasks
+
+
+def splits_of_training(recipe: Recipe) -> tuple[str, ...]:
+    """Return the splits that meta-training, meta-validation and the final evaluation use."""
+    names = ["train", *(["validation"] if recipe.validation.every else []), recipe.evaluation.split]
+    return tuple(dict.fromkeys(names))
+
+
+def training_execution(experiment: Experiment, num_workers: int = 1, num_runs: int = 1) -> Execution:
+    """Return how the tasks of a meta-batch are run: one worker's share of it, or those of all runs together."""
+    recipe = experiment.recipe
+    num_tasks = len(share_of(recipe.outer.tasks, 0, num_workers)) * num_runs
+    return experiment.execution(num_tasks=num_tasks, num_steps=recipe.inner.steps)
+
+
+def training_functions(
+    experiments: Sequence[Experiment], how: Execution, group: WorkerGroup = ALONE
+) -> tuple[Gradients, Validate]:
+    """Return (gradients, validate), the two callables that `engine.train` needs; the same results in all workers.
+
+    Args:
+        experiments: of the runs that are trained, alike but for their seeds, in the order of the states' indices.
+        how: how the tasks of a meta-batch are run.
+        group: workers that share the tasks of one run.
+    """
+    experiment = experiments[0]
+    recipe, objective = experiment.recipe, experiment.objective()
+    share = group.share(recipe.outer.tasks)
+
+    def gradients(indices: Sequence[int], metas: Sequence[MetaParams], iteration: int) -> list[MetaGradient]:
+        # All tasks are drawn at once, each by the key that it has in its own run.
+        seeds = [experiments[index].recipe.seed for index in indices]
+        generators = [task_generator(seed, "train", iteration, task) for seed in seeds for task in share]
+        episode = experiment.distributions["train"].sample(generators)
+        found = meta_gradients(objective, metas, episode, how)
+        return [group.all_reduce(gradient, recipe.outer.tasks) for gradient in found]
+
+    def validate(metas: Sequence[MetaParams]) -> list[tuple[float, float | None]]:
+        return [validation_scores(scores) for scores in score(experiment, metas, validation_tasks(recipe), group)]
+
+    return gradients, validate

@@ -1,0 +1,189 @@
+"""Where and how an experiment is computed: its device, the threads of this process, and how its tasks are run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+
+from mamlcli.common.errors import DeviceError, MamlError
+from mamlcli.common.words import first_line
+from mamlcli.engine.execution import Execution, choose_execution
+from mamlcli.engine.networks import Network
+from mamlcli.engine.objective import MetaObjective
+from mamlcli.engine.sizes import activation_size
+from mamlcli.engine.threads import flush_denormals
+from mamlcli.recipe.schema import ImageKeys, Recipe
+from mamlcli.training.tuned import load_tuned, tuning_key
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device of `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        DeviceError: the machine has no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda"):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        index = int(name.partition(":")[2] or 0)
+        if index >= count:
+            found = f"{count} CUDA device{'s' if count != 1 else ''}"
+            raise DeviceError(
+                "--device",
+                expected=f"a device of this machine, which has {found}",
+                got=repr(name),
+                next_step="Use --device auto, or --device cpu",
+            )
+    return torch.device(name)
+
+
+def memory_error(recipe: Recipe, how: Execution, error: BaseException) -> MamlError:
+    """Return what to say when memory ran out: the keys that set how much is needed, with their present values."""
+    values = {"execution.chunk": how.chunk, "inner.steps": recipe.inner.steps, "inner.memory": recipe.inner.memory}
+    if how.parallel > 1:
+        values["execution.threads"] = how.parallel
+    for key in ("width", "depth"):
+        if getattr(recipe.model, key, None) is not None:
+            values[f"model.{key}"] = getattr(recipe.model, key)
+    now = ", ".join(f"{key}={value}" for key, value in values.items())
+    remedy = "inner.memory=constant" if recipe.inner.memory == "unrolled" else "a smaller model.width"
+    first = "execution.chunk=1" if how.chunk > 1 else "execution.threads=1" if how.parallel > 1 else remedy
+    return MamlError(
+        "memory",
+        expected=f"enough for {now}",
+        got=first_line(error),
+        next_step=f"Set {first}, then {remedy}, or use another --device",
+    )
+
+
+# How tasks are run ------------------------------------------------------------------------------------------------
+
+
+def execution_for(
+    recipe: Recipe,
+    objective: MetaObjective,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    num_threads: int,
+    num_tasks: int,
+    num_steps: int,
+) -> Execution:
+    """Return how the tasks of a recipe are run.
+
+    What `mamlcli bench --tune` measured for these shapes on this machine comes before what is chosen without
+    measuring; keys of the recipe come before both.
+
+    Args:
+        recipe: resolved.
+        objective: network and inner loop.
+        device, dtype: where and in what precision.
+        num_threads: of the CPU, for all that is computed at a time.
+        num_tasks: tasks there are.
+        num_steps: inner steps that keep a graph; 0 for evaluation.
+    """
+    spec = recipe.execution
+    if spec.path == "loop":
+        return Execution("loop", 1)
+    if spec.path == "auto" and spec.chunk is None and num_steps:
+        key = tuning_key_for(
+            recipe,
+            objective.network,
+            device=device,
+            dtype=dtype,
+            num_threads=num_threads,
+            num_tasks=num_tasks,
+            num_steps=num_steps,
+        )
+        tuned = load_tuned(key)
+        if tuned is not None:
+            return replace(tuned.execution, compile=spec.compile is True)
+    is_recomputed = recipe.inner.memory == "constant"
+    chosen = choose_execution(
+        objective,
+        num_support=_num_inputs(recipe, recipe.tasks.shots),
+        num_query=_num_inputs(recipe, recipe.tasks.queries),
+        num_steps=min(num_steps, 1) if is_recomputed else num_steps,
+        num_tasks=num_tasks,
+        device_type=device.type,
+        num_threads=num_threads,
+    )
+    path = chosen.path if spec.path == "auto" else spec.path
+    chunk = chosen.chunk if spec.chunk is None else min(spec.chunk, num_tasks)
+    if path != "explicit":
+        return Execution(path, chunk)
+    return Execution(path, chunk, min(chosen.parallel, math.ceil(num_tasks / chunk)), spec.compile is True)
+
+
+def tuning_key_for(
+    recipe: Recipe,
+    network: Network,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    num_threads: int,
+    num_tasks: int,
+    num_steps: int,
+) -> str:
+    """Return the key under which `mamlcli bench --tune` keeps what it measured for such meta-batches."""
+    return tuning_key(
+        network,
+        inner=recipe.inner.model_dump(mode="json"),
+        num_inputs=_num_inputs(recipe, recipe.tasks.shots + recipe.tasks.queries),
+        num_tasks=num_tasks,
+        num_steps=num_steps,
+        device=device,
+        dtype=dtype,
+        threads=num_threads,
+    )
+
+
+def _num_inputs(recipe: Recipe, number: int) -> int:
+    """Return the inputs of one task for a number that image tasks give per class."""
+    return number * recipe.tasks.ways if isinstance(recipe.tasks, ImageKeys) else number
+
+
+# Threads ----------------------------------------------------------------------------------------------------------
+
+# Below this many activations of a meta-batch, threads cost more to wake than they compute.
+_SMALL_ACTIVATIONS = 1_000_000
+
+
+# (threads there were, threads of one operation) as last set here: a second experiment in this process has as many.
+_shared: tuple[int, int] | None = None
+
+
+def _available_threads() -> int:
+    """Return the threads that there were before an experiment here set fewer."""
+    now = torch.get_num_threads()
+    return _shared[0] if _shared is not None and _shared[1] == now else now
+
+
+def _share_threads(available: int, of_one_operation: int) -> None:
+    global _shared
+    torch.set_num_threads(of_one_operation)
+    _shared = (available, of_one_operation) if of_one_operation < available else None
+
+
+def threads_for(recipe: Recipe, device: torch.device) -> int:
+    """Return the threads of the CPU for all that an experiment computes at a time."""
+    return 1 if device.type != "cpu" else recipe.execution.threads or _available_threads()
+
+
+def set_threads(recipe: Recipe, network: Network, how: Execution, device: torch.device) -> None:
+    """Set how many threads of this process share one operation; nothing where the device is not the CPU.
+
+    On the explicit path that is one, as each thread has a chunk of tasks of its own; it is one for models so small,
+    too, that threads would only wait for each other.
+    """
+    if device.type != "cpu":
+        return
+    flush_denormals()
+    num_inputs = _num_inputs(recipe, recipe.tasks.shots + recipe.tasks.queries)
+    size = activation_size(network) * num_inputs * recipe.outer.tasks
+    is_small = recipe.execution.threads is None and size < _SMALL_ACTIVATIONS
+    of_one_operation = 1 if how.path == "explicit" or is_small else threads_for(recipe, device)
+    _share_threads(_available_threads(), of_one_operation)

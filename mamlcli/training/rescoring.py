@@ -1,0 +1,34 @@
+"""A trained run scored again: on other tasks, with more inner steps, on another split."""
+
+from __future__ import annotations
+
+from mamlcli.engine.evaluation import Evaluation
+from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.report import RunReport
+from mamlcli.training.scoring import ScoredTasks, evaluation_report, score
+from mamlcli.training.trained import num_inner_steps, open_trained, recipe_elsewhere
+
+
+def adapt_run(
+    run: RunDirectory,
+    *,
+    device: str | None = None,
+    num_tasks: int | None = None,
+    num_steps: int | None = None,
+    split: str | None = None,
+) -> tuple[Evaluation, RunReport]:
+    """Score a trained run again; what is not given is as its recipe says.
+
+    Returns:
+        The evaluation and the result that it makes.
+
+    Raises:
+        RunError: the run has no checkpoint; MamlError: a bad split or device.
+    """
+    recipe = recipe_elsewhere(run, where="mamlcli adapt", device=device, split=split)
+    split, steps = recipe.evaluation.split, num_inner_steps(recipe, num_steps)
+    trained = open_trained(run, recipe, splits=(split,))
+    num_tasks = num_tasks or recipe.evaluation.tasks
+    [evaluation] = score(trained.experiment, [trained.meta], ScoredTasks(split, num_tasks, steps))
+    report = evaluation_report(run, trained.experiment, evaluation, trained.weights, split=split, num_steps=steps)
+    return evaluation, report

@@ -1,0 +1,183 @@
+"""Scoring meta-parameters on the tasks that an experiment names, shared by workers where there are several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mamlcli.common.errors import RunError
+from mamlcli.common.statistics import Score, estimate
+from mamlcli.engine.evaluation import Evaluation, Reference, evaluate, join_evaluations
+from mamlcli.engine.objective import MetaParams
+from mamlcli.engine.sharing import ALONE, WorkerGroup
+from mamlcli.recipe.schema import ImageKeys, Recipe
+from mamlcli.runs.curve_figure import save_curve
+from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.report import Point, Protocol, RunReport, Scores
+from mamlcli.training.experiment import Experiment
+
+# Meta-validation draws its tasks from a stream of its own: those that choose the weights are never those scored.
+SELECTION_STREAM = "selection"
+
+
+@dataclass(frozen=True)
+class ScoredTasks:
+    """Which tasks meta-parameters are scored on, and how.
+
+    Attributes:
+        split: the split that they are drawn from.
+        num_tasks: tasks.
+        num_steps: inner steps; None for those of training.
+        stream: names the stream of tasks; None for that of the split's own name.
+        with_references: whether floors and baselines are scored too.
+    """
+
+    split: str
+    num_tasks: int
+    num_steps: int | None = None
+    stream: str | None = None
+    with_references: bool = True
+
+
+def validation_tasks(recipe: Recipe) -> ScoredTasks:
+    """Return the tasks of meta-validation."""
+    return ScoredTasks("validation", recipe.validation.tasks, stream=SELECTION_STREAM, with_references=False)
+
+
+def evaluation_tasks(recipe: Recipe) -> ScoredTasks:
+    """Return the tasks of the final evaluation."""
+    spec = recipe.evaluation
+    return ScoredTasks(spec.split, spec.tasks, spec.steps or recipe.inner.steps)
+
+
+def score(
+    experiment: Experiment, metas: Sequence[MetaParams], tasks: ScoredTasks, group: WorkerGroup = ALONE
+) -> list[Evaluation]:
+    """Score the meta-parameters of one run or several, all on the same tasks, drawn by `evaluation.seed`.
+
+    Workers score a share of the tasks each; all of them return the whole.
+    """
+    share = group.share(tasks.num_tasks)
+    mine: list[Evaluation] | None = None
+    if share:
+        mine = evaluate(
+            experiment.objective(tasks.num_steps),
+            metas,
+            experiment.distributions[tasks.split],
+            stream=tasks.stream or tasks.split,
+            seed=experiment.recipe.evaluation.seed,
+            num_tasks=tasks.num_tasks,
+            execution=experiment.execution(num_tasks=len(share) * len(metas), num_steps=0),
+            with_references=tasks.with_references,
+            share=share,
+        )
+    parts = [part for part in group.gather(mine) if part is not None]
+    return parts[0] if len(parts) == 1 else [join_evaluations(list(of_run)) for of_run in zip(*parts, strict=True)]
+
+
+def validation_scores(evaluation: Evaluation) -> tuple[float, float | None]:
+    """Return (loss, accuracy or None) after the last inner step, means over the tasks."""
+    accuracy = evaluation.estimate("query_accuracy", -1).mean if evaluation.is_classification else None
+    return evaluation.estimate("query_loss", -1).mean, accuracy
+
+
+def score_at_end(experiment: Experiment, metas: Sequence[MetaParams], group: WorkerGroup = ALONE) -> list[Evaluation]:
+    """Score the meta-parameters of worker 0 as `evaluation` in the recipe says; the others give none."""
+    if group.place is not None:
+        told = group.broadcast([{name: value.cpu() for name, value in meta.flat().items()} for meta in metas])
+        flats = [{name: value.to(experiment.device) for name, value in flat.items()} for flat in told]
+        metas = [MetaParams.from_flat(flat) for flat in flats]
+    return score(experiment, metas, evaluation_tasks(experiment.recipe), group)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run.
+
+    Attributes:
+        run: its directory.
+        report: the content of evaluation.json.
+        weights: which checkpoint was scored, in words.
+    """
+
+    run: RunDirectory
+    report: dict[str, Any]
+    weights: str
+
+
+def finished_result(run: RunDirectory) -> RunResult | None:
+    """Return the result of a run that is already done, or None."""
+    manifest = run.manifest
+    if manifest.get("status") not in ("done", "stopped early"):
+        return None
+    report = run.read_report()
+    return RunResult(run, report.to_json(), report.weights)
+
+
+def protocol_of(recipe: Recipe, *, split: str, num_tasks: int, num_steps: int) -> Protocol:
+    """Return all that a number of an evaluation needs to be compared."""
+    tasks, model = recipe.tasks, recipe.model
+    ways = tasks.ways if isinstance(tasks, ImageKeys) else (2 if recipe.is_classification else None)
+    return Protocol(
+        split=split,
+        num_tasks=num_tasks,
+        ways=ways,
+        shots=tasks.shots,
+        queries=tasks.queries,
+        per_class=isinstance(tasks, ImageKeys),
+        inner_steps=num_steps,
+        batch_norm=getattr(model, "norm", "none"),
+        seed=recipe.evaluation.seed,
+    )
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation, report: RunReport) -> None:
+    """Write the scores of all tasks, the figure of their curve and the report of an evaluation to a folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        result = RunDirectory(folder)
+        result.write_scores(evaluation.scores)
+        save_curve(report, result.curve_path)
+        result.write_report(report)
+    except OSError as error:
+        raise RunError(str(folder), expected="a folder that can be written", got=str(error)) from error
+
+
+def evaluation_report(
+    run: RunDirectory,
+    experiment: Experiment,
+    evaluation: Evaluation,
+    weights: str,
+    *,
+    split: str,
+    num_steps: int,
+) -> RunReport:
+    """Return the result of a run from an evaluation of its weights."""
+    num_tasks = len(evaluation.scores)
+    return RunReport(
+        run=str(run.path),
+        recipe=run.name,
+        weights=weights,
+        protocol=protocol_of(experiment.recipe, split=split, num_tasks=num_tasks, num_steps=num_steps),
+        curve=curve_of(evaluation),
+        references={name: _reference_scores(reference) for name, reference in evaluation.references.items()},
+        chance_accuracy=evaluation.chance_accuracy,
+    )
+
+
+def curve_of(evaluation: Evaluation) -> tuple[Point, ...]:
+    """Return the means over tasks, with their intervals, at every inner step."""
+    columns = {"loss": "query_loss", "support_loss": "support_loss"}
+    if evaluation.is_classification:
+        columns |= {"accuracy": "query_accuracy", "support_accuracy": "support_accuracy"}
+    return tuple(
+        Point(step, Scores(**{key: Score.of(evaluation.estimate(name, step)) for key, name in columns.items()}))
+        for step in range(evaluation.num_inner_steps + 1)
+    )
+
+
+def _reference_scores(reference: Reference) -> Scores:
+    columns = {"loss": reference.loss, "accuracy": reference.accuracy}
+    return Scores(**{key: Score.of(estimate(values)) for key, values in columns.items() if values is not None})

@@ -1,0 +1,117 @@
+"""A trained run, opened again: on another device, with the tasks of other splits, or without its data."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from mamlcli.common.errors import RunError
+from mamlcli.engine.objective import MetaParams
+from mamlcli.engine.outer_loop import is_meta_parameter
+from mamlcli.recipe.files import recipe_from_tree, recipe_to_tree
+from mamlcli.recipe.schema import Recipe
+from mamlcli.runs.folder import RunDirectory
+from mamlcli.tasks.images.ink import ImageRecord
+from mamlcli.training.checkpoints import load_checkpoint
+from mamlcli.training.experiment import Experiment, build, build_without_data
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A trained run, ready to be used: network, inner loop and the weights that it learned.
+
+    Attributes:
+        directory: the run's folder.
+        experiment: built from its recipe; `distributions` are those of the splits asked for, none without data.
+        meta: theta and xi on the experiment's device: best by meta-validation, else the last.
+        weights: which of these `meta` is, in words.
+    """
+
+    directory: RunDirectory
+    experiment: Experiment
+    meta: MetaParams
+    weights: str
+
+    @property
+    def recipe(self) -> Recipe:
+        """The run's recipe, on the device it was opened for."""
+        return self.experiment.recipe
+
+
+def recipe_elsewhere(run: RunDirectory, *, where: str, device: str | None = None, split: str | None = None) -> Recipe:
+    """Return a run's recipe for another device and another split to evaluate on; None leaves each as it was.
+
+    Raises:
+        RecipeError: a device or a split that there is not; `where` is the first word of the message.
+    """
+    tree = recipe_to_tree(run.recipe)
+    if device is not None:
+        tree["execution"]["device"] = device
+    if split is not None:
+        tree["evaluation"]["split"] = split
+    return recipe_from_tree(tree, where=where)
+
+
+def open_trained(run: RunDirectory, recipe: Recipe, *, splits: tuple[str, ...] = ()) -> TrainedRun:
+    """Return a run with its best weights.
+
+    Args:
+        run: it has a checkpoint.
+        recipe: the run's own, or as `recipe_elsewhere` gave it.
+        splits: those whose tasks are needed. Without any, the run's data need not be here: the shapes of its network
+            are in its manifest; a run of a version that did not note them takes them from its data.
+
+    Raises:
+        RunError: the run has no checkpoint; DeviceError: this machine lacks the recipe's device; DataError: the data
+            that is needed is not here.
+    """
+    noted = None if splits else _noted_shapes(run, recipe)
+    if noted is None:
+        experiment = build(recipe, splits=splits or (recipe.evaluation.split,))
+    else:
+        experiment = build_without_data(recipe, input_shape=noted[0], num_outputs=noted[1])
+    return TrainedRun(run, experiment, *best_weights(run, experiment))
+
+
+def num_inner_steps(recipe: Recipe, asked: int | None = None) -> int:
+    """Return the inner steps to adapt with: those asked for, else those of the run's evaluation."""
+    return asked or recipe.evaluation.steps or recipe.inner.steps
+
+
+def noted_images(run: RunDirectory) -> ImageRecord | None:
+    """Return how a run's images became arrays, from its manifest; None where it does not say."""
+    stored = run.manifest.get("data", {}).get("images")
+    if isinstance(stored, dict):
+        with contextlib.suppress(TypeError, ValueError, KeyError):
+            return ImageRecord.from_dict(stored)
+    return None
+
+
+def _noted_shapes(run: RunDirectory, recipe: Recipe) -> tuple[tuple[int, ...], int] | None:
+    """Return (input shape, number of outputs) of a run's network as its manifest has them."""
+    network = run.manifest.get("network")
+    if isinstance(network, dict):
+        return tuple(network["input_shape"]), int(network["num_outputs"])
+    images, ways = noted_images(run), getattr(recipe.tasks, "ways", None)
+    if images is None or ways is None:
+        return None
+    size = images.preprocessing.size
+    return (images.preprocessing.channels, size, size), ways
+
+
+def best_weights(run: RunDirectory, experiment: Experiment) -> tuple[MetaParams, str]:
+    """Return the meta-parameters to score, on the experiment's device, and which they are in words.
+
+    They are the best by meta-validation; of a run without, the last.
+
+    Raises:
+        RunError: the run has no checkpoint.
+    """
+    for which, words in (("best", "best by meta-validation"), ("last", "last")):
+        checkpoint = load_checkpoint(run, which)
+        if checkpoint is not None:
+            tensors, primitives = checkpoint
+            flat = {name: value.to(experiment.device) for name, value in tensors.items() if is_meta_parameter(name)}
+            return MetaParams.from_flat(flat), f"{words}, iteration {primitives['iteration']}"
+    next_step = f"Run: mamlcli train --resume --run-dir {run.path}"
+    raise RunError(str(run.path), expected="a checkpoint", got="none", next_step=next_step)

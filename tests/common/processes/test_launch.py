@@ -1,0 +1,173 @@
+"""Processes that work together: their place, and how they end when one of them does. No torch, so they are quick."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import mamlcli
+from mamlcli.common.errors import MamlError
+from mamlcli.common.processes.launch import EXIT_LOST, Ending, run_workers
+from mamlcli.common.processes.place import Place, place_in
+
+TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+
+# A worker that waits for its end; the others of its script do what is tested.
+PREAMBLE = """
+import os, signal, sys, time
+from pathlib import Path
+from mamlcli.workers import end_with_parent, place_in
+place = place_in(os.environ)
+rank = place.rank
+"""
+
+
+def run_script(script, num_workers=2):
+    return run_workers(num_workers, [sys.executable, "-c", PREAMBLE + script])
+
+
+# Their place ---------------------------------------------------------------------------------------------------
+
+
+def test_process_without_torchruns_variables_is_alone():
+    assert place_in({}) is None
+    assert place_in({"RANK": ""}) is None
+
+
+def test_place_is_read_from_torchruns_variables():
+    assert place_in(TORCHRUN) == Place(1, 4, 1, 2)
+    assert place_in(TORCHRUN | {"LOCAL_WORLD_SIZE": "4"}) == Place(1, 4, 1, 4)
+
+
+@pytest.mark.parametrize("name", TORCHRUN)
+def test_torchruns_variables_half_set_are_refused(name):
+    with pytest.raises(MamlError, match=f"without {name}. Start with torchrun -m mamlcli train"):
+        place_in({key: value for key, value in TORCHRUN.items() if key != name})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RANK", "4"),
+        ("RANK", "-1"),
+        ("WORLD_SIZE", "0"),
+        ("WORLD_SIZE", "two"),
+        ("LOCAL_RANK", "2"),
+        ("MASTER_PORT", "70000"),
+    ],
+)
+def test_variable_that_makes_no_sense_is_named(name, value):
+    with pytest.raises(MamlError, match=f"environment: {name}: expected an integer"):
+        place_in(TORCHRUN | {name: value})
+
+
+# How they end --------------------------------------------------------------------------------------------------
+
+
+def test_workers_that_are_done_end_well(tmp_path):
+    script = f"Path({str(tmp_path)!r}, str(rank)).write_text(f'{{place.num_workers}} {{place.local_rank}}')"
+    assert run_script(script, num_workers=3) == Ending(0)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"0": "3 0", "1": "3 1", "2": "3 2"}
+
+
+def test_killed_worker_is_named_whatever_the_others_say():
+    script = "os.kill(os.getpid(), signal.SIGKILL) if rank == 1 else sys.exit(1)"
+    assert run_script(script) == Ending(
+        1,
+        (
+            "worker 1: expected it to work to the end of the run, got killed (SIGKILL, most often by the system for "
+            "lack of memory).",
+        ),
+    )
+
+
+def test_last_words_of_a_failed_worker_are_shown():
+    script = f"sys.stderr.write('error: a bug\\n') if rank == 1 else None; sys.exit(3 if rank else {EXIT_LOST})"
+    assert run_script(script) == Ending(3, ("worker 1: a bug",))
+
+
+def test_failed_worker_without_words_is_named():
+    found = run_script("sys.exit(rank)")
+    assert found == Ending(1, ("worker 1: expected it to work to the end of the run, got exit code 1 without a word.",))
+
+
+def test_worker_0_speaks_for_itself_and_lost_workers_do_not():
+    assert run_script(f"sys.exit({EXIT_LOST} if rank else 3)") == Ending(3)
+
+
+def test_worker_that_does_not_end_with_the_others_is_killed(monkeypatch):
+    monkeypatch.setattr("mamlcli.common.processes.launch._PATIENCE_S", 0.0)
+    assert run_script("time.sleep(600 if rank else 0)") == Ending(0)
+    found = run_script("sys.exit(1) if rank else time.sleep(600)")
+    assert found.problems[0].startswith("worker 1: ")
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert condition()
+
+
+def is_alive(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{process_id}/stat")  # a process that nobody has waited for is dead, too
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.fixture
+def parent(tmp_path):
+    """Start a parent of two workers; each writes its process id to a file once it can be told to stop."""
+    scripts = []
+
+    def start(at_stop):
+        script = f"""
+signal.signal(signal.SIGTERM, lambda *_: {at_stop})
+end_with_parent(os.environ)
+Path({str(tmp_path)!r}, f'new-{{rank}}').write_text(str(os.getpid()))
+Path({str(tmp_path)!r}, f'new-{{rank}}').rename(Path({str(tmp_path)!r}, f'worker-{{rank}}'))
+while True: time.sleep(0.01)
+"""
+        code = (
+            "import sys\nfrom mamlcli.common.processes.launch import run_workers\n"
+            f"sys.exit(run_workers(2, [sys.executable, '-c', {PREAMBLE + script!r}]).code)"
+        )
+        environment = os.environ | {"PYTHONPATH": str(Path(mamlcli.__file__).parents[1]), "TMPDIR": str(tmp_path)}
+        scripts.append(subprocess.Popen([sys.executable, "-c", code], env=environment))
+        wait_for(lambda: len(list(tmp_path.glob("worker-*"))) == 2)
+        return scripts[0], [int(path.read_text()) for path in sorted(tmp_path.glob("worker-*"))]
+
+    yield start
+    for process in scripts:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_to_the_parent_reaches_all_workers(parent, number):
+    process, workers = parent("sys.exit(130)")
+    process.send_signal(number)
+    assert process.wait(60) == 130
+    assert not any(map(is_alive, workers))
+
+
+def test_second_signal_kills_workers_that_do_not_stop(parent):
+    process, workers = parent("None")
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert not any(map(is_alive, workers))
+
+
+def test_no_worker_outlives_a_parent_that_is_killed(parent, tmp_path):
+    process, workers = parent("sys.exit(130)")
+    process.kill()
+    wait_for(lambda: not any(map(is_alive, workers)))
+    assert not list(tmp_path.glob("mamlcli-*"))

@@ -1,0 +1,308 @@
+"""Figures: at the size they are printed at, whole, legible without colour, the same bytes for the same result."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from matplotlib.text import Text
+from PIL import Image
+
+from mamlcli.common import figures
+from mamlcli.common.figures import (
+    ONE_COLUMN,
+    SERIES,
+    TRANSFORM_SERIES,
+    TWO_COLUMNS,
+    figure_bytes,
+    new_figure,
+)
+from mamlcli.common.names import TRANSFORMS
+from mamlcli.common.statistics import Estimate, Score
+from mamlcli.common.tables import sparkline
+from mamlcli.runs.curve import curve_line
+from mamlcli.runs.curve_figure import save_curve
+from mamlcli.runs.report import Protocol, RunReport
+from mamlcli.studies.claims.figures import operators_figure, picture, study_figure
+from mamlcli.studies.layers.figure import save_layers
+from mamlcli.studies.layers.optimum import OperatorComparison, OptimumReport
+from mamlcli.studies.layers.results import (
+    BottomRow,
+    LayersReport,
+    MovementRow,
+    OperatorReport,
+    PartialRow,
+    PartScore,
+)
+from mamlcli.studies.sweeps.figure import save_study_figure
+from mamlcli.studies.sweeps.scores import GridValue, Scores
+from mamlcli.studies.sweeps.study_result import ClosedForm
+from tests.studies.sweeps.test_axes import depth_result, grid_result
+
+
+def score(mean, width=0.05):
+    return {"mean": mean, "ci95_over_tasks": width}
+
+
+PROTOCOL = {
+    "split": "test",
+    "num_tasks": 600,
+    "ways": 5,
+    "shots": 1,
+    "queries": 5,
+    "per_class": True,
+    "inner_steps": 3,
+    "batch_norm": "batch",
+    "seed": 0,
+}
+
+
+def curve_report(losses=(1.6, 0.5, 0.3, 0.2), *, has_accuracy=True):
+    points = [{"step": k, "loss": score(v), "support_loss": score(v)} for k, v in enumerate(losses)]
+    if has_accuracy:
+        points = [
+            {**point, "accuracy": score(0.2 + 0.2 * k), "support_accuracy": score(min(0.3 + 0.3 * k, 1))}
+            for k, point in enumerate(points)
+        ]
+    reference = {"accuracy": score(0.55)} if has_accuracy else {"loss": score(0.05)}
+    return RunReport.from_json(
+        {
+            "recipe": "glyphs-5way-1shot",
+            "protocol": PROTOCOL,
+            "curve": points,
+            "final": points[-1],
+            "references": {"nearest neighbour on pixels": reference},
+            "weights": "last",
+            "chance_accuracy": 0.2 if has_accuracy else None,
+        }
+    )
+
+
+def optimizer_result():
+    names = ("none", "meta-sgd", "meta-curvature", "kfo", "kfo-mlp")
+    cells = tuple(replace(grid_result().cells[0], value=name) for name in names)
+    return replace(grid_result(), axis="inner.transform.name", cells=cells, comparisons=())
+
+
+def regression_result():
+    def without_accuracy(cell):
+        return replace(cell, curve=tuple(replace(p, scores=only(p.scores, "loss")) for p in cell.curve))
+
+    closed = ClosedForm(0.1, 5, 0.2, Score(0.3), 0.25, 0.1, 0.0)
+    cells = tuple(map(without_accuracy, depth_result().cells))
+    return replace(depth_result(), cells=cells, closed_form=closed, chance_accuracy=None)
+
+
+def only(scores, metric):
+    return replace(scores, values={metric: scores.values[metric]})
+
+
+def layers_report(*, has_operator=True):
+    names = ("body.0", "body.1", "body.2", "body.3", "head.0")
+    moved = Estimate(0.1, 0.05, 600)
+    loss = PartScore(Estimate(0.5, 0.05, 600), moved)
+    best = OperatorComparison(np.diag([9.0, 4.0, 1.0]), 0.0, 1.0, 0.0, 0.1)
+    optimum = OptimumReport(optimal=best, plain=best, one_step=best, all_steps=best, all_steps_explained=0.9)
+    return LayersReport(
+        run="run",
+        recipe="glyphs-5way-1shot",
+        weights="last",
+        protocol=Protocol.from_json(PROTOCOL),
+        movement=tuple(MovementRow(name, 10, 10, 1.0, moved, moved) for name in names),
+        partial=tuple(
+            PartialRow(part, num, names[:num], loss, PartScore(Estimate(0.1 * num, 0.05, 600), moved))
+            for part in ("lower", "upper")
+            for num in range(len(names) + 1)
+        ),
+        operator=OperatorReport(0.1, "none", (), None, optimum) if has_operator else None,
+        operator_note=None,
+        bottom=tuple(
+            BottomRow(names[:num], False, 4, 4, 100, 0.9, Estimate(80.0, 3.0, 600), Estimate(num / 2, 0.1, 600))
+            for num in range(1, len(names))
+        ),
+        collapse=None,
+    )
+
+
+def claim_result():
+    values = [(depth, 0, name) for depth in (1, 2, 4) for name in ("none", "meta-sgd", "kfo")]
+    cells = tuple(
+        replace(grid_result().cells[0], value=GridValue(depth, name, layers))
+        for depth, layers, name in [*values, (1, 1, "none"), (1, 3, "none")]
+    )
+    references = {"nearest neighbour on pixels": Scores({"accuracy": Score(0.5, 0.01)}, "seeds")}
+    return replace(grid_result(), cells=cells, references=references)
+
+
+def operator_reports():
+    best, learned = (OperatorComparison(np.diag([1.0, x, x * x]), 0.0, 1.0, 0.0, 0.1) for x in (3.0, 2.0))
+    report = OptimumReport(best, best, None, learned, 0.9)
+    return {"depth 1": [report, report], "depth 2": [report], "depth 1, kfo": [replace(report, all_steps=None)]}
+
+
+# Name -> what draws it into a folder.
+DRAWN = {
+    "curve": lambda folder: save_curve(curve_report(), folder / "curve.png"),
+    "curve of a regression": lambda folder: save_curve(curve_report(has_accuracy=False), folder / "curve.png"),
+    "depth": lambda folder: save_study_figure(depth_result(), folder),
+    "depth of a regression": lambda folder: save_study_figure(regression_result(), folder),
+    "optimizers": lambda folder: save_study_figure(optimizer_result(), folder),
+    "grid": lambda folder: save_study_figure(grid_result(), folder),
+    "layers": lambda folder: save_layers(layers_report(), folder),
+    "layers without operator": lambda folder: save_layers(layers_report(has_operator=False), folder),
+    "claims": lambda folder: picture("study", study_figure(claim_result(), "glyphs, MAML"), "caption"),
+    "operators": lambda folder: picture("operators", operators_figure(operator_reports()), "caption"),
+}
+
+
+def draw(name, folder):
+    """Draw a figure, and return it with its bytes of each kind."""
+    found = {}
+
+    def keep(figure, kind):
+        found["figure"], found[kind] = figure, figure_bytes(figure, kind)
+        return found[kind]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mamlcli.common.figures.figure_bytes", keep)
+        patch.setattr("mamlcli.studies.claims.figures.figure_bytes", keep)
+        DRAWN[name](folder)
+    return found
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Return each figure by its name, drawn once."""
+    return cache(lambda name: draw(name, tmp_path_factory.mktemp("figures")))
+
+
+def shown_texts(figure):
+    """Return all texts but the labels of ticks, some of which lie outside the axes and are not drawn."""
+    axises = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
+    ticks = {id(label) for axis in axises for label in axis.get_ticklabels(which="both")}
+    ticks |= {id(label) for axis in axises for tick in axis.get_major_ticks() for label in (tick.label1, tick.label2)}
+    found = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    return [text for text in found if id(text) not in ticks]
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_figure_is_whole_and_legible_at_its_printed_width(drawn, name):
+    figure = drawn(name)["figure"]
+    assert figure.get_figwidth() in (ONE_COLUMN, TWO_COLUMNS)
+    with figures.print_style():
+        figure.canvas.draw()
+    whole = figure.bbox.padded(1.0)  # a pixel: rounding of the layout
+    for text in figure.findobj(Text):
+        assert text.get_fontsize() >= 8, text
+    for text in shown_texts(figure):
+        box = text.get_window_extent()
+        assert whole.x0 <= box.x0, text
+        assert box.x1 <= whole.x1, text
+        assert whole.y0 <= box.y0, text
+        assert box.y1 <= whole.y1, text
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_axes_are_labelled_and_intervals_explained(drawn, name):
+    figure = drawn(name)["figure"]
+    for axes in figure.axes:
+        if axes.axison:
+            assert axes.get_ylabel(), axes
+            assert axes.get_xlabel() or any(other.get_xlabel() for other in axes.get_shared_x_axes().get_siblings(axes))
+    title = " ".join(figure.get_suptitle().split())
+    assert "95 % interval" in title or "range" in title
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_lines_of_a_panel_differ_without_colour(drawn, name):
+    for axes in drawn(name)["figure"].axes:
+        named = [line for line in axes.lines if not line.get_label().startswith("_")]
+        looks = [(str(line.get_marker()), str(line._unscaled_dash_pattern)) for line in named]
+        assert len(set(looks)) == len(looks), looks
+
+
+@pytest.mark.parametrize("name", ["curve", "grid", "operators"])
+def test_same_result_gives_the_same_bytes(drawn, name, tmp_path):
+    first, second = drawn(name), draw(name, tmp_path)
+    assert first["svg"] == second["svg"]
+    assert first["png"] == second["png"]
+    text = first["svg"].decode()
+    assert "<dc:date>" not in text
+    # Text that stays text: it can be searched, and set in the page's font.
+    assert re.search(r"<text [^>]*>(query|inner steps|depth|depth 1)</text>", text)
+
+
+def test_png_and_svg_are_written_beside_each_other(tmp_path):
+    paths = save_curve(curve_report(), tmp_path / "curve.png")
+    assert [path.name for path in paths] == ["curve.png", "curve.svg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curve.png", "curve.svg"]
+    with Image.open(paths[0]) as image:
+        assert image.width == round(TWO_COLUMNS * 220)
+    assert paths[1].read_text().startswith("<?xml")
+
+
+def test_users_matplotlib_settings_change_nothing(tmp_path):
+    import matplotlib
+
+    before = save_curve(curve_report(), tmp_path / "a.png")[1].read_bytes()
+    with matplotlib.rc_context({"font.size": 20, "svg.fonttype": "path", "lines.linewidth": 9}):
+        after = save_curve(curve_report(), tmp_path / "b.png")[1].read_bytes()
+        assert matplotlib.rcParams["font.size"] == 20
+    assert before == after
+
+
+def test_losses_that_differ_a_thousandfold_are_on_a_logarithmic_axis(tmp_path, monkeypatch):
+    scales = []
+    monkeypatch.setattr(
+        "mamlcli.runs.curve_figure.save_figure", lambda figure, _: scales.append(figure.axes[-1].get_yscale()) or []
+    )
+    save_curve(curve_report((1.6, 0.5)), tmp_path / "a.png")
+    save_curve(curve_report((1e6, 0.5, None)), tmp_path / "a.png")  # with one that overflowed
+    assert scales == ["linear", "log"]
+
+
+def test_every_series_differs_in_colour_marker_and_dashes():
+    for part in zip(*SERIES, strict=True):
+        assert len(set(map(str, part))) == len(SERIES)
+
+
+def test_every_transform_has_a_look_and_the_first_of_them_have_their_own():
+    assert set(TRANSFORM_SERIES) == set(TRANSFORMS)
+    assert len(set(TRANSFORM_SERIES.values())) == min(len(TRANSFORMS), len(SERIES))
+
+
+def test_new_figure_needs_no_display():
+    assert new_figure(2.0, 1.0).get_size_inches().tolist() == [2.0, 1.0]
+
+
+# In text ------------------------------------------------------------------------------------------------------
+
+
+def test_curve_in_one_line_is_on_a_scale_of_its_own_kind():
+    assert curve_line(curve_report()) == "Query accuracy by inner step: 20.0 ▂▄▅▇ 80.0 %"
+    assert curve_line(curve_report((1.4, 0.7, 0.0), has_accuracy=False)) == "Query loss by inner step: 1.400 █▅▁ 0.000"
+    overflowed = curve_report((1.4, None), has_accuracy=False)
+    assert curve_line(overflowed) == "Query loss by inner step: 1.400 █· -"
+
+
+def test_sparkline_with_bounds_keeps_to_them():
+    assert sparkline([0.0, 0.5, 1.0], low=0.0, high=1.0) == "▁▅█"
+    assert sparkline([0.9, 1.0], low=0.0, high=1.0) == "▇█"
+    assert sparkline([-5, 5], low=0.0, high=1.0) == "▁█"
+
+
+def test_study_curves_stand_under_their_columns_as_blocks():
+    from rich.console import Console
+
+    from mamlcli.studies.sweeps.tables import curves_table
+
+    console = Console(width=80, record=True, file=io.StringIO())
+    result = depth_result()
+    console.print(curves_table(result))
+    shown = console.export_text()
+    assert "▅▅" in shown
+    assert "blocks: 0 to 100 %" in shown

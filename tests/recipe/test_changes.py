@@ -1,0 +1,37 @@
+"""Recipes with keys changed, and what differs between two."""
+
+from __future__ import annotations
+
+import pytest
+
+from mamlcli.common.errors import RecipeError
+from mamlcli.recipe.changes import changed_recipe, recipe_difference
+from mamlcli.recipe.files import load_recipe
+
+
+def test_changed_recipe_has_the_new_values_and_the_old_recipe_the_old_ones():
+    recipe = load_recipe("logistic")[1]
+    changed = changed_recipe(recipe, {"model.depth": 7, "inner.transform.name": "kfo"}, "here")
+    assert recipe_difference(recipe, changed) == {
+        "model.depth": (recipe.model.depth, 7),
+        "inner.transform.name": ("none", "kfo"),
+    }
+
+
+def test_change_that_the_schema_refuses_names_its_place():
+    with pytest.raises(RecipeError, match=r"^--depths 0: model\.depth: expected an integer >= 1, got 0\.$"):
+        changed_recipe(load_recipe("logistic")[1], {"model.depth": 0}, "--depths 0")
+
+
+def test_difference_names_keys_with_both_values():
+    first = load_recipe("logistic")[1]
+    second = load_recipe("logistic", ["seed=5", "inner.transform=kfo"])[1]
+    assert recipe_difference(first, second) == {"seed": (0, 5), "inner.transform.name": ("none", "kfo")}
+    assert recipe_difference(first, first) == {}
+
+
+def test_difference_names_keys_that_one_of_them_lacks():
+    found = recipe_difference(load_recipe("logistic")[1], load_recipe("sinusoid")[1])
+    assert found["tasks.source"] == ("logistic", "sinusoid")
+    assert found["tasks.label_noise"] == (0.0, None)
+    assert found["tasks.noise"] == (None, 0.0)

@@ -1,0 +1,368 @@
+"""Recipes in and out of YAML: what is read, and that every error names its place."""
+
+from __future__ import annotations
+
+import pytest
+
+from mamlcli.common.errors import RecipeError
+from mamlcli.recipe.files import (
+    find_recipe,
+    load_recipe,
+    recipe_from_tree,
+    recipe_summary,
+    recipe_to_tree,
+    recipe_to_yaml,
+    shipped_recipes,
+)
+
+SMALL = "tasks: {source: logistic}\nmodel: {kind: mlp}\n"
+SHIPPED = shipped_recipes()
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Write `r.yaml` in a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+
+    def writing(content):
+        data = content if isinstance(content, bytes) else content.encode()
+        (tmp_path / "r.yaml").write_bytes(data)
+        return "r.yaml"
+
+    return writing
+
+
+@pytest.fixture
+def small(write):
+    return write(SMALL)
+
+
+def problems(name, *overrides):
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(name, overrides)
+    assert str(caught.value) == "\n".join(caught.value.problems)
+    for problem in caught.value.problems:
+        assert "\n" not in problem
+        assert "expected" in problem
+    return caught.value.problems
+
+
+def problem(name, *overrides):
+    found = problems(name, *overrides)
+    assert len(found) == 1
+    return found[0]
+
+
+# Values ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1E-3", "1.0e-3", "+1e-3", "0.001", ".1e-2", "10e-4", "1.e-3"])
+def test_every_way_to_write_a_number_is_a_number(write, text):
+    name = write(f"{SMALL}outer: {{lr: {text}}}\n")
+    assert load_recipe(name)[1].outer.lr == 1e-3
+    assert load_recipe("logistic", [f"outer.lr={text}"])[1].outer.lr == 1e-3
+
+
+def test_text_that_only_begins_like_a_number_is_text(write):
+    assert "'1e-3x'" in problem(write(f"{SMALL}outer: {{lr: 1e-3x}}\n"))
+
+
+@pytest.mark.parametrize(("value", "got"), [("nan", "'nan'"), (".nan", "nan"), (".inf", "inf"), ("1e999", "inf")])
+def test_rate_that_is_no_finite_number_is_refused(small, value, got):
+    assert problem(small, f"inner.lr={value}").endswith(f"got {got}.")
+
+
+@pytest.mark.parametrize("value", ["yes", "1", "on"])
+def test_bool_is_true_or_false(write, value):
+    expected = "expected true or false" if value == "1" else None
+    name = write(f"{SMALL}inner: {{first_order: {value}}}\n")
+    if expected:
+        assert expected in problem(name)
+    else:  # YAML 1.1 says that these words are true
+        assert load_recipe(name)[1].inner.first_order is True
+    assert "expected true or false, got 'yes'" in problem(write(f'{SMALL}inner: {{first_order: "yes"}}\n'))
+
+
+def test_null_unsets_a_key(small):
+    assert load_recipe(small, ["validation.every=null"])[1].validation.every is None
+    assert load_recipe(small, ["validation.every="])[1].validation.every is None
+
+
+# Places ----------------------------------------------------------------------------------------------------
+
+
+def test_all_errors_of_a_file_come_at_once_with_their_lines(write):
+    name = write(
+        "seed: x\n"
+        "tasks:\n"
+        "  source: logistic\n"
+        "  shots: 0\n"
+        "model:\n"
+        "  kind: mlp\n"
+        "  depth: 0\n"
+        "  widht: 3\n"
+        "inner: {lr: -1}\n"
+        "outre: 3\n"
+    )
+    found = problems(name)
+    assert [text.split(" ")[0] for text in found] == [
+        "r.yaml:1:",
+        "r.yaml:4:",
+        "r.yaml:7:",
+        "r.yaml:8:",
+        "r.yaml:9:",
+        "r.yaml:10:",
+    ]
+    assert found[0] == "r.yaml:1: seed: expected an integer, got 'x'."
+    assert found[2] == "r.yaml:7: model.depth: expected an integer >= 1, got 0."
+    assert found[4] == "r.yaml:9: inner.lr: expected a number > 0, got -1."
+
+
+def test_missing_sections_are_both_named(write):
+    assert [text.split(": ")[1] for text in problems(write("seed: 1\n"))] == ["tasks", "model"]
+
+
+def test_error_of_an_override_is_on_the_command_line(small):
+    assert problem(small, "inner.steps=0") == "command line: inner.steps: expected an integer >= 1, got 0."
+
+
+def test_error_below_an_overridden_section_is_on_the_command_line(small):
+    assert problem(small, "model={kind: mlp, depth: 0}").startswith("command line: model.depth:")
+
+
+def test_errors_of_file_and_overrides_come_together(write):
+    found = problems(write(f"{SMALL}seed: x\n"), "inner.lr=-1", "nonsense", "inner.steps=[1")
+    assert sorted(text.split(":")[0] for text in found) == ["command line"] * 3 + ["r.yaml"]
+
+
+def test_override_mends_an_error_of_the_file(write):
+    assert load_recipe(write(f"{SMALL}seed: x\n"), ["seed=3"])[1].seed == 3
+
+
+@pytest.mark.parametrize("text", ["", "=3", "inner", "inner..steps=3", ".steps=3", "inner.=3", "inner.steps"])
+def test_override_without_key_or_value_is_refused(small, text):
+    assert "expected key.path=value" in problem(small, text)
+
+
+@pytest.mark.parametrize("value", ["[1", "2020-99-99", "{", "9" * 5000, "[" * 5000, "'", "!!python/name:os.system"])
+def test_override_that_is_no_yaml_value_is_refused(small, value):
+    assert problem(small, f"seed={value}").startswith("command line: seed: expected a YAML value")
+
+
+def test_last_of_two_overrides_counts(small):
+    assert load_recipe(small, ["seed=1", "seed=2"])[1].seed == 2
+
+
+# Names -----------------------------------------------------------------------------------------------------
+
+
+def test_unknown_key_is_refused_with_the_nearest_name(small):
+    found = problem(small, "inner.stpes=3")
+    assert found.startswith("command line: inner.stpes: expected a known key, got 'stpes'. Did you mean 'steps'?")
+    assert "The keys are algorithm, lr, steps" in found
+
+
+def test_unknown_key_at_the_top_is_refused_with_the_nearest_name(write):
+    found = problem(write(f"{SMALL}evalution: {{tasks: 3}}\n"))
+    assert found.startswith("r.yaml:3: evalution:")
+    assert "Did you mean 'evaluation'?" in found
+
+
+def test_key_of_another_source_is_unknown(small):
+    found = problem(small, "tasks.ways=5")
+    assert "expected a known key, got 'ways'" in found
+    assert "label_noise" in found
+
+
+@pytest.mark.parametrize(("key", "near"), [("tasks.source=sinusiod", "sinusoid"), ("model.kind=cn", "cnn")])
+def test_unknown_source_or_kind_is_refused_with_the_names_there_are(small, key, near):
+    found = problem(small, key)
+    assert f"Did you mean '{near}'?" in found
+    assert "expected one of" in found
+
+
+def test_section_without_source_or_kind_lists_them(write):
+    found = problems(write("tasks: {shots: 3}\nmodel: {depth: 3}\n"))
+    assert found[0].startswith("r.yaml:1: tasks.source: expected one of glyphs, omniglot")
+    assert found[1].startswith("r.yaml:2: model.kind: expected one of cnn, mlp, linear, got nothing")
+
+
+@pytest.mark.parametrize("value", ["3", "text", "null", "[1]"])
+def test_section_that_is_no_section_is_refused(small, value):
+    for key in ("tasks", "model", "inner"):
+        assert f"command line: {key}: expected keys and values" in problem(small, f"{key}={value}")
+
+
+def test_unknown_recipe_is_refused_with_the_nearest_name():
+    found = problem("linear-regresion")
+    assert "Did you mean 'linear-regression'?" in found
+    assert "mamlcli recipes ls" in found
+
+
+def test_file_comes_before_a_shipped_recipe_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "logistic").write_text(f"{SMALL}seed: 77\n")
+    assert load_recipe("logistic")[1].seed == 77
+
+
+def test_shipped_recipe_is_found_beside_a_folder_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "logistic").mkdir()
+    assert find_recipe("logistic") == SHIPPED["logistic"]
+
+
+# Files that are no recipes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("", "got an empty file"),
+        ("# only a comment\n", "got an empty file"),
+        (b"\xff\xfe\x00\x01", "got a binary file"),
+        (b"\x89PNG\r\n\x1a\n", "got a binary file"),
+        ("abc\x00def", "got a syntax error"),
+        ("a: [1\n", "got a syntax error"),
+        ("\tseed: 1\n", "got a syntax error"),
+        ("- 1\n- 2\n", "expected keys and values"),
+        ("just a sentence", "expected keys and values"),
+        ("? [1, 2]\n: 3\n", "a key that is no name"),
+        ("? {a: 1}\n: 3\n", "a key that is no name"),
+        ("seed: !!python/object:os.system {}\n", "got a syntax error"),
+        (f"{SMALL}---\n{SMALL}", "got a syntax error"),
+        (f"{SMALL}seed: 2020-99-99\n", "month"),
+        (f"{SMALL}seed: {'9' * 5000}\n", "expected values that can be read"),
+        ("tasks: &a\n  source: logistic\n  x: *a\n", "holds itself"),
+        ("[" * 5000, "far too many levels"),
+        ("a: " + "{a: " * 2000 + "1" + "}" * 2000, "far too many levels"),
+    ],
+)
+def test_file_that_is_no_recipe_is_refused_in_one_line(write, content, expected):
+    found = problem(write(content))
+    assert found.startswith("r.yaml")
+    assert expected in found
+    assert "mamlcli recipes cp" in found
+
+
+def test_syntax_error_names_its_line(write):
+    assert problem(write(f"{SMALL}seed: [1,\n  2\nouter: 3\n")).startswith("r.yaml:5:")
+
+
+def test_key_written_twice_is_refused_at_its_second_place(write):
+    assert problem(write(f"{SMALL}seed: 1\nseed: 2\n")).startswith(
+        "r.yaml:4: expected YAML, got a syntax error: the key 'seed' stands twice"
+    )
+
+
+def test_folder_is_refused(tmp_path):
+    assert "got a folder" in problem(str(tmp_path))
+
+
+def test_keys_of_another_section_can_be_taken_over(write):
+    name = write(f"base: &b {{shots: 3}}\n{SMALL}".replace("logistic", "logistic, <<: *b"))
+    assert "base" in problem(name)  # the merge itself is fine
+    merged = "tasks: {source: logistic, <<: {shots: 3, queries: 4}, queries: 5}\nmodel: {kind: mlp}\n"
+    tasks = load_recipe(write(merged))[1].tasks
+    assert (tasks.shots, tasks.queries) == (3, 5)
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbf" + SMALL.encode(), SMALL.replace("\n", "\r\n").encode()])
+def test_files_of_other_editors_are_read(write, content):
+    assert load_recipe(write(content))[1] == recipe_from_tree(
+        {"tasks": {"source": "logistic"}, "model": {"kind": "mlp"}}
+    )
+
+
+# Transforms and conflicts ----------------------------------------------------------------------------------
+
+
+def test_transform_by_name_takes_an_override_below_it(write):
+    name = write(f"{SMALL}inner: {{transform: kfo}}\n")
+    transform = load_recipe(name, ["inner.transform.adapted=true"])[1].inner.transform
+    assert (transform.name, transform.adapted) == ("kfo", True)
+
+
+def test_transform_by_name_on_the_command_line_takes_an_override_below_it(small):
+    words = ["inner.transform=meta-sgd", "inner.transform.adapted=true"]
+    transform = load_recipe(small, words)[1].inner.transform
+    assert (transform.name, transform.adapted) == ("meta-sgd", True)
+
+
+def test_transform_of_no_parameters_is_refused(small):
+    found = problem(small, "inner.transform=kfo", "inner.transform.parameters=[]")
+    assert "expected at least one entry" in found
+
+
+@pytest.mark.parametrize(
+    ("recipe", "override", "key"),
+    [
+        ("sinusoid", "model={kind: cnn}", "model.kind"),
+        ("logistic", "inner={algorithm: fomaml, first_order: false}", "inner.first_order"),
+        ("logistic", "inner.joint_features=true", "inner.joint_features"),
+        ("logistic", "inner.transform.adapted=true", "inner.transform.adapted"),
+        ("cifar-fs-5way-5shot", "tasks.class_split=vinyals", "tasks.class_split"),
+    ],
+)
+def test_keys_that_do_not_go_together_are_refused(recipe, override, key):
+    assert problem(recipe, override).startswith(f"command line: {key}: expected")
+
+
+def test_conflict_in_a_file_names_its_line(write):
+    found = problem(write("tasks: {source: sinusoid}\nmodel:\n  kind: cnn\n"))
+    assert found.startswith("r.yaml:3: model.kind: expected mlp or linear")
+
+
+# Round trips -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_recipe_written_as_yaml_is_read_back_equal(name, write):
+    recipe = load_recipe(name)[1]
+    assert load_recipe(write(recipe_to_yaml(recipe)))[1] == recipe
+    assert recipe_from_tree(recipe_to_tree(recipe)) == recipe
+
+
+def test_fomaml_written_as_yaml_is_read_back_equal(write):
+    recipe = load_recipe("logistic", ["inner.algorithm=fomaml", "inner.transform=kfo", "outer.lr=1e-5"])[1]
+    assert load_recipe(write(recipe_to_yaml(recipe)))[1] == recipe
+
+
+def test_trees_are_checked_too():
+    with pytest.raises(RecipeError, match=r"here: model\.depth: expected an integer >= 1, got 0"):
+        recipe_from_tree({"tasks": {"source": "logistic"}, "model": {"kind": "mlp", "depth": 0}}, where="here")
+
+
+# The shipped recipes ---------------------------------------------------------------------------------------
+
+
+def test_default_recipe_is_shipped():
+    assert "glyphs-5way-1shot" in SHIPPED
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_recipe_loads_under_its_name(name):
+    assert load_recipe(name)[0] == name
+    assert load_recipe(str(SHIPPED[name])) == load_recipe(name)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_recipe_says_what_it_is(name):
+    summary = recipe_summary(SHIPPED[name])
+    assert 20 <= len(summary) <= 110
+    header = [line for line in SHIPPED[name].read_text().splitlines() if line.startswith("#")]
+    for word in ("Reproduces", "Source", "Command", "Expect", "Time"):
+        lines = [line for line in header if line.startswith(f"# {word}:")]
+        assert len(lines) == 1, word
+        assert len(lines[0]) > len(f"# {word}: ..."), word
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_command_of_a_shipped_recipe_is_one_that_runs_it(name):
+    (line,) = [line for line in SHIPPED[name].read_text().splitlines() if line.startswith("# Command:")]
+    last = line.removeprefix("# Command:").split(";")[-1].strip()
+    expected = "mamlcli train" if name == "glyphs-5way-1shot" else f"mamlcli train {name}"
+    assert last == expected or last.startswith(f"{expected} ")
+
+
+def test_summary_of_a_recipe_without_a_comment_is_empty(small, tmp_path):
+    assert recipe_summary(tmp_path / small) == ""

@@ -1,0 +1,119 @@
+"""The result of a run as a type: made from an evaluation, written as JSON, read back."""
+
+from __future__ import annotations
+
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from mamlcli.common.statistics import Score, estimate
+from mamlcli.engine.evaluation import Evaluation, Reference
+from mamlcli.recipe.files import load_recipe
+from mamlcli.runs.report import RunReport
+from mamlcli.training.scoring import evaluation_report
+
+PROTOCOL = {
+    "split": "test",
+    "num_tasks": 2,
+    "ways": None,
+    "shots": 10,
+    "queries": 10,
+    "per_class": False,
+    "inner_steps": 1,
+    "batch_norm": "none",
+    "seed": 0,
+}
+
+
+def score(mean):
+    return {"mean": mean, "ci95_over_tasks": 0.5}
+
+
+def content(**changes):
+    """Return the content of an evaluation.json."""
+    curve = [{"step": step, "loss": score(2.0 - step), "support_loss": score(1.0)} for step in (0, 1)]
+    return {
+        "run": "runs/a-1",
+        "recipe": "a",
+        "weights": "last, iteration 3",
+        "protocol": PROTOCOL,
+        "curve": curve,
+        "final": curve[-1],
+        "references": {"floor": {"loss": score(0.1)}},
+        **changes,
+    }
+
+
+def report_of(scores, *, is_classification, references=None):
+    """Return the report of a run with these scores, [num_tasks, num_inner_steps + 1, 4]."""
+    recipe = load_recipe("logistic" if is_classification else "linear-regression")[1]
+    evaluation = Evaluation(scores, references or {}, is_classification, 0.5 if is_classification else None)
+    run = SimpleNamespace(path="runs/a-1", name="a")
+    experiment = SimpleNamespace(recipe=recipe)
+    return evaluation_report(run, experiment, evaluation, "last", split="test", num_steps=scores.shape[1] - 1)
+
+
+def test_content_is_written_as_it_was_read():
+    for value in (content(), content(chance_accuracy=0.5)):
+        assert json.dumps(RunReport.from_json(value).to_json()) == json.dumps(value)
+
+
+def test_what_is_not_used_may_be_there_or_missing():
+    value = content(of_a_later_version=1)
+    del value["run"]
+    assert RunReport.from_json(value).final.loss == Score(1.0, 0.5)
+
+
+@pytest.mark.parametrize("key", ["recipe", "weights", "protocol", "curve", "final", "references"])
+def test_key_that_is_missing_is_named(key):
+    value = content()
+    del value[key]
+    with pytest.raises(ValueError, match=f"not the result of a run .KeyError: '{key}'"):
+        RunReport.from_json(value)
+
+
+@pytest.mark.parametrize("key", PROTOCOL)
+def test_key_that_is_missing_in_the_protocol_is_named(key):
+    protocol = {name: value for name, value in PROTOCOL.items() if name != key}
+    with pytest.raises(ValueError, match=f"KeyError: '{key}'"):
+        RunReport.from_json(content(protocol=protocol))
+
+
+@pytest.mark.parametrize("wrong", [{"curve": 3}, {"final": None}, {"references": []}, {"protocol": []}])
+def test_values_of_another_kind_are_refused(wrong):
+    with pytest.raises(ValueError, match="not the result of a run"):
+        RunReport.from_json(content(**wrong))
+    with pytest.raises(ValueError, match="expected numbers"):
+        RunReport.from_json(content(final={"step": 1, "loss": {"mean": "low"}, "support_loss": score(1.0)}))
+
+
+def test_intervals_are_those_of_statistics():
+    scores = np.random.default_rng(0).random((7, 4, 4))
+    floor = Reference(None, np.linspace(0.0, 1.0, 7))
+    value = report_of(scores, is_classification=True, references={"floor": floor}).to_json()
+    assert value["chance_accuracy"] == 0.5
+    assert [point["step"] for point in value["curve"]] == [0, 1, 2, 3]
+    assert value["final"] == value["curve"][-1]
+    for step, point in enumerate(value["curve"]):
+        for column, metric in enumerate(("support_loss", "support_accuracy", "loss", "accuracy")):
+            expected = estimate(scores[:, step, column])
+            assert point[metric] == {"mean": expected.mean, "ci95_over_tasks": expected.ci95}
+    expected = estimate(floor.accuracy)
+    assert value["references"] == {"floor": {"accuracy": {"mean": expected.mean, "ci95_over_tasks": expected.ci95}}}
+
+
+def test_numbers_that_do_not_exist_are_none_or_absent():
+    report = report_of(np.array([[[1.0, 0.0, math.inf, 0.0], [1.0, 0.0, 2.0, 0.0]]]), is_classification=False)
+    value = report.to_json()
+    json.dumps(value, allow_nan=False)
+    assert value["curve"][0]["loss"] == {"mean": None, "ci95_over_tasks": None}
+    assert value["final"] == {
+        "step": 1,
+        "loss": {"mean": 2.0, "ci95_over_tasks": None},  # one task has no interval
+        "support_loss": {"mean": 1.0, "ci95_over_tasks": None},
+    }
+    assert "chance_accuracy" not in value
+    assert math.isnan(report.means("loss")[0])

@@ -1,0 +1,108 @@
+"""Checks of a pack find what they are for, and nothing in a sound pack."""
+
+import numpy as np
+
+from mamlcli.tasks.images.checks import check_pack
+from mamlcli.tasks.images.packs import Pack
+from tests.helpers.image_files import noise
+
+SPLITS = {"train": ("a", "b"), "validation": ("c",), "test": ("d",)}
+
+
+def sound_pack(images=None, labels=None):
+    images = noise(12, 6, 6, 1) if images is None else images
+    labels = np.repeat(np.arange(4), 3) if labels is None else labels
+    return Pack(images, labels, ("a", "b", "c", "d"))
+
+
+def found(pack, splits=SPLITS):
+    return [(finding.severity, finding.check) for finding in check_pack(pack, splits)]
+
+
+def message(pack, check, splits=SPLITS):
+    return next(finding.message for finding in check_pack(pack, splits) if finding.check == check)
+
+
+def test_sound_pack_has_its_counts_noted_and_nothing_else():
+    assert found(sound_pack()) == [("note", "class counts")]
+    assert message(sound_pack(), "class counts") == "12 images of 4 classes, 3 to 3 each"
+
+
+def test_pack_without_splits_is_checked_alone():
+    assert found(sound_pack(), {}) == [("note", "class counts")]
+
+
+def test_wrong_arrays_are_errors_and_end_the_check():
+    assert found(sound_pack(images=noise(12, 6, 6))) == [("error", "arrays")]
+    assert found(sound_pack(labels=np.zeros(3, np.int64))) == [("error", "arrays")]
+    assert found(sound_pack(labels=np.full(12, 4))) == [("error", "arrays")]
+
+
+def test_images_that_are_not_square_are_noted():
+    assert ("note", "arrays") in found(sound_pack(images=noise(12, 6, 5, 1)))
+
+
+def test_class_with_a_single_image_is_an_error_of_its_split_only():
+    pack = sound_pack(labels=np.array([0] * 4 + [1] * 4 + [2] * 3 + [3]))
+    assert ("error", "class counts") in found(pack)
+    assert "test: 1 classes" in message(pack, "class counts")
+    assert found(pack, {"train": SPLITS["train"]}) == [("note", "class counts")]
+
+
+def test_classes_that_the_pack_lacks_are_named():
+    splits = SPLITS | {"test": ("d", "zebra")}
+    assert ("error", "missing classes") in found(sound_pack(), splits)
+    assert message(sound_pack(), "missing classes", splits).endswith("not in the pack: zebra")
+
+
+def test_many_missing_classes_are_counted():
+    splits = {"train": tuple(f"x{index:02d}" for index in range(40))}
+    assert message(sound_pack(), "missing classes", splits).endswith("x06, x07 and 32 more")
+
+
+def test_empty_split_is_an_error():
+    assert ("error", "empty split") in found(sound_pack(), SPLITS | {"validation": ()})
+
+
+def test_class_in_two_splits_is_an_error():
+    splits = SPLITS | {"test": ("d", "a")}
+    assert message(sound_pack(), "overlap", splits) == "test and train share 1 classes: a"
+
+
+def test_classes_in_no_split_are_noted():
+    splits = {"train": ("a",), "test": ("b",)}
+    assert message(sound_pack(), "unused classes", splits) == "2 in no split: c, d"
+
+
+def test_constant_images_are_a_warning():
+    images = noise(12, 6, 6, 1)
+    images[7] = 3
+    assert found(sound_pack(images)) == [("warning", "constant images"), ("note", "class counts")]
+    assert message(sound_pack(images), "constant images") == "1 of a single value: c (image 7)"
+
+
+def test_image_in_two_splits_is_a_warning():
+    images = noise(12, 6, 6, 1)
+    images[11] = images[0]
+    assert ("warning", "duplicate images") in found(sound_pack(images))
+    assert message(sound_pack(images), "duplicate images") == "1 images are in two splits: a = d"
+
+
+def test_image_in_two_classes_of_a_split_is_noted():
+    images = noise(12, 6, 6, 1)
+    images[3] = images[0]
+    assert ("note", "duplicate images") in found(sound_pack(images))
+    assert message(sound_pack(images), "duplicate images") == "1 images are in two classes: a = b"
+
+
+def test_image_twice_in_a_class_is_noted():
+    images = noise(12, 6, 6, 1)
+    images[1] = images[2] = images[0]
+    assert message(sound_pack(images), "duplicate images") == "2 repeat another image of their class"
+
+
+def test_errors_come_first():
+    images = noise(12, 6, 6, 1)
+    images[0] = 0
+    severities = [severity for severity, _ in found(sound_pack(images), SPLITS | {"test": ("zebra",)})]
+    assert severities == ["error", "warning", "note", "note"]

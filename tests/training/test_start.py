@@ -1,0 +1,83 @@
+"""The start of a run: new, resumed, or in the place of another; nothing on disk changes before it can begin."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mamlcli.common.errors import DataError, RunError
+from mamlcli.recipe.files import load_recipe
+from mamlcli.training.run import Progress
+from mamlcli.training.start import Start, default_path
+from tests.helpers.running import TINY
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def start(path, *overrides, **how):
+    name, recipe = load_recipe("logistic", (*TINY, *overrides))
+    return Start(name, recipe, path, **how)
+
+
+def train(start):
+    assert start.finished() is None
+    return start.train(argv=["mamlcli", "train"], progress=Progress())
+
+
+@pytest.fixture
+def run(tmp_path):
+    train(start(tmp_path / "run"))
+    return tmp_path / "run"
+
+
+def test_new_run_is_trained_and_scored(tmp_path):
+    result = train(start(tmp_path / "run"))
+    assert result.report == json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["argv"] == ["mamlcli", "train"]
+
+
+def test_new_run_takes_no_folder_with_files(run):
+    with pytest.raises(RunError, match="expected a new or empty folder"):
+        start(run).finished()
+
+
+def test_resumed_run_that_is_done_is_its_result(run):
+    result = start(run, is_resumed=True).finished()
+    assert result.report == json.loads((run / "evaluation.json").read_text())
+
+
+def test_resumed_run_must_be_of_the_same_recipe(run, tmp_path):
+    with pytest.raises(RunError, match="expected a run of the same recipe"):
+        start(run, "seed=3", is_resumed=True).finished()
+    with pytest.raises(RunError, match="expected a run directory"):
+        start(tmp_path / "none", is_resumed=True).finished()
+
+
+def test_cut_run_goes_on(run):
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps({**manifest, "status": "interrupted"}))
+    train(start(run, is_resumed=True))
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert (manifest["status"], manifest["resumed_from"]) == ("done", [2])
+
+
+def test_forced_run_replaces_the_one_that_is_there(run):
+    train(start(run, "seed=3", is_forced=True))
+    assert json.loads((run / "manifest.json").read_text())["seed"] == 3
+
+
+def test_run_that_cannot_be_built_leaves_the_one_that_is_there(run):
+    name, recipe = load_recipe("folder", ["tasks.path=nowhere"])
+    with pytest.raises(DataError):
+        train(Start(name, recipe, run, is_forced=True))
+    assert (run / "evaluation.json").is_file()
+
+
+def test_runs_go_to_the_next_number_and_on_with_the_newest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match=r"runs/logistic-\*: expected a run to resume, got none"):
+        default_path("logistic", is_resumed=True)
+    (tmp_path / "runs" / "logistic-9").mkdir(parents=True)
+    assert str(default_path("logistic", is_resumed=False)) == "runs/logistic-10"
+    assert str(default_path("logistic", is_resumed=True)) == "runs/logistic-9"
