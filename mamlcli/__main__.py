@@ -16,6 +16,7 @@ from types import FrameType
 
 from mamlcli.cli import console
 from mamlcli.common.errors import Interrupted, MamlError, is_out_of_memory
+from mamlcli.common.machine import versions
 from mamlcli.common.words import first_line
 
 EXIT_USER, EXIT_BUG, EXIT_INTERRUPTED = 1, 3, 130
@@ -68,7 +69,6 @@ def _as_interrupt(number: int, frame: FrameType | None) -> None:
 
 def _log() -> Path:
     """Write what a bug report needs to a file of its own and return its path: command, versions, traceback."""
-    from mamlcli.common.machine import versions
 
     with tempfile.NamedTemporaryFile("w", prefix="mamlcli-", suffix=".log", delete=False) as stream:
         stream.write(f"{' '.join(sys.argv)}\n\n")

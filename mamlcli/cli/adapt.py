@@ -12,6 +12,7 @@ from mamlcli.cli import complete, console
 from mamlcli.cli.options import DeviceOption, JsonOption
 from mamlcli.common.errors import MamlError
 from mamlcli.common.names import SPLITS
+from mamlcli.common.words import shown
 
 if TYPE_CHECKING:
     from mamlcli.deploy.report import PredictionReport, PredictionRequest, Predictions
@@ -148,7 +149,6 @@ def _predict(
     """Classify the user's images; `how` is (invert, frame, joint), `files` (out, sheet)."""
     from rich.markup import escape
 
-    from mamlcli.common.words import shown
     from mamlcli.deploy.files import check_outputs, write_predictions, write_sheet
     from mamlcli.deploy.report import PredictionRequest
 
@@ -197,7 +197,6 @@ def _with_progress(run: Path, request: PredictionRequest) -> Predictions:
 
 def _tell(report: PredictionReport) -> None:
     """Warn of what makes the result doubtful, and list what was not taken."""
-    from mamlcli.common.words import shown
 
     for text in report.warnings:
         console.warn(text)

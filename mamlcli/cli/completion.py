@@ -12,6 +12,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mamlcli.common.errors import RecipeError
+from mamlcli.common.files import cache_dir, data_dir
+from mamlcli.common.names import IMAGE_SOURCES
 from mamlcli.runs.search import run_folders, study_folders
 
 if TYPE_CHECKING:
@@ -100,7 +103,6 @@ def _override_words(given: list[str], incomplete: str, default: str) -> Words:
 
 def _tags(given: Sequence[str], default: str) -> dict[str, str]:
     """Return tasks.source and model.kind of the recipe that is meant, by "tasks" and "model"; empty if none can be."""
-    from mamlcli.common.errors import RecipeError
     from mamlcli.recipe.files import load_recipe
     from mamlcli.recipe.keys import tag_keys
 
@@ -161,8 +163,6 @@ def study_words(incomplete: str) -> Words:
 
 def pack_words(incomplete: str) -> Words:
     """Return sources of images, packs that are here under names of their own, and .npz files."""
-    from mamlcli.common.files import cache_dir, data_dir
-    from mamlcli.common.names import IMAGE_SOURCES
 
     found = dict.fromkeys(IMAGE_SOURCES, "a source of images")
     for folder in (data_dir(), cache_dir()):

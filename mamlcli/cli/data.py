@@ -12,6 +12,7 @@ import typer
 from mamlcli.cli import complete, console
 from mamlcli.cli.options import JsonOption
 from mamlcli.common.errors import DataError
+from mamlcli.common.files import data_dir
 from mamlcli.common.names import SPLITS
 from mamlcli.tasks.images.find import check_split_name, open_pack, present_classes
 
@@ -73,7 +74,6 @@ def fetch(
 
       mamlcli data fetch omniglot
     """
-    from mamlcli.common.files import data_dir
     from mamlcli.tasks.images.downloads import fetch as fetch_source
 
     with _progress("packing") as progress:
@@ -119,7 +119,6 @@ def import_(
 
       mamlcli data import folder photos --name pets --size 84
     """
-    from mamlcli.common.files import data_dir
     from mamlcli.tasks.images.sources import check_name, default_name, import_source
 
     target = data_dir() / f"{check_name(name or default_name(source, path), source)}.npz"

@@ -7,7 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mamlcli.cli import console
-from mamlcli.cli.diagnosis.findings import BROKEN, LACKING, Finding, broken
+from mamlcli.cli.diagnosis.checks import diagnose
+from mamlcli.cli.diagnosis.findings import BROKEN, LACKING, Finding, broken, diagnosis_to_json
 from mamlcli.cli.options import JsonOption
 from mamlcli.common.errors import MamlError
 from mamlcli.common.tables import plain_table
@@ -25,8 +26,6 @@ def doctor(as_json: JsonOption = False) -> None:
 
       mamlcli doctor --json
     """
-    from mamlcli.cli.diagnosis.checks import diagnose
-    from mamlcli.cli.diagnosis.findings import broken, diagnosis_to_json
     from mamlcli.cli.doctor import diagnosis_parts
 
     findings = diagnose()

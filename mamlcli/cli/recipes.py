@@ -10,6 +10,7 @@ import typer
 from mamlcli.cli import complete, console
 from mamlcli.cli.options import JsonOption
 from mamlcli.common.errors import RecipeError, RunError
+from mamlcli.common.files import atomic_write
 
 app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=True)
 
@@ -75,7 +76,6 @@ def cp(
 
       mamlcli recipes cp glyphs-5way-1shot my.yaml
     """
-    from mamlcli.common.files import atomic_write
     from mamlcli.recipe.files import find_recipe, load_recipe
 
     load_recipe(recipe)

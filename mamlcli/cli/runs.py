@@ -10,6 +10,7 @@ import typer
 from mamlcli.cli import complete, console
 from mamlcli.cli.options import JsonOption
 from mamlcli.common.errors import RunError
+from mamlcli.common.files import atomic_write
 from mamlcli.common.names import RUNS
 
 if TYPE_CHECKING:
@@ -206,7 +207,6 @@ def _format(form: str | None, out: Path | None, is_standalone: bool) -> str:
 
 
 def _write(text: str, out: Path | None, *, force: bool) -> None:
-    from mamlcli.common.files import atomic_write
 
     if out is None:
         console.result_text(text)

@@ -13,10 +13,11 @@ from rich.text import Text
 from mamlcli.cli import console
 from mamlcli.cli.options import warn_about_selection
 from mamlcli.common.errors import Interrupted, MamlError
+from mamlcli.common.machine import num_cores
 
 if TYPE_CHECKING:
+    from mamlcli.studies.sweeps.result import StudyResult
     from mamlcli.studies.sweeps.run import CellEnd
-    from mamlcli.studies.sweeps.study_result import StudyResult
     from mamlcli.studies.sweeps.sweep import Sweep
 
 
@@ -70,7 +71,6 @@ def again(path: Path) -> str:
 
 def warn_about_jobs(jobs: int | None) -> None:
     """Warn where more processes are asked for than there are cores."""
-    from mamlcli.common.machine import num_cores
 
     if jobs is not None and jobs > num_cores():
         console.warn(f"--jobs {jobs}: there are {num_cores()} cores; more processes than that wait for each other")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 # The folder that holds the package: the checkout, where it runs from one.
-_ROOT = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[2]
 
 
 _PACKAGES = ("torch", "torchvision", "numpy", "pydantic", "safetensors")

@@ -195,7 +195,8 @@ def _loading(config: WeightsConfig, has_adapt: bool) -> str:
         f"outputs = network(torch.rand(10, {shape}, dtype={dtype}))",
     ]
     text = "```python\n" + "\n".join(code) + "\n```\n\n"
-    text += "With mamlcli installed, from anywhere: `from mamlcli.deploy.weights import load_module; network = load_module(DIR)`."
+    text += "With mamlcli installed, from anywhere: "
+    text += "`from mamlcli.deploy.weights import load_module; network = load_module(DIR)`."
     if has_adapt:
         targets = "support_y: class indices, int64" if config.recipe.is_classification else "support_y: [n, 1]"
         more = [

@@ -76,14 +76,6 @@ Gradients = Callable[[Sequence[int], Sequence[MetaParams], int], Sequence[MetaGr
 Validate = Callable[[Sequence[MetaParams]], Sequence[Scores]]
 
 
-OPTIMIZER = "optimizer/"
-
-
-def is_meta_parameter(name: str) -> bool:
-    """Return whether a tensor that `TrainState.export` gave is a meta-parameter, not one of the optimizer's."""
-    return not name.startswith(OPTIMIZER)
-
-
 def train(
     states: Mapping[int, TrainState],
     outers: Mapping[int, OuterLoop],

@@ -12,7 +12,13 @@ from torch import Tensor
 
 from mamlcli.engine.networks import Params
 from mamlcli.engine.objective import MetaParams
-from mamlcli.engine.outer_loop import OPTIMIZER, is_meta_parameter
+
+OPTIMIZER = "optimizer/"
+
+
+def is_meta_parameter(name: str) -> bool:
+    """Return whether a tensor that `TrainState.export` gave is a meta-parameter, not one of the optimizer's."""
+    return not name.startswith(OPTIMIZER)
 
 
 @dataclass(frozen=True)

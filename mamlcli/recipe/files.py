@@ -44,8 +44,9 @@ _Loader.add_implicit_resolver(
 
 def shipped_dir() -> Path:
     """Return the folder of the shipped recipes: in the installed package, or beside it in a checkout."""
-    inside = Path(__file__).parent / "recipes"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "recipes"
+    package = Path(__file__).parents[1]
+    inside = package / "recipes"
+    return inside if inside.is_dir() else package.parent / "recipes"
 
 
 def shipped_recipes() -> dict[str, Path]:

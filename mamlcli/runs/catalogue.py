@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from mamlcli.common.errors import RunError
 from mamlcli.common.words import nearest, one_line
@@ -17,8 +17,6 @@ from mamlcli.recipe.files import load_recipe, recipe_from_tree, shipped_recipes
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.entry import FINISHED, RunEntry, read_run
 from mamlcli.runs.search import MANIFEST, RECIPE, RUN_MARKS, STUDY_MARK, run_folders
-
-Content = TypeVar("_Content")
 
 
 def find_runs(base: Path) -> list[RunEntry]:

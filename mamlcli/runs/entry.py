@@ -8,16 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mamlcli.common.errors import RecipeError, RunError
 from mamlcli.common.statistics import Score
 from mamlcli.common.words import one_line
 from mamlcli.recipe.schema import Recipe
-from mamlcli.runs.catalogue import Content
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.report import RunReport
 from mamlcli.runs.search import MANIFEST
+
+_Content = TypeVar("_Content")
+
 
 # How a run can stand. "cut": it says that it runs, and no process does; "damaged": it cannot be read.
 FINISHED = ("done", "stopped early")
@@ -144,7 +146,7 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _read(read: Callable[[], Content], problems: list[str]) -> Content | None:
+def _read(read: Callable[[], _Content], problems: list[str]) -> _Content | None:
     """Return what a reader returns; None where the file cannot be read, which is added to the problems."""
     try:
         return read()

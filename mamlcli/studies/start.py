@@ -20,8 +20,8 @@ from mamlcli.studies.sweeps.capacity import add_capacity, capacity_jobs
 from mamlcli.studies.sweeps.closed_form import add_closed_form
 from mamlcli.studies.sweeps.folder import open_study, write_result
 from mamlcli.studies.sweeps.from_trained import check_start_width
+from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.run import CellEnd, default_jobs, run_sweep
-from mamlcli.studies.sweeps.study_result import StudyResult
 from mamlcli.studies.sweeps.sweep import Sweep, cells_of, check_sweep
 
 RUNS = Path("runs")

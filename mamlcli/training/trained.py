@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mamlcli.common.errors import RunError
 from mamlcli.engine.objective import MetaParams
-from mamlcli.engine.outer_loop import is_meta_parameter
+from mamlcli.engine.state import is_meta_parameter
 from mamlcli.recipe.files import recipe_from_tree, recipe_to_tree
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory

@@ -4,13 +4,14 @@ import dataclasses
 import io
 import json
 import re
+import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 from rich.console import Console
 
-from mamlcli.bench import benchmark, timing
+from mamlcli.bench import benchmark
 from mamlcli.bench.benchmark import BenchSettings, run_benchmark
 from mamlcli.bench.cases import (
     CASES,
@@ -72,8 +73,10 @@ def quick(monkeypatch):
 @pytest.fixture
 def no_peers(monkeypatch):
     """Leave out the peers that are libraries."""
-    for module in (timing, benchmark):
-        monkeypatch.setattr(module, "absent_peers", lambda: {"higher": "higher is gone", "TorchOpt": "so is TorchOpt"})
+    for module in ("implementations", "benchmark"):
+        monkeypatch.setattr(
+            f"mamlcli.bench.{module}.absent_peers", lambda: {"higher": "higher is gone", "TorchOpt": "so is TorchOpt"}
+        )
 
 
 def report_of(*cases, **settings):
@@ -239,12 +242,12 @@ def test_an_implementation_that_dies_is_left_out_with_the_reason(quick, no_peers
 def test_what_a_recipe_refuses_is_left_out_with_a_line(monkeypatch):
     case = dataclasses.replace(TINY_CASE, memory_modes=True)
     refusing = ("inner.no_such_key=constant",)
-    original = timing.problem_of
+    original = problem_of
 
     def refused(case, *, extra=(), **options):
         return original(case, extra=refusing if extra == ("inner.memory=constant",) else extra, **options)
 
-    monkeypatch.setattr("mamlcli.bench.implementations.problem_of", refused)
+    monkeypatch.setattr("mamlcli.bench.memory.problem_of", refused)
     found, left_out = implementations(case, device="cpu")
     assert "mamlcli constant" not in [implementation.name for implementation in found]
     assert len(left_out) == 1
@@ -272,7 +275,7 @@ def test_peak_memory_is_read_from_the_system_or_from_rusage(tmp_path):
     status = tmp_path / "status"
     status.write_text("Name:\tpython\nVmPeak:\t 9999 kB\nVmHWM:\t  2048 kB\n")
     cpu = torch.device("cpu")
-    if timing.sys.platform == "linux":
+    if sys.platform == "linux":
         assert process_peak_mb(cpu, status) == 2.0
     assert process_peak_mb(cpu, tmp_path / "nowhere") > 0
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import mamlcli
-from mamlcli.cli.diagnosis import checks, findings, packages
+from mamlcli.cli.diagnosis import checks, packages
 from mamlcli.cli.diagnosis.checks import folder_bytes, size
-from mamlcli.cli.diagnosis.findings import BROKEN, LACKING, OK, Finding
+from mamlcli.cli.diagnosis.findings import BROKEN, LACKING, OK, Finding, broken
 from mamlcli.cli.diagnosis.packages import Needed, is_at_least, requirements
 
 
@@ -181,5 +181,5 @@ def test_sizes(tmp_path):
 
 def test_exit_code_counts_what_is_broken_alone():
     lacking, bad = (Finding("data", "x", status, "") for status in (LACKING, BROKEN))
-    assert findings.broken([lacking]) == []
-    assert findings.broken([lacking, bad]) == [bad]
+    assert broken([lacking]) == []
+    assert broken([lacking, bad]) == [bad]

@@ -39,8 +39,8 @@ from mamlcli.studies.layers.results import (
     PartScore,
 )
 from mamlcli.studies.sweeps.figure import save_study_figure
+from mamlcli.studies.sweeps.result import ClosedForm
 from mamlcli.studies.sweeps.scores import GridValue, Scores
-from mamlcli.studies.sweeps.study_result import ClosedForm
 from tests.studies.sweeps.test_axes import depth_result, grid_result
 
 

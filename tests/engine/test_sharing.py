@@ -104,7 +104,7 @@ def work(folder: str) -> None:
 def folder(tmp_path_factory):
     """Three processes' work, in files."""
     found = tmp_path_factory.mktemp("workers")
-    root = str(Path(__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     code = f"import sys; sys.path.insert(0, {root!r}); from tests.engine.test_sharing import work; work({str(found)!r})"
     assert run_workers(3, [sys.executable, "-c", code]) == Ending(0)
     return found

@@ -8,7 +8,7 @@ import pytest
 
 from mamlcli.common.errors import MamlError
 from mamlcli.studies.start import reproduce, run_study
-from mamlcli.studies.sweeps.study_result import StudyResult
+from mamlcli.studies.sweeps.result import StudyResult
 from tests.studies.sweeps.test_sweep import run_here, tiny_sweep
 
 
@@ -32,5 +32,5 @@ def test_a_scale_that_is_not_one_is_refused_before_anything_is_made(tmp_path):
 
 
 def test_results_of_studies_are_read_without_torch():
-    code = "import sys, mamlcli.studies.sweeps.study_result; sys.exit('torch' in sys.modules)"
+    code = "import sys, mamlcli.studies.sweeps.result; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

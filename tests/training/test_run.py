@@ -8,7 +8,6 @@ import math
 import signal
 from itertools import pairwise
 
-import mamlcli.build
 import numpy as np
 import pytest
 from PIL import Image
@@ -263,13 +262,13 @@ def test_one_training_makes_its_objective_and_its_weights_once(tmp_path, monkeyp
     calls = {"inner_loop_for": 0, "initial_params": 0}
 
     def counted(name):
-        function = getattr(mamlcli.training.experiment, name)
+        function = getattr(experiment, name)
 
         def call(*args, **kwargs):
             calls[name] += 1
             return function(*args, **kwargs)
 
-        monkeypatch.setattr(mamlcli.training.experiment, name, call)
+        monkeypatch.setattr(experiment, name, call)
 
     for name in calls:
         counted(name)

@@ -23,8 +23,8 @@ from mamlcli.training.experiment import build
 from mamlcli.training.functions import splits_of_training
 from mamlcli.training.run import PlannedRun, Progress, train_runs
 from mamlcli.training.scoring import RunResult
-from tests import numerics
 from tests.helpers.numerics import meta_gradient
+from tests.helpers.numerics import trajectories as trajectories_of_one
 from tests.helpers.running import results, train_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -173,7 +173,7 @@ def assert_replicas_agree(case, transform, chunk):
         for key, value in alone.gradients.items():
             assert torch.allclose(found[i].gradients[key], value, rtol=TOLERANCE, atol=1e-13), key
     for own, meta in zip(trajectories(objective, metas, episode, Execution("explicit", chunk)), metas, strict=True):
-        alone = numerics.trajectories(objective, meta, episode, Execution("explicit", 3))
+        alone = trajectories_of_one(objective, meta, episode, Execution("explicit", 3))
         assert torch.allclose(own, alone, rtol=TOLERANCE, atol=1e-13, equal_nan=True)
 
 
@@ -247,7 +247,7 @@ def test_a_replica_that_diverges_fails_as_it_does_alone_and_the_others_go_on(tmp
             members[1].directory.poisoned.params["model/head.0.bias"].fill_(float("inf"))
 
     with pytest.MonkeyPatch.context() as patch:
-        import mamlcli.session as session
+        import mamlcli.training.run as session
 
         made = session._state_of
 
@@ -361,7 +361,7 @@ def test_a_study_with_shared_jobs_has_the_results_of_one_without(tmp_path):
         run_cells(cell_job(sweep, tmp_path / "alone", [cell], argv=[], num_threads=1).payload, lambda: False)
         assert_equal_up_to_rounding(*(tmp_path / way / "cells" / cell.name for way in ("together", "alone")))
     other = run_sweep(sweep, tmp_path / "alone", num_workers=1, argv=[])
-    means = [[cell["loss"]["mean"] for cell in found.result["cells"]] for found in (outcome, other)]
+    means = [[cell.final.mean("loss") for cell in found.result.cells] for found in (outcome, other)]
     assert np.allclose(*means, rtol=TOLERANCE, atol=0)
 
 

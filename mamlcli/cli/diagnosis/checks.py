@@ -17,6 +17,9 @@ from pathlib import Path
 
 from mamlcli.cli.diagnosis.findings import BROKEN, LACKING, OK, Finding
 from mamlcli.cli.diagnosis.packages import extras_findings, package_findings, python_finding
+from mamlcli.common.errors import DataError
+from mamlcli.common.files import cache_dir, data_dir
+from mamlcli.common.names import IMAGE_SOURCES
 from mamlcli.common.words import first_line
 
 _MB, _GB = 2**20, 2**30
@@ -138,9 +141,6 @@ def _compiler() -> Iterator[Finding]:
 
 
 def _data() -> Iterator[Finding]:
-    from mamlcli.common.errors import DataError
-    from mamlcli.common.files import data_dir
-    from mamlcli.common.names import IMAGE_SOURCES
     from mamlcli.tasks.images.packs import find_pack, read_header
     from mamlcli.tasks.images.sources import SOURCES
 
@@ -187,8 +187,6 @@ def _data() -> Iterator[Finding]:
 
 
 def _glyphs() -> Iterator[Finding]:
-    from mamlcli.common.errors import DataError
-    from mamlcli.common.files import cache_dir
     from mamlcli.tasks.images.glyphs import GLYPHS_VERSION
     from mamlcli.tasks.images.letters import load_faces
 
@@ -214,7 +212,6 @@ def _glyphs() -> Iterator[Finding]:
 
 
 def _folders() -> Iterator[Finding]:
-    from mamlcli.common.files import cache_dir, data_dir
 
     yield _folder(
         "runs",
@@ -262,7 +259,6 @@ def _folder(name: str, path: Path, effect: str, remedy: str, *, is_needed: bool)
 
 
 def _caches() -> Iterator[Finding]:
-    from mamlcli.common.files import cache_dir
 
     compiled = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     if compiled is None:

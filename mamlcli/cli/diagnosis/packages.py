@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 # The folder of the package; setup.cfg lies beside it in a checkout.
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[2]
 
 
 EXTRAS = {

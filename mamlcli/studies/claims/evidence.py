@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,14 +15,13 @@ from mamlcli.recipe.changes import changed_recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.claims import claims, predictions
 from mamlcli.studies.claims.predictions import ClaimResult, Study, value_key
-from mamlcli.studies.claims.reproduction import operators_from_json
 from mamlcli.studies.claims.scales import OPTIMIZER, Family, Scale
 from mamlcli.studies.layers.operators import movement_operator
-from mamlcli.studies.layers.optimum import OptimumReport, compare_with_optimum
+from mamlcli.studies.layers.optimum import OperatorComparison, OptimumReport, compare_with_optimum
 from mamlcli.studies.sweeps.cell_result import CellResult, FixedRateScores
-from mamlcli.studies.sweeps.results import final_scores, mean_scores, read_report
+from mamlcli.studies.sweeps.collection import final_scores, mean_scores, read_report
+from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.scores import METRICS, Scores
-from mamlcli.studies.sweeps.study_result import StudyResult
 from mamlcli.tasks.episodes import sample_tasks
 from mamlcli.tasks.synthetic import LinearRegressionTasks
 from mamlcli.training.experiment import build
@@ -155,3 +155,13 @@ def evidence(result: ClaimResult) -> dict[str, object]:
         "missing": result.missing,
         "notes": result.notes,
     }
+
+
+def operators_from_json(value: Mapping[str, Any]) -> OptimumReport:
+    """Return the learned operators in the content of operators.json."""
+    operators = {
+        name: operator and OperatorComparison(**{**operator, "operator": np.asarray(operator["operator"])})
+        for name, operator in value.items()
+        if name != "all_steps_explained"
+    }
+    return OptimumReport(**operators, all_steps_explained=value["all_steps_explained"])

@@ -25,8 +25,8 @@ from mamlcli.common.figures import (
 )
 from mamlcli.studies.claims.report import Picture, cell_words
 from mamlcli.studies.layers.optimum import OptimumReport
+from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.scores import Scores
-from mamlcli.studies.sweeps.study_result import StudyResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

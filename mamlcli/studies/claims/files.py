@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mamlcli.common.files import atomic_write, json_text
+from mamlcli.common.machine import versions
+
 if TYPE_CHECKING:
     from mamlcli.studies.claims.predictions import ClaimResult, Study
     from mamlcli.studies.claims.scales import Scale
@@ -20,8 +23,6 @@ def write_report(
     content: dict[str, object],
 ) -> None:
     """Write result.json, report.md with its figures, and report.html."""
-    from mamlcli.common.files import atomic_write, json_text
-    from mamlcli.common.machine import versions
     from mamlcli.common.tables import duration
     from mamlcli.recipe.files import recipe_to_yaml
     from mamlcli.studies.claims.figures import operators_figure, picture, study_figure

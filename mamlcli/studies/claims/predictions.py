@@ -20,7 +20,7 @@ from mamlcli.studies.claims.decisions import (
     slopes,
 )
 from mamlcli.studies.layers.optimum import OptimumReport
-from mamlcli.studies.sweeps.study_result import StudyResult
+from mamlcli.studies.sweeps.result import StudyResult
 
 Array = NDArray[np.float64]
 

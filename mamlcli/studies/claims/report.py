@@ -19,8 +19,8 @@ from mamlcli.common.tables import PERCENT, with_interval
 from mamlcli.studies.claims.decisions import FAILS, HOLDS, MAX_SEEDS, MIN_SEEDS, UNDECIDED, Decision
 from mamlcli.studies.claims.predictions import ClaimResult, Study
 from mamlcli.studies.sweeps.cell_result import CellResult
+from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.scores import GridValue
-from mamlcli.studies.sweeps.study_result import StudyResult
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,8 @@ reproduction continues where it was.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from mamlcli.common.errors import MamlError
 from mamlcli.recipe.files import load_recipe
@@ -19,7 +16,6 @@ from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.claims.evidence import study_of_family
 from mamlcli.studies.claims.predictions import Study, value_key
 from mamlcli.studies.claims.scales import Family, Scale
-from mamlcli.studies.layers.optimum import OperatorComparison, OptimumReport
 from mamlcli.studies.sweeps.folder import open_study
 from mamlcli.studies.sweeps.run import CellEnd, run_sweep
 from mamlcli.studies.sweeps.scores import GridValue
@@ -28,10 +24,6 @@ from mamlcli.tasks.images.packs import find_pack
 from mamlcli.training.dry_run import dry_run
 
 AXIS = "model.depth x model.linear_layers x inner.transform.name"
-
-
-# (depth, appended linear layers, transform)
-CellValue = tuple[int, int, str]
 
 
 def sweep_of(family: Family, num_seeds: int, device: str | None = None) -> Sweep:
@@ -127,16 +119,6 @@ def run_families(
         failures += [f"{family.words}, {label}: {reason}" for label, reason in outcome.failures]
         studies.append(study_of_family(family, outcome.result, num_seeds, fixed_rate=sweep.recipe.inner.lr))
     return studies, failures
-
-
-def operators_from_json(value: Mapping[str, Any]) -> OptimumReport:
-    """Return the learned operators in the content of operators.json."""
-    operators = {
-        name: operator and OperatorComparison(**{**operator, "operator": np.asarray(operator["operator"])})
-        for name, operator in value.items()
-        if name != "all_steps_explained"
-    }
-    return OptimumReport(**operators, all_steps_explained=value["all_steps_explained"])
 
 
 def num_cells(families: Sequence[Family], num_seeds: int) -> int:

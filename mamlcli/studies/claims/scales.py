@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mamlcli.studies.claims.reproduction import CellValue
+# (depth, appended linear layers, transform)
+CellValue = tuple[int, int, str]
 
 
 @dataclass(frozen=True)

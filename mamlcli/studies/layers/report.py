@@ -84,10 +84,10 @@ def _tasks(experiment: Experiment, split: str, num_tasks: int, how: Execution) -
 
 
 def _movement(objective: MetaObjective, meta: MetaParams, tasks: TaskStream, how: Execution) -> tuple[MovementRow, ...]:
-    movement = movement.layer_movement(objective, meta, tasks, how)
-    relative = movement.relative
+    moved = movement.layer_movement(objective, meta, tasks, how)
+    relative = moved.relative
     rows = []
-    for index, layer in enumerate(movement.layers):
+    for index, layer in enumerate(moved.layers):
         params = {name: value for name, value in meta.model.items() if movement.layer_of(name) == layer}
         moving = {name: value for name, value in params.items() if name in objective.inner.adapted}
         rows.append(
@@ -95,8 +95,8 @@ def _movement(objective: MetaObjective, meta: MetaParams, tasks: TaskStream, how
                 layer=layer,
                 num_parameters=count_parameters(params),
                 num_adapted=count_parameters(moving),
-                size=float(movement.size[index]),
-                distance=estimate(movement.distance[:, index]),
+                size=float(moved.size[index]),
+                distance=estimate(moved.distance[:, index]),
                 relative=estimate(relative[:, index]),
             )
         )
@@ -186,10 +186,10 @@ def _collapse(objective: MetaObjective, meta: MetaParams, tasks: TaskStream, how
     if len(objective.network.head) == 1:
         return None
     check = collapsed.collapse_check(objective, meta, tasks, how)
-    trained, collapsed = parameter_counts(objective.network, meta.model)
+    num_trained, num_collapsed = parameter_counts(objective.network, meta.model)
     return CollapseReport(
-        num_parameters=trained,
-        num_parameters_collapsed=collapsed,
+        num_parameters=num_trained,
+        num_parameters_collapsed=num_collapsed,
         max_difference=float(check.absolute.max()),
         max_relative_difference=float(check.relative.max()),
         tolerance=COLLAPSE_TOLERANCE[next(iter(meta.model.values())).dtype],

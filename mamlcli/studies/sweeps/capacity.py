@@ -17,7 +17,7 @@ from mamlcli.recipe.schema import SyntheticKeys
 from mamlcli.studies.sweeps.alone import capacity
 from mamlcli.studies.sweeps.axes import scores_over_tasks
 from mamlcli.studies.sweeps.cell_result import CapacityRecord, CellResult
-from mamlcli.studies.sweeps.study_result import StudyResult
+from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.sweep import AxisValue, Sweep, cells_of
 from mamlcli.tasks.episodes import TaskDistribution
 from mamlcli.tasks.fewshot import FewShotTasks

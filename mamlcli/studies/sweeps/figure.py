@@ -27,8 +27,8 @@ from mamlcli.common.figures import (
 from mamlcli.common.statistics import Score
 from mamlcli.common.tables import PERCENT
 from mamlcli.runs.curve import task_words
+from mamlcli.studies.sweeps.result import ClosedForm, StudyResult, advantages_at_each_depth
 from mamlcli.studies.sweeps.scores import Scores
-from mamlcli.studies.sweeps.study_result import ClosedForm, StudyResult, advantages_at_each_depth
 from mamlcli.studies.sweeps.tables import AXIS_WORDS, interval_words, protocol_of, value_label
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from mamlcli.common.files import atomic_write, json_text
 from mamlcli.recipe.changes import recipe_difference
 from mamlcli.recipe.files import recipe_from_tree
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.studies.sweeps.collection import result_csv
 from mamlcli.studies.sweeps.figure import save_study_figure
-from mamlcli.studies.sweeps.results import result_csv
-from mamlcli.studies.sweeps.study_result import StudyResult
+from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.sweep import Sweep
 
 # Files ---------------------------------------------------------------------------------------------------------

@@ -16,10 +16,10 @@ from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.sweeps.cell_result import Collapse, CollapseRecord, RateCandidate
 from mamlcli.studies.sweeps.cells import can_share, cell_outcomes, finished_report, group_sizes
+from mamlcli.studies.sweeps.collection import FinishedCell, collect, final_scores, read_report
 from mamlcli.studies.sweeps.rates import choose_inner_lr, rate_candidate, validation_metric
-from mamlcli.studies.sweeps.results import FinishedCell, collect, final_scores, read_report
+from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.scores import Scores
-from mamlcli.studies.sweeps.study_result import StudyResult
 from mamlcli.studies.sweeps.sweep import Cell, Sweep, cell_job, cells_of
 from mamlcli.training.placement import resolve_device
 

@@ -12,8 +12,8 @@ from mamlcli.common.statistics import Score
 from mamlcli.common.tables import PERCENT, plain_table, sparkline, with_interval
 from mamlcli.runs.curve import batch_norm_words, task_words
 from mamlcli.studies.sweeps.cell_result import CellResult
+from mamlcli.studies.sweeps.result import StudyResult, advantages_at_each_depth
 from mamlcli.studies.sweeps.scores import GridValue, Scores, Value
-from mamlcli.studies.sweeps.study_result import StudyResult, advantages_at_each_depth
 
 AXIS_WORDS = {
     "model.depth": "depth",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mamlcli.studies.sweeps.study_result import Advantage, StudyResult, advantages_at_each_depth
+from mamlcli.studies.sweeps.result import Advantage, StudyResult, advantages_at_each_depth
 from mamlcli.studies.sweeps.tables import AXIS_WORDS, difference_text, is_clear, number, value_label
 
 # Sentences -----------------------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ def _split_name(source: str, pack: Pack, split_name: str | None) -> str:
 
 @functools.cache
 def _read_list(name: str) -> Any:
-    return json.loads((resources.files("mamlcli.tasks") / "splits" / f"{name}.json").read_text("utf-8"))
+    return json.loads((resources.files("mamlcli.tasks.images") / "splits" / f"{name}.json").read_text("utf-8"))
 
 
 def published_classes(name: str) -> dict[str, tuple[str, ...]]:

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mamlcli.tasks.images.packs import Pack
 from mamlcli.tasks.images.reading import Preprocessing, open_image
-
-if TYPE_CHECKING:
-    pass
-
 
 # A border that is nearly all paper has its median above this; photographs are seldom that bright.
 _BRIGHT_BORDER = 191.0

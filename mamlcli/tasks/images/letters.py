@@ -206,7 +206,7 @@ def covered_points(font: bytes) -> frozenset[int]:
 
 def listed_letters() -> tuple[Letter, ...]:
     """Return the letters of the shipped list, the classes of `glyphs`, by script and code point."""
-    text = (resources.files("mamlcli.tasks") / "splits" / "glyphs.json").read_text("utf-8")
+    text = (resources.files("mamlcli.tasks.images") / "splits" / "glyphs.json").read_text("utf-8")
     lists: dict[str, list[str]] = json.loads(text)
     return tuple(Letter(chr(int(code, 16)), script) for script, codes in lists.items() for code in codes)
 

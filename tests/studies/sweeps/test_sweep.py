@@ -20,9 +20,7 @@ from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.sweeps.axes import depth_sweep
 from mamlcli.studies.sweeps.cell_result import RateCandidate
 from mamlcli.studies.sweeps.cells import run_cells
-from mamlcli.studies.sweeps.folder import open_study
-from mamlcli.studies.sweeps.rates import choose_inner_lr, rate_candidate, validation_metric, validation_score
-from mamlcli.studies.sweeps.results import (
+from mamlcli.studies.sweeps.collection import (
     FinishedCell,
     collect,
     mean_references,
@@ -30,6 +28,8 @@ from mamlcli.studies.sweeps.results import (
     references_of,
     result_csv,
 )
+from mamlcli.studies.sweeps.folder import open_study
+from mamlcli.studies.sweeps.rates import choose_inner_lr, rate_candidate, validation_metric, validation_score
 from mamlcli.studies.sweeps.run import run_sweep
 from mamlcli.studies.sweeps.scores import Scores
 from mamlcli.studies.sweeps.sweep import AxisValue, cell_job, cells_of, check_sweep

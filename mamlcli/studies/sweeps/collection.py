@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from mamlcli.common.statistics import Score, paired_difference, summary
 from mamlcli.runs.folder import SCORE_COLUMNS, RunDirectory
 from mamlcli.studies.sweeps.cell_result import CellResult, Collapse, CurvePoint, RateCandidate
+from mamlcli.studies.sweeps.result import Comparison, StudyResult
 from mamlcli.studies.sweeps.scores import METRICS, Scores, Value, value_to_json
-from mamlcli.studies.sweeps.study_result import Comparison, StudyResult
 
 _CURVE_KEYS = ("loss", "accuracy", "support_loss", "support_accuracy")
 

@@ -1,0 +1,287 @@
+"""The house: ten folders in one order, imports only downwards, no circle of files within a folder."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mamlcli
+
+ROOT = Path(mamlcli.__file__).parent
+
+# A file imports from its own folder and from folders before it.
+ORDER = (
+    "common",
+    "recipe",
+    "runs",
+    "tasks",
+    "engine",
+    "training",
+    "deploy",
+    "bench",
+    "studies",
+    "api",
+    "cli",
+    "__main__",
+)
+FOLDERS = set(ORDER) - {"api", "__main__"}
+
+# The part that computes: it could be used without recipes, files or a terminal.
+COMPUTING = ("tasks", "engine")
+OF_COMMON_FOR_COMPUTING = {"errors", "files", "names", "seeds", "statistics", "words", "processes.place"}
+PACKAGES_NOT_FOR_COMPUTING = {"rich", "typer", "matplotlib", "yaml", "pydantic"}
+
+# Folders that are loaded by commands that compute nothing.
+WITHOUT_TORCH = ("common", "recipe", "runs")
+COMPUTING_FILES_OF_COMMON = {"mamlcli.common.machine"}
+
+
+def modules() -> dict[str, Path]:
+    """Return every module of the package by its dotted name."""
+    paths = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return paths
+
+
+MODULES = modules()
+
+
+def folder_of(module: str) -> str:
+    """Return the folder of a dotted module name: `mamlcli.tasks.images.packs` is in `tasks`."""
+    return [*module.split("."), "mamlcli"][1]
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """Return the dotted names that a tree imports, wherever: in functions and under TYPE_CHECKING too."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "a relative import"
+            # `from mamlcli.runs import folder` imports the module mamlcli.runs.folder.
+            below = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {name for name in below if name in MODULES} or {str(node.module)}
+    return names
+
+
+IMPORTS = {name: imports(ast.parse(path.read_text())) for name, path in MODULES.items()}
+
+
+def ours(module: str) -> set[str]:
+    return {name for name in IMPORTS[module] if name.partition(".")[0] == "mamlcli"}
+
+
+def packages(module: str) -> set[str]:
+    return {name.partition(".")[0] for name in IMPORTS[module]}
+
+
+def modules_in(folders) -> list[str]:
+    return [name for name in MODULES if folder_of(name) in folders]
+
+
+def test_the_package_holds_the_folders_and_nothing_else():
+    entries = {path.name for path in ROOT.iterdir() if path.name not in ("__pycache__", "recipes")}
+    assert entries == FOLDERS | {"__init__.py", "__main__.py", "api.py", "py.typed"}
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent for path in ROOT.rglob("__init__.py") if path.parent != ROOT))
+def test_a_folder_opens_with_one_line_that_says_what_is_in_it(folder):
+    text = (folder / "__init__.py").read_text()
+    assert text.startswith('"""')
+    assert len(text.splitlines()) == 1
+
+
+@pytest.mark.parametrize("module", modules_in(ORDER))
+def test_imports_point_down(module):
+    above = set(ORDER[ORDER.index(folder_of(module)) + 1 :])
+    assert not [name for name in ours(module) if folder_of(name) in above]
+
+
+def test_no_circle_of_files():
+    graph = {module: ours(module) & set(MODULES) - {module, "mamlcli"} for module in MODULES if module != "mamlcli"}
+    assert len(list(graphlib.TopologicalSorter(graph).static_order())) == len(graph)
+
+
+@pytest.mark.parametrize("module", modules_in(COMPUTING))
+def test_what_computes_knows_no_recipe_no_run_and_no_terminal(module):
+    of_common = {name.removeprefix("mamlcli.common.") for name in ours(module) if folder_of(name) == "common"}
+    assert not [name for name in ours(module) if folder_of(name) in ("recipe", "runs")]
+    assert of_common <= OF_COMMON_FOR_COMPUTING
+    assert not packages(module) & PACKAGES_NOT_FOR_COMPUTING
+
+
+@pytest.mark.parametrize("module", sorted(set(modules_in(WITHOUT_TORCH)) - COMPUTING_FILES_OF_COMMON))
+def test_what_lists_and_checks_imports_no_torch(module):
+    assert not packages(module) & {"torch", "torchvision"}
+    assert not ours(module) & COMPUTING_FILES_OF_COMMON
+
+
+def test_training_alone_turns_a_recipe_into_an_inner_loop():
+    joining = [name for name in MODULES if {"mamlcli.recipe.schema"} <= ours(name)]
+    with_transforms = [name for name in joining if "mamlcli.engine.transforms" in ours(name)]
+    assert {folder_of(name) for name in with_transforms} == {"training"}
+
+
+def private_imports(path: Path) -> list[str]:
+    """Return the private names that a file imports from another module of the project."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in ("mamlcli", "tests"):
+            names += [alias.name for alias in node.names if alias.name.startswith("_")]
+    return names
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_private_name_is_imported_from_another_module(module):
+    assert not private_imports(MODULES[module])
+
+
+# An import inside a function has one reason: the start-up time of commands that do not need it. Below are the folders
+# and packages that are slow to load, or that load torch, and so may be imported late.
+SLOW_PACKAGES = {
+    "torch",
+    "torchvision",
+    "scipy",
+    "numpy",
+    "matplotlib",
+    "safetensors",
+    "PIL",
+    "yaml",
+    "tensorboard",
+    "higher",
+    "pydantic",
+    "torchopt",
+    "rich",
+    "packaging",
+    "markdown_it",
+    "filelock",
+}
+# Python modules that not every system has.
+OF_SOME_SYSTEMS = {"resource", "fcntl"}
+SLOW_FOLDERS = {"tasks", "engine", "training", "deploy", "bench", "studies", "api"}
+
+
+def late_imports(module: str) -> set[str]:
+    """Return what a module imports inside its functions."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            names |= imports(node)
+    return names
+
+
+def reaches(start: str) -> set[str]:
+    """Return all modules of the package that loading one of them at its top loads."""
+    at_top = {}
+    for name, path in MODULES.items():
+        body = [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.Import | ast.ImportFrom | ast.Try)]
+        at_top[name] = set().union(*map(imports, body)) if body else set()
+    seen, rest = set(), [start]
+    while rest:
+        name = rest.pop()
+        if name not in seen:
+            seen.add(name)
+            rest += at_top.get(name, set())
+    return seen
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if late_imports(name)])
+def test_imports_inside_functions_are_for_start_up_time(module):
+    for name in late_imports(module):
+        if folder_of(name) in SLOW_FOLDERS or name.partition(".")[0] in SLOW_PACKAGES | OF_SOME_SYSTEMS:
+            continue
+        loaded = {loaded.partition(".")[0] for loaded in reaches(name)}
+        assert loaded & SLOW_PACKAGES, f"{module} imports {name} in a function, and it loads nothing slow"
+
+
+def test_the_package_itself_imports_its_python_interface_alone_and_only_when_asked():
+    assert ours("mamlcli") == {"mamlcli.api"}
+    body = ast.parse(MODULES["mamlcli"].read_text()).body
+    at_import = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert {node.module for node in at_import} == {"__future__", "typing"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_click_is_never_imported(module):
+    assert not {name for name in IMPORTS[module] if name.partition(".")[0] == "click"}
+    assert not {name for name in IMPORTS[module] if name.startswith("typer.") and name != "typer.testing"}
+
+
+def test_yaml_is_known_to_recipe_files_alone():
+    assert [name for name in MODULES if "yaml" in packages(name)] == ["mamlcli.recipe.files"]
+
+
+def test_typer_is_known_to_the_command_line_alone():
+    assert {folder_of(name) for name in MODULES if "typer" in packages(name)} == {"cli"}
+
+
+def writes(path: Path) -> list[str]:
+    """Return the calls in a file that write to the terminal."""
+    calls = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        is_print = called in ("print", "rich.print", "typer.echo", "typer.secho", "Console", "rich.console.Console")
+        if is_print or called.startswith(("sys.stdout.write", "sys.stderr.write", "warnings.warn")):
+            calls.append(f"{path.name}:{node.lineno}: {called}")
+    return calls
+
+
+def test_console_is_the_only_module_that_writes():
+    calls = {name: writes(path) for name, path in MODULES.items()}
+    assert calls.pop("mamlcli.cli.console")
+    assert not [line for lines in calls.values() for line in lines]
+
+
+def commands(path: Path) -> list[ast.FunctionDef]:
+    """Return the commands of a file: those it registers, and the function that is named as the file."""
+    functions = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
+    return [
+        function
+        for function in functions
+        if function.name == path.stem or any(".command(" in ast.unparse(d) for d in function.decorator_list)
+    ]
+
+
+@pytest.mark.parametrize("module", modules_in(["cli"]))
+def test_command_bodies_are_short(module):
+    for function in commands(MODULES[module]):
+        statements = [part for part in function.body if not isinstance(part, ast.ImportFrom)]
+        assert len(statements) - 1 <= 15, function.name  # less the docstring
+
+
+def test_commands_are_found():
+    assert [function.name for function in commands(MODULES["mamlcli.cli.train"])] == ["train"]
+    assert {function.name for function in commands(MODULES["mamlcli.cli.recipes"])} >= {"ls", "show", "cp"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["--version"], ["train", "--help"], ["recipes", "ls"], ["data", "ls"], ["runs", "ls"]],
+    ids=" ".join,
+)
+def test_commands_that_compute_nothing_load_no_torch(words, tmp_path):
+    (tmp_path / "runs").mkdir()
+    code = (
+        "import sys\n"
+        "from mamlcli.__main__ import main\n"
+        "try:\n"
+        "    main()\n"
+        "finally:\n"
+        "    sys.stderr.write('torch loaded' if 'torch' in sys.modules else 'no torch')\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT.parent)}
+    command = [sys.executable, "-c", code, *words]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    assert ended.returncode == 0
+    assert ended.stderr.endswith("no torch")
