@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import mamlcli.training.experiment as training_experiment
 from mamlcli.common.errors import Interrupted, MamlError, NonFiniteError, RunError
 from mamlcli.common.statistics import estimate
 from mamlcli.engine.objective import TRAJECTORY_COLUMNS
@@ -262,13 +263,13 @@ def test_one_training_makes_its_objective_and_its_weights_once(tmp_path, monkeyp
     calls = {"inner_loop_for": 0, "initial_params": 0}
 
     def counted(name):
-        function = getattr(experiment, name)
+        function = getattr(training_experiment, name)
 
         def call(*args, **kwargs):
             calls[name] += 1
             return function(*args, **kwargs)
 
-        monkeypatch.setattr(experiment, name, call)
+        monkeypatch.setattr(training_experiment, name, call)
 
     for name in calls:
         counted(name)

@@ -16,8 +16,8 @@ from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.sweeps.axes import depth_sweep
 from mamlcli.studies.sweeps.cells import can_share, cell_outcomes, group_sizes, run_cells
 from mamlcli.studies.sweeps.folder import open_study
-from mamlcli.studies.sweeps.run import cell_groups, run_sweep
-from mamlcli.studies.sweeps.sweep import cell_job, cells_of
+from mamlcli.studies.sweeps.run import cell_groups, cell_job, run_sweep
+from mamlcli.studies.sweeps.sweep import cells_of
 from mamlcli.tasks.episodes import sample_tasks
 from mamlcli.training.experiment import build
 from mamlcli.training.functions import splits_of_training

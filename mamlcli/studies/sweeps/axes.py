@@ -13,13 +13,11 @@ from pathlib import Path
 
 from mamlcli.common.errors import MamlError, RecipeError, RunError
 from mamlcli.common.names import TRANSFORMS
-from mamlcli.common.statistics import summary
 from mamlcli.common.words import nearest
 from mamlcli.recipe.changes import recipe_difference
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
-from mamlcli.studies.sweeps.alone import Array
-from mamlcli.studies.sweeps.scores import GridValue, Scores
+from mamlcli.studies.sweeps.scores import GridValue
 from mamlcli.studies.sweeps.sweep import DEPTH, LAYERS, OPTIMIZER, AxisValue, Sweep
 
 # The three axes ------------------------------------------------------------------------------------------------
@@ -169,8 +167,3 @@ def _check_start(run: RunDirectory, recipe: Recipe) -> None:
             got=", ".join(changed),
             next_step="Start from a recipe instead of a run",
         )
-
-
-def scores_over_tasks(loss: Array | None, accuracy: Array | None) -> Scores:
-    scores = {"loss": loss, "accuracy": accuracy}
-    return Scores({name: summary(values) for name, values in scores.items() if values is not None}, "tasks")

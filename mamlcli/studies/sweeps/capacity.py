@@ -11,13 +11,14 @@ import torch
 
 from mamlcli.common.files import atomic_write
 from mamlcli.common.processes.pool import IsStopped, Job
+from mamlcli.common.statistics import summary
 from mamlcli.recipe.changes import changed_recipe
 from mamlcli.recipe.files import recipe_from_tree, recipe_to_tree
 from mamlcli.recipe.schema import SyntheticKeys
-from mamlcli.studies.sweeps.alone import capacity
-from mamlcli.studies.sweeps.axes import scores_over_tasks
+from mamlcli.studies.sweeps.alone import Array, capacity
 from mamlcli.studies.sweeps.cell_result import CapacityRecord, CellResult
 from mamlcli.studies.sweeps.result import StudyResult
+from mamlcli.studies.sweeps.scores import Scores
 from mamlcli.studies.sweeps.sweep import AxisValue, Sweep, cells_of
 from mamlcli.tasks.episodes import TaskDistribution
 from mamlcli.tasks.fewshot import FewShotTasks
@@ -126,3 +127,8 @@ def add_capacity(result: StudyResult, sweep: Sweep, path: Path) -> StudyResult:
         return CapacityRecord.from_json(json.loads(file.read_text())) if file.is_file() else None
 
     return replace(result, cells=tuple(replace(cell, capacity=record(cell)) for cell in result.cells))
+
+
+def scores_over_tasks(loss: Array | None, accuracy: Array | None) -> Scores:
+    scores = {"loss": loss, "accuracy": accuracy}
+    return Scores({name: summary(values) for name, values in scores.items() if values is not None}, "tasks")

@@ -12,15 +12,23 @@ from mamlcli.common.errors import NonFiniteError
 from mamlcli.common.files import atomic_write
 from mamlcli.common.machine import num_cores, threads_of
 from mamlcli.common.processes.pool import Job, Outcome, run_jobs
+from mamlcli.recipe.files import recipe_to_tree
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.sweeps.cell_result import Collapse, CollapseRecord, RateCandidate
-from mamlcli.studies.sweeps.cells import can_share, cell_outcomes, finished_report, group_sizes
+from mamlcli.studies.sweeps.cells import (
+    PlannedCell,
+    can_share,
+    cell_outcomes,
+    finished_report,
+    group_sizes,
+    run_cells,
+)
 from mamlcli.studies.sweeps.collection import FinishedCell, collect, final_scores, read_report
 from mamlcli.studies.sweeps.rates import choose_inner_lr, rate_candidate, validation_metric
 from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.scores import Scores
-from mamlcli.studies.sweeps.sweep import Cell, Sweep, cell_job, cells_of
+from mamlcli.studies.sweeps.sweep import Cell, Sweep, cells_of
 from mamlcli.training.placement import resolve_device
 
 
@@ -243,3 +251,21 @@ def _collapse_summary(runs: Mapping[int, RunDirectory]) -> Collapse:
     records = [CollapseRecord.from_json(json.loads((run.path / "collapse.json").read_text())) for run in runs.values()]
     worst = max(records, key=lambda record: record.largest_relative_difference)
     return Collapse(records[0].num_parameters_collapsed, worst)
+
+
+def cell_job(sweep: Sweep, path: Path, cells: Sequence[Cell], *, argv: Sequence[str], num_threads: int) -> Job:
+    """Return the job that trains some cells together; its key is the name of the first."""
+    planned = tuple(
+        PlannedCell(
+            name=cell.name,
+            path=path / "cells" / cell.name,
+            recipe_name=sweep.recipe_name,
+            recipe=recipe_to_tree(cell.recipe),
+            argv=tuple(argv),
+            num_threads=num_threads,
+            started_from=Path(sweep.started_from) if sweep.started_from else None,
+            with_collapse=sweep.with_collapse,
+        )
+        for cell in cells
+    )
+    return Job(planned[0].name, run_cells, planned)

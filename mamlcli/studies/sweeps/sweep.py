@@ -10,16 +10,14 @@ A job of the pool is one cell, or several seeds of a value whose model is so sma
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mamlcli.common.errors import MamlError, RecipeError
-from mamlcli.common.processes.pool import Job
 from mamlcli.recipe.changes import changed_recipe
 from mamlcli.recipe.files import recipe_to_tree
 from mamlcli.recipe.schema import Recipe
-from mamlcli.studies.sweeps.cells import PlannedCell, run_cells
 from mamlcli.studies.sweeps.scores import Value, value_to_json
 from mamlcli.training.events import check_event_log
 from mamlcli.training.experiment import Experiment, build, build_network
@@ -180,24 +178,6 @@ def check_sweep(sweep: Sweep) -> Experiment:
     if problems:
         raise RecipeError(list(dict.fromkeys(problems)))
     return replace(base, recipe=on_cpu)
-
-
-def cell_job(sweep: Sweep, path: Path, cells: Sequence[Cell], *, argv: Sequence[str], num_threads: int) -> Job:
-    """Return the job that trains some cells together; its key is the name of the first."""
-    planned = tuple(
-        PlannedCell(
-            name=cell.name,
-            path=path / "cells" / cell.name,
-            recipe_name=sweep.recipe_name,
-            recipe=recipe_to_tree(cell.recipe),
-            argv=tuple(argv),
-            num_threads=num_threads,
-            started_from=Path(sweep.started_from) if sweep.started_from else None,
-            with_collapse=sweep.with_collapse,
-        )
-        for cell in cells
-    )
-    return Job(planned[0].name, run_cells, planned)
 
 
 DEPTH, LAYERS, OPTIMIZER = "model.depth", "model.linear_layers", "inner.transform.name"

@@ -32,8 +32,9 @@ from mamlcli.studies.sweeps.collapsed import collapse_record, export_collapsed
 from mamlcli.studies.sweeps.folder import write_result
 from mamlcli.studies.sweeps.from_trained import check_start_width, start_transform, write_start
 from mamlcli.studies.sweeps.result import ClosedForm, Comparison, StudyResult
+from mamlcli.studies.sweeps.run import cell_job
 from mamlcli.studies.sweeps.scores import GridValue, Scores
-from mamlcli.studies.sweeps.sweep import cell_job, cells_of, check_sweep
+from mamlcli.studies.sweeps.sweep import cells_of, check_sweep
 from mamlcli.studies.sweeps.tables import interval_words, study_tables, value_table
 from mamlcli.studies.sweeps.verdict import study_verdict
 from mamlcli.training.experiment import build

@@ -30,9 +30,9 @@ from mamlcli.studies.sweeps.collection import (
 )
 from mamlcli.studies.sweeps.folder import open_study
 from mamlcli.studies.sweeps.rates import choose_inner_lr, rate_candidate, validation_metric, validation_score
-from mamlcli.studies.sweeps.run import run_sweep
+from mamlcli.studies.sweeps.run import cell_job, run_sweep
 from mamlcli.studies.sweeps.scores import Scores
-from mamlcli.studies.sweeps.sweep import AxisValue, cell_job, cells_of, check_sweep
+from mamlcli.studies.sweeps.sweep import AxisValue, cells_of, check_sweep
 
 TINY = (
     "tasks.dimension=3",
