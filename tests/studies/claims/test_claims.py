@@ -55,7 +55,7 @@ def test_identity_check_would_notice_a_wrong_operator(monkeypatch):
             left, right = super().factors(xi, name)
             return 1.001 * left, right
 
-    monkeypatch.setattr("mamlcli.studies.sweeps.axes.claims.identity.KFO", Off)
+    monkeypatch.setattr("mamlcli.studies.claims.identity.KFO", Off)
     assert identity.identity_error() > 1e-4
 
 

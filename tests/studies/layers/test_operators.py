@@ -139,7 +139,7 @@ def test_spectra_go_from_the_largest_down():
 
 def test_no_matrix_where_the_transform_is_not_linear_or_the_head_too_large(monkeypatch):
     assert movement_operator(*stack(2, transform=KFOMLP())) is None
-    monkeypatch.setattr("mamlcli.studies.sweeps.axes.layers.operators.MAX_OPERATOR_SIZE", 14)
+    monkeypatch.setattr("mamlcli.studies.layers.operators.MAX_OPERATOR_SIZE", 14)
     assert movement_operator(*stack(2)) is None  # 3 outputs x (4 features + bias) = 15
 
 
