@@ -19,7 +19,7 @@ from mamlcli.common.errors import Interrupted
 from mamlcli.training.tuned import TimeSpread
 
 # A sample of time is at least this long, so that the clock and the waking of threads do not count.
-_SAMPLE_S = 0.2
+SAMPLE_S = 0.2
 
 
 _MAX_CALLS = 200
@@ -117,7 +117,7 @@ def measure_rounds(runners: list[Runner], *, repeats: int | None, budget_s: floa
 
 
 def _calls_for(seconds: float) -> int:
-    return min(_MAX_CALLS, max(1, math.ceil(_SAMPLE_S / seconds)))
+    return min(_MAX_CALLS, max(1, math.ceil(SAMPLE_S / seconds)))
 
 
 def spread(samples: list[float]) -> TimeSpread:

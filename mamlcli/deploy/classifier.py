@@ -24,7 +24,7 @@ from mamlcli.engine.transforms import Params
 MAX_ASSIGNMENTS = 5
 
 
-_QUERY_CHUNK = 256
+QUERY_CHUNK = 256
 
 
 Advance = Callable[[int], None]
@@ -92,7 +92,7 @@ class SupportClassifier:
         outputs = assignments(int(support_y.max()) + 1, self.num_outputs, self.num_assignments).to(support_y.device)
         fast = self._fast_weights(support_x, support_y, class_weights(support_y), outputs)
         parts = []
-        for chunk in [query_x] if self.is_joint else torch.split(query_x, _QUERY_CHUNK):
+        for chunk in [query_x] if self.is_joint else torch.split(query_x, QUERY_CHUNK):
             inputs = as_inputs(chunk, support_x.dtype)
             logits = torch.stack([self._query_outputs(one, support_x, inputs)[:, chosen] for one, chosen in fast])
             parts.append(logits.softmax(dim=-1).mean(dim=0))
