@@ -104,9 +104,9 @@ def _layer_sources(network: Network) -> list[str]:
     """Return the source of every class and function that the network's layers need."""
     blocks = [inspect.getsource(BatchStatisticsNorm), inspect.getsource(norm_layer), inspect.getsource(ConvBlock)]
     has_blocks = any(isinstance(layer, ConvBlock) for layer in network.body)
-    # `num_outputs` is for those who do not know the network; the file says it in `load`.
-    assert Network.num_outputs.fget is not None
-    network_source = inspect.getsource(Network).replace(inspect.getsource(Network.num_outputs.fget), "")
+    # `num_outputs` serves who does not know the network; in this file `load` states it.
+    num_outputs = inspect.getsource(vars(Network)["num_outputs"].fget)
+    network_source = inspect.getsource(Network).replace(num_outputs, "")
     return [*(blocks if has_blocks else []), inspect.getsource(GlobalMean), network_source]
 
 

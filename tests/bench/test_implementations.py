@@ -1,14 +1,21 @@
 """What is measured, and the check that all of it gives the same meta-gradient."""
 
+from __future__ import annotations
+
 import dataclasses
 
 import pytest
+import torch
 
 from mamlcli.bench.cases import problem_of
 from mamlcli.bench.implementations import (
+    AUTO,
     Agreement,
     Implementation,
+    difference_of_norms,
     implementations,
+    num_checked_tasks,
+    own_threads,
     prepared,
     strict_difference,
 )
@@ -52,3 +59,24 @@ def test_agreement_sees_a_wrong_meta_gradient():
         assert strict_difference(wrong, right) > SAME
     assert strict_difference({}, right) == float("inf")
     assert strict_difference({**right, "model/head.0.weight": right["model/head.0.weight"] * float("nan")}, right) != 0
+
+
+def test_differences_are_those_computed_by_hand():
+    expected = {"a": torch.tensor([100.0, 0.0]), "b": torch.tensor([0.0, 1e-3])}
+    measured = {"a": torch.tensor([103.0, 0.0]), "b": torch.tensor([0.0, 5e-3])}
+    assert difference_of_norms({"a": torch.tensor([103.0, 4.0]), "b": expected["b"]}, expected) == pytest.approx(0.05)
+    # a: 3 of 100. b is tiny beside a, so its error 4e-3 is measured against a thousandth of 100.
+    assert strict_difference(measured, expected) == pytest.approx(max(3 / 100, 4e-3 / 0.1))
+
+
+def test_large_cases_are_checked_on_their_first_tasks():
+    assert num_checked_tasks(2e11) == 16
+    assert num_checked_tasks(2.1e11) == 4
+
+
+def test_a_peer_may_use_one_thread_or_all_and_ours_what_a_run_gets():
+    peer = Implementation(PLAIN_LOOP)
+    assert own_threads(peer, TINY_CASE, device="cpu", all_threads=3) == [1, 3]
+    assert own_threads(peer, TINY_CASE, device="cpu", all_threads=1) == [1]
+    single = Implementation(AUTO, ("execution.threads=1",))
+    assert own_threads(single, TINY_CASE, device="cpu", all_threads=3) == [1]

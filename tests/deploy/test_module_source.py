@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 
 import pytest
 import torch
 
+from mamlcli.deploy.module_source import module_source
 from mamlcli.deploy.weights import export_weights, load_module
 from mamlcli.engine.networks import apply_network
+from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.entry import read_run
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.tasks.episodes import sample_tasks
-from mamlcli.training.experiment import build
+from mamlcli.training.experiment import build, build_without_data
 from mamlcli.training.trained import best_weights
 from tests.helpers.running import TINY_IMAGES, train_tiny
 
@@ -99,3 +102,29 @@ def test_adapt_of_the_written_module_reaches_the_scores_of_the_run(trained, tmp_
         else:
             loss = 0.5 * (outputs - query_y).square().mean()
         assert float(loss) == pytest.approx(last[task], rel=1e-4)  # float32, sums in another order
+
+
+def source_of(recipe, input_shape, num_outputs, *keys):
+    _, loaded = load_recipe(recipe, ("execution.device=cpu", "execution.threads=1", *keys))
+    return module_source(build_without_data(loaded, input_shape=input_shape, num_outputs=num_outputs))
+
+
+def test_the_file_holds_the_layers_of_the_network_and_no_others():
+    source = source_of("sinusoid", (1,), 1)
+    assert [node.name for node in ast.parse(source).body if isinstance(node, ast.ClassDef)] == ["GlobalMean", "Network"]
+    source = source_of("glyphs-5way-1shot", (1, 28, 28), 5)
+    names = [node.name for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
+    assert names == ["BatchStatisticsNorm", "ConvBlock", "GlobalMean", "Network"]
+    assert "@property" not in source
+
+
+def test_adapt_is_there_where_plain_gradient_steps_are_what_was_trained():
+    keys = ("inner.algorithm=anil", "inner.joint_features=true")
+    assert "def adapt(" in source_of("logistic", (100,), 2)
+    assert "def adapt(" not in source_of("logistic", (100,), 2, "inner.transform=kfo")
+    assert "def adapt(" not in source_of("glyphs-5way-1shot", (1, 28, 28), 5, *keys)
+
+
+def test_adapt_moves_what_the_inner_loop_moves():
+    source = source_of("glyphs-5way-1shot", (1, 28, 28), 5, "inner.algorithm=anil")
+    assert "ADAPTED = ('head.0.weight', 'head.0.bias')\n" in source
