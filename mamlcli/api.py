@@ -88,9 +88,7 @@ class Run:
     @property
     def num_outputs(self) -> int:
         """The outputs of the network: the ways of its tasks, or 1 for regression."""
-        last = self._experiment.network.head[-1]
-        assert isinstance(last, torch.nn.Linear)
-        return last.out_features
+        return self._experiment.network.num_outputs
 
     @property
     def _meta(self) -> MetaParams:

@@ -16,7 +16,6 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -218,13 +217,10 @@ def run_jobs_here(jobs, *, on_start=None, on_end=None, **options):
 
 def _make_bench_short(monkeypatch):
     from mamlcli.bench import cases
-    from tests.bench.test_benchmark import MEMORY, TINY_CASE
+    from tests.helpers.benches import TINY_CASE, make_bench_quick
 
     monkeypatch.setitem(cases.CASES, "tiny", TINY_CASE)
-    monkeypatch.setattr("mamlcli.bench.timing._SAMPLE_S", 0.0)
-    monkeypatch.setattr("mamlcli.bench.timing.gc", SimpleNamespace(collect=lambda: 0))
-    monkeypatch.setattr("mamlcli.bench.benchmark.measure_memory", lambda request: MEMORY)
-    monkeypatch.setattr("mamlcli.bench.benchmark.matmul_flops_per_s", lambda device, threads: 1e9)
+    make_bench_quick(monkeypatch)
 
 
 @EVERY_DOCUMENT

@@ -10,41 +10,23 @@ import json
 import re
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-import torch
-import yaml
 from markdown_it import MarkdownIt
-from safetensors.torch import load_file
 
 from mamlcli.common.errors import RunError
 from mamlcli.common.words import one_line
-from mamlcli.deploy.weights import export_weights, load_module
-from mamlcli.engine.networks import apply_network
 from mamlcli.runs.entry import read_run
 from mamlcli.runs.exports import export_runs, runs_text_table
-from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.text_tables import TextTable, escape_latex, escape_markdown, latex, latex_document
-from mamlcli.tasks.episodes import sample_tasks
-from mamlcli.training.experiment import build
-from mamlcli.training.trained import best_weights
-from tests.helpers.running import TINY_IMAGES, train_tiny
+from tests.helpers.exported_runs import NASTY, train_one_of_each
 
-NASTY = "a|b_c%d&e #1 {x} $y$ ~ ^ \\ \"q\" 'z' `g` <h> -- ,, [k] *l* !m! @n ±"
 FOREIGN = "Ωμέγα 中文"
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    base = tmp_path_factory.mktemp("trained")
-    train_tiny(base / "one", "logistic", "inner.steps=3")
-    train_tiny(base / "two", "logistic", "inner.steps=3", "model.depth=2")
-    train_tiny(base / "line", "linear-regression", "model.bias=false", "execution.dtype=float64")
-    train_tiny(base / "sinusoid", "sinusoid", "model.linear_layers=1")
-    train_tiny(base / "kfo", "logistic", "inner.transform=kfo")
-    return base
+    return train_one_of_each(tmp_path_factory.mktemp("trained"))
 
 
 def named(trained, *names):
@@ -295,209 +277,3 @@ def test_keys_that_tell_runs_apart_stand_beside_them(trained):
     ]
     table = runs_text_table(mine)
     assert [row[table.headers.index("keys")] for row in table.rows] == ["model.depth=1", "model.depth=2"]
-
-
-# Weights -------------------------------------------------------------------------------------------------------
-
-
-def outputs_of_run(run, x):
-    """Return apply_network's outputs with the run's scored weights."""
-    opened = read_run(run)
-    experiment = build(opened.recipe, splits=("test",))
-    meta, _ = best_weights(RunDirectory(run), experiment)
-    return apply_network(experiment.network, meta.model, x)
-
-
-# One process for all of them: torch takes seconds to load.
-STANDALONE = """
-import importlib.util, sys, torch
-from pathlib import Path
-torch.set_num_threads(1)  # more of them add in another order
-for folder in sorted(Path(sys.argv[1]).iterdir()):
-    spec = importlib.util.spec_from_file_location("module", folder / "module.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    x, y = torch.load(folder / "pair.pt")
-    network = module.load()
-    error = (network(x) - y).abs().max() / y.abs().max().clamp(min=1)
-    assert isinstance(network, torch.nn.Module)
-    assert error < 1e-6, (folder, error)
-assert not [name for name in sys.modules if name.startswith("mamlcli")]
-"""
-
-IMAGE_MODELS = {
-    "batch": ("model.norm=batch", "model.depth=2", "model.stride=2"),
-    "group": ("model.norm=group", "model.pool=2", "model.head=flatten", "model.linear_layers=1"),
-    "layer": ("model.norm=layer", "model.width=4"),
-    "none": ("model.norm=none",),
-    "mlp": ("model={kind: mlp, depth: 2, width: 5, activation: tanh}",),
-    "linear": ("model={kind: linear, depth: 2, bias: false}",),
-}
-
-
-@pytest.mark.usefixtures("one_thread", "with_glyphs")
-def test_both_forms_of_a_module_give_the_outputs_of_the_network(trained, tmp_path):
-    runs = {name: trained / name for name in ("one", "line", "sinusoid", "kfo")}
-    for name, words in IMAGE_MODELS.items():
-        is_whole_model = words[0].startswith("model={")
-        kept = [word for word in TINY_IMAGES if not (is_whole_model and word.startswith("model."))]
-        words = ("tasks.shots=1", *kept, *words)
-        runs[name] = train_tiny(tmp_path / "runs" / name, "glyphs-5way-1shot", *words).path
-    for name, run in runs.items():
-        out = tmp_path / "out" / name
-        export_weights(read_run(run), out)
-        module = load_module(out)
-        dtype = next(module.parameters()).dtype
-        x = torch.rand(7, *module.input_shape, dtype=dtype, generator=torch.Generator().manual_seed(0))
-        expected = outputs_of_run(run, x).detach()
-        assert isinstance(module, torch.nn.Module)
-        assert torch.equal(module(x), expected)
-        torch.save((x, expected), out / "pair.pt")
-    command = [sys.executable, "-c", STANDALONE, str(tmp_path / "out")]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert ended.returncode == 0, ended.stderr
-
-
-@pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("name", ["one", "sinusoid"])
-def test_adapt_of_the_written_module_reaches_the_scores_of_the_run(trained, tmp_path, name):
-    run = read_run(trained / name)
-    export_weights(run, tmp_path / "out")
-    space: dict = {"__file__": str(tmp_path / "out" / "module.py"), "__name__": "module"}
-    exec(compile((tmp_path / "out" / "module.py").read_text(), "module.py", "exec"), space)
-    episode = sample_tasks(
-        build(run.recipe, splits=("test",)).distributions["test"], seed=0, split="test", iteration=0, indices=range(3)
-    )
-    scores = [line.split(",") for line in (trained / name / "tasks.csv").read_text().splitlines()[1:]]
-    last = [float(row[4]) for row in scores if int(row[1]) == run.report.protocol.inner_steps]
-    for task in range(3):
-        support_x, support_y, query_x, query_y = (part[task] for part in episode.data())
-        network = space["load"]()
-        params = space["adapt"](network, support_x, support_y, steps=run.report.protocol.inner_steps)
-        outputs = torch.func.functional_call(network, params, (query_x,))
-        if run.recipe.is_classification:
-            loss = torch.nn.functional.cross_entropy(outputs, query_y)
-        else:
-            loss = 0.5 * (outputs - query_y).square().mean()
-        assert float(loss) == pytest.approx(last[task], rel=1e-4)  # float32, sums in another order
-
-
-def test_files_hold_all_parameters_and_the_transforms_by_themselves(trained, tmp_path):
-    export_weights(read_run(trained / "kfo"), tmp_path / "out")
-    saved = load_file(trained / "kfo" / "checkpoints" / "last.safetensors")
-    model, transform = (load_file(tmp_path / "out" / f"{part}.safetensors") for part in ("model", "transform"))
-    for part, tensors in (("model", model), ("transform", transform)):
-        expected = {n.removeprefix(f"{part}/"): v for n, v in saved.items() if n.startswith(f"{part}/")}
-        assert tensors.keys() == expected.keys()
-        assert all(value.equal(expected[key]) for key, value in tensors.items())
-    assert "adapt" not in (tmp_path / "out" / "module.py").read_text().replace("ANIL adapts", "")
-
-
-def test_config_rebuilds_the_network_and_names_no_place(trained, tmp_path, with_glyphs):
-    run = train_tiny(tmp_path / "run", "glyphs-5way-1shot", "tasks.shots=1", *TINY_IMAGES)
-    manifest = run.manifest
-    export_weights(read_run(run.path), tmp_path / "out")
-    config = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert (config["input_shape"], config["num_outputs"]) == (manifest["network"]["input_shape"], 5)
-    assert config["model"]["kind"] == "cnn"
-    assert config["inner"]["adapted"] == list(load_module(tmp_path / "out").parameter_names())
-    assert config["preprocessing"]["inputs"].endswith("scaled to [0, 1]")
-    for name in ("config.json", "README.md", "module.py"):
-        assert str(tmp_path) not in (tmp_path / "out" / name).read_text()
-
-
-def test_a_run_that_did_not_note_its_shapes_is_exported_from_its_data(trained, tmp_path):
-    run = shutil.copytree(trained / "one", tmp_path / "run")
-    manifest = json.loads((run / "manifest.json").read_text())
-    del manifest["network"]
-    (run / "manifest.json").write_text(json.dumps(manifest))
-    export_weights(read_run(run), tmp_path / "out")
-    assert load_module(tmp_path / "out").input_shape == (20,)
-
-
-def test_model_card_says_what_data_protocol_result_and_limits(trained, tmp_path, with_glyphs):
-    run = train_tiny(tmp_path / "run", "glyphs-5way-1shot", "tasks.shots=1", *TINY_IMAGES)
-    export_weights(read_run(run.path), tmp_path / "out")
-    card = (tmp_path / "out" / "README.md").read_text()
-    _, front, body = card.split("---\n", 2)
-    metadata = yaml.safe_load(front)
-    final = json.loads((run.path / "evaluation.json").read_text())["final"]["accuracy"]
-    assert metadata["library_name"] == "pytorch"
-    assert metadata["model-index"][0]["results"][0]["metrics"][0]["value"] == final["mean"]
-    assert f"query accuracy {100 * final['mean']:.1f} ± {100 * final['ci95_over_tasks']:.1f} %" in body
-    for words in ("## Data", "## Result", "## Limits", "## How to load", "5-way 1-shot", "transductive", "load_module"):
-        assert words in body
-    code = re.findall(r"```python\n(.*?)```", body, re.DOTALL)[0]
-    assert len(code.strip().splitlines()) <= 5
-
-
-def test_the_code_of_the_card_runs_as_it_stands(trained, tmp_path):
-    export_weights(read_run(trained / "one"), tmp_path / "out")
-    code = re.findall(r"```python\n(.*?)```", (tmp_path / "out" / "README.md").read_text(), re.DOTALL)
-    program = "\n".join(
-        [
-            code[0],
-            "support_x = query_x = torch.rand(4, 20)",
-            "support_y = torch.tensor([0, 1, 0, 1])",
-            code[1],
-            "assert outputs.shape == (4, 2)",
-        ]
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path / "out", capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 0, ended.stderr
-
-
-def test_card_of_a_nasty_name_is_whole(trained, tmp_path):
-    run = dataclasses.replace(
-        read_run(trained / "one"), manifest={**read_run(trained / "one").manifest, "recipe_name": NASTY}
-    )
-    export_weights(run, tmp_path / "out")
-    _, front, body = (tmp_path / "out" / "README.md").read_text().split("---\n", 2)
-    assert yaml.safe_load(front)["model-index"][0]["name"] == NASTY
-    tokens = MarkdownIt("commonmark").parse(body)
-    heading = tokens[[token.type for token in tokens].index("heading_open") + 1]
-    assert "".join(child.content for child in heading.children) == NASTY
-
-
-def test_a_folder_with_files_is_kept_unless_forced(trained, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine.txt").write_text("mine")
-    with pytest.raises(RunError, match="expected a new or empty folder, got a folder with files in it"):
-        export_weights(read_run(trained / "one"), tmp_path / "out")
-    export_weights(read_run(trained / "kfo"), tmp_path / "out", is_forced=True)
-    export_weights(read_run(trained / "one"), tmp_path / "out", is_forced=True)
-    assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
-    assert not (tmp_path / "out" / "transform.safetensors").exists()  # of the run before
-    (tmp_path / "file").write_text("")
-    for is_forced in (False, True):
-        with pytest.raises(RunError):
-            export_weights(read_run(trained / "one"), tmp_path / "file", is_forced=is_forced)
-
-
-@pytest.mark.parametrize("kind", ["no folder", "no config", "cut config", "no weights", "cut weights", "other weights"])
-def test_a_damaged_export_is_an_error(trained, tmp_path, kind):
-    out: Path = tmp_path / "out"
-    if kind != "no folder":
-        export_weights(read_run(trained / "one"), out)
-    if kind == "no config":
-        (out / "config.json").unlink()
-    if kind == "cut config":
-        (out / "config.json").write_text('{"recipe": {}}')
-    if kind == "no weights":
-        (out / "model.safetensors").unlink()
-    if kind == "cut weights":
-        (out / "model.safetensors").write_bytes((out / "model.safetensors").read_bytes()[:40])
-    if kind == "other weights":
-        export_weights(read_run(trained / "two"), tmp_path / "two")
-        shutil.copy(tmp_path / "two" / "model.safetensors", out)
-    with pytest.raises(RunError, match="expected a folder that mamlcli runs export --weights wrote"):
-        load_module(out)
-
-
-def test_weights_of_a_result_that_is_not_theirs_are_called_not_scored(trained, tmp_path):
-    run = read_run(trained / "one")
-    report = dataclasses.replace(run.report, weights="best by meta-validation, iteration 99")
-    export_weights(dataclasses.replace(run, report=report), tmp_path / "out")
-    assert "These weights were not scored." in (tmp_path / "out" / "README.md").read_text()
