@@ -17,32 +17,17 @@ from mamlcli.common.errors import DataError
 from mamlcli.common.files import cache_dir
 from mamlcli.common.seeds import key_seed
 from mamlcli.common.words import nearest
-from mamlcli.tasks.images.letters import (
-    FACES,
-    FONT_PIXELS,
-    SCRIPTS,
-    SPLIT_SCRIPTS,
-    FloatArray,
-    Shape,
-    letter_faces,
-    listed_letters,
-    load_faces,
-)
+from mamlcli.tasks.images.fonts import FACES, FONT_PIXELS, load_faces
+from mamlcli.tasks.images.letters import SCRIPTS, SPLIT_SCRIPTS, listed_letters
 from mamlcli.tasks.images.packs import Pack, PackSource, find_pack, load_pack, save_pack
+from mamlcli.tasks.images.shapes import FloatArray, Shape, letter_faces
 
-# Raise it with every change, here or in `letters`, that alters a pixel or a class: it names the cached file.
+# Raise it with every change, here or in `letters` and `shapes`, that alters a pixel or a class: it names the cached
+# file.
 GLYPHS_VERSION = 1
-
-
 NUM_INSTANCES = 20  # per class, as in Omniglot
-
-
 IMAGE_SIZE = 28  # pixels, the size to which Omniglot is usually brought
-
-
 _NUM_KNOTS = 4  # the bending is drawn at 4 x 4 knots
-
-
 _NUM_HAND_DRAWS = 7  # rotation, slant, two proportions, two shifts, pen
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mamlcli.common.errors import DataError
+from mamlcli.tasks.images.fonts import FACES, font_folder
 from mamlcli.tasks.images.packs import Pack
 
 if TYPE_CHECKING:
@@ -23,33 +23,16 @@ if TYPE_CHECKING:
 
 # Images are enlarged by a whole factor until they are at least so large, in pixels.
 _CELL_SIZE = 84
-
-
 _GAP = 4
-
-
 _MARGIN = 10
-
-
 _FONT_SIZE = 14
-
-
 _LINE_HEIGHT = 20
-
-
 _PAPER, _INK, _SUPPORT, _QUERY = "#ffffff", "#202020", "#dce6f5", "#f5e8d6"
-
 
 # Okabe and Ito's green and vermilion; the wrong ones carry a cross as well, for those who see neither.
 _RIGHT, _WRONG = "#009E73", "#D55E00"
-
-
 _FRAME = 3
-
-
 _MAX_ROWS = 12
-
-
 _MAX_TITLE_LINES = 3
 
 
@@ -253,11 +236,9 @@ def _font() -> FreeTypeFont | ImageFont:
     """Return a font with the letters of many scripts, which class names may be written in."""
     from PIL import ImageFont
 
-    spec = importlib.util.find_spec("matplotlib")
-    if spec is not None and spec.submodule_search_locations:
-        path = Path(spec.submodule_search_locations[0], "mpl-data", "fonts", "ttf", "DejaVuSans.ttf")
-        if path.is_file():
-            return ImageFont.truetype(str(path), _FONT_SIZE)
+    folder = font_folder()
+    if folder is not None and (folder / FACES[0]).is_file():
+        return ImageFont.truetype(str(folder / FACES[0]), _FONT_SIZE)
     return ImageFont.load_default(size=_FONT_SIZE)
 
 
