@@ -15,17 +15,11 @@ from mamlcli.common.errors import MamlError
 from mamlcli.tasks.episodes import ReferenceScores
 
 GRADIENT_TOLERANCE = 1e-8
-
-
 MAX_NEWTON_STEPS = 200
-
-
 MAX_HALVINGS = 40
-
 
 # Share of the predicted decrease that a step must achieve (the usual constant of Armijo's rule).
 SUFFICIENT_DECREASE = 1e-4
-
 
 # Near the optimum the objective changes by less than it is rounded; such a step is not a step too long.
 OBJECTIVE_ROUNDING = 1e-13

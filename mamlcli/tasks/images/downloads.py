@@ -18,8 +18,6 @@ from mamlcli.tasks.images.trees import Progress
 
 # A server that sends nothing for so long is taken to be out of reach.
 _TIMEOUT_S = 30.0
-
-
 _NO_NETWORK = (URLError, ConnectionError, TimeoutError, http.client.HTTPException)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,18 +14,11 @@ from mamlcli.tasks.images.reading import Preprocessing, open_image
 
 # A border that is nearly all paper has its median above this; photographs are seldom that bright.
 _BRIGHT_BORDER = 191.0
-
-
 _DARK_BORDER = 64.0
-
 
 # A page on which no pixel differs more from its ground is taken as blank.
 _LEAST_CONTRAST = 24.0
-
-
 _LARGEST_SEARCHED = 256  # pixels: ink is looked for in a picture no larger
-
-
 _NUM_MEASURED = 1000  # images of a pack whose ink is measured
 
 
@@ -145,15 +137,17 @@ class ImageRecord:
         return {**self.preprocessing.to_dict(), "border": self.border, "extent": self.extent}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ImageRecord:
+    def from_dict(cls, values: Mapping[str, object]) -> ImageRecord:
         """Return the record of which `to_dict` gave `values`.
 
         Raises:
-            TypeError, ValueError, KeyError: they are not.
+            TypeError: they are values of another kind, or some are missing.
         """
-        rest = {key: value for key, value in values.items() if key not in ("border", "extent")}
-        extent = values["extent"]
-        return cls(Preprocessing(**rest), float(values["border"]), None if extent is None else float(extent))
+        match dict(values):
+            case {"border": int() | float() as border, "extent": int() | float() | None as extent, **others}:
+                preprocessing = Preprocessing.from_dict({str(name): value for name, value in others.items()})
+                return cls(preprocessing, float(border), None if extent is None else float(extent))
+        raise TypeError(f"no record of images: {values}")
 
 
 def image_record(pack: Pack) -> ImageRecord | None:

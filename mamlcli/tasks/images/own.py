@@ -15,8 +15,6 @@ from mamlcli.tasks.images.ink import ImageRecord, grounds_are_bright, ink_extent
 from mamlcli.tasks.images.trees import Progress, Skipped, image_files, subfolders
 
 FRAMES = ("file", "ink")
-
-
 _BRIGHT, _DARK = "bright ground", "dark ground"
 
 

@@ -13,13 +13,15 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mamlcli.common.errors import DataError
 from mamlcli.common.files import cache_dir, data_dir
+
+# What is in a pack's file; a file that others made may hold anything else, which `_checked` refuses.
+PackArray = NDArray[np.uint8] | NDArray[np.int64] | NDArray[np.str_]
 
 # What NumPy and zipfile raise for a file that is damaged, depending on where the damage is.
 _READ_ERRORS = (
@@ -60,7 +62,7 @@ class PackSource:
         return self._text("licence")
 
     @property
-    def preprocessing(self) -> Mapping[str, Any]:
+    def preprocessing(self) -> Mapping[str, object]:
         """How files became images, as `Preprocessing.to_dict` gives it; empty where the pack does not say it so."""
         recorded = self.record.get("preprocessing")
         return recorded if isinstance(recorded, dict) else {}
@@ -219,7 +221,7 @@ def _array_shape(archive: zipfile.ZipFile, key: str) -> tuple[int, ...]:
         return header(stream)[0]
 
 
-def _source(array: NDArray[Any]) -> PackSource:
+def _source(array: PackArray) -> PackSource:
     """Return what the JSON in the `source` array says; ValueError if it is none."""
     return PackSource.from_json(json.loads(str(array)))
 
@@ -228,7 +230,7 @@ def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else "no message"
 
 
-def _checked(where: str, arrays: dict[str, NDArray[Any]]) -> Pack:
+def _checked(where: str, arrays: dict[str, PackArray]) -> Pack:
     """Return the arrays as a Pack, or raise DataError for the first thing that is wrong with them."""
     images, labels, names = arrays["images"], arrays["labels"], arrays["class_names"]
 
@@ -253,7 +255,7 @@ def _checked(where: str, arrays: dict[str, NDArray[Any]]) -> Pack:
     except (ValueError, RecursionError) as error:
         raise wrong("source to be a JSON string", f"{error}") from error
     return Pack(
-        images=images,
+        images=images.astype(np.uint8, copy=False),
         labels=labels.astype(np.int64, copy=False),
         class_names=tuple(names.tolist()),
         class_groups=None if groups is None else tuple(groups.tolist()),
@@ -267,7 +269,7 @@ def save_pack(pack: Pack, path: Path) -> None:
     Raises:
         DataError: the folder cannot be written, or the disk is full.
     """
-    arrays: dict[str, NDArray[Any]] = {
+    arrays: dict[str, PackArray] = {
         "images": pack.images,
         "labels": pack.labels,
         "class_names": np.array(pack.class_names, dtype=np.str_),

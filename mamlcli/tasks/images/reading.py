@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,15 +20,10 @@ if TYPE_CHECKING:
 
 
 FITS = ("center-crop", "stretch")
-
-
 RESAMPLE = "lanczos"
-
 
 # The formats that are tried, whatever the file is called. Not here: formats that start other programs (EPS).
 _FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "TGA", "JPEG2000", "AVIF")
-
-
 IMAGE_SUFFIXES = frozenset(
     {
         ".png",
@@ -51,11 +47,9 @@ IMAGE_SUFFIXES = frozenset(
     }
 )
 
-
 # Larger pictures are refused unread: a few kilobytes of file can unfold to gigabytes. Twice the size at which
 # Pillow warns, where it refuses too.
 MAX_PIXELS = 178_956_970
-
 
 # What a decoder raises for a damaged file depends on the format; all of it means the same to the user.
 _DECODE_ERRORS = (
@@ -98,6 +92,25 @@ class Preprocessing:
     def to_dict(self) -> dict[str, object]:
         """Return the fields as primitives, for `PackSource.record`."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Preprocessing:
+        """Return the preprocessing of which `to_dict` gave `values`; what they do not say is as by default.
+
+        Raises:
+            TypeError: they are of other types, some are unknown, or size or channels are missing.
+        """
+        match {"invert": cls.invert, "fit": cls.fit, "resample": cls.resample, **values}:
+            case {
+                "size": int() as size,
+                "channels": int() as channels,
+                "invert": bool() as invert,
+                "fit": str() as fit,
+                "resample": str() as resample,
+                **others,
+            } if not others:
+                return cls(size, channels, invert, fit, resample)
+        raise TypeError(f"no preprocessing: {values}")
 
 
 def read_image(path: Path, *, size: int, channels: int, invert: bool, fit: str = "center-crop") -> NDArray[np.uint8]:

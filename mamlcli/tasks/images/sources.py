@@ -25,17 +25,9 @@ from mamlcli.tasks.images.trees import (
 )
 
 INVERT_CHOICES = ("auto", "yes", "no")
-
-
 FETCHABLE = ("omniglot", "cifar-fs", "fc100")
-
-
 IMPORTABLE = (*FETCHABLE, "mini-imagenet", "folder")
-
-
 _CIFAR_LICENCE = "none stated"
-
-
 _CIFAR_CITATION = "Krizhevsky. Learning multiple layers of features from tiny images. 2009"
 
 
@@ -155,7 +147,7 @@ def import_source(
     else:
         pack, skipped = pack_of_tree(source, path, size=size, channels=channels, invert=invert, progress=progress)
     save_pack(pack, target)
-    preprocessing = Preprocessing(**pack.source.preprocessing)
+    preprocessing = Preprocessing.from_dict(pack.source.preprocessing)
     return ImportReport(target, len(pack.images), pack.num_classes, preprocessing, tuple(skipped))
 
 

@@ -28,23 +28,13 @@ _SPLIT_FOLDERS = {
     "meta-test": "test",
 }
 
-
 _OMNIGLOT_SETS = ("images_background", "images_evaluation")
-
-
 _WNID = re.compile(r"n\d{8}")
-
 
 # The size of a pack if none is asked for: the pictures' own, up to that of mini-ImageNet.
 _LARGEST_DEFAULT_SIZE = 84
-
-
 _NUM_SIZED_FILES = 64
-
-
 Progress = Callable[[int, int], None]
-
-
 Skipped = list[tuple[str, str]]
 
 
