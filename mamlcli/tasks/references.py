@@ -1,4 +1,4 @@
-"""The best that can be done on a synthetic task: Bayes and MAP solutions, and their query-set scores.
+"""Compute the best solutions of synthetic tasks, by Bayes' rule or MAP, and score them on the query sets.
 
 All in float64 on the CPU, for every task of a batch at once.
 """

@@ -1,4 +1,4 @@
-"""Task distributions with known answers: linear regression, logistic classification, sinusoids.
+"""Draw tasks with known answers: linear regression, logistic classification, sinusoids.
 
 Here `shots` and `queries` are the support and query POINTS of a task in all. (For image tasks they count
 examples per class; in a generative task the classes come out as chance has it.)
@@ -42,7 +42,7 @@ def input_spectrum(dimension: int, condition_number: float) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class LinearRegressionTasks:
-    """Linear regression: t ~ N(0, weight_scale^2 I), x ~ N(0, Sx), y = t.x + noise * eps with eps ~ N(0, 1).
+    """Linear regression tasks draw t ~ N(0, weight_scale^2 I), x ~ N(0, Sx), y = t.x + noise * eps, eps ~ N(0, 1).
 
     Sx is diagonal with the eigenvalues of `input_spectrum`, not rotated: a method that learns one scale per
     weight (Meta-SGD) can precondition these tasks perfectly, as a full matrix can.
@@ -124,7 +124,7 @@ class LinearRegressionTasks:
 
 @dataclass(frozen=True, kw_only=True)
 class LogisticTasks:
-    """Two-way classification: x ~ N(0, Sx), y ~ a sigmoid of t.x, flipped with probability eps.
+    """Logistic tasks draw x ~ N(0, Sx) and one of two classes by a sigmoid of t.x, flipped with probability eps.
 
     t ~ N(0, weight_scale^2 I), P(y = 1 | x) = eps + (1 - 2 eps) sigmoid(t.x), eps the label noise.
     Sx as in `LinearRegressionTasks`. A network has two outputs and a softmax, as for any classification; the
@@ -224,7 +224,7 @@ class LogisticTasks:
 
 @dataclass(frozen=True, kw_only=True)
 class SinusoidTasks:
-    """Sine waves: y = amplitude * sin(x - phase) + noise * eps, all but eps uniform in their ranges.
+    """Sinusoid tasks draw y = amplitude * sin(x - phase) + noise * eps, all but eps uniform in their ranges.
 
     Attributes:
         shots: support points of a task.
@@ -293,7 +293,7 @@ class SinusoidTasks:
 
 
 class SyntheticTasks(Protocol):
-    """The class of a synthetic source. Keys that it has beside these have defaults."""
+    """Synthetic tasks are made by a class that takes these keys; other keys of the class have defaults."""
 
     def __call__(self, *, shots: int, queries: int, dtype: torch.dtype, device: torch.device) -> TaskDistribution: ...
 

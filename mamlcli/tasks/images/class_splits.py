@@ -1,4 +1,4 @@
-"""Which classes are for meta-train, meta-validation and meta-test: published lists, folders, or a seed."""
+"""Split classes into meta-train, meta-validation and meta-test: by published lists, by folders, or by a seed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def class_split(source: str, pack: Pack, *, split_name: str | None = None, seed:
     """
     name = _split_name(source, pack, split_name)
     if source == "glyphs":
-        from mamlcli.tasks.images.glyphs import glyph_splits  # loads torch, which listing the data must not
+        from mamlcli.tasks.images.glyphs import glyph_splits  # slow to load, and needed for glyphs alone
 
         return glyph_splits(pack)
     if source == "folder":
@@ -84,7 +84,7 @@ def _shipped_text(name: str) -> str:
 
 
 def published_classes(name: str) -> dict[str, tuple[str, ...]]:
-    """Return one of the shipped lists by its file name, under "train", "validation" and "test"."""
+    """Return a shipped list of classes by its file name, under "train", "validation" and "test"."""
     lists: dict[str, list[str]] = json.loads(_shipped_text(name))
     return {split: tuple(lists[split]) for split in SPLITS}
 

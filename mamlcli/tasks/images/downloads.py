@@ -1,4 +1,4 @@
-"""Packs from the network: torchvision downloads and verifies the archives, `sources` packs them."""
+"""Fetch packs from the network: torchvision downloads and verifies the archives, `sources` packs them."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _download_folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _download_errors(source: str) -> Iterator[None]:
-    """Turn what a download can raise into errors in words, and let it give up on a silent server."""
+    """Turn what a download can raise into a DataError, and make it give up on a server that sends nothing."""
     timeout_s = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_TIMEOUT_S)
     try:

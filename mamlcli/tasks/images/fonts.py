@@ -18,7 +18,7 @@ FONT_PIXELS = 96  # letters are some 70 pixels high, where hinting moves an outl
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """A typeface at `FONT_PIXELS` and the code points it has glyphs for."""
+    """A face is a typeface at `FONT_PIXELS` and the code points it has glyphs for."""
 
     font: ImageFont.FreeTypeFont
     covered: frozenset[int]

@@ -1,4 +1,4 @@
-"""Ink in drawings: where it is, how large, dark or bright."""
+"""Find the ink of drawings, and tell whether it is dark on bright paper or bright on dark."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ _NUM_MEASURED = 1000  # images of a pack whose ink is measured
 
 
 def read_ink(path: Path, preprocessing: Preprocessing, *, extent: float) -> NDArray[np.uint8]:
-    """Read a drawing, not inverted, so that its ink is in the middle and as large as that of other drawings.
+    """Read a drawing, without inversion, so that its ink stands in the middle at a given size.
 
-    The square that is cut out is centred on the ink's bounding box and 1 / extent of its larger side; where it is
-    larger than the page, the page goes on. A blank page is read as it is.
+    The square that is cut out has the ink's bounding box in its middle, and its side is 1 / extent times the larger
+    side of that box; where the square is larger than the page, it is filled with the page's ground. A blank page is
+    read as it is.
 
     Args:
         path: the file.
@@ -86,7 +87,7 @@ def ink_extent(images: NDArray[np.uint8]) -> float:
 
 
 def ink_is_dark(images: NDArray[np.uint8]) -> bool:
-    """Tell whether grey images are dark ink on bright paper: the median of all their border pixels is bright.
+    """Return whether grey images are dark ink on bright paper: the median of all their border pixels is bright.
 
     Args:
         images: [num_images, height, width, channels], uint8, not inverted.
@@ -101,13 +102,15 @@ def _border_median(images: NDArray[np.uint8]) -> float:
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """What a run keeps of the images it was trained on, so that others can go the same way when these are gone.
+    """An image record says how a run's images became arrays, so that other images can become arrays like them.
+
+    A run keeps it, as its data may be gone when images of a user are to be classified.
 
     Attributes:
-        preprocessing: how files became arrays; of drawn images and of packs that do not say, what leads to arrays
+        preprocessing: how files became arrays; for glyphs, and for packs that do not say it, what would give arrays
             like theirs.
         border: the median of all border pixels, 0 to 255, as the network sees them.
-        extent: of drawings `ink_extent`; None of others.
+        extent: `ink_extent` of the images if they are drawings, else None.
     """
 
     preprocessing: Preprocessing
@@ -116,14 +119,14 @@ class ImageRecord:
 
     @property
     def is_of_drawings(self) -> bool:
-        """Whether these are grey images on a ground that is all but black or all but white."""
+        """Whether the images are grey, on a ground that is nearly black or nearly white."""
         return self.preprocessing.channels == 1 and _is_extreme(self.border)
 
     def must_invert(self, images: NDArray[np.uint8]) -> bool:
         """Return whether images of one folder, read without inversion, must be inverted to look like the run's.
 
-        Where the run was trained on drawings: exactly if the ground of most of them is the opposite of the run's.
-        Otherwise what the run's own files went through: a photograph does not tell.
+        If the run was trained on drawings, they must be if the ground of most of them is the opposite of the run's.
+        Else they are inverted if the run's own files were: a photograph does not show whether it is inverted.
 
         Args:
             images: [num_images, size, size, channels], uint8.
@@ -151,7 +154,7 @@ class ImageRecord:
 
 
 def image_record(pack: Pack) -> ImageRecord | None:
-    """Return what a run keeps of a pack's images; None where they are not square."""
+    """Return the record of a pack's images, or None if they are not square."""
     height, width, channels = pack.images.shape[1:]
     if height != width:
         return None
@@ -165,7 +168,7 @@ def image_record(pack: Pack) -> ImageRecord | None:
 
 
 def grounds_are_bright(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Tell of each image whether its ground is brighter than what is drawn on it.
+    """Return for each image whether its ground is brighter than what is drawn on it.
 
     The median of its border is compared with its darkest and brightest pixels, not with fixed values: paper in a
     photograph is grey.

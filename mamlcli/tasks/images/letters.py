@@ -1,8 +1,8 @@
-"""Choose the letters that `glyphs` draws: those of many scripts in matplotlib's fonts, each look-alike once.
+"""Choose the letters that `glyphs` draws: letters of many scripts in matplotlib's fonts, each shape once.
 
 Latin, Greek and Cyrillic share an A, Lisu is written in Latin capitals, and case often only scales a letter:
-were such twins different classes, meta-test would hold shapes known from meta-training. So a letter is kept
-only if it looks like none kept before. The choice depends on the last digit of outlines, so its result is
+were such twins different classes, meta-test would hold shapes known from meta-training. So a letter is chosen
+only if it looks like none chosen before. The choice depends on the last digit of outlines, so its result is
 shipped (`splits/glyphs.json`): the classes, and with them the tasks, are the same on every machine.
 """
 
@@ -20,7 +20,7 @@ from mamlcli.tasks.images.fonts import load_faces
 from mamlcli.tasks.images.shapes import Shape, letter_shape, shape_distances
 
 # Whole scripts to a split, so that meta-test scripts are unseen in training; each with the first words of its
-# letters' Unicode names. The order also decides who keeps a shape that several scripts share: the first. So
+# letters' Unicode names. The order also decides which script has a shape that several share: the first. So
 # the letters of validation and test are those that look like no letter of meta-training.
 SPLIT_SCRIPTS: dict[str, dict[str, str]] = {
     "train": {
@@ -57,7 +57,7 @@ _TOLERANCE_CASE = 0.95
 
 @dataclass(frozen=True)
 class Letter:
-    """One letter of a script; `name`, as in "Greek/U+03BE", is the name of its class."""
+    """A letter belongs to a script; its `name`, as in "Greek/U+03BE", is the name of its class."""
 
     char: str
     script: str
@@ -103,7 +103,7 @@ def candidates(covered: Iterable[int]) -> list[Letter]:
 
 
 def _distinct(letters: Sequence[Letter], shapes: Sequence[Shape]) -> list[int]:
-    """Return the indices of letters unlike every one kept before; in a script, unmarked ones go first."""
+    """Return the indices of letters that look like none chosen before; in a script, unmarked letters go first."""
     order = list(SCRIPTS)
     script = np.array([order.index(letter.script) for letter in letters])
     upper = np.array([letter.char.upper() for letter in letters])

@@ -1,4 +1,4 @@
-"""One image file in, one uint8 array out: the same preprocessing for a pack and for a user's own images."""
+"""Read image files as uint8 arrays, with the same preprocessing for packs and for a user's own images."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mamlcli.common.errors import DataError
+from mamlcli.common.words import first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -69,7 +70,7 @@ _DECODE_ERRORS = (
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How image files become arrays: what a pack records, and what a user's images must go through again.
+    """Preprocessing says how image files become arrays; a pack records it, and a user's images go through the same.
 
     Attributes:
         size: height and width of the result, in pixels.
@@ -95,7 +96,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Preprocessing:
-        """Return the preprocessing of which `to_dict` gave `values`; what they do not say is as by default.
+        """Return the preprocessing of which `to_dict` gave `values`; keys with a default may be missing.
 
         Raises:
             TypeError: they are of other types, some are unknown, or size or channels are missing.
@@ -210,8 +211,7 @@ def _reason(error: BaseException) -> str:
         return f"a picture of more than {MAX_PIXELS} pixels"
     if isinstance(error, UnidentifiedImageError):
         return "a file of no known image format"
-    text = str(error).splitlines()[0] if str(error) else "no message"
-    return f"{type(error).__name__}: {text}"
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def _opaque_8_bit(image: Image) -> Image:

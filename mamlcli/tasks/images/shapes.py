@@ -1,4 +1,4 @@
-"""The shapes of letters as distance fields, and how far apart two shapes are to the eye.
+"""Measure the shapes of letters as distance fields, and how far apart two shapes are to the eye.
 
 From a distance field any size, deformation and pen is one look-up.
 """
@@ -26,7 +26,7 @@ _TOLERANCE_FACE = 0.55
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """The outline of a letter whose longer side is `LETTER_PIXELS`, as distances to it.
+    """A shape is the outline of a letter whose longer side is `LETTER_PIXELS`, as distances to it.
 
     Attributes:
         distance: [height, width] float32, image pixels, negative in the ink.
@@ -53,7 +53,7 @@ class Shape:
 
 
 def letter_faces(char: str, faces: Sequence[Face]) -> list[Shape]:
-    """Return a letter in the first face, and in the others that have it in nearly the same shape."""
+    """Return the shapes of a letter: in the first face, and in those others whose shape is nearly the same."""
     drawn = [letter_shape(face.font, char) for face in faces if ord(char) in face.covered]
     shapes = [shape for shape in drawn if shape is not None]
     near = shape_distances(shapes[:1], shapes)[0] < _TOLERANCE_FACE

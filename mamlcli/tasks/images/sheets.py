@@ -1,4 +1,4 @@
-"""Contact sheets: the images of one episode in one picture, to look at."""
+"""Draw contact sheets: the images of one episode, or of predictions, in one picture."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def contact_sheet(support: NDArray[np.uint8], query: NDArray[np.uint8], class_na
 
 @dataclass(frozen=True)
 class PredictedImage:
-    """A query image in a sheet of predictions.
+    """A predicted image is a query image in a sheet of predictions.
 
     Attributes:
         image: [height, width, channels], uint8.
@@ -136,7 +136,7 @@ class PredictedImage:
 def prediction_sheet(
     support: Sequence[NDArray[np.uint8]], query: Sequence[Sequence[PredictedImage]], class_names: Sequence[str]
 ) -> Image:
-    """Lay out predictions: one column for each class, its support images above, what was taken for it below.
+    """Lay out predictions: one column for each class, its support images above, the images predicted as it below.
 
     Query images carry their probability; those that are right or wrong, where it is known, a green frame or a red
     one with a cross. Of more than 12 images in a column the rest is counted.
@@ -204,7 +204,7 @@ def _draw_column(
 
 
 def _folded(text: str, width: int) -> list[str]:
-    """Return a text in lines of a width, at most three; the last is longer if it does not fit, to be cut."""
+    """Break a text into at most three lines of a width; the last is longer if the text does not fit."""
     lines: list[str] = []
     while len(lines) < _MAX_TITLE_LINES - 1 and _font().getlength(text) > width:
         num = next(num for num in range(len(text), 0, -1) if num == 1 or _font().getlength(text[:num]) <= width)

@@ -1,4 +1,4 @@
-"""Folders of image files: which files are of which class, and how a whole tree is read into arrays."""
+"""Find which image files below a folder are of which class, and read them all into arrays."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Skipped = list[tuple[str, str]]
 
 @dataclass
 class ImageTree:
-    """The image files found below a folder.
+    """An image tree is the image files below a folder, by class.
 
     Attributes:
         files: the files of each class, classes and files in a fixed order.
@@ -61,7 +61,7 @@ class ImageTree:
 
 @dataclass(frozen=True)
 class ReadTree:
-    """What reading a tree gave; images are [num_images, size, size, channels], labels [num_images]."""
+    """A tree that was read; images are [num_images, size, size, channels], labels [num_images]."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
