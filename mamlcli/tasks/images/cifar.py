@@ -52,7 +52,7 @@ _PICKLE_ERRORS = (
 
 @dataclass(frozen=True)
 class Cifar:
-    """CIFAR-100 as arrays, its two parts together, sorted by class.
+    """This is CIFAR-100 as arrays: its two parts together, sorted by class.
 
     Attributes:
         images: [num_images, 32, 32, 3], uint8.

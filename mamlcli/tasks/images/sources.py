@@ -33,7 +33,7 @@ _CIFAR_CITATION = "Krizhevsky. Learning multiple layers of features from tiny im
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """Facts that are known of a source before any of its images is here.
+    """Source facts are what is known of a source before any of its images is here.
 
     Attributes:
         what: one line.

@@ -61,7 +61,7 @@ class ImageTree:
 
 @dataclass(frozen=True)
 class ReadTree:
-    """A tree that was read; images are [num_images, size, size, channels], labels [num_images]."""
+    """A read tree holds the images of a tree; images are [num_images, size, size, channels], labels [num_images]."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -70,7 +70,7 @@ class ReadTree:
 
 
 def omniglot_tree(root: Path) -> ImageTree:
-    """Find `<alphabet>/<character>/<drawer>.png`, also with images_background/ and images_evaluation/ above.
+    """Find the drawings `<alphabet>/<character>/<drawer>.png`, below images_background/ and images_evaluation/ too.
 
     Class names are "<alphabet>/<character>", groups are alphabets.
     """
