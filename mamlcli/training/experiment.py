@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch import nn
 
 from mamlcli.common.errors import MamlError
 from mamlcli.engine.execution import Execution
@@ -51,6 +52,13 @@ class Experiment:
     distributions: dict[str, TaskDistribution]
     data: dict[str, Any]
     num_threads: int = 1
+
+    @property
+    def num_outputs(self) -> int:
+        """The outputs of the network: the ways of its tasks, or 1 for regression."""
+        last = self.network.head[-1]
+        assert isinstance(last, nn.Linear)
+        return last.out_features
 
     @cached_property
     def _objective(self) -> MetaObjective:

@@ -109,7 +109,7 @@ def start_manifest(
             "num_transform_parameters": count_parameters(meta.transform),
             "network": {
                 "input_shape": list(experiment.network.input_shape),
-                "num_outputs": next(iter(experiment.distributions.values())).num_outputs,
+                "num_outputs": experiment.num_outputs,
             },
             "device": device_name(experiment.device),
             "execution": execution.to_json(),

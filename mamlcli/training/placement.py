@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -187,3 +189,13 @@ def set_threads(recipe: Recipe, network: Network, how: Execution, device: torch.
     is_small = recipe.execution.threads is None and size < _SMALL_ACTIVATIONS
     of_one_operation = 1 if how.path == "explicit" or is_small else threads_for(recipe, device)
     _share_threads(_available_threads(), of_one_operation)
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Leave torch's number of threads as it was before the block, whatever suits a run."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
