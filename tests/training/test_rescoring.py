@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from mamlcli.common.errors import RunError
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.training.rescoring import adapt_run
-from tests.helpers.running import TINY, train_tiny
+from tests.helpers.running import TINY, report_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def logistic(tmp_path_factory):
-    return train_tiny(tmp_path_factory.mktemp("runs") / "logistic", "logistic", "inner.steps=2").path
-
-
-def report_of(run):
-    return json.loads((run / "evaluation.json").read_text())
 
 
 def test_adapting_again_gives_the_same_evaluation(logistic):
