@@ -188,7 +188,8 @@ def noise_pack(path: Path, names, *, num_images: int = 6, shape=(8, 8, 3), seed:
 
 def report_of(run: Path) -> dict:
     """Return the content of evaluation.json."""
-    return json.loads((run / "evaluation.json").read_text())
+    report: dict = json.loads((run / "evaluation.json").read_text())
+    return report
 
 
 def cut_after(kind, iteration, error):

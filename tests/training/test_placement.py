@@ -8,7 +8,7 @@ import torch
 from mamlcli.common.errors import DeviceError
 from mamlcli.engine.execution import Execution
 from mamlcli.recipe.files import load_recipe
-from mamlcli.training.placement import memory_error, resolve_device, threads_kept
+from mamlcli.training.placement import memory_error, resolve_device, threads_kept, threads_of_one_operation
 from mamlcli.training.tuned import TunedChoice, store_tuned
 from tests.helpers.running import built
 
@@ -43,9 +43,11 @@ def test_execution_is_as_the_recipe_says():
     assert built("sinusoid").execution(num_tasks=9, num_steps=1) == Execution("explicit", 9)
 
 
-def test_threads_are_as_the_recipe_says():
+def test_threads_are_as_the_recipe_says_and_set_only_when_asked():
     loop = built("sinusoid", "execution.path=loop", "execution.threads=2")
-    assert (torch.get_num_threads(), loop.num_threads) == (2, 2)
+    assert (torch.get_num_threads(), loop.num_threads) == (1, 2)
+    loop.use_threads()
+    assert torch.get_num_threads() == 2
 
 
 def test_explicit_path_gives_each_thread_its_own_tasks():
@@ -53,9 +55,22 @@ def test_explicit_path_gives_each_thread_its_own_tasks():
     sizes = ("model.width=300", "model.depth=3", "execution.threads=null", "outer.tasks=8")
     for _ in range(2):  # the second experiment has as many threads as the first
         experiment = built("sinusoid", *sizes)
+        experiment.use_threads()
         assert (torch.get_num_threads(), experiment.num_threads) == (1, 2)
         assert experiment.execution(num_tasks=8, num_steps=1).parallel == 2
     assert built("sinusoid", *sizes, "execution.threads=1").execution(num_tasks=8, num_steps=1).parallel == 1
+
+
+def test_small_models_and_the_explicit_path_have_one_thread_for_an_operation():
+    small, large = (
+        built("sinusoid", "execution.threads=null", f"model.width={width}", "outer.tasks=100") for width in (5, 1000)
+    )
+
+    def threads(experiment, path):
+        return threads_of_one_operation(experiment.recipe, experiment.network, Execution(path, 1), 2)
+
+    assert [threads(experiment, "loop") for experiment in (small, large)] == [1, 2]
+    assert threads(large, "explicit") == 1
 
 
 def test_measured_choice_comes_before_auto_and_after_the_recipe(tmp_path, monkeypatch):
