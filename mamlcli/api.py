@@ -33,7 +33,7 @@ from mamlcli.recipe.files import load_recipe
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.training.experiment import Experiment
-from mamlcli.training.run import Progress
+from mamlcli.training.planned import Progress
 from mamlcli.training.scoring import finished_result
 from mamlcli.training.start import Start, default_path
 from mamlcli.training.trained import num_inner_steps, open_trained, recipe_elsewhere
@@ -183,11 +183,11 @@ def load(path: PathLike, *, device: str | None = None) -> Run:
     directory = RunDirectory.open(Path(path))
     with _threads_kept():
         trained = open_trained(directory, recipe_elsewhere(directory, where="mamlcli.load", device=device))
-    result = finished_result(directory)
+    report = finished_result(directory)
     return Run(
         path=directory.path,
         recipe=trained.recipe,
-        report=result.report if result else None,
+        report=report.to_json() if report else None,
         weights=trained.weights,
         params=trained.meta.model,
         transform_params=trained.meta.transform,

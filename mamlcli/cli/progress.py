@@ -12,7 +12,7 @@ from mamlcli.engine.outer_loop import Record, StepRecord, StopRecord, Validation
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.training.experiment import Experiment
-from mamlcli.training.run import Progress as RunProgress
+from mamlcli.training.planned import Progress as RunProgress
 
 _LINES_OFF_TERMINAL = 10
 

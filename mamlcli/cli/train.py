@@ -17,8 +17,8 @@ from mamlcli.common.errors import RunError
 if TYPE_CHECKING:
     from mamlcli.engine.sharing import WorkerGroup
     from mamlcli.recipe.schema import Recipe
+    from mamlcli.runs.report import RunReport
     from mamlcli.training.dry_run import RunCost
-    from mamlcli.training.scoring import RunResult
 
 
 def train(
@@ -85,8 +85,8 @@ def train(
         if number > 1 and group is None:
             raise typer.Exit(run_in_workers(number))
         path = path or run_path(name, run_dir, resume)
-        result = train_run(name, recipe, path, resume=resume, force=force, group=group)
-        console.show(result, lambda result: report_parts(result, recipe, path), to_json=lambda result: result.report)
+        report = train_run(name, recipe, path, resume=resume, force=force, group=group)
+        console.show(report, lambda report: report_parts(report, recipe, path))
 
 
 def follow(group: WorkerGroup) -> None:
@@ -117,16 +117,16 @@ def run_path(name: str, run_dir: Path | None, resume: bool) -> Path:
 
 def train_run(
     name: str, recipe: Recipe, path: Path, *, resume: bool, force: bool, group: WorkerGroup | None = None
-) -> RunResult:
-    """Train a run under a bar of progress and return its result; one that is done is not trained again."""
+) -> RunReport:
+    """Train a run under a bar of progress and return its report; one that is done is not trained again."""
     from mamlcli.cli.progress import ProgressDisplay
     from mamlcli.engine.sharing import ALONE
     from mamlcli.training.start import Start
 
     start, group = Start(name, recipe, path, is_resumed=resume, is_forced=force), group or ALONE
-    if (result := start.finished()) is not None:
+    if (report := start.finished()) is not None:
         console.note(f"{path} is already done; this is its result.")
-        return result
+        return report
     warn_about_selection(recipe)
     if resume:
         note_other_workers(path, group.num_workers)
@@ -145,12 +145,10 @@ def note_other_workers(path: Path, num_workers: int) -> None:
         console.note(f"workers: {num_workers} now, {recorded} before; sums in another order round differently")
 
 
-def report_parts(result: RunResult, recipe: Recipe, path: Path) -> Iterator[console.Part]:
+def report_parts(report: RunReport, recipe: Recipe, path: Path) -> Iterator[console.Part]:
     """Yield the adaptation curve, what it means, and what to try next."""
     from mamlcli.runs.curve import curve_line, curve_table, verdict
-    from mamlcli.runs.report import RunReport
 
-    report = RunReport.from_json(result.report)
     yield curve_table(report)
     yield curve_line(report)
     yield verdict(report)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mamlcli.common.errors import RunError
 from mamlcli.common.statistics import Score, estimate
@@ -92,28 +91,10 @@ def score_at_end(experiment: Experiment, metas: Sequence[MetaParams], group: Wor
     return score(experiment, metas, evaluation_tasks(experiment.recipe), group)
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """A finished run.
-
-    Attributes:
-        run: its directory.
-        report: the content of evaluation.json.
-        weights: which checkpoint was scored, in words.
-    """
-
-    run: RunDirectory
-    report: dict[str, Any]
-    weights: str
-
-
-def finished_result(run: RunDirectory) -> RunResult | None:
+def finished_result(run: RunDirectory) -> RunReport | None:
     """Return the result of a run that is already done, or None."""
-    manifest = run.manifest
-    if manifest.get("status") not in ("done", "stopped early"):
-        return None
-    report = run.read_report()
-    return RunResult(run, report.to_json(), report.weights)
+    is_finished = run.manifest.get("status") in ("done", "stopped early")
+    return run.read_report() if is_finished else None
 
 
 def protocol_of(recipe: Recipe, *, split: str, num_tasks: int, num_steps: int) -> Protocol:

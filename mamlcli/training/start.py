@@ -10,13 +10,15 @@ from mamlcli.common.names import RUNS
 from mamlcli.engine.sharing import ALONE, WorkerGroup
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory, check_free, remove_run
+from mamlcli.runs.report import RunReport
 from mamlcli.runs.search import newest_run_path, next_run_path
 from mamlcli.training.events import check_event_log
 from mamlcli.training.experiment import build
 from mamlcli.training.functions import splits_of_training
 from mamlcli.training.placement import resolve_device
-from mamlcli.training.run import PlannedRun, Progress, result_of, train_runs
-from mamlcli.training.scoring import RunResult, finished_result
+from mamlcli.training.planned import PlannedRun, Progress
+from mamlcli.training.run import result_of, train_runs
+from mamlcli.training.scoring import finished_result
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Start:
     is_resumed: bool = False
     is_forced: bool = False
 
-    def finished(self) -> RunResult | None:
+    def finished(self) -> RunReport | None:
         """Check whether the run can begin before anything is built; return its result if it is done already.
 
         Raises:
@@ -54,7 +56,7 @@ class Start:
         check_event_log(self.recipe.logging)
         return None
 
-    def train(self, *, argv: list[str], progress: Progress, group: WorkerGroup = ALONE) -> RunResult:
+    def train(self, *, argv: list[str], progress: Progress, group: WorkerGroup = ALONE) -> RunReport:
         """Train the run to its end and score it; call `finished` first.
 
         Nothing on disk changes until everything is built.

@@ -18,11 +18,12 @@ from torch import Tensor
 import mamlcli
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.report import RunReport
 from mamlcli.training.checkpoints import load_checkpoint
 from mamlcli.training.experiment import build
 from mamlcli.training.functions import splits_of_training
-from mamlcli.training.run import PlannedRun, Progress, result_of, train_runs
-from mamlcli.training.scoring import RunResult
+from mamlcli.training.planned import PlannedRun, Progress
+from mamlcli.training.run import result_of, train_runs
 from tests.helpers.image_files import noise
 
 # Overrides that make a synthetic recipe take a moment.
@@ -131,7 +132,7 @@ def iterations_done(run: Path) -> int:
     return max((record["iteration"] for record in whole), default=0)
 
 
-def train_run(run: RunDirectory, experiment, *, argv, progress=None) -> RunResult:
+def train_run(run: RunDirectory, experiment, *, argv, progress=None) -> RunReport:
     """Train one run; what it ended by is raised."""
     [end] = train_runs([PlannedRun(run, experiment, argv, progress or Progress())])
     return result_of(end)

@@ -23,7 +23,7 @@ from mamlcli.training.checkpoints import load_checkpoint
 from mamlcli.training.dry_run import dry_run
 from mamlcli.training.experiment import build
 from mamlcli.training.functions import splits_of_training
-from mamlcli.training.run import Progress
+from mamlcli.training.planned import Progress
 from mamlcli.training.scoring import finished_result
 from tests.helpers.running import (
     TINY,
@@ -234,8 +234,7 @@ def test_splits_that_a_training_uses_are_those_of_its_parts():
 
 def test_finished_run_is_known_and_not_trained_again(logistic, tmp_path):
     result = finished_result(RunDirectory.open(logistic))
-    assert result.report == report_of(logistic)
-    assert result.weights == result.report["weights"]
+    assert result.to_json() == report_of(logistic)
     recipe = load_recipe("logistic", TINY)[1]
     assert finished_result(RunDirectory.create(tmp_path / "new", recipe, "logistic")) is None
 
@@ -288,7 +287,7 @@ def test_run_that_stops_early_says_so_and_is_finished(tmp_path):
     assert run.manifest["status"] == "stopped early"
     assert run.manifest["iterations_done"] == 3
     assert run.read_metrics()[-1]["kind"] == "stop"
-    assert finished_result(run).report == report_of(run.path)
+    assert finished_result(run).to_json() == report_of(run.path)
 
 
 @pytest.mark.parametrize("lr", ["1e30", "1e12"])

@@ -15,8 +15,8 @@ from mamlcli.engine.outer_loop import StepRecord
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.training.checkpoints import load_checkpoint, save_checkpoint
+from mamlcli.training.planned import Progress
 from mamlcli.training.rescoring import adapt_run
-from mamlcli.training.run import Progress
 from tests.helpers.running import assert_same_results, results, train_tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")

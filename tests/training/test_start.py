@@ -8,7 +8,7 @@ import pytest
 
 from mamlcli.common.errors import DataError, RunError
 from mamlcli.recipe.files import load_recipe
-from mamlcli.training.run import Progress
+from mamlcli.training.planned import Progress
 from mamlcli.training.start import Start, default_path
 from tests.helpers.running import TINY
 
@@ -33,7 +33,7 @@ def run(tmp_path):
 
 def test_new_run_is_trained_and_scored(tmp_path):
     result = train(start(tmp_path / "run"))
-    assert result.report == json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert result.to_json() == json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["argv"] == ["mamlcli", "train"]
 
 
@@ -44,7 +44,7 @@ def test_new_run_takes_no_folder_with_files(run):
 
 def test_resumed_run_that_is_done_is_its_result(run):
     result = start(run, is_resumed=True).finished()
-    assert result.report == json.loads((run / "evaluation.json").read_text())
+    assert result.to_json() == json.loads((run / "evaluation.json").read_text())
 
 
 def test_resumed_run_must_be_of_the_same_recipe(run, tmp_path):

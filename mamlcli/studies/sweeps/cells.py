@@ -22,7 +22,8 @@ from mamlcli.studies.sweeps.collapsed import collapse_record
 from mamlcli.studies.sweeps.from_trained import write_start
 from mamlcli.training.experiment import build
 from mamlcli.training.functions import splits_of_training
-from mamlcli.training.run import PlannedRun, train_runs
+from mamlcli.training.planned import PlannedRun
+from mamlcli.training.run import train_runs
 from mamlcli.training.scoring import finished_result
 
 
@@ -177,4 +178,4 @@ def finished_report(run: RunDirectory) -> dict[str, Any] | None:
         done = finished_result(run)
     except RunError:  # a damaged evaluation.json: it is written again from the checkpoint
         return None
-    return None if done is None else done.report
+    return None if done is None else done.to_json()
