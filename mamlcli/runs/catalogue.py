@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 from mamlcli.common.errors import RunError
 from mamlcli.common.words import nearest, one_line
 from mamlcli.recipe.changes import recipe_difference
 from mamlcli.recipe.files import load_recipe, recipe_from_tree, shipped_recipes
 from mamlcli.recipe.schema import Recipe
-from mamlcli.runs.entry import FINISHED, RunEntry, read_run
+from mamlcli.runs.entry import RunEntry, read_run
+from mamlcli.runs.manifest import FINISHED
 from mamlcli.runs.search import MANIFEST, RECIPE, RUN_MARKS, STUDY_MARK, run_folders
 
 
@@ -87,14 +87,14 @@ def recipe_base(run: RunEntry) -> tuple[str, Recipe] | None:
     """
     if run.recipe is None:
         return None
-    name = str(run.manifest.get("recipe_name", ""))
+    name = run.manifest.recipe_name or ""
     if name in shipped_recipes():
         return f"the shipped recipe {name}", load_recipe(str(shipped_recipes()[name]))[1]
     tree = {"tasks": {"source": run.recipe.tasks.source}, "model": {"kind": run.recipe.model.kind}}
     return f"the defaults ({one_line(name)} is not a shipped recipe)", recipe_from_tree(tree)
 
 
-def changed_keys(run: RunEntry) -> dict[str, tuple[Any, Any]]:
+def changed_keys(run: RunEntry) -> dict[str, tuple[object, object]]:
     """Return the dotted keys in which a run's recipe differs from `recipe_base`, (there, here)."""
     base = recipe_base(run)
     assert run.recipe is not None, "a recipe that can be read"

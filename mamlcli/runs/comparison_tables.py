@@ -14,8 +14,6 @@ from mamlcli.common.words import one_line
 from mamlcli.runs.comparison import Differences, RunComparison
 from mamlcli.runs.tables import value_text
 
-# A comparison --------------------------------------------------------------------------------------------------
-
 
 def letters(index: int) -> str:
     """Return A, B, ..., Z, AA, AB, ..."""
@@ -86,8 +84,8 @@ def _keys_table(rows: Differences, label: Mapping[str, str]) -> Table:
     table.add_column("differs in", overflow="fold")
     table.add_column("value (runs)", overflow="fold")
     for key, values in rows.items():
-        found: dict[str, list[str]] = {}
+        runs_with: dict[str, list[str]] = {}
         for run, value in values.items():
-            found.setdefault(value_text(value), []).append(label[run])
-        table.add_row(key, Text(", ".join(f"{value} ({' '.join(runs)})" for value, runs in found.items())))
+            runs_with.setdefault(value_text(value), []).append(label[run])
+        table.add_row(key, Text(", ".join(f"{text} ({' '.join(runs)})" for text, runs in runs_with.items())))
     return table

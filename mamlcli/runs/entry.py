@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from mamlcli.common.errors import RecipeError, RunError
 from mamlcli.common.statistics import Score
 from mamlcli.common.words import one_line
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.manifest import FINISHED, Manifest, number
 from mamlcli.runs.report import RunReport
 from mamlcli.runs.search import MANIFEST
 
@@ -22,9 +22,6 @@ _Content = TypeVar("_Content")
 
 
 # How a run can stand. "cut": it says that it runs, and no process does; "damaged": it cannot be read.
-FINISHED = ("done", "stopped early")
-
-
 STATUSES = (*FINISHED, "running", "interrupted", "failed", "created", "cut", "damaged")
 
 
@@ -48,7 +45,7 @@ class RunEntry:
     name: str
     status: str
     reason: str | None
-    manifest: dict[str, Any]
+    manifest: Manifest
     recipe: Recipe | None
     report: RunReport | None
     iteration: int
@@ -66,15 +63,18 @@ class RunEntry:
 
     @property
     def recipe_name(self) -> str:
-        return one_line(str(self.manifest.get("recipe_name", self.path.name)))
+        """Name of the recipe in one printable line; of a run that does not note it, the name of its folder."""
+        return one_line(self.manifest.recipe_name or self.path.name)
 
     @property
     def num_iterations(self) -> int | None:
+        """Meta-iterations that the recipe asks for; None if the recipe cannot be read."""
         return None if self.recipe is None else self.recipe.outer.iterations
 
     @property
     def started_at(self) -> datetime | None:
-        return _time(self.manifest.get("started_at"))
+        """Time of the first start; None if it is not known."""
+        return _time(self.manifest.started_at)
 
     def age_s(self, now: datetime | None = None) -> float | None:
         """Return the seconds since the run was started; None if it is not known."""
@@ -86,12 +86,12 @@ class RunEntry:
         return None if self.report is None else self.report.final.of(metric)
 
 
-def _time(text: object) -> datetime | None:
+def _time(text: str | None) -> datetime | None:
     try:
-        found = datetime.fromisoformat(str(text))
+        time = datetime.fromisoformat(text or "")
     except ValueError:
         return None
-    return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
+    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
 
 
 def read_run(path: Path, base: Path | None = None) -> RunEntry:
@@ -105,33 +105,33 @@ def read_run(path: Path, base: Path | None = None) -> RunEntry:
     name = one_line(os.fsencode(relative).decode("utf-8", "backslashreplace"))
     problems: list[str] = []
     run = RunDirectory(path)
-    manifest = _read(lambda: run.manifest, problems) or {}
+    manifest = _read(lambda: run.manifest, problems) or Manifest({})
     recipe = _recipe(run, problems)
-    status, reason = str(manifest.get("status", "created")), manifest.get("reason")
+    status, reason = manifest.status, manifest.reason
     if status in ("running", "created"):
         status = _standing(status, run.is_held())
     report = _read(run.read_report, problems) if status in FINISHED else None
     if status not in STATUSES:
         problems.append(f"{MANIFEST}: status: expected one of {', '.join(STATUSES)}, got {status!r}")
-    last = run.last_record()
-    iteration, wall_s = manifest.get("iterations_done"), manifest.get("wall_s")
+    iteration, wall_s = manifest.iterations_done, manifest.wall_s
     if status in ("running", "cut"):
+        last = run.last_record()
         iteration = last.get("iteration")
         # Until a resumed run has written its first record, the last one is of the process before.
-        is_new = iteration not in manifest.get("resumed_from", [])[-1:]
-        wall_s = (_number(wall_s) or 0.0) + (_number(last.get("elapsed_s")) or 0.0) * is_new
+        is_new = iteration not in manifest.resumed_from[-1:]
+        wall_s = (wall_s or 0.0) + (number(last.get("elapsed_s")) or 0.0) * is_new
     if problems:
         status, reason = "damaged", "; ".join(problems)
     return RunEntry(
         path=path,
         name=name,
         status=status,
-        reason=None if reason is None else one_line(str(reason)),
+        reason=None if reason is None else one_line(reason),
         manifest=manifest,
         recipe=recipe,
         report=report,
-        iteration=iteration if isinstance(iteration, int) else 0,
-        wall_s=_number(wall_s),
+        iteration=iteration or 0,
+        wall_s=wall_s,
     )
 
 
@@ -140,10 +140,6 @@ def _standing(noted: str, is_held: bool | None) -> str:
     if is_held:
         return "running"
     return "cut" if noted == "running" and is_held is False else noted
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _read(read: Callable[[], _Content], problems: list[str]) -> _Content | None:

@@ -10,7 +10,6 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from mamlcli.common.files import json_text
 from mamlcli.common.statistics import Score
@@ -69,22 +68,21 @@ def export_runs(runs: Sequence[RunEntry], form: str, *, is_standalone: bool = Fa
 # Plain numbers ---------------------------------------------------------------------------------------------------
 
 
-def run_record(run: RunEntry) -> dict[str, Any]:
+def run_record(run: RunEntry) -> dict[str, object]:
     """Return a run for programs: its line of the list, its whole recipe, its result."""
     report = _report_of(run)
     assert run.recipe is not None
     return {**run_row(run), "recipe_keys": recipe_to_tree(run.recipe), "evaluation": report.to_json()}
 
 
-def curve_rows(run: RunEntry) -> list[dict[str, Any]]:
+def curve_rows(run: RunEntry) -> list[dict[str, object]]:
     """Return the adaptation curve as rows: an inner step (or a reference) and its numbers."""
     report = _report_of(run)
-    curve = [{"inner_step": point.step, **_numbers(point.scores)} for point in report.curve]
-    below = [{"inner_step": name, **_numbers(scores)} for name, scores in report.references.items()]
-    return [*curve, *below]
+    points = [(point.step, point.scores) for point in report.curve]
+    return [{"inner_step": name, **_numbers(scores)} for name, scores in (*points, *report.references.items())]
 
 
-def flat_row(run: RunEntry) -> dict[str, Any]:
+def flat_row(run: RunEntry) -> dict[str, object]:
     """Return a run as one row: what it is, its protocol, its result, and the keys it changes."""
     report = _report_of(run)
     assert run.recipe is not None
@@ -98,7 +96,7 @@ def flat_row(run: RunEntry) -> dict[str, Any]:
         **_numbers(report.final),
         **protocol,
         "weights": report.weights,
-        "num_parameters": run.manifest.get("num_parameters"),
+        "num_parameters": run.manifest.num_parameters,
         "wall_s": run.wall_s,
         "changed_keys": changed,
     }
@@ -119,7 +117,7 @@ def _numbers(scores: Scores) -> dict[str, float | None]:
     return numbers
 
 
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def _csv(rows: Sequence[Mapping[str, object]]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
     writer.writeheader()
@@ -191,11 +189,11 @@ def _changes(runs: Sequence[RunEntry]) -> list[str]:
     """Return of each run the keys that tell it from its shipped recipe, or from others of the same name."""
     texts = []
     for run in runs:
-        if run.manifest.get("recipe_name") in shipped_recipes():
+        if run.manifest.recipe_name in shipped_recipes():
             values = {key: here for key, (_, here) in changed_keys(run).items()}
         else:
             same = [other for other in runs if other.recipe_name == run.recipe_name]
-            values = {key: found[run.folder] for key, found in recipe_differences(same, run).items()}
+            values = {key: of_runs[run.folder] for key, of_runs in recipe_differences(same, run).items()}
         texts.append(
             ", ".join(f"{k}={value_text(v)}" for k, v in values.items() if not k.startswith(_NOT_OF_THE_METHOD))
         )

@@ -47,7 +47,7 @@ class Protocol:
         """Return the protocol in a JSON object; KeyError names a key that is missing."""
         return cls(**{name: value[name] for name in cls.__dataclass_fields__})
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the protocol as evaluation.json holds it."""
         return asdict(self)
 
@@ -86,7 +86,7 @@ class Scores:
         """Return the scores in a JSON object, which may have other keys, too."""
         return cls(**{metric: _score(value[metric]) for metric in METRICS if metric in value})
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the scores that there are as evaluation.json holds them."""
         scores = {metric: self.of(metric) for metric in METRICS}
         return {metric: score.to_json() for metric, score in scores.items() if score is not None}
@@ -118,7 +118,7 @@ class Point:
             _ = value[metric]
         return cls(value["step"], Scores.from_json(value))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the point as evaluation.json holds it."""
         return {"step": self.step, **self.scores.to_json()}
 
@@ -160,7 +160,7 @@ class RunReport:
         return [point.scores.mean(metric) for point in self.curve]
 
     @classmethod
-    def from_json(cls, value: Any) -> RunReport:
+    def from_json(cls, value: Mapping[str, Any]) -> RunReport:
         """Return the report in the content of evaluation.json.
 
         Raises:
@@ -179,7 +179,7 @@ class RunReport:
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not the result of a run ({type(error).__name__}: {error})") from error
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the content of evaluation.json.
 
         Every `ci95_over_tasks` is a half-width from the t distribution; accuracies are fractions. What does not

@@ -19,10 +19,12 @@ from mamlcli.common.tables import sparkline
 from mamlcli.common.words import one_line
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.catalogue import changed_keys, find_runs, recipe_base, resolve_run, runs_at
-from mamlcli.runs.comparison import compare_runs, task_differences
+from mamlcli.runs.comparison import compare_runs
 from mamlcli.runs.comparison_tables import comparison_parts, letters
 from mamlcli.runs.entry import read_run
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.manifest import Manifest
+from mamlcli.runs.pairing import task_differences
 from mamlcli.runs.tables import age, run_parts, runs_table, training_curves
 from tests.helpers.running import train_tiny
 
@@ -363,7 +365,9 @@ def test_ways_split_and_data_make_tasks_different(runs):
     protocol = dataclasses.replace(one.report.protocol, split="train")
     other_split = dataclasses.replace(one, report=dataclasses.replace(one.report, protocol=protocol))
     assert task_differences(one, other_split) == ["evaluation.split ('test' and 'train')"]
-    a, b = (dataclasses.replace(one, manifest={**one.manifest, "data": {"digest": digest}}) for digest in "ab")
+    a, b = (
+        dataclasses.replace(one, manifest=Manifest({**one.manifest, "data": {"digest": digest}})) for digest in "ab"
+    )
     assert task_differences(a, b) == ["data digest ('a' and 'b')"]
     fewer, more = (
         dataclasses.replace(a, recipe=load_recipe("glyphs-5way-1shot", [f"tasks.ways={ways}"])[1]) for ways in (5, 10)

@@ -26,6 +26,7 @@ from mamlcli.engine.networks import apply_network
 from mamlcli.runs.entry import read_run
 from mamlcli.runs.exports import export_runs, runs_text_table
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.manifest import Manifest
 from mamlcli.runs.text_tables import TextTable, escape_latex, escape_markdown, latex, latex_document
 from mamlcli.tasks.episodes import sample_tasks
 from mamlcli.training.experiment import build
@@ -51,7 +52,9 @@ def named(trained, *names):
     """Return runs that are the same but for their names, which no file system need hold."""
     run = read_run(trained / "one")
     return [
-        dataclasses.replace(run, manifest={**run.manifest, "recipe_name": name}, path=run.path.parent / f"{n}")
+        dataclasses.replace(
+            run, manifest=Manifest({**run.manifest, "recipe_name": name}), path=run.path.parent / f"{n}"
+        )
         for n, name in enumerate(names)
     ]
 
@@ -290,7 +293,7 @@ def test_keys_that_tell_runs_apart_stand_beside_them(trained):
     assert "model.depth" not in keys[0]
     assert not any("execution" in text for text in keys)
     mine = [
-        dataclasses.replace(run, manifest={**run.manifest, "recipe_name": "mine"})
+        dataclasses.replace(run, manifest=Manifest({**run.manifest, "recipe_name": "mine"}))
         for run in (read_run(trained / "one"), read_run(trained / "two"))
     ]
     table = runs_text_table(mine)
@@ -450,9 +453,8 @@ def test_the_code_of_the_card_runs_as_it_stands(trained, tmp_path):
 
 
 def test_card_of_a_nasty_name_is_whole(trained, tmp_path):
-    run = dataclasses.replace(
-        read_run(trained / "one"), manifest={**read_run(trained / "one").manifest, "recipe_name": NASTY}
-    )
+    run = read_run(trained / "one")
+    run = dataclasses.replace(run, manifest=Manifest({**run.manifest, "recipe_name": NASTY}))
     export_weights(run, tmp_path / "out")
     _, front, body = (tmp_path / "out" / "README.md").read_text().split("---\n", 2)
     assert yaml.safe_load(front)["model-index"][0]["name"] == NASTY
