@@ -171,10 +171,10 @@ class ProgressDisplay:
         from mamlcli.cli.progress import TrainingProgress
 
         manifest = run.manifest
-        number = manifest.num_workers
+        number = manifest["execution"]["workers"]
         workers = f", {number} workers" if number > 1 else ""
         console.note(
-            f"{run.name} on {manifest.device}{workers}: {manifest.num_parameters:,} parameters, run in {run.path}"
+            f"{run.name} on {manifest['device']}{workers}: {manifest['num_parameters']:,} parameters, run in {run.path}"
         )
         if self._resume:
             begin = f"from iteration {iteration}" if iteration else "from the start: the run has no checkpoint yet"
@@ -230,9 +230,9 @@ def show_dry_run(name: str, recipe: Recipe, as_json: bool, num_workers: int) -> 
 
     if num_workers > 1:
         console.note(f"measured in one process; the run shares the tasks among {num_workers}")
-    cost = dry_run(recipe)
+    cost = dry_run(recipe).to_json()
     if as_json:
-        console.result_json({"recipe": recipe_to_tree(recipe), "cost": cost.to_json()})
+        console.result_json({"recipe": recipe_to_tree(recipe), "cost": cost})
         return
     console.result_text(f"# {name}, resolved\n{recipe_to_yaml(recipe)}")
     console.result(cost_text(cost, recipe.outer.iterations))

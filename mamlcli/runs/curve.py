@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Protocol as Interface
+from typing import Any
 
 from rich.table import Table
 
@@ -113,52 +113,22 @@ def _accuracy_verdict(report: RunReport, where: str) -> str:
     )
 
 
-class _How(Interface):
-    @property
-    def path(self) -> str: ...
-    @property
-    def chunk(self) -> int: ...
+def cost_text(cost: Mapping[str, Any], num_iterations: int) -> str:
+    """Return in words what a dry run measured.
 
-
-class _Execution(Interface):
-    @property
-    def how(self) -> _How: ...
-    @property
-    def threads(self) -> int: ...
-
-
-class Cost(Interface):
-    """What a dry run measured; `RunCost` of training has it."""
-
-    @property
-    def device(self) -> str: ...
-    @property
-    def num_parameters(self) -> int: ...
-    @property
-    def num_transform_parameters(self) -> int: ...
-    @property
-    def seconds_per_iteration(self) -> float: ...
-    @property
-    def training_s(self) -> float: ...
-    @property
-    def evaluation_s(self) -> float: ...
-    @property
-    def peak_memory_mb(self) -> float | None: ...
-    @property
-    def execution(self) -> _Execution: ...
-
-
-def cost_text(cost: Cost, num_iterations: int) -> str:
-    """Return the cost of a dry run in words."""
-    how, threads = cost.execution.how, cost.execution.threads
-    transform = cost.num_transform_parameters
+    Args:
+        cost: the JSON form of training's `RunCost`.
+        num_iterations: meta-iterations of the whole run.
+    """
+    how = cost["execution"]
+    transform = cost["num_transform_parameters"]
     extra = f" and {transform:,} of the transform" if transform else ""
-    total = cost.training_s + cost.evaluation_s
-    memory = f", about {cost.peak_memory_mb:,.0f} MB of memory" if cost.peak_memory_mb else ""
+    total = cost["training_s"] + cost["evaluation_s"]
+    memory = f", about {cost['peak_memory_mb']:,.0f} MB of memory" if cost["peak_memory_mb"] else ""
     return (
-        f"{cost.num_parameters:,} parameters{extra}. On {cost.device}, {how.path} with {how.chunk} tasks "
-        f"at a time and {threads} threads: {1000 * cost.seconds_per_iteration:.0f} ms a meta-iteration; "
-        f"{num_iterations:,} of them with their validations {duration(cost.training_s)}, the evaluation "
-        f"{duration(cost.evaluation_s)}; about {duration(total)} in all{memory} (measured on a few "
+        f"{cost['num_parameters']:,} parameters{extra}. On {cost['device']}, {how['path']} with {how['chunk']} tasks "
+        f"at a time and {how['threads']} threads: {1000 * cost['seconds_per_iteration']:.0f} ms a meta-iteration; "
+        f"{num_iterations:,} of them with their validations {duration(cost['training_s'])}, the evaluation "
+        f"{duration(cost['evaluation_s'])}; about {duration(total)} in all{memory} (measured on a few "
         "meta-iterations; nothing was written)."
     )

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 # The values of `status` with which a run is over and has a result.
 FINISHED = ("done", "stopped early")
 
 
-class Manifest(Mapping[str, object]):
+class Manifest(Mapping[str, Any]):
     """The content of manifest.json: each key as it is in the file, and the keys that are read as typed properties.
 
     Earlier versions wrote fewer keys, and users may change the file. A key that is missing, or whose value is of
     another kind, is None or empty as a property.
     """
 
-    def __init__(self, content: Mapping[str, object]) -> None:
+    def __init__(self, content: Mapping[str, Any]) -> None:
         self._content = dict(content)
 
-    def __getitem__(self, key: str) -> object:
+    def __getitem__(self, key: str) -> Any:
         return self._content[key]
 
     def __iter__(self) -> Iterator[str]:

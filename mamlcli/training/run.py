@@ -182,7 +182,7 @@ def _opened(plan: PlannedRun, num_workers: int, num_runs: int) -> Iterator[_Ongo
     with directory.lock():
         state = _state_of(directory, experiment)
         record = recorded_execution(directory, num_workers, num_runs) if state.iteration else None
-        wall_before = directory.manifest.wall_s or 0.0 if state.iteration else 0.0
+        wall_before = float(directory.manifest.get("wall_s", 0.0)) if state.iteration else 0.0
         if record is None:
             how = training_execution(experiment, num_workers, num_runs)
             record = execution_record(experiment, how, num_workers, num_runs)
