@@ -11,6 +11,9 @@ from rich.console import Console
 
 from mamlcli.runs.manifest import Manifest
 
+# Names of runs and recipes that users may give.
+NAMES = ("with space", "two\nlines", "Ωμέγα 中文", "[red]markup[/red]", "a|b_c%d&e", "\x1b[31mescape", "- 1", "' \"")
+
 
 def shown(parts, width=80):
     """Return what a terminal of that width shows."""

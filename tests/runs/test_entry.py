@@ -12,7 +12,7 @@ import pytest
 from mamlcli.common.words import one_line
 from mamlcli.runs.entry import read_run
 from mamlcli.runs.folder import RunDirectory
-from tests.helpers.run_folders import change_manifest
+from tests.helpers.run_folders import NAMES, change_manifest
 
 
 def test_a_run_is_what_its_files_say(runs):
@@ -112,9 +112,6 @@ def test_metrics_that_end_in_the_middle_are_read_to_their_last_whole_line(runs, 
     change_manifest(runs / "one", status="running", wall_s=0.0)
     (runs / "one" / "metrics.jsonl").write_bytes(content)
     assert read_run(runs / "one").iteration == (7 if b"7" in content else 0)
-
-
-NAMES = ("with space", "two\nlines", "Ωμέγα 中文", "[red]markup[/red]", "a|b_c%d&e", "\x1b[31mescape", "- 1", "' \"")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -23,7 +23,7 @@ from mamlcli.runs.tables import (
     training_curves,
     value_text,
 )
-from tests.helpers.run_folders import change_manifest, shown, with_manifest
+from tests.helpers.run_folders import NAMES, change_manifest, shown, with_manifest
 
 
 def test_runs_of_a_folder_stand_under_its_name(runs, tmp_path):
@@ -55,9 +55,6 @@ def test_why_runs_are_damaged_or_failed_is_told_one_line_each(runs):
     text = problems_text(find_runs(runs)).plain
     assert text == "one: damaged: evaluation.json: no such file or directory\ntwo: failed: no memory"
     assert problems_text([read_run(runs / "line")]) is None
-
-
-NAMES = ("with space", "two\nlines", "Ωμέγα 中文", "[red]markup[/red]", "a|b_c%d&e", "\x1b[31mescape", "- 1", "' \"")
 
 
 @pytest.mark.parametrize("name", NAMES)
