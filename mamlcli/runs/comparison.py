@@ -1,4 +1,4 @@
-"""Finished runs side by side: differences paired on the same meta-test tasks, and the recipe keys in which they differ.
+"""Compares finished runs with one of them: how much their scores differ, and in which recipe keys.
 
 Runs that were scored on the same tasks are compared task by task. Others are refused, or compared unpaired where the
 caller allows it, and then the comparison says so.
@@ -22,7 +22,7 @@ from mamlcli.runs.pairing import check_comparable, final_task_scores, task_diffe
 from mamlcli.runs.report import RunReport
 from mamlcli.runs.scores_table import SCORE_COLUMNS
 
-METRICS = ("loss", "accuracy")
+QUERY_METRICS = ("loss", "accuracy")
 
 
 _COLUMN_OF = {"loss": "query_loss", "accuracy": "query_accuracy"}
@@ -34,7 +34,7 @@ Differences = dict[str, dict[str, object]]
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """One of the runs of a comparison.
+    """Holds one run of a comparison: what it is, and its result.
 
     Attributes:
         run: its folder.
@@ -50,7 +50,7 @@ class ComparedRun:
 
     def to_json(self) -> dict[str, object]:
         """Return the run as `runs compare --json` prints it."""
-        scores = {metric: self.report.final.of(metric) for metric in METRICS}
+        scores = {metric: self.report.final.of(metric) for metric in QUERY_METRICS}
         return {
             "run": self.run,
             "recipe": self.recipe,
@@ -63,11 +63,11 @@ class ComparedRun:
 
 @dataclass(frozen=True)
 class RunDifference:
-    """How much two runs differ in a metric after adaptation.
+    """Says how much two runs differ in a metric after adaptation.
 
     Attributes:
         a, b: their folders; b is the baseline.
-        metric: one of `METRICS`.
+        metric: one of `QUERY_METRICS`.
         difference: a minus b, with its interval over tasks; without numbers if a task's score is not finite.
         num_pairs: tasks that both were scored on; None if the runs are compared as independent samples.
         num_overflowed: scores that are not finite.
@@ -100,30 +100,30 @@ class RunDifference:
 
 @dataclass(frozen=True)
 class Unpaired:
-    """Two runs, by their folders, that were scored on other tasks, and the reasons in words."""
+    """Says why two runs, named by their folders, are not compared task by task."""
 
     a: str
     b: str
     reasons: list[str]
 
 
-def recipe_differences(runs: Sequence[RunEntry], reference: RunEntry) -> Differences:
-    """Return {dotted key: {run: value}} of the keys in which any run differs from `reference`, one of them."""
-    assert reference.recipe is not None
+def recipe_differences(runs: Sequence[RunEntry], base_run: RunEntry) -> Differences:
+    """Return the recipe keys in which any run differs from `base_run`, with the value that each run has."""
+    assert base_run.recipe is not None
     differences: Differences = {}
     if len({run.recipe_name for run in runs}) > 1:
         differences["recipe"] = {run.folder: run.recipe_name for run in runs}
     for run in runs:
         assert run.recipe is not None
-        for key, (there, here) in recipe_difference(reference.recipe, run.recipe).items():
-            # A run that is not different has what the reference has; later ones overwrite it.
+        for key, (there, here) in recipe_difference(base_run.recipe, run.recipe).items():
+            # A run that does not differ has the value of the base run; those that do overwrite it.
             differences.setdefault(key, {other.folder: there for other in runs})[run.folder] = here
     return differences
 
 
 @dataclass(frozen=True)
 class RunComparison:
-    """Runs side by side.
+    """Holds runs side by side.
 
     Attributes:
         baseline: folder of the run that the others are compared with.
@@ -159,7 +159,7 @@ class RunComparison:
 
 
 def compare_runs(runs: Sequence[RunEntry], *, baseline: int = 0, allow_unpaired: bool = False) -> RunComparison:
-    """Compare runs with one of them, at their final inner step.
+    """Compare runs with one of them, after the last inner step.
 
     Args:
         runs: at least two, of different folders.
@@ -167,28 +167,28 @@ def compare_runs(runs: Sequence[RunEntry], *, baseline: int = 0, allow_unpaired:
         allow_unpaired: compare runs that were scored on other tasks, too, as independent samples.
 
     Raises:
-        RunError: fewer than two runs, one twice, one that is not finished or damaged, or one that was scored on
-            other tasks and `allow_unpaired` is not set.
+        RunError: there are fewer than two runs, the same run twice, a run that is damaged or not finished, or a run
+            that was scored on other tasks while `allow_unpaired` is not set.
     """
     _check(runs)
     scores = [final_task_scores(run) for run in runs]
-    reference = runs[baseline]
+    base_run = runs[baseline]
     comparisons: list[RunDifference] = []
     not_paired = []
     for run, values in zip(runs, scores, strict=True):
-        if run is reference:
+        if run is base_run:
             continue
-        reasons = task_differences(run, reference)
-        check_comparable(run, reference, reasons, allow_unpaired=allow_unpaired)
+        reasons = task_differences(run, base_run)
+        check_comparable(run, base_run, reasons, allow_unpaired=allow_unpaired)
         if reasons:
-            not_paired.append(Unpaired(run.folder, reference.folder, reasons))
-        comparisons += _comparisons(run, reference, values, scores[baseline], is_paired=not reasons)
+            not_paired.append(Unpaired(run.folder, base_run.folder, reasons))
+        comparisons += _comparisons(run, base_run, values, scores[baseline], is_paired=not reasons)
     return RunComparison(
-        baseline=reference.folder,
+        baseline=base_run.folder,
         runs=tuple(_compared(run) for run in runs),
         comparisons=tuple(comparisons),
         not_paired=tuple(not_paired),
-        recipe_differences=recipe_differences(runs, reference),
+        recipe_differences=recipe_differences(runs, base_run),
         other_differences=_differing({run.folder: _circumstances(run) for run in runs}),
     )
 
@@ -232,25 +232,25 @@ def check_finished(run: RunEntry) -> None:
 
 def _comparisons(
     run: RunEntry,
-    reference: RunEntry,
+    base_run: RunEntry,
     scores: NDArray[np.float64],
-    reference_scores: NDArray[np.float64],
+    base_scores: NDArray[np.float64],
     *,
     is_paired: bool,
 ) -> list[RunDifference]:
     assert run.recipe is not None
-    num_pairs = min(len(scores), len(reference_scores))  # tasks are numbered: the first ones are the same
+    num_pairs = min(len(scores), len(base_scores))  # tasks are numbered: the first ones are the same
     differences = []
-    for metric in METRICS if run.recipe.is_classification else METRICS[:1]:
+    for metric in QUERY_METRICS if run.recipe.is_classification else QUERY_METRICS[:1]:
         column = SCORE_COLUMNS.index(_COLUMN_OF[metric])
-        a, b = scores[:, column], reference_scores[:, column]
+        a, b = scores[:, column], base_scores[:, column]
         if is_paired:
             a, b = a[:num_pairs], b[:num_pairs]
         difference = paired_difference(a, b) if is_paired else welch_difference(a, b)
         differences.append(
             RunDifference(
                 a=run.folder,
-                b=reference.folder,
+                b=base_run.folder,
                 metric=metric,
                 difference=Score.of(difference),
                 num_pairs=num_pairs if is_paired else None,
@@ -266,14 +266,14 @@ def _compared(run: RunEntry) -> ComparedRun:
 
 
 def _circumstances(run: RunEntry) -> dict[str, object]:
-    """Return what may change a result beside the recipe: versions, device, data."""
+    """Return what can change a result although the recipe is the same: versions, device and data."""
     manifest = run.manifest
     versions = {f"versions.{name}": manifest.versions.get(name) for name in ("mamlcli", "torch")}
     return versions | {"device": manifest.device, "data digest": manifest.data_digest}
 
 
 def _differing(values: dict[str, dict[str, object]]) -> Differences:
-    """Return {key: {run: value}} of the keys that are not the same in all runs; None where a run has no such key."""
+    """Return the keys whose values are not the same in all runs; None where a run has no such key."""
     keys = dict.fromkeys(key for of_run in values.values() for key in of_run)
     table = {key: {run: of_run.get(key) for run, of_run in values.items()} for key in keys}
     return {key: row for key, row in table.items() if any(value != next(iter(row.values())) for value in row.values())}

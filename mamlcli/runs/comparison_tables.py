@@ -1,4 +1,4 @@
-"""Tables of runs compared: differences, and the keys in which their recipes differ."""
+"""Shows a comparison of runs as tables and sentences."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mamlcli.runs.tables import value_text
 
 
 def letters(index: int) -> str:
-    """Return A, B, ..., Z, AA, AB, ..."""
+    """Return the letters that stand for a run in tables: A, B, ..., Z, AA, AB, ..."""
     text = ""
     while index >= 0:
         index, text = index // 26 - 1, chr(ord("A") + index % 26) + text
@@ -61,7 +61,7 @@ def _differences_table(result: RunComparison, label: Mapping[str, str]) -> Table
 
 
 def _common_folder(paths: Sequence[str]) -> str:
-    """Return what all paths begin with, up to and with a slash, so that the rest of each can be read in a table."""
+    """Return the folders that all paths begin with, as text with a slash at its end."""
     parts = [path.split("/")[:-1] for path in paths]
     shared = itertools.takewhile(lambda names: len(set(names)) == 1, zip(*parts, strict=False))
     return "".join(f"{names[0]}/" for names in shared)

@@ -1,4 +1,4 @@
-"""One run as its folder tells it; what cannot be read makes it damaged."""
+"""Reads one run's folder into a RunEntry; a run with files that cannot be read is damaged."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ STATUSES = (*FINISHED, "running", "interrupted", "failed", "created", "cut", "da
 
 @dataclass(frozen=True)
 class RunEntry:
-    """One run as its folder tells it.
+    """Holds what the folder of one run says.
 
     Attributes:
         path: the folder.
         name: its path below the folder that was searched, printable in one line.
         status: one of `STATUSES`.
         reason: why it is damaged or failed; None otherwise.
-        manifest: what it notes of itself; empty if it cannot be read.
+        manifest: what the run notes of itself; empty if it cannot be read.
         recipe: resolved; None if it cannot be read.
         report: its result; None unless the run is finished and it can be read.
         iteration: meta-iterations done.
@@ -53,7 +53,7 @@ class RunEntry:
 
     @property
     def folder(self) -> str:
-        """The folder as text that any file can hold: a byte that is no UTF-8 is written out."""
+        """The folder as text that any file can hold; bytes that are not UTF-8 are written out."""
         return os.fsencode(self.path).decode("utf-8", "backslashreplace")
 
     @property
@@ -82,7 +82,7 @@ class RunEntry:
         return None if started is None else ((now or datetime.now(timezone.utc)) - started).total_seconds()
 
     def final(self, metric: str) -> Score | None:
-        """Return mean and interval over tasks of "loss" or "accuracy" after adaptation; None if there is none."""
+        """Return the score of "loss" or "accuracy" on query sets after adaptation; None if there is none."""
         return None if self.report is None else self.report.final.of(metric)
 
 
@@ -95,7 +95,7 @@ def _time(text: str | None) -> datetime | None:
 
 
 def read_run(path: Path, base: Path | None = None) -> RunEntry:
-    """Read one run's folder; what cannot be read makes it damaged, and is never an error.
+    """Read one run's folder. Files that cannot be read make the run damaged; they never raise an error.
 
     Args:
         path: the folder.
@@ -136,14 +136,14 @@ def read_run(path: Path, base: Path | None = None) -> RunEntry:
 
 
 def _standing(noted: str, is_held: bool | None) -> str:
-    """Return how a run that is not over stands, by its manifest and its lock; the manifest is believed in doubt."""
+    """Return the status of a run that has not ended, from its manifest and its lock; in doubt by its manifest."""
     if is_held:
         return "running"
     return "cut" if noted == "running" and is_held is False else noted
 
 
 def _read(read: Callable[[], _Content], problems: list[str]) -> _Content | None:
-    """Return what a reader returns; None where the file cannot be read, which is added to the problems."""
+    """Return what a reader returns; None if it fails, and then add the reason to the problems."""
     try:
         return read()
     except RunError as error:
@@ -152,6 +152,7 @@ def _read(read: Callable[[], _Content], problems: list[str]) -> _Content | None:
 
 
 def _recipe(run: RunDirectory, problems: list[str]) -> Recipe | None:
+    """Return the recipe; None if it cannot be read, and then add the reason to the problems."""
     path = run.recipe_path
     if not path.is_file():
         problems.append(f"{path.name}: no such file or directory")
@@ -159,7 +160,7 @@ def _recipe(run: RunDirectory, problems: list[str]) -> Recipe | None:
     try:
         return run.recipe
     except RecipeError as error:
-        # The place is named without the folders above, which stand beside it.
+        # Messages name the run already; the file alone is enough.
         problems.append(error.problems[0].replace(str(path), path.name))
     except (OSError, UnicodeError) as error:
         problems.append(f"{path.name}: {error}")

@@ -1,9 +1,9 @@
-"""The run directory: the one reader and writer of its files; nothing in it is ever half-written.
+"""Reads and writes all files of a run but its checkpoints; no file is ever half-written.
 
 recipe.yaml                      the resolved recipe
 manifest.json                    argv, versions, device, data, status, wall time, peak memory
 metrics.jsonl                    one record a line: steps and validations
-checkpoints/last.safetensors     the whole training state: tensors, and primitives as JSON in the header
+checkpoints/last.safetensors     the whole training state, read and written by training/checkpoints.py
 checkpoints/best.safetensors     the meta-parameters of the best meta-validation
 evaluation.json                  the result: a `RunReport`
 tasks.csv                        the scores of every task at every inner step
@@ -43,7 +43,7 @@ _TAIL_BYTES = 1 << 16  # more than the last record of the metrics
 
 
 class RunDirectory:
-    """One run's folder. Make it with `create` or `open`."""
+    """Reads and writes the files in one run's folder. Make it with `create` or `open`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -114,7 +114,7 @@ class RunDirectory:
         atomic_write(self.path / name, json_text(value).encode())
 
     def _read_json(self, name: str, *, expected: str, next_step: str) -> dict[str, object]:
-        """Return the JSON object in a file of the run, or raise RunError, whose `got` is what is wrong with it."""
+        """Return the JSON object in a file of the run; a RunError says in `got` what is wrong with the file."""
         path = self.path / name
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
@@ -125,7 +125,7 @@ class RunDirectory:
         return value
 
     def check_recipe(self, recipe: Recipe) -> None:
-        """Raise RunError unless `recipe` is the run's own; how it is computed must agree too.
+        """Raise RunError unless a recipe is the same as that of the run, the keys of `execution` included.
 
         Sums in another order round differently, and a resumed run must equal an uninterrupted one.
         """
@@ -141,7 +141,7 @@ class RunDirectory:
             )
 
     def lock(self) -> AbstractContextManager[None]:
-        """Hold the run for one process; released when the process ends, however it ends.
+        """Hold the run for this process; the lock is released when the process ends, however it ends.
 
         Raises:
             RunError: another process holds it.
@@ -155,7 +155,7 @@ class RunDirectory:
     # Metrics -----------------------------------------------------------------------------------------------
 
     def append_metrics(self, record: Mapping[str, object]) -> None:
-        """Append one record to the metrics; it is on disk when this returns."""
+        """Append one record to the metrics; other processes can read it when this returns."""
         if self._metrics is None:
             self._metrics = (self.path / _METRICS).open("a")
         self._metrics.write(metrics_line(record))
@@ -232,7 +232,7 @@ class RunDirectory:
         self.write_json(_REPORT, report.to_json())
 
     def read_scores(self) -> NDArray[np.float64]:
-        """Return the scores of every task, [num_tasks, num_inner_steps + 1, 4], columns as `SCORE_COLUMNS`.
+        """Return the scores of every task: [num_tasks, num_inner_steps + 1, 4], columns as `SCORE_COLUMNS`.
 
         Raises:
             RunError: the file is not there, or not whole.
@@ -270,12 +270,12 @@ def _reason(error: Exception, path: Path) -> str:
 
 
 def is_run(path: Path) -> bool:
-    """Return whether a folder is a run directory: it has its recipe and its manifest."""
+    """Return whether a folder is a run directory, with a recipe and a manifest."""
     return (path / RECIPE).is_file() and (path / MANIFEST).is_file()
 
 
 def check_free(path: Path) -> None:
-    """Raise RunError unless a new run can go to the path."""
+    """Raise RunError unless a new run can be made at a path."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         got = "a folder with files in it" if path.is_dir() else "a file"
         raise RunError(
@@ -287,7 +287,7 @@ def check_free(path: Path) -> None:
 
 
 def remove_run(path: Path) -> None:
-    """Delete a run directory; anything else is refused.
+    """Delete a run directory, and refuse to delete anything else.
 
     Raises:
         RunError: the path is a file, or a folder with files that is not a run directory.

@@ -1,4 +1,4 @@
-"""The lock of a run: held by the one process that works on it."""
+"""Locks a run for the one process that works on it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ASKED_S = 0.05  # seconds to wait for a lock that is only looked at
 
 @contextlib.contextmanager
 def held_lock(folder: Path) -> Iterator[None]:
-    """Hold a run for this process; released when the process ends, however it ends.
+    """Hold a run for this process; the lock is released when the process ends, however it ends.
 
     Raises:
         RunError: another process holds it.
@@ -43,9 +43,9 @@ def held_lock(folder: Path) -> Iterator[None]:
 
 
 def is_lock_held(folder: Path) -> bool | None:
-    """Return whether a process works on a run: it holds the lock as long as it lives.
+    """Return whether a process works on a run, that is, holds its lock.
 
-    None if that cannot be known, as where the user may only read the run. The file stays where and as it is.
+    None if that cannot be known, as where the user may only read the run. The file of the lock is not changed.
     """
     path = folder / _LOCK
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""What a run notes of itself in manifest.json, as a type."""
+"""Gives types to manifest.json: what a run notes of how it was made and how it stands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FINISHED = ("done", "stopped early")
 
 
 class Manifest(Mapping[str, Any]):
-    """The content of manifest.json: each key as it is in the file, and the keys that are read as typed properties.
+    """Holds the content of manifest.json, as a mapping and, for the keys that are read, as typed properties.
 
     Earlier versions wrote fewer keys, and users may change the file. A key that is missing, or whose value is of
     another kind, is None or empty as a property.
@@ -44,11 +44,6 @@ class Manifest(Mapping[str, Any]):
     def status(self) -> str:
         """How training ended, or "running" or "created"; a word of another version is possible."""
         return str(self.get("status", "created"))
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether training is over and the run was scored."""
-        return self.status in FINISHED
 
     @property
     def reason(self) -> str | None:
@@ -121,11 +116,6 @@ class Manifest(Mapping[str, Any]):
     def num_workers(self) -> int:
         """Processes that share the tasks of a meta-batch."""
         return _whole(self.execution.get("workers")) or 1
-
-    @property
-    def network(self) -> Mapping[str, object]:
-        """Shapes of the network's inputs and outputs."""
-        return _object(self.get("network"))
 
     @property
     def data(self) -> Mapping[str, object]:

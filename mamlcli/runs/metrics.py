@@ -1,4 +1,4 @@
-"""The records of metrics.jsonl: one JSON object a line, written as training goes on."""
+"""Reads and writes the records of metrics.jsonl: one JSON object a line, appended as training goes on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypedDict
 
 
 class MetricsRecord(TypedDict, total=False):
-    """One line of metrics.jsonl. Every record has its kind, its iteration and its time; the rest depends on the kind.
+    """Holds one line of metrics.jsonl: kind, iteration and time, and numbers that depend on the kind.
 
     Attributes:
         kind: "step", "validation" or "stop".
@@ -33,7 +33,7 @@ def records_in(content: bytes) -> list[MetricsRecord]:
 
 
 def last_record_in(content: bytes) -> MetricsRecord:
-    """Return the last whole record; an empty one if there is none."""
+    """Return the last whole record; an empty record if there is none."""
     lines = reversed(content.splitlines())
     return next((record for line in lines if (record := _record(line)) is not None), MetricsRecord())
 

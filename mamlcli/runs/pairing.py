@@ -1,4 +1,4 @@
-"""Whether two finished runs were scored on the same tasks, and the scores of their tasks.
+"""Decides whether two finished runs were scored on the same tasks, and reads the scores of a run's tasks.
 
 Task i of a split is drawn from a generator keyed by (evaluation.seed, split, i). So two runs with the same task keys,
 split, evaluation seed and data were scored on the same tasks.
@@ -22,7 +22,7 @@ _SAME_EVALUATION = 1e-5
 
 
 def final_task_scores(run: RunEntry) -> NDArray[np.float64]:
-    """Return the scores of a run's tasks after the last inner step, [num_tasks, 4], columns as `SCORE_COLUMNS`.
+    """Return the scores of a run's tasks after the last inner step: [num_tasks, 4], columns as `SCORE_COLUMNS`.
 
     Raises:
         RunError: they cannot be read, or are not those of the run's result.

@@ -1,4 +1,4 @@
-"""The result of a run as a type: what evaluation.json holds. Imports no torch.
+"""Gives types to evaluation.json: the result of a run.
 
 A report is made where a run is scored, written as JSON, and read back where it is listed, shown, compared, exported.
 Reading is strict about every key that is used, and passes over the others.
@@ -19,7 +19,7 @@ METRICS = ("loss", "support_loss", "accuracy", "support_accuracy")
 
 @dataclass(frozen=True)
 class Protocol:
-    """Everything about an evaluation that a number needs to be compared with others.
+    """Says which tasks a result was measured on, and how: what must agree before numbers are compared.
 
     Attributes:
         split: of the tasks.
@@ -54,7 +54,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Scores:
-    """Losses and accuracies over tasks; each is None where there is none, as accuracies of a regression.
+    """Holds losses and accuracies over tasks; each is None where there is none, as accuracies of a regression.
 
     Attributes:
         loss, accuracy: on query sets.
@@ -67,12 +67,12 @@ class Scores:
     support_accuracy: Score | None = None
 
     def of(self, metric: str) -> Score | None:
-        """Return the score of one of `METRICS`, None if there is none."""
+        """Return the score of one of `METRICS`; None if there is none."""
         score: Score | None = getattr(self, metric)
         return score
 
     def mean(self, metric: str) -> float:
-        """Return a mean as a number to calculate with or to draw: NaN where there is none or it overflowed."""
+        """Return the mean of a metric; NaN if there is none or it overflowed."""
         score = self.of(metric)
         return math.nan if score is None or score.mean is None else score.mean
 
@@ -101,7 +101,7 @@ def _score(value: Mapping[str, Any]) -> Score:
 
 @dataclass(frozen=True)
 class Point:
-    """One point of an adaptation curve.
+    """Holds one point of an adaptation curve.
 
     Attributes:
         step: inner steps done; 0 is before adaptation.
@@ -125,14 +125,14 @@ class Point:
 
 @dataclass(frozen=True)
 class RunReport:
-    """The result of a run: how well its weights adapt to tasks they have not seen.
+    """Holds the result of a run: how well its weights adapt to tasks they have not seen.
 
     Attributes:
         recipe: the name of the run's recipe.
         weights: which checkpoint was scored, in words.
         protocol: which tasks, and how they were scored.
         curve: the scores at every inner step, at least one.
-        references: floors and baselines on the same tasks, by name.
+        references: scores of floors and baselines on the same tasks, by name.
         chance_accuracy: of guessing; None for regression.
         run: the folder, as it was named when the run was scored; None if that was not noted.
     """

@@ -1,4 +1,4 @@
-"""The table in tasks.csv: the scores of every task at every inner step."""
+"""Reads and writes the table in tasks.csv: the scores of every task at every inner step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HEADER = ["task", "inner_step", *SCORE_COLUMNS]
 
 
 def scores_text(scores: NDArray[np.float64]) -> str:
-    """Return scores as the content of tasks.csv, nine digits each.
+    """Return scores as the content of tasks.csv, with nine digits each.
 
     Args:
         scores: [num_tasks, num_inner_steps + 1, 4], columns as `SCORE_COLUMNS`.
@@ -32,7 +32,7 @@ def scores_text(scores: NDArray[np.float64]) -> str:
 
 
 def scores_in(lines: Iterable[str]) -> NDArray[np.float64]:
-    """Return the scores in the lines of tasks.csv, [num_tasks, num_inner_steps + 1, 4].
+    """Return the scores in the lines of tasks.csv: [num_tasks, num_inner_steps + 1, 4].
 
     Raises:
         ValueError: the table is not whole.

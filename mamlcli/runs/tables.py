@@ -1,4 +1,4 @@
-"""Runs -> rich renderables: the list, one run, a comparison. Imports no torch."""
+"""Shows runs in the terminal and as JSON: the list of them, and everything about one run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _STATUS_WORDS = {
 
 
 def age(seconds: float | None) -> str:
-    """Return a time that has passed, as `45 s`, `12 min`, `3.5 h`, `8 d`; `-` if it is not known."""
+    """Return a time that has passed in words: `45 s`, `12 min`, `3.5 h` or `8 d`; `-` if it is not known."""
     if seconds is None:
         return "-"
     return duration(max(seconds, 0.0)) if seconds < 36 * 3600 else f"{seconds / 86400:.0f} d"
@@ -44,7 +44,7 @@ def age(seconds: float | None) -> str:
 
 
 def runs_table(runs: Sequence[RunEntry], now: datetime | None = None) -> Table:
-    """Return the list of runs; those in a folder of their own, as the cells of a study, under its name."""
+    """Return the list of runs as a table; the cells of a study stand under the name of their folder."""
     present = {run.status for run in runs}
     notes = ["query: accuracy in %, for regression the loss; ± half-width of the 95 % interval over tasks"]
     notes += [words for status, words in _STATUS_WORDS.items() if status in present]
@@ -82,7 +82,7 @@ def _score(run: RunEntry) -> str:
 
 
 def problems_text(runs: Iterable[RunEntry]) -> Text | None:
-    """Return why runs are damaged or failed, one line each; None if none is."""
+    """Return why runs are damaged or failed, one line each; None if no run is."""
     lines = [f"{run.name}: {run.status}: {run.reason}" for run in runs if run.status in ("damaged", "failed")]
     return Text("\n".join(lines)) if lines else None
 
@@ -133,7 +133,7 @@ _CURVE_NAMES = {
 
 
 class TrainingCurve(TypedDict):
-    """One quantity of meta-training: its values, and the meta-iterations that were done at each."""
+    """Holds one quantity of meta-training: its values, and the meta-iterations that were done at each."""
 
     iteration: list[int]
     value: list[float]
@@ -158,13 +158,13 @@ def training_curves(run: RunEntry) -> dict[str, TrainingCurve]:
 
 
 def run_parts(run: RunEntry) -> list[RenderableType]:
-    """Return everything about one run: how it stands, its recipe, its curves, its result, its environment."""
+    """Return everything about one run as parts to show: facts, recipe, curves and result."""
     parts: list[RenderableType] = [_facts(run), _recipe_part(run)]
     curves = _curves_table(run)
     if curves.row_count:
         parts.append(curves)
     if run.report is not None:
-        # A name is no markup and has no line ends here.
+        # The name may look like markup, and may have line ends in the report.
         parts += [curve_table(replace(run.report, recipe=escape(run.recipe_name))), verdict(run.report)]
     return parts
 

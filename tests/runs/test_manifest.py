@@ -51,8 +51,3 @@ def test_parts_of_another_kind_are_empty():
     manifest = Manifest({"data": None, "versions": "2", "resumed_from": {}, "wall_s": float("nan")})
     assert (manifest.data, manifest.data_digest, manifest.versions) == ({}, None, {})
     assert (manifest.resumed_from, manifest.wall_s) == ([], None)
-
-
-def test_a_run_is_finished_by_its_status():
-    names = ("done", "stopped early", "failed", "running", "created")
-    assert [Manifest({"status": status}).is_finished for status in names] == [True, True, False, False, False]
