@@ -118,7 +118,7 @@ def _config(run: RunEntry, trained: TrainedRun) -> WeightsConfig:
     report = run.report if run.report is not None and run.report.weights == trained.weights else None
     inputs, source = _inputs(run, recipe)
     return WeightsConfig(
-        made_by=f"mamlcli {run.manifest.get('versions', {}).get('mamlcli', '')}".strip(),
+        made_by=f"mamlcli {run.manifest.versions.get('mamlcli', '')}".strip(),
         recipe_name=run.recipe_name,
         weights=trained.weights,
         recipe=recipe,
@@ -136,6 +136,7 @@ def _inputs(run: RunEntry, recipe: Recipe) -> tuple[str, Mapping[str, object] | 
     """Return what was done to inputs before the network saw them, and what images were made from."""
     if not isinstance(recipe.tasks, ImageKeys):
         return "as drawn", None
-    about = run.manifest.get("data", {}).get("preprocessing") or {}
-    source = {key: about[key] for key in ("name", "licence", "citation", "preprocessing") if key in about}
+    about = run.manifest.data.get("preprocessing")
+    keys = ("name", "licence", "citation", "preprocessing")
+    source = {key: about[key] for key in keys if key in about} if isinstance(about, dict) else {}
     return "images, [channels, height, width], scaled to [0, 1]", source
