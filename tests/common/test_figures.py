@@ -41,7 +41,7 @@ from mamlcli.studies.layers.results import (
 from mamlcli.studies.sweeps.figure import save_study_figure
 from mamlcli.studies.sweeps.result import ClosedForm
 from mamlcli.studies.sweeps.scores import GridValue, Scores
-from tests.studies.sweeps.test_axes import depth_result, grid_result
+from tests.helpers.studies import depth_result, grid_result
 
 
 def score(mean, width=0.05):

@@ -17,7 +17,7 @@ from mamlcli.studies.sweeps.cell_result import (
     FixedRateScores,
 )
 from mamlcli.studies.sweeps.scores import GridValue, Scores
-from tests.studies.sweeps.test_axes import grid_result
+from tests.helpers.studies import grid_result
 
 PNG = b"\x89PNG not really"
 
