@@ -1,11 +1,13 @@
 """Small studies, run in this process, and results of studies made by hand."""
 
+import json
 from dataclasses import replace
 
 from mamlcli.common.statistics import Score
 from mamlcli.recipe.changes import changed_recipe
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.report import Protocol
 from mamlcli.studies.sweeps.axes import depth_sweep
 from mamlcli.studies.sweeps.cell_result import (
     CapacityRecord,
@@ -21,7 +23,7 @@ from mamlcli.studies.sweeps.folder import open_study
 from mamlcli.studies.sweeps.from_trained import write_start
 from mamlcli.studies.sweeps.result import ClosedForm, Comparison, StudyResult
 from mamlcli.studies.sweeps.run import cell_job, run_sweep
-from mamlcli.studies.sweeps.scores import GridValue, Scores
+from mamlcli.studies.sweeps.scores import GridValue, StudyScores
 from mamlcli.studies.sweeps.sweep import cells_of
 from mamlcli.training.experiment import build
 from mamlcli.training.functions import splits_of_training
@@ -60,7 +62,7 @@ def run_here(sweep, path, skip=()):
 
 
 def collected(sweep, path):
-    return run_sweep(sweep, path, num_workers=1, argv=[]).result
+    return run_sweep(sweep, path, num_processes=1, argv=[])
 
 
 LOGISTIC = (*TINY, "execution.dtype=float64")
@@ -71,7 +73,7 @@ def recipe_of(name, *overrides):
 
 
 def scores(**means):
-    return Scores({metric: Score(mean, 0.01) for metric, mean in means.items()}, "seeds")
+    return StudyScores({metric: Score(mean, 0.01) for metric, mean in means.items()}, "seeds")
 
 
 def over_tasks(**means):
@@ -96,15 +98,17 @@ def grid_result():
         )
         for i, value in enumerate(values)
     ]
-    protocol = {
-        "inner_steps": 1,
-        "num_tasks": 12,
-        "split": "test",
-        "per_class": False,
-        "shots": 8,
-        "queries": 8,
-        "batch_norm": "none",
-    }
+    protocol = Protocol(
+        split="test",
+        num_tasks=12,
+        ways=2,
+        shots=8,
+        queries=8,
+        per_class=False,
+        inner_steps=1,
+        batch_norm="none",
+        seed=0,
+    )
     return StudyResult(
         "meta-opt",
         "model.depth x inner.transform.name",
@@ -160,3 +164,13 @@ def start_of(shallow, num_layers, width=None, seed=3):
     experiment = build(recipe, splits=splits_of_training(recipe))
     write_start(run, experiment, shallow)
     return run, experiment
+
+
+def fake_run(folder, scores, key="accuracy"):
+    """Write the metrics of a run with these meta-validation scores, and nothing else."""
+    folder.mkdir(parents=True)
+    records = [
+        {"kind": "validation", "iteration": i, "loss": 1.0, "accuracy": None, key: score}
+        for i, score in enumerate(scores)
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))

@@ -119,6 +119,3 @@ def test_layers_that_never_adapt_change_nothing_when_they_may():
     rows = {(row.part, row.num_layers): row for row in partial_adaptation(objective, meta, episodes, BATCHED)}
     np.testing.assert_array_equal(rows["lower", 2].loss, rows["lower", 0].loss)
     np.testing.assert_array_equal(rows["upper", 1].loss, rows["upper", 3].loss)
-
-
-# The collapse, after adaptation ----------------------------------------------------------------------------

@@ -38,9 +38,6 @@ def movement_and_gradient(network, meta, inner):
     return moved.detach(), joined({name: value.grad for name, value in one.items()})
 
 
-# Closed forms ----------------------------------------------------------------------------------------------
-
-
 def two_layers(first, second):
     network = linear((first.shape[1],), 1, depth=2, width=len(first), bias=False)
     return network, MetaParams({"head.0.weight": first, "head.1.weight": second}, {})
@@ -129,6 +126,3 @@ def test_one_layer_without_transform_has_no_operator_to_speak_of():
 
     shallow, deep = mlp((3,), 2, depth=1, width=4), mlp((3,), 2, depth=1, width=4, linear_layers=1)
     assert [has(shallow, Identity()), has(deep, Identity()), has(shallow, KFO())] == [False, True, True]
-
-
-# The best operator -----------------------------------------------------------------------------------------

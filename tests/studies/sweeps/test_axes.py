@@ -62,9 +62,3 @@ def test_a_run_that_has_appended_layers_already_is_refused_as_a_start(shallow):
     run, _ = start_of(shallow, 1, seed=5)
     with pytest.raises(RunError, match="without appended linear layers"):
         linear_sweep("logistic", run.recipe, layers=[1], num_seeds=1, started_from=run.path)
-
-
-# Depth: closed forms and capacity ---------------------------------------------------------------------------------
-
-
-# Results ----------------------------------------------------------------------------------------------------------

@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from mamlcli.recipe.files import recipe_to_tree
 from mamlcli.studies.sweeps.axes import depth_sweep
-from mamlcli.studies.sweeps.capacity import capacity_jobs, run_capacity
+from mamlcli.studies.sweeps.capacity import PlannedCapacity, capacity_jobs, run_capacity
 from tests.helpers.studies import (
     recipe_of,
 )
@@ -15,7 +14,7 @@ from tests.helpers.studies import (
 def test_capacity_jobs_get_the_threads_of_the_cells(tmp_path):
     sweep = depth_sweep("logistic", recipe_of("logistic"), depths=[1, 2], num_seeds=1)
     jobs = capacity_jobs(sweep, tmp_path, num_threads=3)
-    assert [job.payload["num_threads"] for job in jobs] == [3, 3]
+    assert [job.payload.num_threads for job in jobs] == [3, 3]
 
 
 def test_capacity_arm_reaches_the_floor_at_every_depth(tmp_path):
@@ -23,7 +22,7 @@ def test_capacity_arm_reaches_the_floor_at_every_depth(tmp_path):
     for depth in (1, 2):
         recipe = recipe_of("linear-regression", f"model.depth={depth}", "tasks.condition_number=1")
         file = tmp_path / "capacity" / f"{depth}.json"
-        run_capacity({"recipe": recipe_to_tree(recipe), "file": str(file), "num_threads": 1}, lambda: False)
+        run_capacity(PlannedCapacity(recipe, file, num_threads=1), lambda: False)
         record = json.loads(file.read_text())
         assert record["num_converged"] == record["num_tasks"]
         losses.append(record["loss"]["mean"])

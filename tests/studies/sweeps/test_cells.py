@@ -9,7 +9,7 @@ from mamlcli.common.errors import Interrupted, NonFiniteError
 from mamlcli.common.processes.pool import Outcome
 from mamlcli.recipe.files import load_recipe
 from mamlcli.studies.sweeps.axes import linear_sweep
-from mamlcli.studies.sweeps.cells import can_share, cell_outcomes, group_sizes, run_cells
+from mamlcli.studies.sweeps.cells import CellFailure, can_share, cell_outcomes, group_sizes, run_cells
 from mamlcli.studies.sweeps.folder import open_study
 from mamlcli.studies.sweeps.run import cell_job
 from mamlcli.studies.sweeps.sweep import cells_of
@@ -76,13 +76,13 @@ def test_a_shared_job_finishes_what_is_left_of_its_cells_and_tells_which_failed(
 
     monkeypatch.setattr("mamlcli.studies.sweeps.cells.train_runs", fails_once)
     value = run_cells(job.payload, lambda: False)
-    assert value == {cells[1].name: {"reason": "iteration 3: expected finite, got inf.", "error": "NonFiniteError"}}
+    assert value == {cells[1].name: CellFailure("iteration 3: expected finite, got inf.", "NonFiniteError")}
     assert (tmp_path / "cells" / cells[0].name / "evaluation.json").read_text() == before
     assert (tmp_path / "cells" / cells[2].name / "evaluation.json").is_file()  # tried again alone
 
 
 def test_the_outcome_of_a_shared_job_is_that_of_each_cell():
-    value = {"b": {"reason": "why", "error": "NonFiniteError"}}
+    value = {"b": CellFailure("why", "NonFiniteError")}
     parts = cell_outcomes(Outcome("a", "done", value, wall_s=4.0), ["a", "b"], is_done=lambda _: False)
     assert [(part.key, part.status, part.reason, part.wall_s) for part in parts] == [
         ("a", "done", "", 2.0),

@@ -21,9 +21,9 @@ from tests.helpers.studies import (
 def test_adapted_stacks_collapse_to_the_same_outputs_and_the_shallow_size(shallow):
     run, experiment = start_of(shallow, 2, width=5, seed=6)
     record = collapse_record(run, experiment)
-    assert record["largest_relative_difference"] <= 1e-10
+    assert record.largest_relative_difference <= 1e-10
     # 3 inputs and 2 outputs: 8 collapsed; as trained 3*5+5 + 5*5+5 + 5*2+2.
-    assert (record["num_parameters"], record["num_parameters_collapsed"]) == (62, 8)
+    assert (record.num_parameters, record.num_parameters_collapsed) == (62, 8)
 
 
 def test_the_exported_collapsed_weights_compute_what_the_run_computes(shallow, tmp_path):

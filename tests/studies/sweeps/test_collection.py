@@ -10,15 +10,14 @@ import pytest
 from mamlcli.common.statistics import Score
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.sweeps.collection import (
-    FinishedCell,
     collect,
     mean_references,
-    read_report,
     references_of,
     result_csv,
 )
+from mamlcli.studies.sweeps.finished import FinishedCell
 from mamlcli.studies.sweeps.run import run_sweep
-from mamlcli.studies.sweeps.scores import Scores
+from mamlcli.studies.sweeps.scores import StudyScores
 from tests.helpers.studies import (
     collected,
     payloads,
@@ -69,7 +68,7 @@ def test_comparisons_are_paired_by_seed(study):
 def test_with_one_seed_intervals_and_pairs_are_over_tasks_and_say_so(study):
     sweep, path = study
     one = replace(sweep, num_seeds=1)
-    result = run_sweep(one, path, num_workers=1, argv=[]).result
+    result = run_sweep(one, path, num_processes=1, argv=[])
     scores = [RunDirectory(path / "cells" / f"depth-{depth}-seed-0").read_scores()[:, -1, 2] for depth in (2, 1)]
     differences = scores[0] - scores[1]
     # 12 tasks: t_{0.975, 11} = 2.200985.
@@ -91,7 +90,7 @@ def test_csv_has_one_line_for_each_value_with_the_same_numbers(study):
 
 
 def test_references_that_differ_between_seeds_have_one_value_of_each_seed():
-    references = [{"floor": Scores({"loss": Score(mean, 0.1)}, "tasks")} for mean in (1.0, 3.0)]
+    references = [{"floor": StudyScores({"loss": Score(mean, 0.1)}, "tasks")} for mean in (1.0, 3.0)]
     # Two values: s / sqrt(2) = 1, times t_{0.975, 1} = 12.7062.
     floor = mean_references(references)["floor"]
     assert floor.over == "seeds"
@@ -103,5 +102,5 @@ def test_references_count_every_seed_once_whatever_the_axis_values(study):
     sweep, path = study
     cells = [{seed: RunDirectory(path / "cells" / f"depth-{d}-seed-{seed}") for seed in (0, 1)} for d in (1, 2)]
     found = collect([FinishedCell(i, 0.5, runs) for i, runs in enumerate(cells)], sweep.pairs, num_seeds=2)
-    of_each_seed = [references_of(read_report(run)) for run in cells[0].values()]
+    of_each_seed = [references_of(run.read_report()) for run in cells[0].values()]
     assert found.references == mean_references(of_each_seed)

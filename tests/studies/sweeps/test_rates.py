@@ -1,7 +1,5 @@
 """The choice of an inner learning rate."""
 
-import json
-
 import pytest
 
 from mamlcli.recipe.files import load_recipe
@@ -9,17 +7,9 @@ from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.sweeps.cell_result import RateCandidate
 from mamlcli.studies.sweeps.rates import choose_inner_lr, rate_candidate, validation_metric, validation_score
 from tests.helpers.studies import (
+    fake_run,
     tiny_sweep,
 )
-
-
-def fake_run(folder, scores, key="accuracy"):
-    folder.mkdir(parents=True)
-    records = [
-        {"kind": "validation", "iteration": i, "loss": 1.0, "accuracy": None, key: score}
-        for i, score in enumerate(scores)
-    ]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
 def test_inner_lr_is_chosen_by_the_best_mean_meta_validation_and_nothing_else(tmp_path):

@@ -32,6 +32,17 @@ def test_a_result_of_an_older_study_opens_and_its_json_is_the_same_to_the_byte()
         "num_transform_parameters": 0,
     }
     difference = {"a": 2, "b": 1, "metric": "loss", "difference": score, "num_pairs": 12}
+    protocol = {
+        "split": "test",
+        "num_tasks": 12,
+        "ways": None,
+        "shots": 10,
+        "queries": 10,
+        "per_class": False,
+        "inner_steps": 3,
+        "batch_norm": "none",
+        "seed": 0,
+    }
     old = {
         "study": "sweep-depth",
         "axis": "model.depth",
@@ -42,7 +53,7 @@ def test_a_result_of_an_older_study_opens_and_its_json_is_the_same_to_the_byte()
         "started_from": None,
         "cells": [cell],
         "comparisons": [difference],
-        "protocol": {"num_tasks": 12},
+        "protocol": protocol,
         "references": {"posterior mean": {"loss": score}},
         "failed": [{"cell": "depth 3, seed 0", "reason": "killed"}],
     }

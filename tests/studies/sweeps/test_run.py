@@ -35,7 +35,7 @@ def test_a_study_with_shared_jobs_has_the_results_of_one_without(tmp_path):
     outcome = run_sweep(
         sweep,
         tmp_path / "together",
-        num_workers=1,
+        num_processes=1,
         argv=["mamlcli"],
         on_start=lambda name, _: started.append(name),
         on_end=ends.append,
@@ -46,8 +46,8 @@ def test_a_study_with_shared_jobs_has_the_results_of_one_without(tmp_path):
     for cell in cells_of(sweep):
         run_cells(cell_job(sweep, tmp_path / "alone", [cell], argv=[], num_threads=1).payload, lambda: False)
         assert_equal_up_to_rounding(*(tmp_path / way / "cells" / cell.name for way in ("together", "alone")))
-    other = run_sweep(sweep, tmp_path / "alone", num_workers=1, argv=[])
-    means = [[cell.final.mean("loss") for cell in found.result.cells] for found in (outcome, other)]
+    other = run_sweep(sweep, tmp_path / "alone", num_processes=1, argv=[])
+    means = [[cell.final.mean("loss") for cell in found.cells] for found in (outcome, other)]
     assert np.allclose(*means, rtol=TOLERANCE, atol=0)
 
 
@@ -56,7 +56,7 @@ def test_done_cells_are_skipped_and_untouched(study):
     files = [file for file in (path / "cells").rglob("*") if file.is_file()]
     before = {file: file.stat().st_mtime_ns for file in files}
     ends = []
-    run_sweep(sweep, path, num_workers=2, argv=[], on_end=ends.append)
+    run_sweep(sweep, path, num_processes=2, argv=[], on_end=ends.append)
     assert [end.status for end in ends] == ["skipped"] * 4
     assert {file: file.stat().st_mtime_ns for file in files} == before
 
@@ -72,14 +72,14 @@ def test_a_cut_cell_is_resumed_and_equals_an_uncut_one(study, tmp_path):
     cut = RunDirectory.open(path / "cells" / name)
     assert cut.manifest["status"] == "interrupted"
     assert 0 < cut.manifest["iterations_done"] < 8
-    outcome = run_sweep(sweep, path, num_workers=1, argv=[])
+    outcome = run_sweep(sweep, path, num_processes=1, argv=[])
     assert not outcome.failures
     assert cut.manifest["resumed_from"]
     resumed, whole = (RunDirectory(folder / "cells" / name).read_scores() for folder in (path, uncut))
     assert np.array_equal(resumed, whole, equal_nan=True)  # accuracies of regression are NaN
 
 
-def test_a_killed_worker_costs_its_own_cell_one_attempt_and_the_others_nothing(study, tmp_path):
+def test_a_killed_process_costs_its_own_cell_one_attempt_and_the_others_nothing(study, tmp_path):
     sweep, other = study
     path = tmp_path / "killed"
     run_here(sweep, path, skip=["depth-1-seed-1", "depth-2-seed-1"])
@@ -90,11 +90,11 @@ def test_a_killed_worker_costs_its_own_cell_one_attempt_and_the_others_nothing(s
         if name == "depth-1-seed-1" and starts.count(name) == 1:
             os.kill(pid, signal.SIGKILL)
 
-    outcome = run_sweep(sweep, path, num_workers=2, argv=[], on_start=kill_first, on_end=ends.append)
+    outcome = run_sweep(sweep, path, num_processes=2, argv=[], on_start=kill_first, on_end=ends.append)
     assert sorted(starts) == ["depth-1-seed-1", "depth-1-seed-1", "depth-2-seed-1"]
     assert not outcome.failures
     assert {end.status for end in ends} == {"done", "skipped"}
-    without = [replace(cell, run_dirs=()) for cell in outcome.result.cells]
+    without = [replace(cell, run_dirs=()) for cell in outcome.cells]
     uncut = collected(sweep, other).cells
     assert without == [replace(cell, run_dirs=()) for cell in uncut]
 
@@ -106,18 +106,18 @@ def test_a_cell_that_fails_twice_is_reported_the_rest_completes_and_a_rerun_fini
     def kill(name, pid):
         os.kill(pid, signal.SIGKILL)
 
-    outcome = run_sweep(sweep, path, num_workers=1, argv=[], on_start=kill)
+    outcome = run_sweep(sweep, path, num_processes=1, argv=[], on_start=kill)
     [(label, reason)] = outcome.failures
     assert label == "depth 2, seed 0"
     assert "SIGKILL" in reason
-    assert [cell.value for cell in outcome.result.cells] == [1]
-    assert outcome.result.failures == ((label, reason),)
-    again = run_sweep(sweep, path, num_workers=1, argv=[])
+    assert [cell.value for cell in outcome.cells] == [1]
+    assert outcome.failures == ((label, reason),)
+    again = run_sweep(sweep, path, num_processes=1, argv=[])
     assert not again.failures
-    assert [cell.value for cell in again.result.cells] == [1, 2]
+    assert [cell.value for cell in again.cells] == [1, 2]
 
 
-def test_a_cell_whose_worker_alone_gets_sigterm_goes_on_in_another_one(tmp_path):
+def test_a_cell_whose_process_alone_gets_sigterm_goes_on_in_another(tmp_path):
     # Iterations enough to be at work when the signal comes.
     sweep = tiny_sweep(num_seeds=1, depths=(1,), overrides=["outer.iterations=400", "validation.every=100"])
     path = tmp_path / "study"
@@ -130,11 +130,11 @@ def test_a_cell_whose_worker_alone_gets_sigterm_goes_on_in_another_one(tmp_path)
             threads.append(threading.Thread(target=terminate_in_training, args=(path / "cells" / name, pid)))
             threads[0].start()
 
-    outcome = run_sweep(sweep, path, num_workers=1, argv=[], on_start=terminate_the_first)
+    outcome = run_sweep(sweep, path, num_processes=1, argv=[], on_start=terminate_the_first)
     threads[0].join()
     assert len(set(pids)) == len(pids) == 2
     assert not outcome.failures
-    assert [cell.seeds for cell in outcome.result.cells] == [(0,)]
+    assert [cell.seeds for cell in outcome.cells] == [(0,)]
     assert RunDirectory(path / "cells" / "depth-1-seed-0").manifest["resumed_from"]
 
 
@@ -155,7 +155,7 @@ def test_seeds_can_be_added_and_only_the_new_cells_are_trained(study, tmp_path):
     written = json.loads((path / "study.json").read_text())
     assert (written["seeds"], written["command"]) == ([0, 1], "mamlcli ... --seeds 2")
     started, ends = [], []
-    run_sweep(two, path, num_workers=1, argv=[], on_start=lambda name, _: started.append(name), on_end=ends.append)
+    run_sweep(two, path, num_processes=1, argv=[], on_start=lambda name, _: started.append(name), on_end=ends.append)
     assert started == ["depth-1-seed-1", "depth-2-seed-1"]
     # Fewer seeds again: the first of them, and the folder keeps all.
     assert open_study(path, one, "fewer")
@@ -169,7 +169,7 @@ def test_an_error_log_goes_once_the_cell_is_done(study, tmp_path):
     folder = path / "cells" / "depth-1-seed-0"
     (folder / "evaluation.json").write_text("{")  # to be written again
     (folder / "error.log").write_text("Traceback")
-    run_sweep(sweep, path, num_workers=1, argv=[])
+    run_sweep(sweep, path, num_processes=1, argv=[])
     assert not (folder / "error.log").exists()
 
 
@@ -178,8 +178,8 @@ def test_only_chosen_rates_enter_the_result_and_a_diverged_candidate_is_no_failu
     sweep = tiny_sweep(num_seeds=1, depths=(1,), inner_lrs=(0.01, 0.5, 1e30))
     run_here(sweep, path, skip=["depth-1-lr1e+30-seed-0"])
     ends = []
-    outcome = run_sweep(sweep, path, num_workers=1, argv=[], on_end=ends.append)
-    [cell] = outcome.result.cells
+    outcome = run_sweep(sweep, path, num_processes=1, argv=[], on_end=ends.append)
+    [cell] = outcome.cells
     assert not outcome.failures
     assert ends[-1].status == "diverged"
     assert [candidate.status for candidate in cell.candidates] == ["done", "done", "diverged"]
