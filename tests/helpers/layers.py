@@ -3,11 +3,7 @@
 from mamlcli.engine.execution import Execution
 from mamlcli.engine.initial import initial_params
 from mamlcli.engine.networks import cnn, linear
-from mamlcli.engine.objective import (
-    MetaObjective,
-    MetaParams,
-    inner_loop_for,
-)
+from mamlcli.engine.objective import MetaObjective, MetaParams, inner_loop_for
 from mamlcli.tasks.episodes import Episode
 from tests.helpers.numerics import DOUBLE, classification_episode, perturbed
 

@@ -5,16 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from mamlcli.studies.claims.decisions import (
-    FAILS,
-    HOLDS,
-    UNDECIDED,
-    Prediction,
-    combine,
-    decide,
-    log_odds,
-    slopes,
-)
+from mamlcli.studies.claims.decisions import FAILS, HOLDS, UNDECIDED, Prediction, combine, decide, log_odds, slopes
 
 
 def one(differences, sign=-1):

@@ -9,13 +9,7 @@ from mamlcli.common.statistics import Score
 from mamlcli.studies.claims.decisions import Prediction
 from mamlcli.studies.claims.predictions import ExactCheck, Study, decided
 from mamlcli.studies.claims.report import Picture, escape, report_markdown, to_html
-from mamlcli.studies.sweeps.cell_result import (
-    CellResult,
-    Collapse,
-    CollapseRecord,
-    CurvePoint,
-    FixedRateScores,
-)
+from mamlcli.studies.sweeps.cell_result import CellResult, Collapse, CollapseRecord, CurvePoint, FixedRateScores
 from mamlcli.studies.sweeps.scores import GridValue, StudyScores
 from tests.helpers.studies import grid_result
 

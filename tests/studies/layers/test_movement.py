@@ -8,11 +8,7 @@ import torch
 
 from mamlcli.engine.evaluation import TaskStream, adapted_params, map_tasks
 from mamlcli.engine.networks import apply_network, cnn, linear, mlp
-from mamlcli.engine.objective import (
-    TRAJECTORY_COLUMNS,
-    MetaParams,
-    example_loss,
-)
+from mamlcli.engine.objective import TRAJECTORY_COLUMNS, MetaParams, example_loss
 from mamlcli.engine.transforms import KFO
 from mamlcli.studies.layers.movement import layer_movement, layer_names, partial_adaptation
 from mamlcli.tasks.episodes import sample_tasks

@@ -6,10 +6,7 @@ from mamlcli.common.errors import MamlError, RecipeError, RunError
 from mamlcli.common.names import TRANSFORMS
 from mamlcli.studies.sweeps.axes import depth_sweep, linear_sweep, optimizer_sweep
 from mamlcli.studies.sweeps.sweep import cells_of, check_sweep
-from tests.helpers.studies import (
-    recipe_of,
-    start_of,
-)
+from tests.helpers.studies import recipe_of, start_of
 
 # Axes ---------------------------------------------------------------------------------------------------------
 

@@ -6,9 +6,7 @@ import pytest
 
 from mamlcli.studies.sweeps.axes import depth_sweep
 from mamlcli.studies.sweeps.capacity import PlannedCapacity, capacity_jobs, run_capacity
-from tests.helpers.studies import (
-    recipe_of,
-)
+from tests.helpers.studies import recipe_of
 
 
 def test_capacity_jobs_get_the_threads_of_the_cells(tmp_path):

@@ -14,11 +14,7 @@ from mamlcli.studies.sweeps.folder import open_study
 from mamlcli.studies.sweeps.run import cell_job
 from mamlcli.studies.sweeps.sweep import cells_of
 from mamlcli.training.run import train_runs
-from tests.helpers.studies import (
-    recipe_of,
-    run_here,
-    small_sweep,
-)
+from tests.helpers.studies import recipe_of, run_here, small_sweep
 
 
 def test_a_cell_of_add_linear_records_its_collapse(tmp_path):

@@ -7,10 +7,7 @@ import pytest
 from mamlcli.studies.sweeps.axes import depth_sweep
 from mamlcli.studies.sweeps.closed_form import add_closed_form
 from mamlcli.studies.sweeps.sweep import check_sweep
-from tests.helpers.studies import (
-    depth_result,
-    recipe_of,
-)
+from tests.helpers.studies import depth_result, recipe_of
 
 
 def shallow_result():

@@ -13,9 +13,7 @@ from mamlcli.studies.sweeps.collapsed import collapse_check, collapse_record, ex
 from mamlcli.training.trained import best_weights
 from tests.helpers.layers import BATCHED, LOOP, as_float32, conv_case, objective_and_meta
 from tests.helpers.numerics import DOUBLE, regression_episode
-from tests.helpers.studies import (
-    start_of,
-)
+from tests.helpers.studies import start_of
 
 
 def test_adapted_stacks_collapse_to_the_same_outputs_and_the_shallow_size(shallow):

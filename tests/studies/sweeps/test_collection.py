@@ -9,19 +9,11 @@ import pytest
 
 from mamlcli.common.statistics import Score
 from mamlcli.runs.folder import RunDirectory
-from mamlcli.studies.sweeps.collection import (
-    collect,
-    mean_references,
-    references_of,
-    result_csv,
-)
+from mamlcli.studies.sweeps.collection import collect, mean_references, references_of, result_csv
 from mamlcli.studies.sweeps.finished import FinishedCell
 from mamlcli.studies.sweeps.run import run_sweep
 from mamlcli.studies.sweeps.scores import StudyScores
-from tests.helpers.studies import (
-    collected,
-    payloads,
-)
+from tests.helpers.studies import collected, payloads
 
 
 def test_every_axis_value_has_the_same_seeds_and_the_same_meta_test_tasks(study):

@@ -8,10 +8,7 @@ import pytest
 from mamlcli.common.errors import RunError
 from mamlcli.studies.sweeps.folder import open_study, write_result
 from mamlcli.studies.sweeps.result import StudyResult
-from tests.helpers.studies import (
-    grid_result,
-    tiny_sweep,
-)
+from tests.helpers.studies import grid_result, tiny_sweep
 
 
 def test_figures_and_files_are_written(tmp_path):

@@ -16,10 +16,7 @@ from mamlcli.training.experiment import build
 from mamlcli.training.functions import splits_of_training
 from mamlcli.training.trained import best_weights
 from tests.helpers.running import train_run
-from tests.helpers.studies import (
-    recipe_of,
-    start_of,
-)
+from tests.helpers.studies import recipe_of, start_of
 
 
 @pytest.mark.parametrize(("num_layers", "width"), [(0, None), (1, None), (2, 5)])

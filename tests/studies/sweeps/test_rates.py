@@ -6,10 +6,7 @@ from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.sweeps.cell_result import RateCandidate
 from mamlcli.studies.sweeps.rates import choose_inner_lr, rate_candidate, validation_metric, validation_score
-from tests.helpers.studies import (
-    fake_run,
-    tiny_sweep,
-)
+from tests.helpers.studies import fake_run, tiny_sweep
 
 
 def test_inner_lr_is_chosen_by_the_best_mean_meta_validation_and_nothing_else(tmp_path):

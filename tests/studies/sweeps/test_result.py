@@ -5,11 +5,7 @@ import json
 import pytest
 
 from mamlcli.studies.sweeps.result import StudyResult
-from tests.helpers.studies import (
-    depth_result,
-    full_result,
-    grid_result,
-)
+from tests.helpers.studies import depth_result, full_result, grid_result
 
 
 @pytest.mark.parametrize("result", [grid_result(), depth_result(), full_result()], ids=["grid", "depth", "full"])

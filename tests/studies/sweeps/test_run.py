@@ -16,13 +16,7 @@ from mamlcli.studies.sweeps.cells import run_cells
 from mamlcli.studies.sweeps.folder import open_study
 from mamlcli.studies.sweeps.run import cell_groups, cell_job, run_sweep
 from mamlcli.studies.sweeps.sweep import cells_of
-from tests.helpers.studies import (
-    collected,
-    payloads,
-    run_here,
-    small_sweep,
-    tiny_sweep,
-)
+from tests.helpers.studies import collected, payloads, run_here, small_sweep, tiny_sweep
 from tests.helpers.together import TOLERANCE, assert_equal_up_to_rounding
 
 

@@ -2,13 +2,9 @@
 
 from dataclasses import replace
 
-from mamlcli.studies.sweeps.cell_result import (
-    RateCandidate,
-)
+from mamlcli.studies.sweeps.cell_result import RateCandidate
 from mamlcli.studies.sweeps.tables import interval_words, value_table
-from tests.helpers.studies import (
-    depth_result,
-)
+from tests.helpers.studies import depth_result
 
 
 def notes(result):

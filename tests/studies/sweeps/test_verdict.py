@@ -5,11 +5,7 @@ from dataclasses import replace
 from mamlcli.studies.sweeps.scores import GridValue
 from mamlcli.studies.sweeps.tables import study_tables
 from mamlcli.studies.sweeps.verdict import study_verdict
-from tests.helpers.studies import (
-    comparison,
-    depth_result,
-    grid_result,
-)
+from tests.helpers.studies import comparison, depth_result, grid_result
 
 
 def test_the_grid_verdict_names_the_advantage_at_every_depth():
