@@ -38,9 +38,9 @@ from mamlcli.studies.layers.results import (
 )
 from mamlcli.studies.sweeps.figure import save_study_figure
 from mamlcli.studies.sweeps.result import ClosedForm
-from mamlcli.studies.sweeps.scores import GridValue, Scores
+from mamlcli.studies.sweeps.scores import GridValue, StudyScores
 from tests.helpers.reports import PROTOCOL, curve_report
-from tests.studies.sweeps.test_axes import depth_result, grid_result
+from tests.helpers.studies import depth_result, grid_result
 
 
 def optimizer_result():
@@ -95,7 +95,7 @@ def claim_result():
         replace(grid_result().cells[0], value=GridValue(depth, name, layers))
         for depth, layers, name in [*values, (1, 1, "none"), (1, 3, "none")]
     )
-    references = {"nearest neighbour on pixels": Scores({"accuracy": Score(0.5, 0.01)}, "seeds")}
+    references = {"nearest neighbour on pixels": StudyScores({"accuracy": Score(0.5, 0.01)}, "seeds")}
     return replace(grid_result(), cells=cells, references=references)
 
 
