@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mamlcli.cli import complete, console
-from mamlcli.cli.options import DeviceOption, JsonOption
+from mamlcli.cli.options import DeviceOption, JsonOption, RunArgument, SplitOption
 from mamlcli.common.errors import MamlError
-from mamlcli.common.names import SPLITS
 from mamlcli.common.words import shown
 
 if TYPE_CHECKING:
@@ -21,58 +20,73 @@ if TYPE_CHECKING:
 _MAX_SKIPPED_SHOWN = 20
 
 
+TasksOption = Annotated[
+    int | None, typer.Option(min=2, help="Tasks to score; by default the recipe's (600).", show_default=False)
+]
+
+
+StepsOption = Annotated[
+    int | None, typer.Option(min=1, help="Inner steps; more than in training is fine.", show_default=False)
+]
+
+
+SupportOption = Annotated[
+    Path | None, typer.Option(help="Your images: a folder with a folder for each class.", show_default=False)
+]
+
+
+QueryOption = Annotated[
+    Path | None, typer.Option(help="What to classify: a folder of images, or one image.", show_default=False)
+]
+
+
+InvertOption = Annotated[
+    str,
+    typer.Option(
+        help="auto, yes or no: exchange bright and dark in your images; auto looks at their borders.",
+        autocompletion=complete.one_of("auto", "yes", "no"),
+    ),
+]
+
+
+FrameOption = Annotated[
+    str,
+    typer.Option(
+        help="file or ink: take drawings as they are, or cut them out as large as the run's.",
+        autocompletion=complete.one_of("file", "ink"),
+    ),
+]
+
+
+JointOption = Annotated[
+    bool, typer.Option("--joint", help="Batch norm over all your images: predictions then depend on each other.")
+]
+
+
+SheetOption = Annotated[
+    Path | None, typer.Option(help="Also draw your images under their predictions, a PNG.", show_default=False)
+]
+
+
+OutOption = Annotated[
+    Path | None,
+    typer.Option(help="Also write a folder of results; with --query a table, FILE.csv or FILE.json."),
+]
+
+
 def adapt(
-    run: Annotated[
-        Path,
-        typer.Argument(help="A run directory, such as runs/glyphs-5way-1shot-1.", autocompletion=complete.run),
-    ],
-    tasks: Annotated[
-        int | None,
-        typer.Option(min=2, help="Tasks to score; by default the recipe's (600).", show_default=False),
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(min=1, help="Inner steps; more than in training is fine.", show_default=False),
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            help="train, validation or test; by default the recipe's.",
-            show_default=False,
-            autocompletion=complete.one_of(*SPLITS),
-        ),
-    ] = None,
+    run: RunArgument,
+    tasks: TasksOption = None,
+    steps: StepsOption = None,
+    split: SplitOption = None,
     device: DeviceOption = None,
-    support: Annotated[
-        Path | None, typer.Option(help="Your images: a folder with a folder for each class.", show_default=False)
-    ] = None,
-    query: Annotated[
-        Path | None, typer.Option(help="What to classify: a folder of images, or one image.", show_default=False)
-    ] = None,
-    invert: Annotated[
-        str,
-        typer.Option(
-            help="auto, yes or no: exchange bright and dark in your images; auto looks at their borders.",
-            autocompletion=complete.one_of("auto", "yes", "no"),
-        ),
-    ] = "auto",
-    frame: Annotated[
-        str,
-        typer.Option(
-            help="file or ink: take drawings as they are, or cut them out as large as the run's.",
-            autocompletion=complete.one_of("file", "ink"),
-        ),
-    ] = "file",
-    joint: Annotated[
-        bool, typer.Option("--joint", help="Batch norm over all your images: predictions then depend on each other.")
-    ] = False,
-    sheet: Annotated[
-        Path | None, typer.Option(help="Also draw your images under their predictions, a PNG.", show_default=False)
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Also write a folder of results; with --query a table, FILE.csv or FILE.json."),
-    ] = None,
+    support: SupportOption = None,
+    query: QueryOption = None,
+    invert: InvertOption = "auto",
+    frame: FrameOption = "file",
+    joint: JointOption = False,
+    sheet: SheetOption = None,
+    out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Adapt a trained run to tasks it has never seen; show loss and accuracy at every inner step.
@@ -97,32 +111,15 @@ def adapt(
     """
     if support is not None or query is not None:
         refuse({"--tasks": tasks, "--split": split}, "--support and --query")
-        predict(
-            run,
-            (support, query),
-            (invert, frame, joint),
-            steps=steps,
-            device=device,
-            files=(out, sheet),
-        )
-        return
-    refuse(
-        {"--invert": invert != "auto", "--joint": joint, "--frame": frame != "file", "--sheet": sheet},
-        "a run's own tasks",
-    )
-    from mamlcli.runs.curve import curve_line, curve_table, verdict
-    from mamlcli.runs.folder import RunDirectory
-    from mamlcli.training.rescoring import adapt_run
-    from mamlcli.training.scoring import write_evaluation
-
-    evaluation, report = adapt_run(RunDirectory.open(run), device=device, num_tasks=tasks, num_steps=steps, split=split)
-    if out is not None:
-        write_evaluation(out, evaluation, report)
-        console.note(f"Written: {out}/evaluation.json, tasks.csv, curve.png, curve.svg")
-    console.show(report, lambda report: [curve_table(report), curve_line(report), verdict(report)])
+        predict(run, request_of(support, query, invert, frame, steps, device, joint), out=out, sheet=sheet)
+    else:
+        is_set = {"--invert": invert != "auto", "--joint": joint, "--frame": frame != "file", "--sheet": sheet}
+        refuse(is_set, "a run's own tasks")
+        rescore(run, device=device, num_tasks=tasks, num_steps=steps, split=split, out=out)
 
 
 def refuse(options: Mapping[str, object], what: str) -> None:
+    """Raise MamlError for the first option that is given and does not go together with what is done."""
     given = [name for name, value in options.items() if value]
     if given:
         raise MamlError(
@@ -130,22 +127,41 @@ def refuse(options: Mapping[str, object], what: str) -> None:
         )
 
 
-def predict(
+def rescore(
     run: Path,
-    folders: tuple[Path | None, Path | None],
-    how: tuple[str, str, bool],
     *,
+    device: str | None,
+    num_tasks: int | None,
+    num_steps: int | None,
+    split: str | None,
+    out: Path | None,
+) -> None:
+    """Adapt a run to unseen tasks, write the result where that is asked for, and show it."""
+    from mamlcli.runs.curve import curve_line, curve_table, verdict
+    from mamlcli.runs.folder import RunDirectory
+    from mamlcli.training.rescoring import adapt_run
+    from mamlcli.training.scoring import write_evaluation
+
+    directory = RunDirectory.open(run)
+    evaluation, report = adapt_run(directory, device=device, num_tasks=num_tasks, num_steps=num_steps, split=split)
+    if out is not None:
+        write_evaluation(out, evaluation, report)
+        console.note(f"Written: {out}/evaluation.json, tasks.csv, curve.png, curve.svg")
+    console.show(report, lambda report: [curve_table(report), curve_line(report), verdict(report)])
+
+
+def request_of(
+    support: Path | None,
+    query: Path | None,
+    invert: str,
+    frame: str,
     steps: int | None,
     device: str | None,
-    files: tuple[Path | None, Path | None],
-) -> None:
-    """Classify the user's images; `how` is (invert, frame, joint), `files` (out, sheet)."""
-    from rich.markup import escape
-
-    from mamlcli.deploy.files import check_outputs, write_predictions, write_sheet
+    joint: bool,
+) -> PredictionRequest:
+    """Return what is to be classified, and how; both folders are needed."""
     from mamlcli.deploy.report import PredictionRequest
 
-    support, query = folders
     if support is None or query is None:
         given, missing = ("--query", "--support") if support is None else ("--support", "--query")
         raise MamlError(
@@ -154,9 +170,16 @@ def predict(
             got=f"{given} alone",
             next_step="Run: mamlcli adapt RUN --support CLASS_FOLDERS --query IMAGES",
         )
-    out, sheet = files
+    return PredictionRequest(support, query, invert, frame, steps, device, joint)
+
+
+def predict(run: Path, request: PredictionRequest, *, out: Path | None, sheet: Path | None) -> None:
+    """Classify the user's images, write the files that are asked for, and show the predictions."""
+    from rich.markup import escape
+
+    from mamlcli.deploy.files import check_outputs, write_predictions, write_sheet
+
     check_outputs(out, sheet)
-    request = PredictionRequest(support, query, how[0], how[1], steps, device, how[2])
     predictions = _with_progress(run, request)
     warn_of_doubts(predictions.report)
     if out is not None:

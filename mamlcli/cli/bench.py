@@ -16,42 +16,62 @@ if TYPE_CHECKING:
     from mamlcli.bench.benchmark import BenchSettings
 
 
+TuneArguments = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[RECIPE] [KEY=VALUE ...]",
+        help="With --tune: what to tune.",
+        show_default=False,
+        autocompletion=complete.recipe_and_keys,
+    ),
+]
+
+
+CasesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST",
+        help="What to measure: omniglot, cifar-fs, cifar-fs-release, logistic, kfo (the default), and steps "
+        "(1, 5, 25 and 100 inner steps; half an hour and more).",
+        show_default=False,
+        autocompletion=complete.list_of("omniglot", "cifar-fs", "cifar-fs-release", "logistic", "kfo", "steps"),
+    ),
+]
+
+
+RepeatsOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Rounds of each case; by default 3 to 15, as time allows.", show_default=False),
+]
+
+
+CompileOption = Annotated[
+    bool, typer.Option("--compile", help="Also measure ours compiled, with what compiling takes apart.")
+]
+
+
+TuneOption = Annotated[
+    bool, typer.Option("--tune", help="Measure how RECIPE runs fastest on this machine, and keep that for `auto`.")
+]
+
+
+FigureOption = Annotated[Path | None, typer.Option(metavar="PNG", help="Draw it.", show_default=False)]
+
+
+OutOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Folder for bench.json and bench.png.", show_default=False)
+]
+
+
 def bench(
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[RECIPE] [KEY=VALUE ...]",
-            help="With --tune: what to tune.",
-            show_default=False,
-            autocompletion=complete.recipe_and_keys,
-        ),
-    ] = None,
-    cases: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LIST",
-            help="What to measure: omniglot, cifar-fs, cifar-fs-release, logistic, kfo (the default), and steps "
-            "(1, 5, 25 and 100 inner steps; half an hour and more).",
-            show_default=False,
-            autocompletion=complete.list_of("omniglot", "cifar-fs", "cifar-fs-release", "logistic", "kfo", "steps"),
-        ),
-    ] = None,
-    repeats: Annotated[
-        int | None,
-        typer.Option(min=1, help="Rounds of each case; by default 3 to 15, as time allows.", show_default=False),
-    ] = None,
+    arguments: TuneArguments = None,
+    cases: CasesOption = None,
+    repeats: RepeatsOption = None,
     device: DeviceOption = None,
-    compiled: Annotated[
-        bool, typer.Option("--compile", help="Also measure ours compiled, with what compiling takes apart.")
-    ] = False,
-    tune: Annotated[
-        bool,
-        typer.Option("--tune", help="Measure how RECIPE runs fastest on this machine, and keep that for `auto`."),
-    ] = False,
-    figure: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw it.", show_default=False)] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for bench.json and bench.png.", show_default=False)
-    ] = None,
+    compiled: CompileOption = False,
+    tune: TuneOption = False,
+    figure: FigureOption = None,
+    out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure time and memory of one meta-gradient, beside a hand-written loop, higher and TorchOpt.

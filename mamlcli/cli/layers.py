@@ -7,25 +7,14 @@ from typing import Annotated
 
 import typer
 
-from mamlcli.cli import complete, console
-from mamlcli.cli.options import DeviceOption, JsonOption
-from mamlcli.common.names import SPLITS
+from mamlcli.cli import console
+from mamlcli.cli.options import DeviceOption, JsonOption, RunArgument, SplitOption
 
 
 def layers(
-    run: Annotated[
-        Path,
-        typer.Argument(help="A run directory, such as runs/glyphs-5way-1shot-1.", autocompletion=complete.run),
-    ],
+    run: RunArgument,
     tasks: Annotated[int, typer.Option(min=2, help="Tasks that every mean is over.")] = 200,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            help="train, validation or test; by default the recipe's.",
-            show_default=False,
-            autocompletion=complete.one_of(*SPLITS),
-        ),
-    ] = None,
+    split: SplitOption = None,
     device: DeviceOption = None,
     out: Annotated[
         Path | None,

@@ -1,4 +1,4 @@
-"""What several commands share: options, and recipes with overrides."""
+"""Commands share these arguments and options, and what their words mean."""
 
 from __future__ import annotations
 
@@ -9,12 +9,63 @@ import typer
 
 from mamlcli.cli import complete, console
 from mamlcli.common.errors import MamlError
+from mamlcli.common.names import SPLITS
 
 if TYPE_CHECKING:
     from mamlcli.recipe.schema import Recipe
 
 
 DEFAULT_RECIPE = complete.DEFAULT_RECIPE
+
+
+# What a bare study runs: tasks without a download, at a length of about two minutes on two cores.
+BARE = (complete.DEFAULT_STUDY_RECIPE, "outer.iterations=200", "validation.every=100")
+
+
+# Every line gets the rate that suits it: at the recipe's own, a single layer is far from its best.
+BARE_INNER_LRS = "0.5,2,8"
+
+
+# Arguments -----------------------------------------------------------------------------------------------------
+
+
+RecipeArguments = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[RECIPE] [KEY=VALUE ...]",
+        help="A shipped recipe or a file, then keys to change.",
+        autocompletion=complete.recipe_and_keys,
+    ),
+]
+
+
+StudyArguments = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[RECIPE] [KEY=VALUE ...]",
+        help="A shipped recipe or a file, then keys to change.",
+        autocompletion=complete.study_recipe_and_keys,
+    ),
+]
+
+
+StartArguments = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[RECIPE|RUN] [KEY=VALUE ...]",
+        help="A recipe, or a trained run to start from, then keys to change.",
+        autocompletion=complete.start_and_keys,
+    ),
+]
+
+
+RunArgument = Annotated[
+    Path,
+    typer.Argument(help="A run directory, such as runs/glyphs-5way-1shot-1.", autocompletion=complete.run),
+]
+
+
+# Options -------------------------------------------------------------------------------------------------------
 
 
 DeviceOption = Annotated[
@@ -30,6 +81,50 @@ DeviceOption = Annotated[
 
 # The console is told, and shows the result accordingly; commands take the option and do nothing with it.
 JsonOption = Annotated[bool, typer.Option("--json", callback=console.choose_json, help="Print the result as JSON.")]
+
+
+SplitOption = Annotated[
+    str | None,
+    typer.Option(
+        help="train, validation or test; by default the recipe's.",
+        show_default=False,
+        autocompletion=complete.one_of(*SPLITS),
+    ),
+]
+
+
+SeedsOption = Annotated[int, typer.Option(min=1, help="How many seeds, from the recipe's upwards.")]
+
+
+InnerLrsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST",
+        help="Inner learning rates to choose from, for each axis value by itself, on meta-validation tasks; by "
+        f"default the recipe's own, and {BARE_INNER_LRS} where no recipe is given.",
+        show_default=False,
+    ),
+]
+
+
+JobsOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Cells at a time; by default the cores, and 1 on CUDA.", show_default=False),
+]
+
+
+DirOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--dir",
+        help="Where the study goes, or a study to finish; by default runs/<study>-<recipe>-<number>.",
+        autocompletion=complete.study,
+        show_default=False,
+    ),
+]
+
+
+# What the words mean -------------------------------------------------------------------------------------------
 
 
 def recipe_and_overrides(
@@ -58,17 +153,6 @@ def warn_about_selection(recipe: Recipe) -> None:
         )
 
 
-# What a bare command runs: tasks without a download, at a length of about two minutes on two cores.
-BARE = (complete.DEFAULT_STUDY_RECIPE, "outer.iterations=200", "validation.every=100")
-
-
-# Every line gets the rate that suits it: at the recipe's own, a single layer is far from its best.
-BARE_INNER_LRS = "0.5,2,8"
-
-
-# Arguments -----------------------------------------------------------------------------------------------------
-
-
 def words(text: str) -> list[str]:
     """Return the parts of a comma-separated list."""
     return [part.strip() for part in text.split(",") if part.strip()]
@@ -94,4 +178,5 @@ def rates(text: str | None, arguments: list[str] | None) -> list[float]:
 
 
 def has_recipe(arguments: list[str] | None) -> bool:
+    """Return whether the first argument names a recipe or a run, and not a key."""
     return bool(arguments) and ("=" not in arguments[0] or Path(arguments[0]).exists())  # type: ignore[index]

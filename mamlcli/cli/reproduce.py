@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mamlcli.cli import complete, console
-from mamlcli.cli.options import DeviceOption, JsonOption
+from mamlcli.cli.options import DeviceOption, JobsOption, JsonOption
 from mamlcli.cli.study_display import RUNS, SweepProgress, again, warn_about_jobs
 from mamlcli.common.errors import Interrupted, MamlError
 
@@ -20,23 +20,32 @@ if TYPE_CHECKING:
     from mamlcli.studies.sweeps.sweep import Sweep
 
 
+ScaleOption = Annotated[
+    str,
+    typer.Option(help="smoke, laptop or paper.", autocompletion=complete.one_of("smoke", "laptop", "paper")),
+]
+
+
+SeedsOption = Annotated[
+    int | None, typer.Option(min=1, help="Seeds of every cell; by default the scale's.", show_default=False)
+]
+
+
+DirOption = Annotated[
+    Path | None, typer.Option("--dir", help="Where it goes, or one to finish; by default runs/reproduce-<scale>.")
+]
+
+
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be run and what it would cost.")]
+
+
 def reproduce(
-    scale: Annotated[
-        str,
-        typer.Option(help="smoke, laptop or paper.", autocompletion=complete.one_of("smoke", "laptop", "paper")),
-    ] = "laptop",
-    seeds: Annotated[
-        int | None, typer.Option(min=1, help="Seeds of every cell; by default the scale's.", show_default=False)
-    ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Cells at a time; by default the cores, 1 on CUDA.", show_default=False)
-    ] = None,
-    directory: Annotated[
-        Path | None,
-        typer.Option("--dir", help="Where it goes, or one to finish; by default runs/reproduce-<scale>."),
-    ] = None,
+    scale: ScaleOption = "laptop",
+    seeds: SeedsOption = None,
+    jobs: JobsOption = None,
+    directory: DirOption = None,
     device: DeviceOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run and what it would cost.")] = False,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check every claim of the paper: run what each needs, decide it by a stated rule, write a report.
@@ -82,9 +91,14 @@ def reproduce(
         )
     except Interrupted as error:
         raise Interrupted(f"interrupted; what was done is saved. Continue: {again(path)}") from error
-    results, failures, content = list(done.claims), done.failures, done.to_json()
-    write_report(path, chosen, num_seeds, results, list(done.studies), [*done.left_out, *failures], content)
+    notes = [*done.left_out, *done.failures]
+    write_report(path, chosen, num_seeds, list(done.claims), list(done.studies), notes, done.to_json())
     console.show(done, lambda done: verdict_parts(done, path))
+    raise_failures(done.failures, path)
+
+
+def raise_failures(failures: Sequence[str], path: Path) -> None:
+    """Raise MamlError where cells failed."""
     if failures:
         raise MamlError(
             str(path),

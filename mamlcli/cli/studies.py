@@ -10,9 +10,14 @@ import typer
 from mamlcli.cli import complete
 from mamlcli.cli.options import (
     BARE,
-    BARE_INNER_LRS,
     DeviceOption,
+    DirOption,
+    InnerLrsOption,
+    JobsOption,
     JsonOption,
+    SeedsOption,
+    StartArguments,
+    StudyArguments,
     has_recipe,
     integers,
     rates,
@@ -27,59 +32,21 @@ if TYPE_CHECKING:
     from mamlcli.recipe.schema import Recipe
 
 
-Arguments = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[RECIPE] [KEY=VALUE ...]",
-        help="A shipped recipe or a file, then keys to change.",
-        autocompletion=complete.study_recipe_and_keys,
-    ),
-]
+LayersOption = Annotated[str, typer.Option(metavar="LIST", help="Values of model.linear_layers.")]
 
 
-RunArguments = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[RECIPE|RUN] [KEY=VALUE ...]",
-        help="A recipe, or a trained run to start from, then keys to change.",
-        autocompletion=complete.start_and_keys,
-    ),
-]
-
-
-SeedsOption = Annotated[int, typer.Option(min=1, help="How many seeds, from the recipe's upwards.")]
-
-
-InnerLrsOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="LIST",
-        help="Inner learning rates to choose from, for each axis value by itself, on meta-validation tasks; by "
-        f"default the recipe's own, and {BARE_INNER_LRS} where no recipe is given.",
-        show_default=False,
-    ),
-]
-
-
-JobsOption = Annotated[
-    int | None,
-    typer.Option(min=1, help="Cells at a time; by default the cores, and 1 on CUDA.", show_default=False),
-]
-
-
-DirOption = Annotated[
+CollapseOption = Annotated[
     Path | None,
     typer.Option(
-        "--dir",
-        help="Where the study goes, or a study to finish; by default runs/<study>-<recipe>-<number>.",
-        autocompletion=complete.study,
+        metavar="OUT.safetensors",
+        help="Train nothing: multiply the linear layers of RUN into one and write its weights here.",
         show_default=False,
     ),
 ]
 
 
 def sweep_depth(
-    arguments: Arguments = None,
+    arguments: StudyArguments = None,
     depths: Annotated[str, typer.Option(metavar="LIST", help="Values of model.depth.")] = "1,2,3,4",
     seeds: SeedsOption = 3,
     inner_lrs: InnerLrsOption = None,
@@ -126,18 +93,11 @@ def sweep_depth(
 
 
 def add_linear(
-    arguments: RunArguments = None,
-    layers: Annotated[str, typer.Option(metavar="LIST", help="Values of model.linear_layers.")] = "0,1,2,3",
+    arguments: StartArguments = None,
+    layers: LayersOption = "0,1,2,3",
     seeds: SeedsOption = 3,
     inner_lrs: InnerLrsOption = None,
-    collapse: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="OUT.safetensors",
-            help="Train nothing: multiply the linear layers of RUN into one and write its weights here.",
-            show_default=False,
-        ),
-    ] = None,
+    collapse: CollapseOption = None,
     jobs: JobsOption = None,
     directory: DirOption = None,
     device: DeviceOption = None,
@@ -184,7 +144,7 @@ def add_linear(
 
 
 def meta_opt(
-    arguments: Arguments = None,
+    arguments: StudyArguments = None,
     optimizers: Annotated[
         str,
         typer.Option(

@@ -61,7 +61,7 @@ def study(sweep: Sweep, directory: Path | None, jobs: int | None, *, with_capaci
         continues = f" Continue: {again(folders[0])}" if folders else ""
         raise Interrupted(f"interrupted; what was done is saved.{continues}") from error
     console.show(result, lambda result: study_parts(result, folders[0]))
-    _raise_failures(result, folders[0], again(folders[0]))
+    raise_failures(result, folders[0], again(folders[0]))
 
 
 def again(path: Path) -> str:
@@ -123,7 +123,7 @@ def study_parts(result: StudyResult, path: Path) -> Iterator[console.Part]:
     yield console.Note(f"\nFigure: {path}/figure.png; numbers: {path}/result.json, {path}/table.csv")
 
 
-def _raise_failures(result: StudyResult, path: Path, command: str) -> None:
+def raise_failures(result: StudyResult, path: Path, command: str) -> None:
     if result.failures:
         listed = "; ".join(f"{label}: {reason}" for label, reason in result.failures)
         raise MamlError(

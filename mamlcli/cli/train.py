@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mamlcli.cli import complete, console
-from mamlcli.cli.options import DeviceOption, JsonOption, recipe_and_overrides, warn_about_selection
+from mamlcli.cli.options import DeviceOption, JsonOption, RecipeArguments, recipe_and_overrides, warn_about_selection
 from mamlcli.cli.workers import WorkersOption, num_workers_of, own_group, run_in_workers
 from mamlcli.common.errors import RunError
 
@@ -21,31 +21,35 @@ if TYPE_CHECKING:
     from mamlcli.training.dry_run import RunCost
 
 
+RunDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where the run goes; by default runs/<recipe>-<number>.",
+        show_default=False,
+        autocompletion=complete.run,
+    ),
+]
+
+
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run, from its last checkpoint.")]
+
+
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace the run that is there.")]
+
+
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Show the resolved recipe and what it would cost; write nothing.")
+]
+
+
 def train(
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[RECIPE] [KEY=VALUE ...]",
-            help="A shipped recipe or a file, then keys to change.",
-            autocompletion=complete.recipe_and_keys,
-        ),
-    ] = None,
-    run_dir: Annotated[
-        Path | None,
-        typer.Option(
-            help="Where the run goes; by default runs/<recipe>-<number>.",
-            show_default=False,
-            autocompletion=complete.run,
-        ),
-    ] = None,
+    arguments: RecipeArguments = None,
+    run_dir: RunDirOption = None,
     device: DeviceOption = None,
     workers: WorkersOption = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run, from its last checkpoint.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the run that is there.")] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Show the resolved recipe and what it would cost; write nothing."),
-    ] = False,
+    resume: ResumeOption = False,
+    force: ForceOption = False,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Meta-train a recipe, then adapt to unseen tasks and show the adaptation curve.

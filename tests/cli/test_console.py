@@ -33,11 +33,11 @@ def parts(report):
     yield console.Note("[dim]files are elsewhere[/dim]")
 
 
-@pytest.fixture(params=[False, True], ids=["tables", "json"])
-def is_json(request):
-    """Choose a form, and leave the console as it was."""
-    console.choose_json(request.param)
-    yield request.param
+@pytest.fixture(autouse=True)
+def tables():
+    """Begin with tables, whatever the last command of another test asked for, and leave it so."""
+    console.choose_json(False)
+    yield
     console.choose_json(False)
 
 
@@ -74,16 +74,15 @@ def test_json_off_a_terminal_is_the_document_alone_and_no_part_is_made(capsys):
         raise AssertionError("parts are for tables")
 
     console.choose_json(True)
-    try:
-        console.show(Measured(float("nan")), no_parts)
-    finally:
-        console.choose_json(False)
+    console.show(Measured(float("nan")), no_parts)
     shown = capsys.readouterr()
     assert json.loads(shown.out) == {"value": None}
     assert shown.err == ""
 
 
+@pytest.mark.parametrize("is_json", [False, True])
 def test_a_result_of_another_json_form_says_which_and_pays_for_it_with_json_alone(capsys, is_json):
+    console.choose_json(is_json)
     calls = []
 
     def to_json(rows):
@@ -144,6 +143,7 @@ def test_every_command_that_shows_a_result_can_be_asked_for_json():
     assert shown - commands == {
         "bench.show_tuning",
         "adapt.predict",
+        "adapt.rescore",
         "study_display.study",
         "study_display.show_collapse",
         "train.show_dry_run",

@@ -53,35 +53,6 @@ def test_a_cell_that_diverges_is_reported_with_exit_1_and_the_other_is_shown(cli
     assert "--dir runs/sweep-depth-linear-regression-1" in done.err
 
 
-def test_more_jobs_than_cores_are_a_warning(cli, monkeypatch):
-    from mamlcli.cli.study_display import warn_about_jobs
-
-    warnings = []
-    monkeypatch.setattr("mamlcli.cli.console.warn", warnings.append)
-    warn_about_jobs(None)
-    warn_about_jobs(1)
-    assert not warnings
-    warn_about_jobs(1000)
-    assert "cores" in warnings[0]
-
-
-@pytest.mark.parametrize(
-    ("option", "arguments", "expected"),
-    [
-        (None, None, [0.5, 2.0, 8.0]),
-        (None, ["outer.tasks=4"], [0.5, 2.0, 8.0]),
-        (None, ["inner.lr=2"], []),
-        (None, ["logistic"], []),
-        ("", None, []),
-        ("3,1", None, [1.0, 3.0]),
-    ],
-)
-def test_a_bare_study_chooses_rates_unless_one_is_set(option, arguments, expected):
-    from mamlcli.cli.options import rates
-
-    assert rates(option, arguments) == expected
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -5,27 +5,20 @@ Imports the rest of the program only as it goes, so that a package that is missi
 
 from __future__ import annotations
 
-import getpass
 import os
-import re
 import shutil
 import sysconfig
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from mamlcli.cli.diagnosis.disk import cache_findings, folder_findings, size
 from mamlcli.cli.diagnosis.findings import BROKEN, LACKING, OK, Finding
 from mamlcli.cli.diagnosis.packages import extras_findings, package_findings, python_finding
 from mamlcli.common.errors import DataError
 from mamlcli.common.files import cache_dir, data_dir
 from mamlcli.common.names import IMAGE_SOURCES
 from mamlcli.common.words import first_line
-
-_MB, _GB = 2**20, 2**30
-
-
-_LITTLE_DISK, _FULL_DISK = _GB, 50 * _MB
 
 
 def diagnose() -> list[Finding]:
@@ -35,15 +28,15 @@ def diagnose() -> list[Finding]:
         "python": ("packages", python_finding),
         "requirements": ("packages", package_findings),
         "extras": ("extras", extras_findings),
-        "processor": ("device", _processor),
-        "GPU": ("device", _gpus),
-        "compiler": ("device", _compiler),
-        "packs": ("data", _data),
-        "glyphs": ("data", _glyphs),
-        "folders": ("disk", _folders),
-        "caches": ("disk", _caches),
-        "recipes": ("program", _recipes),
-        "a meta-iteration": ("program", _meta_iteration),
+        "processor": ("device", processor_findings),
+        "GPU": ("device", gpu_findings),
+        "compiler": ("device", compiler_findings),
+        "packs": ("data", data_findings),
+        "glyphs": ("data", glyph_findings),
+        "folders": ("disk", folder_findings),
+        "caches": ("disk", cache_findings),
+        "recipes": ("program", recipe_findings),
+        "a meta-iteration": ("program", meta_iteration_findings),
     }
     for name, (group, check) in checks.items():
         try:
@@ -60,7 +53,7 @@ def diagnose() -> list[Finding]:
 # Device --------------------------------------------------------------------------------------------------------
 
 
-def _processor() -> Iterator[Finding]:
+def processor_findings() -> Iterator[Finding]:
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -87,7 +80,7 @@ def _memory() -> tuple[int | None, int | None]:
             return None, None
 
 
-def _gpus() -> Iterator[Finding]:
+def gpu_findings() -> Iterator[Finding]:
     import torch
 
     with warnings.catch_warnings(record=True) as said:  # a driver that is too old is told by a warning
@@ -115,7 +108,7 @@ def _gpus() -> Iterator[Finding]:
     )
 
 
-def _compiler() -> Iterator[Finding]:
+def compiler_findings() -> Iterator[Finding]:
     from mamlcli.engine.explicit.compilation import has_compiler
 
     headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
@@ -140,7 +133,7 @@ def _compiler() -> Iterator[Finding]:
 # Data ----------------------------------------------------------------------------------------------------------
 
 
-def _data() -> Iterator[Finding]:
+def data_findings() -> Iterator[Finding]:
     from mamlcli.tasks.images.packs import find_pack, read_header
     from mamlcli.tasks.images.sources import SOURCES
 
@@ -186,7 +179,7 @@ def _data() -> Iterator[Finding]:
         )
 
 
-def _glyphs() -> Iterator[Finding]:
+def glyph_findings() -> Iterator[Finding]:
     from mamlcli.tasks.images.fonts import load_faces
     from mamlcli.tasks.images.glyphs import GLYPHS_VERSION
 
@@ -208,93 +201,10 @@ def _glyphs() -> Iterator[Finding]:
     yield Finding("data", "glyphs", OK, words)
 
 
-# Disk ----------------------------------------------------------------------------------------------------------
-
-
-def _folders() -> Iterator[Finding]:
-
-    yield _folder(
-        "runs",
-        Path("runs").absolute(),
-        "train and the studies cannot write there",
-        "Change to a folder of yours, or use --run-dir and --dir",
-        is_needed=True,
-    )
-    yield _folder(
-        "cache",
-        cache_dir(),
-        "glyphs are drawn anew by every command",
-        "Set XDG_CACHE_HOME to a folder of yours",
-        is_needed=False,
-    )
-    if data_dir() != cache_dir():
-        yield _folder(
-            "data",
-            data_dir(),
-            "data fetch and data import cannot write there",
-            "Set MAMLCLI_DATA to a folder of yours",
-            is_needed=False,
-        )
-    yield _folder(
-        "temporary",
-        Path(tempfile.gettempdir()),
-        "torch.compile and data fetch may fail",
-        "Set TMPDIR to a folder of yours",
-        is_needed=False,
-    )
-
-
-def _folder(name: str, path: Path, effect: str, remedy: str, *, is_needed: bool) -> Finding:
-    """Look at a folder, or at the one in which it would be made."""
-    there = next(folder for folder in (path, *path.parents) if folder.exists())
-    free = shutil.disk_usage(there).free
-    words, details = f"{path}, {size(free)} free", {"path": str(path), "free_bytes": free}
-    bad = BROKEN if is_needed else LACKING
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        return Finding("disk", name, bad, f"{path}, which cannot be written", effect, remedy, details)
-    if free < _LITTLE_DISK:
-        status = bad if free < _FULL_DISK else LACKING
-        return Finding("disk", name, status, words, "the disk is nearly full", f"Make room; or {remedy}", details)
-    return Finding("disk", name, OK, words, details=details)
-
-
-def _caches() -> Iterator[Finding]:
-
-    compiled = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
-    if compiled is None:
-        compiled = str(Path(tempfile.gettempdir()) / f"torchinductor_{re.sub(r'[^a-zA-Z0-9]', '_', getpass.getuser())}")
-    for name, folder in (("packs and choices", cache_dir()), ("compiled code", Path(compiled))):
-        held = folder_bytes(folder)
-        words = f"{size(held)} in {folder}" if folder.is_dir() else f"none in {folder}"
-        yield Finding("disk", name, OK, words, details={"path": str(folder), "bytes": held})
-
-
-def folder_bytes(folder: Path) -> int:
-    """Return the size of all files in a folder; what cannot be read counts nothing."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(place, name)).st_size
-            except OSError:
-                continue
-    return total
-
-
-def size(num_bytes: int | None) -> str:
-    """Return a size in the unit that fits: `512 kB`, `12 MB`, `3.5 GB`."""
-    if num_bytes is None:
-        return "an unknown amount"
-    for unit, name in ((_GB, "GB"), (_MB, "MB")):
-        if num_bytes >= unit:
-            return f"{num_bytes / unit:.1f} {name}" if num_bytes < 10 * unit else f"{num_bytes / unit:.0f} {name}"
-    return f"{num_bytes / 1024:.0f} kB"
-
-
 # The program ---------------------------------------------------------------------------------------------------
 
 
-def _recipes() -> Iterator[Finding]:
+def recipe_findings() -> Iterator[Finding]:
     from mamlcli.recipe.files import load_recipe, shipped_dir, shipped_recipes
 
     names = list(shipped_recipes())
@@ -313,7 +223,7 @@ def _recipes() -> Iterator[Finding]:
     yield Finding("program", "recipes", OK, f"{len(names)}, in {shipped_dir()}")
 
 
-def _meta_iteration() -> Iterator[Finding]:
+def meta_iteration_findings() -> Iterator[Finding]:
     from mamlcli.recipe.files import load_recipe
     from mamlcli.training.dry_run import dry_run
 
