@@ -33,7 +33,7 @@ _POLL_S = 0.05
 
 
 # How long the others may take to end, once one has failed or worker 0 is done, before they are killed.
-_PATIENCE_S = 15.0
+PATIENCE_S = 15.0
 
 
 # Lines of a worker's own words that are shown.
@@ -50,7 +50,7 @@ def end_with_parent(environment: Mapping[str, str]) -> None:
         os.read(pipe, 1)  # nothing is ever written: this returns when the parent's end is closed
         shutil.rmtree(Path(environment[RENDEZVOUS]).parent, ignore_errors=True)
         os.kill(os.getpid(), signal.SIGTERM)  # saves the run where it can be saved
-        time.sleep(_PATIENCE_S)
+        time.sleep(PATIENCE_S)
         os._exit(EXIT_LOST)
 
     threading.Thread(target=wait, daemon=True, name="lifeline").start()
@@ -161,7 +161,7 @@ def _watch(workers: Sequence[_Worker], received: Sequence[int]) -> None:
             for worker in workers:
                 worker.stop()
         if deadline is None and (not workers[0].is_alive or any(w.process.poll() for w in workers)):
-            deadline = time.monotonic() + _PATIENCE_S
+            deadline = time.monotonic() + PATIENCE_S
         if deadline is not None and time.monotonic() > deadline:
             return
         time.sleep(_POLL_S)

@@ -158,7 +158,7 @@ def cell_outcomes(outcome: Outcome, names: Sequence[str], *, is_done: Callable[[
     """
     if len(names) == 1:
         return [replace(outcome, key=names[0])]
-    failed = outcome.value if outcome.status == "done" else {}
+    failed = outcome.value if isinstance(outcome.value, dict) else {}
     wall_s = outcome.wall_s / len(names)
     outcomes = []
     for name in names:

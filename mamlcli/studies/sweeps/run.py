@@ -150,7 +150,7 @@ def run_sweep(
 
         outcomes = run_jobs(
             [*jobs, *extra_jobs],
-            num_workers=num_workers,
+            num_processes=num_workers,
             hopeless=[NonFiniteError.__name__],  # a training that diverged does so again, bit for bit
             on_start=start if on_start else None,
             on_end=end,

@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 
 from mamlcli.common.errors import Interrupted, MamlError, RecipeError, RunError
-from mamlcli.common.processes.pool import Job, run_jobs
-from mamlcli.common.processes.signals import interruption_flag
 from mamlcli.common.statistics import Score
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
@@ -412,67 +410,3 @@ def test_only_chosen_rates_enter_the_result_and_a_diverged_candidate_is_no_failu
 def test_choosing_rates_needs_meta_validation():
     with pytest.raises(MamlError, match=r"--inner-lrs.*validation\.every=null"):
         check_sweep(tiny_sweep(inner_lrs=(0.1, 0.2), overrides=["validation.every=null"]))
-
-
-# The pool ---------------------------------------------------------------------------------------------------------
-
-
-def work(payload, is_stopped):
-    if payload.get("error"):
-        raise MemoryError("4 GiB")
-    deadline = time.monotonic() + payload.get("wait_s", 0.0)
-    while time.monotonic() < deadline:
-        if is_stopped():
-            raise Interrupted("stopped")
-        time.sleep(0.02)
-    return {"pid": os.getpid()}
-
-
-def test_a_worker_takes_job_after_job_and_a_failed_job_is_tried_in_a_new_one():
-    pids = []
-    jobs = [Job("a", work), Job("bad", work, {"error": True}), Job("b", work)]
-    outcomes = run_jobs(jobs, num_workers=1, on_start=lambda job, pid: pids.append((job.key, pid)))
-    assert [outcomes[key].status for key in ("a", "bad", "b")] == ["done", "failed", "done"]
-    assert outcomes["bad"].attempts == 2
-    assert "out of memory (4 GiB)" in outcomes["bad"].reason
-    of = dict(reversed(pids))
-    assert of["a"] == of["bad"] != of["b"]
-
-
-def test_a_job_that_fails_without_hope_is_tried_once_and_its_worker_goes_on():
-    pids = []
-    jobs = [Job("bad", work, {"error": True}), Job("b", work)]
-    outcomes = run_jobs(jobs, num_workers=1, hopeless=["MemoryError"], on_start=lambda _, pid: pids.append(pid))
-    assert (outcomes["bad"].status, outcomes["bad"].attempts, outcomes["b"].status) == ("failed", 1, "done")
-    assert len(set(pids)) == 1
-
-
-def end_own_process(payload, is_stopped):
-    """Get SIGTERM as a training does: it stops in order, and says that it was interrupted."""
-    with interruption_flag() as is_interrupted:
-        os.kill(os.getpid(), signal.SIGTERM)
-        if is_interrupted():
-            raise Interrupted("interrupted")
-    return {}
-
-
-def test_a_job_whose_worker_alone_gets_sigterm_is_tried_again_and_then_failed():
-    outcomes = run_jobs([Job("a", end_own_process), Job("b", work)], num_workers=1)
-    assert (outcomes["a"].status, outcomes["a"].attempts) == ("failed", 2)
-    assert "SIGTERM" in outcomes["a"].reason
-    assert outcomes["b"].status == "done"
-
-
-def test_an_interruption_stops_the_jobs_and_starts_no_more():
-    started = []
-
-    def start(job, pid):
-        started.append(job.key)
-        signal.raise_signal(signal.SIGINT)
-
-    jobs = [Job("long", work, {"wait_s": 60.0}), Job("next", work)]
-    began = time.monotonic()
-    with pytest.raises(Interrupted):
-        run_jobs(jobs, num_workers=1, on_start=start)
-    assert started == ["long"]
-    assert time.monotonic() - began < 30
