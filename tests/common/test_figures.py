@@ -23,7 +23,6 @@ from mamlcli.common.figures import (
 )
 from mamlcli.common.names import TRANSFORMS
 from mamlcli.common.statistics import Estimate, Score
-from mamlcli.common.tables import sparkline
 from mamlcli.runs.curve import curve_line
 from mamlcli.runs.curve_figure import save_curve
 from mamlcli.runs.report import Protocol, RunReport
@@ -287,12 +286,6 @@ def test_curve_in_one_line_is_on_a_scale_of_its_own_kind():
     assert curve_line(curve_report((1.4, 0.7, 0.0), has_accuracy=False)) == "Query loss by inner step: 1.400 █▅▁ 0.000"
     overflowed = curve_report((1.4, None), has_accuracy=False)
     assert curve_line(overflowed) == "Query loss by inner step: 1.400 █· -"
-
-
-def test_sparkline_with_bounds_keeps_to_them():
-    assert sparkline([0.0, 0.5, 1.0], low=0.0, high=1.0) == "▁▅█"
-    assert sparkline([0.9, 1.0], low=0.0, high=1.0) == "▇█"
-    assert sparkline([-5, 5], low=0.0, high=1.0) == "▁█"
 
 
 def test_study_curves_stand_under_their_columns_as_blocks():

@@ -37,13 +37,9 @@ def test_workers_that_are_done_end_well(tmp_path):
 
 def test_killed_worker_is_named_whatever_the_others_say():
     script = "os.kill(os.getpid(), signal.SIGKILL) if rank == 1 else sys.exit(1)"
-    assert run_script(script) == Ending(
-        1,
-        (
-            "worker 1: expected it to work to the end of the run, got killed (SIGKILL, most often by the system for "
-            "lack of memory).",
-        ),
-    )
+    cause = "SIGKILL, most often by the system for lack of memory"
+    problem = f"worker 1: expected it to work to the end of the run, got killed ({cause})."
+    assert run_script(script) == Ending(1, (problem,))
 
 
 def test_last_words_of_a_failed_worker_are_shown():
@@ -52,9 +48,8 @@ def test_last_words_of_a_failed_worker_are_shown():
 
 
 def test_failed_worker_without_words_is_named():
-    assert run_script("sys.exit(rank)") == Ending(
-        1, ("worker 1: expected it to work to the end of the run, got exit code 1 without a word.",)
-    )
+    problem = "worker 1: expected it to work to the end of the run, got exit code 1 without a word."
+    assert run_script("sys.exit(rank)") == Ending(1, (problem,))
 
 
 def test_worker_0_speaks_for_itself_and_lost_workers_do_not():

@@ -1,4 +1,4 @@
-"""The pool: a job that fails or whose process dies costs no other job. The processes load no torch, so they are quick."""
+"""The pool: a job that fails or whose process dies costs no other job. They load no torch, so they are quick."""
 
 from __future__ import annotations
 
