@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from typing import get_args
 
-from mamlcli.common.names import CLASS_SPLITS, IMAGE_SOURCES, SPLITS, TRANSFORMS
-from mamlcli.engine.transforms import transforms_by_name
+from mamlcli.common.names import CLASS_SPLITS, IMAGE_SOURCES, SPLITS
 from mamlcli.recipe.schema import Split
-
-
-def test_every_transform_that_has_a_name_exists_and_the_other_way_round():
-    assert set(transforms_by_name()) == set(TRANSFORMS)
 
 
 def test_every_image_source_has_class_splits_and_so_has_a_folder():
