@@ -1,4 +1,4 @@
-"""Files are written so that nothing on disk is ever half-written."""
+"""Files are written whole or not at all, JSON without NaN; the folders of packs and of the cache are named here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
 
 
 def atomic_write(path: Path, data: bytes) -> None:
@@ -32,12 +31,12 @@ def _umask() -> int:
     return current
 
 
-def json_text(value: Any) -> str:
+def json_text(value: object) -> str:
     """Return a value as indented JSON; NaN and infinities become null, which JSON can say."""
     return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mamlcli import __version__
+import mamlcli
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ def versions() -> dict[str, str]:
     The version of mamlcli is that of the code that runs, which may be a checkout that was never installed.
     """
     system = {"python": platform.python_version(), "platform": platform.platform()}
-    return {"mamlcli": __version__, **system} | {name: package_version(name) for name in _PACKAGES}
+    return {"mamlcli": mamlcli.__version__, **system} | {name: package_version(name) for name in _PACKAGES}
 
 
 def package_version(name: str) -> str:

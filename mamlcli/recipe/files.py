@@ -22,7 +22,7 @@ _MERGE_TAG = "tag:yaml.org,2002:merge"  # of the key <<, which takes over the ke
 class _Loader(yaml.SafeLoader):
     """SafeLoader that reads 1e-3 as a number and refuses a key written twice."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         seen = set()
         for key_node, _ in node.value:
             if key_node.tag == _MERGE_TAG:
@@ -112,7 +112,7 @@ def load_recipe(
     return draft.name, recipe.resolved()
 
 
-def recipe_from_tree(tree: dict[str, Any], where: str = "recipe") -> Recipe:
+def recipe_from_tree(tree: dict[str, object], where: str = "recipe") -> Recipe:
     """Check a recipe that is already a tree of Python values, and resolve it."""
     recipe, problems = _validated(Draft(where, where, tree))
     if recipe is None or problems:
@@ -189,8 +189,9 @@ def _override(draft: Draft, text: str) -> str | None:
         below = tree.get(key)
         if isinstance(below, str) and key == "transform":
             below = {"name": below}
-        tree[key] = dict(below) if isinstance(below, dict) else {}
-        tree = tree[key]
+        section: dict[str, object] = dict(below) if isinstance(below, dict) else {}
+        tree[key] = section
+        tree = section
     tree[path[-1]] = value
     draft.overridden.add(path)
     return None

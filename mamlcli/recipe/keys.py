@@ -7,7 +7,7 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal, TypeGuard
 
 from pydantic.fields import FieldInfo
 
@@ -135,7 +135,7 @@ def _sections(section: type[Section], path: str, tag: str = "") -> Iterator[Sect
             yield from _sections(kind, f"{prefix}{name}", str(field.discriminator or ""))
 
 
-def _is_section(annotation: Any) -> bool:
+def _is_section(annotation: object) -> TypeGuard[type[Section]]:
     return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
@@ -163,13 +163,13 @@ def _key(name: str, field: FieldInfo) -> RecipeKey:
     )
 
 
-_TYPES = {int: "integer", float: "number", str: "text"}
+_TYPES: dict[object, str] = {int: "integer", float: "number", str: "text"}
 
 
 _SIGNS = (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
 
 
-def _kind(annotation: Any) -> _Kind:
+def _kind(annotation: object) -> _Kind:
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation is bool:
         return _Kind(("true or false",), values=("true", "false"))
@@ -197,13 +197,13 @@ def _joined(kinds: list[_Kind]) -> _Kind:
     )
 
 
-def _bounds(metadata: list[Any]) -> tuple[str, ...]:
+def _bounds(metadata: Sequence[object]) -> tuple[str, ...]:
     limits = [f"{sign} {getattr(part, name):g}" for part in metadata for name, sign in _SIGNS if hasattr(part, name)]
-    lengths = [part.min_length for part in metadata if getattr(part, "min_length", None)]
+    lengths = [length for part in metadata if (length := getattr(part, "min_length", None))]
     return (*limits, *(f"at least {length}" for length in lengths))
 
 
-def as_yaml(value: Any) -> str:
+def as_yaml(value: object) -> str:
     """Return a value of a recipe as one would write it on the command line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]

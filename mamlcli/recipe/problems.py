@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mamlcli.common.words import nearest
 from mamlcli.recipe.keys import section_at, tag_keys, tag_values
@@ -21,7 +22,7 @@ class Draft:
 
     name: str
     where: str
-    tree: dict[str, Any]
+    tree: dict[str, object]
     lines: dict[KeyPath, int] = field(default_factory=dict)
     overridden: set[KeyPath] = field(default_factory=set)
     overridden_by: str = "command line"
@@ -52,7 +53,7 @@ def problem(draft: Draft, item: ErrorDetails) -> str:
     return f"{place}: expected {_expected(kind, context, item['msg'])}, got {got!r}."
 
 
-def _problem_of_tag(draft: Draft, section: KeyPath, got: Any, expected_tags: str) -> str:
+def _problem_of_tag(draft: Draft, section: KeyPath, got: object, expected_tags: str) -> str:
     """Return what is wrong with tasks.source or model.kind, on which the other keys of the section depend."""
     if not isinstance(got, dict):
         return f"{draft.place(section)}: expected keys and values, got {got!r}."
@@ -64,7 +65,7 @@ def _problem_of_tag(draft: Draft, section: KeyPath, got: Any, expected_tags: str
     return f"{draft.place(path)}: expected one of {', '.join(names)}, got {got_text}.{nearest(str(tag), names)}"
 
 
-def _expected(kind: str, context: dict[str, Any], message: str) -> str:
+def _expected(kind: str, context: Mapping[str, object], message: str) -> str:
     names = {
         "int": "an integer",
         "float": "a number",
@@ -101,10 +102,9 @@ def _without_tag(path: KeyPath) -> KeyPath:
     return path
 
 
-def _tags(tree: dict[str, Any]) -> dict[str, str]:
+def _tags(tree: dict[str, object]) -> dict[str, str]:
     """Return the source of the tasks and the kind of the model of a raw recipe, where they stand."""
+    below = {section: tree.get(section) for section in tag_keys()}
     return {
-        section: str(tree[section].get(tag, ""))
-        for section, tag in tag_keys().items()
-        if isinstance(tree.get(section), dict)
+        section: str(keys.get(tag_keys()[section], "")) for section, keys in below.items() if isinstance(keys, dict)
     }

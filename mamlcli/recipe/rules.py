@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from mamlcli.common.names import CLASS_SPLITS
 from mamlcli.recipe.schema import ImageKeys, Recipe
@@ -42,14 +41,14 @@ def conflicts(recipe: Recipe) -> list[tuple[str, str]]:
     return [(rule.key, rule.problem(recipe)) for rule in RULES if rule.is_broken(recipe)]
 
 
-def _value(recipe: Recipe, key: str) -> Any:
-    value: Any = recipe
+def _value(recipe: Recipe, key: str) -> object:
+    value: object = recipe
     for name in key.split("."):
         value = getattr(value, name)
     return value
 
 
-def _quoted(value: Any) -> str:
+def _quoted(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 

@@ -243,7 +243,7 @@ def _death(exit_code: int | None) -> str:
 # In a process of the pool --------------------------------------------------------------------------------------
 
 
-def _work(connection: Connection) -> None:
+def _work(connection: Connection[Outcome, Job | None]) -> None:
     """Take jobs until told to stop, or until the parent is gone."""
     while True:
         try:
@@ -252,7 +252,6 @@ def _work(connection: Connection) -> None:
             return
         if job is None:
             return
-        assert isinstance(job, Job)
         outcome = _outcome(job, connection.poll)
         try:
             connection.send(outcome)
