@@ -1,4 +1,4 @@
-"""What all figures share: printed sizes, text of one size, series that differ in grey and to colour-blind readers.
+"""All figures share this: printed sizes, text of one size, series that differ in grey and to colour-blind readers.
 
 A figure is made at the width it is printed at, one column or two of a page, with text of 8 points. It is written as
 PNG and as SVG, whose text stays text; the same result gives the same bytes.
@@ -38,7 +38,7 @@ LineStyle: TypeAlias = str | tuple[int, tuple[int, ...]]
 
 
 class Series(NamedTuple):
-    """How one line looks: no two share a colour, a marker or a pattern of dashes."""
+    """Says how one line looks: no two share a colour, a marker or a pattern of dashes."""
 
     color: str
     marker: str
@@ -46,7 +46,7 @@ class Series(NamedTuple):
 
 
 class LineLook(TypedDict):
-    """How a line without markers looks, and its name, as keywords of matplotlib."""
+    """Holds the look and the name of a line without markers, as keywords of matplotlib."""
 
     color: str
     linestyle: LineStyle
@@ -113,6 +113,7 @@ _LOG_RATIO = 1000.0  # losses that differ by more than this factor cannot be rea
 
 
 def _prepare() -> None:
+    """Give matplotlib a folder that it can write to."""
     # matplotlib wants a writable folder of its own; a read-only home must not cost the figure.
     if not os.access(Path.home(), os.W_OK):
         os.environ.setdefault("MPLCONFIGDIR", tempfile.gettempdir())
@@ -120,7 +121,7 @@ def _prepare() -> None:
 
 @contextmanager
 def print_style() -> Iterator[None]:
-    """Draw in the style of all figures here, whatever the user's matplotlib is set to; also a decorator."""
+    """Draw in the style of all figures, whatever the user's matplotlib is set to; also used as a decorator."""
     _prepare()
     import matplotlib
 
@@ -179,7 +180,7 @@ def set_title(figure: Figure, text: str) -> None:
 
 
 def legend_below(figure: Figure, panels: Sequence[Axes], *, ncols: int) -> None:
-    """Name below the panels every series that is in one of them, once."""
+    """Put a legend below the panels that names each series once, however many panels it is in."""
     handles: dict[str, Artist] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -196,7 +197,7 @@ def fit_loss_scale(axes: Axes, values: Iterable[float]) -> None:
 
 
 def keep_to_percent(axes: Axes) -> None:
-    """Show no more than 0 to 100 %, and a marker's half: intervals of few seeds reach far beyond."""
+    """Cut an axis of accuracies to 0 to 100 % and half a marker, as intervals of few seeds reach far beyond."""
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, -2.0), min(high, 102.0))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def atomic_write(path: Path, data: bytes) -> None:
-    """Write a file so that it is either whole and new, or what it was before, even if the machine stops."""
+    """Write a file so that it is whole and new or as it was before, even if the machine stops."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -37,6 +37,7 @@ def json_text(value: object) -> str:
 
 
 def _finite(value: object) -> object:
+    """Return a value with None in the place of every number that is not finite."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
@@ -47,7 +48,7 @@ def _finite(value: object) -> object:
 
 
 def data_dir() -> Path:
-    """Return the folder where packs are looked for and kept: $MAMLCLI_DATA, else the user's cache."""
+    """Return the folder of the packs: $MAMLCLI_DATA, else the user's cache."""
     override = os.environ.get("MAMLCLI_DATA")
     if override:
         return Path(override).expanduser()

@@ -1,4 +1,4 @@
-"""What a run depends on beside its recipe: versions, device, memory, cores, the time."""
+"""A run depends on this beside its recipe: versions, device, memory, cores, the time."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def peak_memory_mb(device: torch.device) -> float | None:
 
 
 def now() -> str:
-    """Return the time in UTC, to the second, ISO 8601."""
+    """Return the time now, in UTC, to the second, as ISO 8601 writes it."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 

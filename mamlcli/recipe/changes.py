@@ -1,4 +1,4 @@
-"""Recipes are changed by dotted keys here, and compared."""
+"""Recipes are changed by dotted keys and compared here."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def recipe_difference(a: Recipe, b: Recipe) -> dict[str, tuple[object, object]]:
 
 
 def _flat(tree: dict[str, object], prefix: str = "") -> dict[str, object]:
+    """Return the values of a tree by their dotted keys."""
     flat: dict[str, object] = {}
     for key, value in tree.items():
         flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})

@@ -1,4 +1,4 @@
-"""Each problem of a recipe is worded here as one line, with its place and the nearest key."""
+"""Every problem of a recipe is worded here as one line, with its place and the nearest key."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KeyPath = tuple[str, ...]
 
 @dataclass
 class Draft:
-    """Holds a recipe that is not checked yet: its raw tree, its file, the line of each key, and what was overridden."""
+    """Holds a recipe that is not checked yet: its values, its file, the line of each key, the overridden keys."""
 
     name: str
     where: str
@@ -37,7 +37,7 @@ class Draft:
 
 
 def problem(draft: Draft, item: ErrorDetails) -> str:
-    """Return one error of pydantic as `<place>: expected <what>, got <repr>.`"""
+    """Return an error of pydantic in words: `<place>: expected <what>, got <repr>.`"""
     path = _without_tag(tuple(str(part) for part in item["loc"]))
     kind, context, got = item["type"], item.get("ctx", {}), item["input"]
     if kind.startswith("union_tag"):
@@ -66,6 +66,7 @@ def _problem_of_tag(draft: Draft, section: KeyPath, got: object, expected_tags: 
 
 
 def _expected(kind: str, context: Mapping[str, object], message: str) -> str:
+    """Return what was expected, by the kind of an error of pydantic."""
     names = {
         "int": "an integer",
         "float": "a number",
@@ -96,14 +97,14 @@ def _expected(kind: str, context: Mapping[str, object], message: str) -> str:
 
 
 def _without_tag(path: KeyPath) -> KeyPath:
-    """Drop what pydantic puts into a path for the chosen member of a union."""
+    """Return a path without the tag that pydantic puts into it behind tasks and model."""
     if len(path) > 1 and path[0] in tag_keys() and path[1] in tag_values(path[0]):
         return (path[0], *path[2:])
     return path
 
 
 def _tags(tree: dict[str, object]) -> dict[str, str]:
-    """Return the source of the tasks and the kind of the model of a raw recipe, where they stand."""
+    """Return tasks.source and model.kind of a tree, by section, where they stand in it."""
     below = {section: tree.get(section) for section in tag_keys()}
     return {
         section: str(keys.get(tag_keys()[section], "")) for section, keys in below.items() if isinstance(keys, dict)

@@ -1,4 +1,4 @@
-"""The table here says which keys of a recipe do not go together; the check and the reference both read it.
+"""A table says here which keys of a recipe do not go together; the check and the reference both read it.
 
 What only the data or the model can tell, such as classes that a split lacks, is checked where they are built.
 """
@@ -14,12 +14,12 @@ from mamlcli.recipe.schema import ImageKeys, Recipe
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule that joins several keys.
+    """Says of several keys how they go together.
 
     Attributes:
         key: the dotted key that an error names.
         sentence: the rule in words, Markdown, for the reference.
-        is_broken: tells it from a recipe.
+        is_broken: whether a recipe breaks the rule.
         expected: what the key should have been; `{section.key}` stands for a value of the recipe, `{class_splits}` for
             the names of class splits that its source has.
     """

@@ -276,7 +276,7 @@ class Evaluation(Section):
 
 
 class Execution(Section):
-    """How it is computed; changes no result beyond rounding."""
+    """How results are computed; no key changes them beyond rounding."""
 
     device: str = Field(
         "auto",

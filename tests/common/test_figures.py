@@ -160,17 +160,17 @@ DRAWN = {
 
 def draw(name, folder):
     """Draw a figure, and return it with its bytes of each kind."""
-    found = {}
+    drawing = {}
 
     def keep(figure, kind):
-        found["figure"], found[kind] = figure, figure_bytes(figure, kind)
-        return found[kind]
+        drawing["figure"], drawing[kind] = figure, figure_bytes(figure, kind)
+        return drawing[kind]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mamlcli.common.figures.figure_bytes", keep)
         patch.setattr("mamlcli.studies.claims.figures.figure_bytes", keep)
         DRAWN[name](folder)
-    return found
+    return drawing
 
 
 @pytest.fixture(scope="module")
@@ -184,8 +184,8 @@ def shown_texts(figure):
     axises = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
     ticks = {id(label) for axis in axises for label in axis.get_ticklabels(which="both")}
     ticks |= {id(label) for axis in axises for tick in axis.get_major_ticks() for label in (tick.label1, tick.label2)}
-    found = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
-    return [text for text in found if id(text) not in ticks]
+    shown = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    return [text for text in shown if id(text) not in ticks]
 
 
 @pytest.mark.parametrize("name", DRAWN)

@@ -79,9 +79,9 @@ def test_last_of_two_overrides_counts(small):
 
 
 def test_unknown_recipe_is_refused_with_the_nearest_name():
-    found = problem("linear-regresion")
-    assert "Did you mean 'linear-regression'?" in found
-    assert "mamlcli recipes ls" in found
+    line = problem("linear-regresion")
+    assert "Did you mean 'linear-regression'?" in line
+    assert "mamlcli recipes ls" in line
 
 
 def test_file_comes_before_a_shipped_recipe_of_its_name(tmp_path, monkeypatch):
@@ -123,10 +123,10 @@ def test_shipped_recipe_is_found_beside_a_folder_of_its_name(tmp_path, monkeypat
     ],
 )
 def test_file_that_is_no_recipe_is_refused_in_one_line(write, content, expected):
-    found = problem(write(content))
-    assert found.startswith("r.yaml")
-    assert expected in found
-    assert "mamlcli recipes cp" in found
+    line = problem(write(content))
+    assert line.startswith("r.yaml")
+    assert expected in line
+    assert "mamlcli recipes cp" in line
 
 
 def test_syntax_error_names_its_line(write):

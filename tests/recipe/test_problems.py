@@ -23,8 +23,8 @@ def test_all_errors_of_a_file_come_at_once_with_their_lines(write):
         "inner: {lr: -1}\n"
         "outre: 3\n"
     )
-    found = problems(name)
-    assert [text.split(" ")[0] for text in found] == [
+    texts = problems(name)
+    assert [text.split(" ")[0] for text in texts] == [
         "r.yaml:1:",
         "r.yaml:4:",
         "r.yaml:7:",
@@ -32,9 +32,9 @@ def test_all_errors_of_a_file_come_at_once_with_their_lines(write):
         "r.yaml:9:",
         "r.yaml:10:",
     ]
-    assert found[0] == "r.yaml:1: seed: expected an integer, got 'x'."
-    assert found[2] == "r.yaml:7: model.depth: expected an integer >= 1, got 0."
-    assert found[4] == "r.yaml:9: inner.lr: expected a number > 0, got -1."
+    assert texts[0] == "r.yaml:1: seed: expected an integer, got 'x'."
+    assert texts[2] == "r.yaml:7: model.depth: expected an integer >= 1, got 0."
+    assert texts[4] == "r.yaml:9: inner.lr: expected a number > 0, got -1."
 
 
 def test_missing_sections_are_both_named(write):
@@ -50,42 +50,42 @@ def test_error_below_an_overridden_section_is_on_the_command_line(small):
 
 
 def test_errors_of_file_and_overrides_come_together(write):
-    found = problems(write(f"{SMALL}seed: x\n"), "inner.lr=-1", "nonsense", "inner.steps=[1")
-    assert sorted(text.split(":")[0] for text in found) == ["command line"] * 3 + ["r.yaml"]
+    texts = problems(write(f"{SMALL}seed: x\n"), "inner.lr=-1", "nonsense", "inner.steps=[1")
+    assert sorted(text.split(":")[0] for text in texts) == ["command line"] * 3 + ["r.yaml"]
 
 
 # Names ----------------------------------------------------------------------------------------------------------------
 
 
 def test_unknown_key_is_refused_with_the_nearest_name(small):
-    found = problem(small, "inner.stpes=3")
-    assert found.startswith("command line: inner.stpes: expected a known key, got 'stpes'. Did you mean 'steps'?")
-    assert "The keys are algorithm, lr, steps" in found
+    line = problem(small, "inner.stpes=3")
+    assert line.startswith("command line: inner.stpes: expected a known key, got 'stpes'. Did you mean 'steps'?")
+    assert "The keys are algorithm, lr, steps" in line
 
 
 def test_unknown_key_at_the_top_is_refused_with_the_nearest_name(write):
-    found = problem(write(f"{SMALL}evalution: {{tasks: 3}}\n"))
-    assert found.startswith("r.yaml:3: evalution:")
-    assert "Did you mean 'evaluation'?" in found
+    line = problem(write(f"{SMALL}evalution: {{tasks: 3}}\n"))
+    assert line.startswith("r.yaml:3: evalution:")
+    assert "Did you mean 'evaluation'?" in line
 
 
 def test_key_of_another_source_is_unknown(small):
-    found = problem(small, "tasks.ways=5")
-    assert "expected a known key, got 'ways'" in found
-    assert "label_noise" in found
+    line = problem(small, "tasks.ways=5")
+    assert "expected a known key, got 'ways'" in line
+    assert "label_noise" in line
 
 
 @pytest.mark.parametrize(("key", "near"), [("tasks.source=sinusiod", "sinusoid"), ("model.kind=cn", "cnn")])
 def test_unknown_source_or_kind_is_refused_with_the_names_there_are(small, key, near):
-    found = problem(small, key)
-    assert f"Did you mean '{near}'?" in found
-    assert "expected one of" in found
+    line = problem(small, key)
+    assert f"Did you mean '{near}'?" in line
+    assert "expected one of" in line
 
 
 def test_section_without_source_or_kind_lists_them(write):
-    found = problems(write("tasks: {shots: 3}\nmodel: {depth: 3}\n"))
-    assert found[0].startswith("r.yaml:1: tasks.source: expected one of glyphs, omniglot")
-    assert found[1].startswith("r.yaml:2: model.kind: expected one of cnn, mlp, linear, got nothing")
+    texts = problems(write("tasks: {shots: 3}\nmodel: {depth: 3}\n"))
+    assert texts[0].startswith("r.yaml:1: tasks.source: expected one of glyphs, omniglot")
+    assert texts[1].startswith("r.yaml:2: model.kind: expected one of cnn, mlp, linear, got nothing")
 
 
 @pytest.mark.parametrize("value", ["3", "text", "null", "[1]"])
@@ -98,8 +98,8 @@ def test_section_that_is_no_section_is_refused(small, value):
 
 
 def test_transform_of_no_parameters_is_refused(small):
-    found = problem(small, "inner.transform=kfo", "inner.transform.parameters=[]")
-    assert "expected at least one entry" in found
+    line = problem(small, "inner.transform=kfo", "inner.transform.parameters=[]")
+    assert "expected at least one entry" in line
 
 
 @pytest.mark.parametrize(
@@ -117,8 +117,8 @@ def test_keys_that_do_not_go_together_are_refused(recipe, override, key):
 
 
 def test_conflict_in_a_file_names_its_line(write):
-    found = problem(write("tasks: {source: sinusoid}\nmodel:\n  kind: cnn\n"))
-    assert found.startswith("r.yaml:3: model.kind: expected mlp or linear")
+    line = problem(write("tasks: {source: sinusoid}\nmodel:\n  kind: cnn\n"))
+    assert line.startswith("r.yaml:3: model.kind: expected mlp or linear")
 
 
 # Drafts ---------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A pool of processes that take job after job. One that dies fails its own job and no other.
+"""A pool has processes that take job after job; one that dies fails its own job and no other.
 
 Processes are spawned, so each has its own interpreter and its own CUDA context, and imports torch once for all its
 jobs. The parent shares one pipe with each and no lock: a process can be killed at any moment without leaving the
@@ -25,7 +25,7 @@ from mamlcli.common.processes.signals import interruption_flag, sigint_ignored
 
 IsStopped = Callable[[], bool]
 
-# A function of any payload: one that takes a mapping, say, is a function of what no value is, too.
+# A function whose payload is of whatever type; NoReturn, as the type of an argument, admits them all.
 JobFunction = Callable[[NoReturn, IsStopped], object]
 
 # How often the parent looks for a signal while all processes are busy.
@@ -37,7 +37,7 @@ _PATIENCE_S = 10.0
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of work.
+    """Holds one piece of work for a process.
 
     Attributes:
         key: its name, unique among the jobs.
@@ -60,7 +60,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended.
+    """Says how a job ended.
 
     Attributes:
         key: of the job.
@@ -84,7 +84,7 @@ class Outcome:
 
 
 class _Process:
-    """A process, the parent's end of its pipe, and the job it has."""
+    """Holds a process, the parent's end of its pipe, and the job it has."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -183,9 +183,7 @@ def run_jobs(
         try:
             while queue or any(process.job for process in processes):
                 if is_interrupted():
-                    queue.clear()
-                    for process in processes:
-                        process.interrupt()
+                    _stop_all(queue, processes)
                 _hand_out(queue, processes, num_processes, on_start)
                 for process in _finished(processes):
                     outcome = process.finish(was_interrupted=is_interrupted())
@@ -208,12 +206,20 @@ def run_jobs(
     return outcomes
 
 
+def _stop_all(queue: deque[tuple[Job, int]], processes: list[_Process]) -> None:
+    """Begin no more jobs, and tell those that run to stop."""
+    queue.clear()
+    for process in processes:
+        process.interrupt()
+
+
 def _hand_out(
     queue: deque[tuple[Job, int]],
     processes: list[_Process],
     num_processes: int,
     on_start: Callable[[Job, int], None] | None,
 ) -> None:
+    """Give the next jobs to processes that have none, and start processes as long as there may be more."""
     while queue:
         process = next((process for process in processes if process.job is None), None)
         if process is None:
@@ -228,11 +234,13 @@ def _hand_out(
 
 
 def _finished(processes: list[_Process]) -> list[_Process]:
+    """Return the processes whose jobs have ended; wait a moment for the first."""
     busy = {process.connection: process for process in processes if process.job is not None}
     return [busy[ready] for ready in wait(list(busy), _POLL_S) if isinstance(ready, Connection)]
 
 
 def _death(exit_code: int | None) -> str:
+    """Return in words how a process ended that sent no outcome."""
     if exit_code is not None and exit_code < 0:
         name = signal.Signals(-exit_code).name
         hint = ", most often by the system for lack of memory" if name == "SIGKILL" else ""
@@ -270,7 +278,7 @@ def _outcome(job: Job, is_stopped: IsStopped) -> Outcome:
 
 
 def failure(error: BaseException) -> dict[str, str]:
-    """Return the fields of an `Outcome` that say why a job failed."""
+    """Return why a job failed, by the names of the fields of `Outcome`: reason, error and, for a bug, details."""
     name = type(error).__name__
     if isinstance(error, MamlError):
         return {"reason": str(error), "error": name}
