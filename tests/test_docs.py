@@ -26,6 +26,8 @@ from typer.main import get_command
 
 import mamlcli
 from mamlcli.recipe.files import load_recipe
+from mamlcli.recipe.reference import recipe_reference
+from mamlcli.recipe.rules import RULES
 from mamlcli.recipe.schema import Recipe
 from tests.helpers.image_files import class_folders, drawing, omniglot_folders, save
 from tests.helpers.running import noise_pack
@@ -304,6 +306,15 @@ def test_every_link_and_image_is_there(path):
         file = (path.parent / name) if name else path
         assert file.exists(), f"{path.name}: {target}"
         assert not anchor or anchor in anchors(file), f"{path.name}: {target}"
+
+
+def test_recipe_reference_is_up_to_date():
+    assert (ROOT / "docs" / "recipes.md").read_text() == recipe_reference(), "run: make docs"
+
+
+def test_recipe_reference_has_every_conflict():
+    text = recipe_reference().split("## Keys that do not go together")[1]
+    assert all(f"\n- {rule.sentence}\n" in text for rule in RULES)
 
 
 # Worked examples ------------------------------------------------------------------------------------------------------

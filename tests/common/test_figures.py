@@ -23,6 +23,7 @@ from mamlcli.common.figures import (
 )
 from mamlcli.common.names import TRANSFORMS
 from mamlcli.common.statistics import Estimate, Score
+from mamlcli.common.tables import sparkline
 from mamlcli.runs.curve import curve_line
 from mamlcli.runs.curve_figure import save_curve
 from mamlcli.runs.report import Protocol, RunReport
@@ -160,17 +161,17 @@ DRAWN = {
 
 def draw(name, folder):
     """Draw a figure, and return it with its bytes of each kind."""
-    drawing = {}
+    found = {}
 
     def keep(figure, kind):
-        drawing["figure"], drawing[kind] = figure, figure_bytes(figure, kind)
-        return drawing[kind]
+        found["figure"], found[kind] = figure, figure_bytes(figure, kind)
+        return found[kind]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mamlcli.common.figures.figure_bytes", keep)
         patch.setattr("mamlcli.studies.claims.figures.figure_bytes", keep)
         DRAWN[name](folder)
-    return drawing
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -184,8 +185,8 @@ def shown_texts(figure):
     axises = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
     ticks = {id(label) for axis in axises for label in axis.get_ticklabels(which="both")}
     ticks |= {id(label) for axis in axises for tick in axis.get_major_ticks() for label in (tick.label1, tick.label2)}
-    shown = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
-    return [text for text in shown if id(text) not in ticks]
+    found = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    return [text for text in found if id(text) not in ticks]
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -286,6 +287,12 @@ def test_curve_in_one_line_is_on_a_scale_of_its_own_kind():
     assert curve_line(curve_report((1.4, 0.7, 0.0), has_accuracy=False)) == "Query loss by inner step: 1.400 █▅▁ 0.000"
     overflowed = curve_report((1.4, None), has_accuracy=False)
     assert curve_line(overflowed) == "Query loss by inner step: 1.400 █· -"
+
+
+def test_sparkline_with_bounds_keeps_to_them():
+    assert sparkline([0.0, 0.5, 1.0], low=0.0, high=1.0) == "▁▅█"
+    assert sparkline([0.9, 1.0], low=0.0, high=1.0) == "▇█"
+    assert sparkline([-5, 5], low=0.0, high=1.0) == "▁█"
 
 
 def test_study_curves_stand_under_their_columns_as_blocks():

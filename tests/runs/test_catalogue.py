@@ -15,6 +15,7 @@ from rich.console import Console
 from scipy import stats
 
 from mamlcli.common.errors import RunError
+from mamlcli.common.tables import sparkline
 from mamlcli.common.words import one_line
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.catalogue import changed_keys, find_runs, recipe_base, resolve_run, runs_at
@@ -272,6 +273,19 @@ def test_training_curves_are_the_metrics(runs):
     assert curves["outer loss"]["value"] == [r["outer_loss"] for r in records if r["kind"] == "step"]
     assert curves["meta-validation accuracy"]["value"] == [r["accuracy"] for r in records if r["kind"] == "validation"]
     assert curves["meta-validation loss"]["iteration"] == [1, 2]
+
+
+def test_sparkline_is_lowest_at_the_minimum_and_highest_at_the_maximum():
+    assert sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
+    assert sparkline([3, 3]) == "▁▁"
+    assert sparkline([]) == ""
+    assert sparkline([1, float("nan"), 2, float("inf")]) == "▁·█·"
+
+
+def test_sparkline_averages_what_is_longer_than_its_width():
+    # Means of (0, 1), (2, 3), (4, 5), (6, 7): 0.5, 2.5, 4.5, 6.5, at 0, 1/3, 2/3, 1 of the height.
+    assert sparkline(range(8), 4) == "▁▃▆█"
+    assert len(sparkline(range(1000), 33)) == 33
 
 
 def test_ages_are_in_the_unit_that_fits():
