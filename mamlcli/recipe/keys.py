@@ -12,7 +12,8 @@ from typing import Literal, TypeGuard
 from pydantic.fields import FieldInfo
 
 from mamlcli.common.names import CLASS_SPLITS
-from mamlcli.recipe.schema import Recipe, Section
+from mamlcli.recipe.schema import Recipe
+from mamlcli.recipe.section import Section
 
 
 @dataclass(frozen=True)

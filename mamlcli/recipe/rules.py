@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mamlcli.common.names import CLASS_SPLITS
-from mamlcli.recipe.schema import ImageKeys, Recipe
+from mamlcli.recipe.schema import Recipe
+from mamlcli.recipe.tasks_schema import ImageKeys
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from mamlcli.common.processes.pool import IsStopped, Job
 from mamlcli.common.statistics import summary
 from mamlcli.recipe.changes import changed_recipe
 from mamlcli.recipe.files import recipe_from_tree, recipe_to_tree
-from mamlcli.recipe.schema import SyntheticKeys
+from mamlcli.recipe.tasks_schema import SyntheticKeys
 from mamlcli.studies.sweeps.alone import Array, capacity
 from mamlcli.studies.sweeps.cell_result import CapacityRecord, CellResult
 from mamlcli.studies.sweeps.result import StudyResult

@@ -16,7 +16,8 @@ from mamlcli.common.processes.pool import IsStopped, Outcome, failure
 from mamlcli.engine.execution import NUMBERS_WORTH_THREADS
 from mamlcli.engine.sizes import activation_size, count_parameters
 from mamlcli.recipe.files import recipe_from_tree
-from mamlcli.recipe.schema import Recipe, SyntheticKeys
+from mamlcli.recipe.schema import Recipe
+from mamlcli.recipe.tasks_schema import SyntheticKeys
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.sweeps.collapsed import collapse_record
 from mamlcli.studies.sweeps.from_trained import write_start
