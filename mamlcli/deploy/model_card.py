@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from mamlcli.common.tables import PERCENT, with_interval
 from mamlcli.recipe.files import recipe_to_tree
-from mamlcli.recipe.schema import ImageKeys, Recipe
+from mamlcli.recipe.schema import Recipe
+from mamlcli.recipe.tasks_schema import ImageKeys
 from mamlcli.runs.exports import protocol_words
 from mamlcli.runs.report import RunReport
 from mamlcli.runs.text_tables import escape_markdown

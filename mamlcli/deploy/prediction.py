@@ -27,7 +27,8 @@ from mamlcli.deploy.report import (
     predicted_images,
     size_warnings,
 )
-from mamlcli.recipe.schema import FolderTasks, ImageTasks, Recipe
+from mamlcli.recipe.schema import Recipe
+from mamlcli.recipe.tasks_schema import FolderTasks, ImageTasks
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.tasks.images.ink import ImageRecord, image_record
 from mamlcli.tasks.images.own import OwnImages, find_query, find_support, read_own_images

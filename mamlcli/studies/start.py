@@ -10,7 +10,7 @@ from pathlib import Path
 from mamlcli.common.errors import MamlError
 from mamlcli.common.machine import num_cores, threads_of
 from mamlcli.common.words import nearest
-from mamlcli.recipe.schema import SyntheticKeys
+from mamlcli.recipe.tasks_schema import SyntheticKeys
 from mamlcli.runs.search import next_run_path
 from mamlcli.studies.claims.evidence import decide_claims, reproduction_to_json
 from mamlcli.studies.claims.predictions import ClaimResult, Study

@@ -13,7 +13,8 @@ from mamlcli.common.files import atomic_write
 from mamlcli.common.processes.pool import IsStopped, Job
 from mamlcli.common.statistics import summary
 from mamlcli.recipe.changes import changed_recipe
-from mamlcli.recipe.schema import Recipe, SyntheticKeys
+from mamlcli.recipe.schema import Recipe
+from mamlcli.recipe.tasks_schema import SyntheticKeys
 from mamlcli.studies.sweeps.alone import Array, capacity
 from mamlcli.studies.sweeps.cell_result import CapacityRecord, CellResult
 from mamlcli.studies.sweeps.result import StudyResult

@@ -14,7 +14,8 @@ from mamlcli.common.errors import Interrupted, NonFiniteError, RunError
 from mamlcli.common.processes.pool import IsStopped, Outcome, failure
 from mamlcli.engine.execution import NUMBERS_WORTH_THREADS
 from mamlcli.engine.sizes import activation_size, count_parameters
-from mamlcli.recipe.schema import Recipe, SyntheticKeys
+from mamlcli.recipe.schema import Recipe
+from mamlcli.recipe.tasks_schema import SyntheticKeys
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.report import RunReport
 from mamlcli.studies.sweeps.collapsed import collapse_record

@@ -11,7 +11,7 @@ from mamlcli.common.statistics import Score, summary
 from mamlcli.engine.networks import linear
 from mamlcli.engine.objective import MetaParams
 from mamlcli.recipe.changes import changed_recipe
-from mamlcli.recipe.schema import LinearRegressionTasks
+from mamlcli.recipe.tasks_schema import LinearRegressionTasks
 from mamlcli.studies.sweeps.result import ClosedForm, StudyResult
 from mamlcli.studies.sweeps.sweep import DEPTH, LAYERS, Sweep
 from mamlcli.tasks import closed_forms, synthetic
