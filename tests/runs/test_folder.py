@@ -196,7 +196,7 @@ def test_tensors_of_another_program_are_no_checkpoint(run):
 HOLD = """
 import sys
 from pathlib import Path
-from mamlcli.rundir import RunDirectory
+from mamlcli.runs.folder import RunDirectory
 with RunDirectory(Path(sys.argv[1])).lock():
     print("held", flush=True)
     sys.stdin.read()

@@ -20,7 +20,8 @@ TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "l
 PREAMBLE = """
 import os, signal, sys, time
 from pathlib import Path
-from mamlcli.workers import end_with_parent, place_in
+from mamlcli.common.processes.launch import end_with_parent
+from mamlcli.common.processes.place import place_in
 place = place_in(os.environ)
 rank = place.rank
 """

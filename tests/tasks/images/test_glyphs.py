@@ -34,7 +34,7 @@ def cache(monkeypatch, tmp_path):
         drawn.append(seed)
         return render_glyphs(seed, scripts=["Lisu"], num_instances=2)
 
-    monkeypatch.setattr("mamlcli.tasks.images.reading.glyphs.render_glyphs", few)
+    monkeypatch.setattr("mamlcli.tasks.images.glyphs.render_glyphs", few)
     return tmp_path / "mamlcli" / f"glyphs-v{GLYPHS_VERSION}-seed0.npz", drawn
 
 
