@@ -399,7 +399,7 @@ def test_worked_transform_has_a_look_in_every_figure(changed_copy):
 
 
 def test_worked_transform_passes_the_tests_of_transforms():
-    from tests import test_transforms
+    from tests.engine import test_transforms
 
     names = {**vars(sys.modules["mamlcli.engine.transforms"])}
     (new,) = [new for file, _, new in changes() if "class TensorScale" in new]

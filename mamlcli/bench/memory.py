@@ -49,8 +49,8 @@ class Memory:
 def measure_memory(request: MemoryRequest) -> Memory:
     """Compute one meta-gradient in a fresh process and return how much memory that took."""
     job = Job("memory", memory_job, {"request": request}, can_stop=False)
-    outcome = run_jobs([job], num_workers=1, max_attempts=1)["memory"]
-    return Memory(**outcome.value) if outcome.status == "done" else Memory(failure=outcome.reason)
+    outcome = run_jobs([job], num_processes=1, max_attempts=1)["memory"]
+    return Memory(**outcome.value) if isinstance(outcome.value, dict) else Memory(failure=outcome.reason)
 
 
 def memory_job(payload: dict[str, MemoryRequest], is_stopped: IsStopped) -> dict[str, float | None]:

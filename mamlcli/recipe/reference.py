@@ -1,4 +1,4 @@
-"""`make docs` writes the reference of recipe keys, docs/recipes.md, from the schema. A test fails where it is stale."""
+"""The reference of recipe keys, docs/recipes.md, is written here from the schema, by `make docs`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mamlcli.recipe.rules import RULES
 
 _START = """# Recipes
 
-<!-- Written by `make docs` from mamlcli/recipe.py; edit that instead. -->
+<!-- Written by `make docs` from the schema in mamlcli/recipe/; edit that instead. -->
 
 A recipe is a YAML file that says all of one experiment. Its keys are a closed set, so a recipe can be checked before
 anything is built, and every mistake is reported at once. Any key can be changed on the command line, dotted:

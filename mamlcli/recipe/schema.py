@@ -6,7 +6,7 @@ without building anything. Rules that join several keys are in `recipe_rules`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -79,7 +79,7 @@ class FolderTasks(ImageKeys):
 
     @field_validator("invert", mode="before")
     @classmethod
-    def _yes_is_a_word_here(cls, value: Any) -> Any:
+    def _yes_is_a_word_here(cls, value: object) -> object:
         return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value  # YAML reads yes as true
 
 
@@ -237,7 +237,7 @@ class Inner(Section):
 
     @field_validator("transform", mode="before")
     @classmethod
-    def _name_is_enough(cls, value: Any) -> Any:
+    def _name_is_enough(cls, value: object) -> object:
         return {"name": value} if isinstance(value, str) else value
 
 
@@ -276,7 +276,7 @@ class Evaluation(Section):
 
 
 class Execution(Section):
-    """How it is computed; changes no result beyond rounding."""
+    """How results are computed; no key changes them beyond rounding."""
 
     device: str = Field(
         "auto",
@@ -317,7 +317,7 @@ class Recipe(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _is_a_mapping(cls, value: Any) -> Any:
+    def _is_a_mapping(cls, value: object) -> object:
         if not isinstance(value, dict):
             raise ValueError(f"expected keys and values (tasks, model, inner, ...), got {type(value).__name__}")
         return value

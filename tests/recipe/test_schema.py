@@ -85,17 +85,17 @@ def test_name_alone_is_a_transform():
 
 
 def test_resolving_fills_in_what_depends_on_other_keys():
-    found = recipe(inner={"algorithm": "fomaml", "steps": 3}).resolved()
-    assert found.inner.first_order
-    assert found.evaluation.steps == 3
+    resolved = recipe(inner={"algorithm": "fomaml", "steps": 3}).resolved()
+    assert resolved.inner.first_order
+    assert resolved.evaluation.steps == 3
     images = recipe(tasks={"source": "omniglot"}, model={"kind": "cnn"}).resolved()
     assert images.tasks.class_split == "vinyals"
 
 
 def test_resolving_keeps_what_was_written():
-    found = recipe(inner={"steps": 3}, evaluation={"steps": 7}).resolved()
-    assert found.evaluation.steps == 7
-    assert not found.inner.first_order
+    resolved = recipe(inner={"steps": 3}, evaluation={"steps": 7}).resolved()
+    assert resolved.evaluation.steps == 7
+    assert not resolved.inner.first_order
 
 
 def test_resolving_twice_changes_nothing():

@@ -175,7 +175,7 @@ def cell_outcomes(outcome: Outcome, names: Sequence[str], *, is_done: Callable[[
     wall_s = outcome.wall_s / len(names)
     outcomes = []
     for name in names:
-        of_cell = replace(outcome, key=name, value={}, wall_s=wall_s)
+        of_cell = replace(outcome, key=name, value=None, wall_s=wall_s)
         if name in failures:
             of_cell = replace(of_cell, status="failed", **vars(failures[name]))
         elif of_cell.status != "done" and is_done(name):

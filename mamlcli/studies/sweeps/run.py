@@ -99,7 +99,7 @@ def run_sweep(
 
         run_jobs(
             [*jobs, *extra_jobs],
-            num_workers=num_processes,
+            num_processes=num_processes,
             hopeless=[NonFiniteError.__name__],  # a training that diverged does so again, bit for bit
             on_start=start,
             on_end=lambda outcome: ends.tell_of_job(outcome, names.get(outcome.key, [outcome.key])),
