@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mamlcli.recipe.schema import Recipe
     from mamlcli.runs.folder import RunDirectory
     from mamlcli.training.experiment import Experiment
-    from mamlcli.training.run import Progress
+    from mamlcli.training.planned import Progress
 
 
 def train(
@@ -128,13 +128,13 @@ def train_to_report(
     start, group = Start(name, recipe, path, is_resumed=resume, is_forced=force), group or ALONE
     if (result := start.finished()) is not None:
         console.note(f"{path} is already done; this is its result.")
-        return result.report
+        return result.to_json()
     warn_about_selection(recipe)
     if resume:
         note_other_workers(path, group.num_workers)
     argv = ["mamlcli", *sys.argv[1:]] if group.place else sys.argv  # as it was typed, not as workers are started
     with ProgressDisplay(recipe, resume) as display:
-        return start.train(argv=argv, progress=display.callbacks(), group=group).report
+        return start.train(argv=argv, progress=display.callbacks(), group=group).to_json()
 
 
 def note_other_workers(path: Path, num_workers: int) -> None:
@@ -163,7 +163,7 @@ class ProgressDisplay:
 
     def callbacks(self) -> Progress:
         """Return what the session calls as the run goes on."""
-        from mamlcli.training.run import Progress
+        from mamlcli.training.planned import Progress
 
         return Progress(on_start=self._start, on_record=self._record, on_evaluation=self._evaluation)
 

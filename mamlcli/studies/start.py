@@ -23,10 +23,12 @@ from mamlcli.studies.sweeps.from_trained import check_start_width
 from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.run import CellEnd, default_jobs, run_sweep
 from mamlcli.studies.sweeps.sweep import Sweep, cells_of, check_sweep
+from mamlcli.training.placement import threads_kept
 
 RUNS = Path("runs")
 
 
+@threads_kept()
 def run_study(
     sweep: Sweep,
     folder: Path | str | None = None,
@@ -36,7 +38,7 @@ def run_study(
     command: Callable[[Path], str] = str,
     argv: Sequence[str] = (),
     on_begin: Callable[[Path, int, bool], None] = lambda path, num_processes, was_there: None,
-    on_end: Callable[[CellEnd], None] = lambda end: None,
+    on_end: Callable[[CellEnd], None] | None = None,
 ) -> StudyResult:
     """Run what is missing of a study, and write its result.json, table.csv and figures.
 
@@ -66,7 +68,14 @@ def run_study(
         with_capacity = isinstance(sweep.recipe.tasks, SyntheticKeys)
     extra = capacity_jobs(sweep, path, num_threads=threads_of(num_processes)) if with_capacity else []
     on_begin(path, num_processes, was_there)
-    result = run_sweep(sweep, path, num_processes=num_processes, argv=argv or sys.argv, extra_jobs=extra, on_end=on_end)
+    result = run_sweep(
+        sweep,
+        path,
+        num_processes=num_processes,
+        argv=argv or sys.argv,
+        extra_jobs=extra,
+        on_end=on_end or (lambda end: None),
+    )
     result = add_closed_form(add_capacity(result, sweep, path), sweep, experiment)
     write_result(path, result)
     return result
@@ -98,6 +107,7 @@ class Reproduction:
         return {**content, "num_seeds": self.num_seeds, "left_out": list(self.left_out)}
 
 
+@threads_kept()
 def reproduce(
     scale: str = "laptop",
     *,

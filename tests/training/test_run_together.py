@@ -9,12 +9,14 @@ import torch
 from mamlcli.common.errors import Interrupted, NonFiniteError
 from mamlcli.engine.execution import Execution, meta_gradients, trajectories
 from mamlcli.engine.objective import MetaParams
+from mamlcli.engine.state import new_state
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.report import RunReport
 from mamlcli.tasks.episodes import sample_tasks
 from mamlcli.training.experiment import build
 from mamlcli.training.functions import splits_of_training
-from mamlcli.training.run import PlannedRun, Progress, train_runs
-from mamlcli.training.scoring import RunResult
+from mamlcli.training.planned import PlannedRun, Progress
+from mamlcli.training.run import train_runs
 from tests.helpers.numerics import meta_gradient
 from tests.helpers.numerics import trajectories as trajectories_of_one
 from tests.helpers.running import results, train_run
@@ -144,7 +146,7 @@ def test_runs_trained_together_equal_those_trained_alone(overrides, tmp_path):
     recipe = small_recipe("sinusoid", *overrides)
     ends = train_runs(replicas_in(tmp_path / "together", recipe))
     train_alone(tmp_path / "alone", recipe)
-    assert all(isinstance(end, RunResult) for end in ends)
+    assert all(isinstance(end, RunReport) for end in ends)
     for seed in "012":
         assert_equal_up_to_rounding(tmp_path / "together" / seed, tmp_path / "alone" / seed)
 
@@ -179,24 +181,20 @@ def test_a_replica_that_stops_early_leaves_the_others_as_they_are(tmp_path):
 
 def test_a_replica_that_diverges_fails_as_it_does_alone_and_the_others_go_on(tmp_path):
     recipe = small_recipe("sinusoid", "validation.every=null")
-    members = replicas_in(tmp_path / "together", recipe)
+    members, states = replicas_in(tmp_path / "together", recipe), {}
+
+    def remember(meta, outer):
+        states[outer.seed] = new_state(meta, outer)
+        return states[outer.seed]
 
     def poison(record):
         # The meta-parameters of one replica are broken after its second step.
         if record.iteration == 2:
-            members[1].directory.poisoned.params["model/head.0.bias"].fill_(float("inf"))
+            states[1].params["model/head.0.bias"].fill_(float("inf"))
 
+    members[1] = replace(members[1], progress=Progress(on_record=poison))
     with pytest.MonkeyPatch.context() as patch:
-        import mamlcli.training.run as session
-
-        made = session._state_of
-
-        def remember(run, experiment):
-            run.poisoned = made(run, experiment)
-            return run.poisoned
-
-        patch.setattr(session, "_state_of", remember)
-        members[1] = replace(members[1], progress=Progress(on_record=poison))
+        patch.setattr("mamlcli.training.ongoing.new_state", remember)
         ends = train_runs(members)
     assert isinstance(ends[1], NonFiniteError)
     assert "iteration 3" in str(ends[1])
@@ -235,7 +233,7 @@ def test_a_replica_that_is_behind_its_siblings_catches_up(tmp_path):
     with pytest.raises(Interrupted):
         train_run(ahead[0].directory, ahead[0].experiment, argv=[], progress=ahead[0].progress)
     ends = train_runs(replicas_in(tmp_path / "together", recipe))
-    assert all(isinstance(end, RunResult) for end in ends)
+    assert all(isinstance(end, RunReport) for end in ends)
     assert RunDirectory.open(tmp_path / "together" / "1").manifest["resumed_from"] == [5]
     for seed in "012":
         assert_equal_up_to_rounding(tmp_path / "together" / seed, tmp_path / "alone" / seed)

@@ -21,7 +21,8 @@ from mamlcli.studies.sweeps.collapsed import collapse_record
 from mamlcli.studies.sweeps.from_trained import write_start
 from mamlcli.training.experiment import build
 from mamlcli.training.functions import splits_of_training
-from mamlcli.training.run import PlannedRun, train_runs
+from mamlcli.training.planned import PlannedRun
+from mamlcli.training.run import train_runs
 from mamlcli.training.scoring import finished_result
 
 
@@ -101,6 +102,7 @@ def _train_cells(cells: Sequence[PlannedCell], is_stopped: IsStopped) -> list[tu
     """
     opened = [_open_cell(cell) for cell in cells]
     first = build(opened[0].recipe, splits=splits_of_training(opened[0].recipe))
+    first.use_threads()
     # Tasks and network are the same for all seeds.
     experiments = [replace(first, recipe=run.recipe) for run in opened]
     planned: dict[int, PlannedRun] = {}
@@ -187,7 +189,6 @@ def cell_outcomes(outcome: Outcome, names: Sequence[str], *, is_done: Callable[[
 def finished_report(run: RunDirectory) -> RunReport | None:
     """Return the result of a run that is done, else None."""
     try:
-        done = finished_result(run)
+        return finished_result(run)
     except RunError:  # a damaged evaluation.json: it is written again from the checkpoint
         return None
-    return None if done is None else run.read_report()
