@@ -38,7 +38,7 @@ def run_study(
     command: Callable[[Path], str] = str,
     argv: Sequence[str] = (),
     on_begin: Callable[[Path, int, bool], None] = lambda path, num_processes, was_there: None,
-    on_end: Callable[[CellEnd], None] = lambda end: None,
+    on_end: Callable[[CellEnd], None] | None = None,
 ) -> StudyResult:
     """Run what is missing of a study, and write its result.json, table.csv and figures.
 
@@ -68,7 +68,14 @@ def run_study(
         with_capacity = isinstance(sweep.recipe.tasks, SyntheticKeys)
     extra = capacity_jobs(sweep, path, num_threads=threads_of(num_processes)) if with_capacity else []
     on_begin(path, num_processes, was_there)
-    result = run_sweep(sweep, path, num_processes=num_processes, argv=argv or sys.argv, extra_jobs=extra, on_end=on_end)
+    result = run_sweep(
+        sweep,
+        path,
+        num_processes=num_processes,
+        argv=argv or sys.argv,
+        extra_jobs=extra,
+        on_end=on_end or (lambda end: None),
+    )
     result = add_closed_form(add_capacity(result, sweep, path), sweep, experiment)
     write_result(path, result)
     return result

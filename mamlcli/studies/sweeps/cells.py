@@ -178,7 +178,7 @@ def cell_outcomes(outcome: Outcome, names: Sequence[str], *, is_done: Callable[[
     wall_s = outcome.wall_s / len(names)
     outcomes = []
     for name in names:
-        of_cell = replace(outcome, key=name, value={}, wall_s=wall_s)
+        of_cell = replace(outcome, key=name, value=None, wall_s=wall_s)
         if name in failures:
             of_cell = replace(of_cell, status="failed", **vars(failures[name]))
         elif of_cell.status != "done" and is_done(name):
@@ -190,7 +190,6 @@ def cell_outcomes(outcome: Outcome, names: Sequence[str], *, is_done: Callable[[
 def finished_report(run: RunDirectory) -> RunReport | None:
     """Return the result of a run that is done, else None."""
     try:
-        done = finished_result(run)
+        return finished_result(run)
     except RunError:  # a damaged evaluation.json: it is written again from the checkpoint
         return None
-    return done
