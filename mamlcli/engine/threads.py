@@ -24,6 +24,8 @@ def thread_pool(number: int) -> ThreadPoolExecutor:
 
 def _one_core_each() -> None:
     torch.set_num_threads(1)
+    # Torch takes the number into a thread when the thread first asks for it, which must be before it is taken back.
+    torch.get_num_threads()
     flush_denormals()
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
-_reasons: list[str] = []
+# Why compilation could not be had in this process, first reason first.
+failures: list[str] = []
 
 
 def failure() -> str | None:
     """Return why compilation was asked for and could not be had in this process, in words; None if it could."""
-    return _reasons[0] if _reasons else None
+    return failures[0] if failures else None
 
 
 def has_compiler() -> bool:
@@ -39,5 +40,5 @@ class _CompiledOrNot:
             return self._compiled(*args)
         except torch._dynamo.exc.TorchDynamoException as error:
             self._compiled = None
-            _reasons.append(" ".join(str(error).split("\n")[:2])[:200])
+            failures.append(" ".join(str(error).split("\n")[:2])[:200])
             return self._plain(*args)
