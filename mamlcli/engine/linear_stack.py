@@ -99,7 +99,7 @@ def append_layers(
         seed: of R.
 
     Returns:
-        The network, named as `models` names the one built with n more `linear_layers`, and its parameters.
+        The network, named as the one built with n more `linear_layers`, and its parameters.
 
     Raises:
         MamlError: w < d, where the first layer could not start as the identity.

@@ -20,7 +20,7 @@ class Layout:
 
     Attributes:
         names: parameter names, in the order of the vector.
-        shapes: as `models` has them.
+        shapes: as the network has them.
     """
 
     names: tuple[str, ...]
@@ -50,7 +50,7 @@ class Layout:
         return found
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
-        """Return the named tensors as `task_layers` take them, views of the vector."""
+        """Return the named tensors as a `TaskLayer` takes them, views of the vector."""
         parts = torch.split_with_sizes(flat, self.sizes, dim=-1)
         return {
             name: part.reshape(*part.shape[:-1], *_inner_shape(shape))

@@ -1,4 +1,4 @@
-"""The outer loss of a chunk of tasks at once, with the derivatives of `task_network` instead of autograd's own."""
+"""The outer loss of a chunk of tasks at once, with the derivatives of `TaskNetwork` instead of autograd's own."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class ExplicitObjective:
         is_compiled: whether the networks' derivatives go through `torch.compile`.
 
     Raises:
-        NotCoveredError: the network has a layer that `task_layers` does not know.
+        NotCoveredError: the network has a layer whose derivatives are not written out.
     """
 
     def __init__(self, objective: MetaObjective, device_type: str, *, is_compiled: bool = False) -> None:
