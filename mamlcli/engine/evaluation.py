@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,22 +11,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mamlcli.common.statistics import Estimate, estimate
-from mamlcli.engine.execution import Execution, chunks, run_chunk, trajectories
+from mamlcli.engine.execution import Execution, TaskFunction, chunks, run_chunk, trajectories
 from mamlcli.engine.networks import Params
 from mamlcli.engine.objective import TRAJECTORY_COLUMNS, MetaObjective, MetaParams, adapt_to, task_problem
 from mamlcli.tasks.episodes import Episode, TaskDistribution, sample_tasks
 
+Array = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class Reference:
-    """Per-task scores of a floor or baseline.
+    """The scores of a floor or baseline on each task.
 
     Attributes:
         loss, accuracy: [num_tasks] float64 on query sets; None where there is none.
     """
 
-    loss: NDArray[np.float64] | None
-    accuracy: NDArray[np.float64] | None
+    loss: Array | None
+    accuracy: Array | None
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,10 @@ class Evaluation:
             adaptation.
         references: floors and baselines on the same tasks, by name.
         is_classification: whether the accuracy columns mean something.
-        chance_accuracy: of guessing; None for regression.
+        chance_accuracy: what guessing would score; None for regression.
     """
 
-    scores: NDArray[np.float64]
+    scores: Array
     references: dict[str, Reference]
     is_classification: bool
     chance_accuracy: float | None
@@ -50,7 +52,7 @@ class Evaluation:
     def num_inner_steps(self) -> int:
         return int(self.scores.shape[1]) - 1
 
-    def column(self, name: str, step: int) -> NDArray[np.float64]:
+    def column(self, name: str, step: int) -> Array:
         """Return one column of `TRAJECTORY_COLUMNS` at one inner step, [num_tasks]."""
         return self.scores[:, step, TRAJECTORY_COLUMNS.index(name)]
 
@@ -94,12 +96,12 @@ def evaluate(
     Returns:
         The scores of each run.
     """
-    mine = range(num_tasks) if share is None else share
-    rows: list[list[NDArray[np.float64]]] = []
-    parts: dict[str, list[tuple[torch.Tensor | None, torch.Tensor | None]]] = {}
+    share = range(num_tasks) if share is None else share
+    rows: list[list[Array]] = []
+    parts: dict[str, list[tuple[Tensor | None, Tensor | None]]] = {}
     drawn = max(execution.chunk * execution.parallel, _DRAWN_AT_ONCE)
-    for start in range(mine.start, mine.stop, drawn):
-        indices = range(start, min(start + drawn, mine.stop))
+    for start in range(share.start, share.stop, drawn):
+        indices = range(start, min(start + drawn, share.stop))
         episode = sample_tasks(distribution, seed=seed, split=stream, iteration=0, indices=indices)
         scores_of_runs = trajectories(objective, metas, episode, execution)
         rows.append([scores.double().cpu().numpy() for scores in scores_of_runs])
@@ -120,7 +122,7 @@ def evaluate(
 def join_evaluations(parts: list[Evaluation]) -> Evaluation:
     """Return the evaluation of all tasks from those of consecutive shares."""
 
-    def joined(columns: list[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:
+    def joined(columns: list[Array | None]) -> Array | None:
         present = [column for column in columns if column is not None]
         return np.concatenate(present) if present else None
 
@@ -134,17 +136,14 @@ def join_evaluations(parts: list[Evaluation]) -> Evaluation:
     return replace(parts[0], scores=np.concatenate([part.scores for part in parts]), references=references)
 
 
-def _joined(parts: list[torch.Tensor | None]) -> NDArray[np.float64] | None:
+def _joined(parts: list[Tensor | None]) -> Array | None:
     present = [part for part in parts if part is not None]
     return torch.cat(present).double().cpu().numpy() if present else None
 
 
-Array = NDArray[np.float64]
-
-
 @dataclass(frozen=True)
 class TaskStream:
-    """Tasks that are drawn when they are gone through, the same every time.
+    """Tasks that are drawn while one iterates over them, the same at each iteration.
 
     Attributes:
         distribution: where they come from.
@@ -166,7 +165,7 @@ class TaskStream:
 
 
 def map_tasks(
-    function: Callable[..., Tensor], meta: MetaParams, episodes: Iterable[Episode], execution: Execution
+    function: TaskFunction[Tensor], meta: MetaParams, episodes: Iterable[Episode], execution: Execution
 ) -> Array:
     """Run a per-task function over all tasks, without any graph.
 
@@ -183,16 +182,15 @@ def map_tasks(
     with torch.no_grad():
         for episode in episodes:
             for chunk in chunks(episode, execution):
-                found = run_chunk(function, meta.model, meta.transform, chunk, execution)
-                assert isinstance(found, Tensor), "one tensor per task"
-                parts.append(found.double().cpu().numpy())
+                values = run_chunk(function, meta.model, meta.transform, chunk, execution)
+                parts.append(values.double().cpu().numpy())
     return np.concatenate(parts)
 
 
 def adapted_params(
     objective: MetaObjective, model: Params, xi: Params, support_x: Tensor, support_y: Tensor, query_x: Tensor
 ) -> Params:
-    """Return all parameters of one task's adapted network: theta with the fast weights phi_K put in."""
+    """Adapt to one task, and return all parameters of the network: theta with the fast weights phi_K put in."""
     problem = task_problem(objective.network, model, objective.inner, support_x, query_x)
     adaptation = adapt_to(problem, support_y, model, xi, objective.inner)
     return {**model, **adaptation.fast_weights}

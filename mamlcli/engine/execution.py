@@ -1,8 +1,8 @@
-"""How a batch of tasks is run. The results are the same.
+"""A batch of tasks is run on one of three paths, all of which give the same results.
 
 `loop` is the plain reference: task after task, differentiated by autograd. `batched` maps the per-task function over a
-chunk of tasks with `torch.func.vmap`. `explicit` computes a chunk as one tensor, with the derivatives of
-`task_layers`; it is the fastest, and what `auto` takes.
+chunk of tasks with `torch.func.vmap`. `explicit` computes a chunk as one tensor, with the derivatives that are written
+out in the folder of that name; it is the fastest, and what `auto` takes.
 """
 
 from __future__ import annotations
@@ -26,12 +26,11 @@ from mamlcli.engine.threads import thread_pool
 from mamlcli.tasks.episodes import Episode
 
 Part = TypeVar("Part")
-
-
 Result = TypeVar("Result")
+Outputs = TypeVar("Outputs", Tensor, tuple[Tensor, Tensor])
 
-
-TaskFunction = Callable[..., tuple[Tensor, ...] | Tensor]
+# (theta, xi, support_x, support_y, query_x, query_y) of one task -> its outputs.
+TaskFunction = Callable[[Params, Params, Tensor, Tensor, Tensor, Tensor], Outputs]
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Execution:
 
 @dataclass(frozen=True)
 class MetaGradient:
-    """A meta-gradient and what was seen on the way.
+    """A meta-gradient, and the losses and accuracies of the tasks it is of.
 
     Attributes:
         gradients: of the outer loss averaged over tasks, by name as in `MetaParams.flat`.
@@ -130,16 +129,17 @@ def chunks(episode: Episode, execution: Execution) -> Iterator[Episode]:
 
 
 def run_chunk(
-    function: TaskFunction, model: Params, xi: Params, chunk: Episode, execution: Execution
-) -> tuple[Tensor, ...] | Tensor:
+    function: TaskFunction[Outputs], model: Params, xi: Params, chunk: Episode, execution: Execution
+) -> Outputs:
     """Run a per-task function over the tasks of one chunk and stack its outputs along a first dimension."""
     if execution.path != "loop":
-        mapped = vmap(function, in_dims=(None, None, 0, 0, 0, 0))
-        return mapped(model, xi, *chunk.data())
+        mapped: Outputs = vmap(function, in_dims=(None, None, 0, 0, 0, 0))(model, xi, *chunk.data())
+        return mapped
     outputs = [function(model, xi, *(part[i] for part in chunk.data())) for i in range(chunk.num_tasks)]
     if isinstance(outputs[0], Tensor):
-        return torch.stack(outputs)  # type: ignore[arg-type]
-    return tuple(torch.stack(parts) for parts in zip(*outputs, strict=True))
+        return torch.stack(outputs)
+    first, second = zip(*outputs, strict=True)
+    return torch.stack(first), torch.stack(second)
 
 
 def meta_gradients(
@@ -164,9 +164,9 @@ def meta_gradients(
     together = _runs_of_chunk(len(metas), num_tasks, execution)
     if together > 1:
         return _gradients_of_stacks(objective, metas, episode, execution, together)
-    own = replace(execution, chunk=min(execution.chunk, num_tasks))
+    of_one_run = replace(execution, chunk=min(execution.chunk, num_tasks))
     return [
-        _gradient_of_run(objective, meta, episode.tasks(i * num_tasks, (i + 1) * num_tasks), own)
+        _gradient_of_run(objective, meta, episode.tasks(i * num_tasks, (i + 1) * num_tasks), of_one_run)
         for i, meta in enumerate(metas)
     ]
 
@@ -199,10 +199,10 @@ def _gradients_of_stacks(
         last = min(first + together, len(metas))
         flat = {name: value[first:last] for name, value in stacked.items()}
         tasks = episode.tasks(first * num_tasks, last * num_tasks)
-        found, loss, accuracy = _chunk_gradient(objective, flat, tasks, execution=execution, num_tasks=num_tasks)
+        by_name, loss, accuracy = _chunk_gradient(objective, flat, tasks, execution=execution, num_tasks=num_tasks)
         gradients = [
             (torch.zeros_like(value) if gradient is None else gradient).unbind()
-            for value, gradient in zip(flat.values(), found, strict=True)
+            for value, gradient in zip(flat.values(), by_name, strict=True)
         ]
         losses, accuracies = (part.view(last - first, num_tasks).unbind() for part in (loss, accuracy))
         return [
@@ -244,20 +244,19 @@ def _outer_loss(
 ) -> tuple[Tensor, Tensor]:
     if execution.path == "explicit":
         return _explicit(objective, chunk, execution).outer_loss(meta.model, meta.transform, *chunk.data())
-    loss, accuracy = run_chunk(objective.outer_loss, meta.model, meta.transform, chunk, execution)
-    return loss, accuracy
+    return run_chunk(objective.outer_loss, meta.model, meta.transform, chunk, execution)
 
 
 def _explicit(objective: MetaObjective, chunk: Episode, execution: Execution) -> ExplicitObjective:
-    found = explicit_objective(objective, chunk.support_x.device.type, is_compiled=execution.compile)
-    if found is None:
+    explicit = explicit_objective(objective, chunk.support_x.device.type, is_compiled=execution.compile)
+    if explicit is None:
         raise MamlError(
             "execution.path",
             expected="auto, batched or loop for this network",
             got="explicit",
             why="It has a layer whose derivatives are not written out",
         )
-    return found
+    return explicit
 
 
 def trajectories(
@@ -270,14 +269,14 @@ def trajectories(
     """
     if len(metas) == 1 or execution.path != "explicit":
         return [_trajectory_of_run(objective, meta, episode, execution) for meta in metas]
-    own = replace(execution, chunk=max(1, execution.chunk // len(metas)))
+    together = replace(execution, chunk=max(1, execution.chunk // len(metas)))
     stacked = MetaParams.from_flat(_stacked(metas))
 
     def of_chunk(chunk: Episode) -> Tensor:
-        scores = _chunk_trajectory(objective, stacked, _for_each(chunk, len(metas)), execution=own)
+        scores = _chunk_trajectory(objective, stacked, _for_each(chunk, len(metas)), execution=together)
         return scores.view(len(metas), chunk.num_tasks, *scores.shape[1:])
 
-    return list(torch.cat(list(_over_chunks(of_chunk, chunks(episode, own), own)), dim=1))
+    return list(torch.cat(list(_over_chunks(of_chunk, chunks(episode, together), together)), dim=1))
 
 
 def _trajectory_of_run(objective: MetaObjective, meta: MetaParams, episode: Episode, execution: Execution) -> Tensor:
@@ -286,7 +285,7 @@ def _trajectory_of_run(objective: MetaObjective, meta: MetaParams, episode: Epis
 
 
 def _for_each(chunk: Episode, num_runs: int) -> Episode:
-    """Return the tasks once for each run."""
+    """Return the tasks of a chunk once for each run, one run after the other."""
     support_x, support_y, query_x, query_y = (part.repeat(num_runs, *[1] * (part.ndim - 1)) for part in chunk.data())
     return Episode(support_x, support_y, query_x, query_y, truth={})
 
@@ -295,7 +294,7 @@ def _chunk_trajectory(objective: MetaObjective, meta: MetaParams, chunk: Episode
     with torch.no_grad():
         if execution.path == "explicit":
             return _explicit(objective, chunk, execution).trajectory(meta.model, meta.transform, *chunk.data())
-        return run_chunk(objective.trajectory, meta.model, meta.transform, chunk, execution)  # type: ignore[return-value]
+        return run_chunk(objective.trajectory, meta.model, meta.transform, chunk, execution)
 
 
 def _over_chunks(function: Callable[[Part], Result], parts: Iterable[Part], execution: Execution) -> Iterator[Result]:

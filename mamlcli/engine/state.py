@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +13,10 @@ from mamlcli.engine.networks import Params
 from mamlcli.engine.objective import MetaParams
 
 OPTIMIZER = "optimizer/"
+
+# What a state holds beside tensors, by attribute.
+Primitive = int | float | bool | None
+PRIMITIVES = ("iteration", "best_score", "best_iteration", "num_without_best", "last_validated", "is_stopped")
 
 
 def is_meta_parameter(name: str) -> bool:
@@ -56,7 +59,7 @@ class OuterLoop:
 
 @dataclass
 class TrainState:
-    """All that training carries from one meta-iteration to the next.
+    """What training carries from one meta-iteration to the next.
 
     Attributes:
         params: the meta-parameters by flat name; updated in place by the optimizer.
@@ -83,22 +86,14 @@ class TrainState:
     def meta(self) -> MetaParams:
         return MetaParams.from_flat(self.params)
 
-    def export(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def export(self) -> tuple[dict[str, Tensor], dict[str, Primitive]]:
         """Return the state as (tensors by name, primitives), copies that later steps do not change."""
         tensors = {name: value.detach().clone() for name, value in self.params.items()}
         for index, slot in self.optimizer.state_dict()["state"].items():
             for key, value in slot.items():
                 if isinstance(value, Tensor):
                     tensors[f"{OPTIMIZER}{key}/{self._names[index]}"] = value.detach().clone()
-        primitives = {
-            "iteration": self.iteration,
-            "best_score": self.best_score,
-            "best_iteration": self.best_iteration,
-            "num_without_best": self.num_without_best,
-            "last_validated": self.last_validated,
-            "is_stopped": self.is_stopped,
-        }
-        return tensors, primitives
+        return tensors, {name: getattr(self, name) for name in PRIMITIVES}
 
 
 def new_state(meta: MetaParams, outer: OuterLoop) -> TrainState:
@@ -112,7 +107,7 @@ def new_state(meta: MetaParams, outer: OuterLoop) -> TrainState:
 
 
 def restore_state(
-    meta: MetaParams, outer: OuterLoop, tensors: Mapping[str, Tensor], primitives: Mapping[str, Any]
+    meta: MetaParams, outer: OuterLoop, tensors: Mapping[str, Tensor], primitives: Mapping[str, Primitive]
 ) -> TrainState:
     """Return the state that `TrainState.export` gave; `meta` says the names, devices and dtypes.
 
@@ -131,13 +126,6 @@ def restore_state(
             slots.setdefault(state._names.index(name), {})[slot] = value.clone()
     if slots:
         state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": slots})
-    for key in (
-        "iteration",
-        "best_score",
-        "best_iteration",
-        "num_without_best",
-        "last_validated",
-        "is_stopped",
-    ):
-        setattr(state, key, primitives[key])
+    for name in PRIMITIVES:
+        setattr(state, name, primitives[name])
     return state

@@ -26,7 +26,7 @@ def follow_run(group: WorkerGroup) -> None:
         WorkerError: another worker is gone.
         DataError, DeviceError, RunError: this machine has not what the first one has.
     """
-    plan = group.follow()
+    plan = group.follow(dict)
     if plan is None:
         return
     experiment = _experiment(plan, group)

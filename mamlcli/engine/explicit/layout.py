@@ -1,4 +1,4 @@
-"""The shapes that data has on its way through a network of the explicit path."""
+"""The place of each parameter in the flat vectors of the explicit path."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class Layout:
 
     def tensors(self, flat: Tensor) -> Params:
         """Return the named tensors of a vector, [..., *shape]."""
-        found = {}
+        named = {}
         for name, shape, part in zip(
             self.names, self.shapes, torch.split_with_sizes(flat, self.sizes, dim=-1), strict=True
         ):
             value = part.reshape(*part.shape[:-1], *_inner_shape(shape))
-            found[name] = value.movedim(-1, -3) if len(shape) == 4 else value
-        return found
+            named[name] = value.movedim(-1, -3) if len(shape) == 4 else value
+        return named
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
         """Return the named tensors as a `TaskLayer` takes them, views of the vector."""

@@ -30,7 +30,7 @@ def test_network_with_a_layer_that_is_not_covered_has_no_explicit_form():
     assert explicit_objective(problem(covered)[0], "cpu") is not None
 
 
-def test_replicas_of_meta_parameters_have_each_their_share_of_the_tasks():
+def test_runs_trained_together_have_each_its_share_of_the_tasks():
     objective, meta, episode = problem(NETWORKS["mlp"](), transform=KFO())
     explicit, first, second = explicit_objective(objective, "cpu"), episode.tasks(0, 2), episode.tasks(2, 4)
     moved = MetaParams.from_flat({name: 1.1 * value for name, value in meta.flat().items()})
