@@ -1,4 +1,4 @@
-"""The meta-test protocol: per-task scores at every inner step, on tasks that are the same for all runs."""
+"""Score meta-parameters by the meta-test protocol: at every inner step, on tasks that are the same for all runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of one set of meta-parameters on many tasks.
+    """The scores of one set of meta-parameters on many tasks.
 
     Attributes:
         scores: [num_tasks, num_inner_steps + 1, 4] float64, columns as `TRAJECTORY_COLUMNS`; step 0 is before
@@ -50,6 +50,7 @@ class Evaluation:
 
     @property
     def num_inner_steps(self) -> int:
+        """Return the number of inner steps after which tasks are scored."""
         return int(self.scores.shape[1]) - 1
 
     def column(self, name: str, step: int) -> Array:
@@ -61,13 +62,13 @@ class Evaluation:
         return estimate(self.column(name, step))
 
 
-# Tasks whose data is held at once: few enough to weigh nothing, enough to draw and compare them together.
+# Tasks whose data is held at once: few enough to take little memory, enough to draw and compare them together.
 _DRAWN_AT_ONCE = 16
 
 
 def evaluate(
     objective: MetaObjective,
-    metas: Sequence[MetaParams],
+    meta_params: Sequence[MetaParams],
     distribution: TaskDistribution,
     *,
     stream: str,
@@ -84,7 +85,7 @@ def evaluate(
 
     Args:
         objective: network and inner loop; its number of inner steps is the number scored.
-        metas: meta-parameters to score, of one run or several.
+        meta_params: meta-parameters to score, of one run or several.
         distribution: where tasks come from.
         stream: names the stream of tasks, by default the name of the split that `distribution` draws from.
         seed: `evaluation.seed`.
@@ -103,7 +104,7 @@ def evaluate(
     for start in range(share.start, share.stop, drawn):
         indices = range(start, min(start + drawn, share.stop))
         episode = sample_tasks(distribution, seed=seed, split=stream, iteration=0, indices=indices)
-        scores_of_runs = trajectories(objective, metas, episode, execution)
+        scores_of_runs = trajectories(objective, meta_params, episode, execution)
         rows.append([scores.double().cpu().numpy() for scores in scores_of_runs])
         if with_references:
             for name, of_chunk in distribution.references(episode).items():
@@ -165,13 +166,13 @@ class TaskStream:
 
 
 def map_tasks(
-    function: TaskFunction[Tensor], meta: MetaParams, episodes: Iterable[Episode], execution: Execution
+    function: TaskFunction[Tensor], meta_params: MetaParams, episodes: Iterable[Episode], execution: Execution
 ) -> Array:
     """Run a per-task function over all tasks, without any graph.
 
     Args:
         function: (model, xi, support_x, support_y, query_x, query_y) of one task -> tensor.
-        meta: the meta-parameters.
+        meta_params: the meta-parameters.
         episodes: the tasks.
         execution: how they are run.
 
@@ -182,7 +183,7 @@ def map_tasks(
     with torch.no_grad():
         for episode in episodes:
             for chunk in chunks(episode, execution):
-                values = run_chunk(function, meta.model, meta.transform, chunk, execution)
+                values = run_chunk(function, meta_params.model, meta_params.transform, chunk, execution)
                 parts.append(values.double().cpu().numpy())
     return np.concatenate(parts)
 

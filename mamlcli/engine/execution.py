@@ -35,7 +35,7 @@ TaskFunction = Callable[[Params, Params, Tensor, Tensor, Tensor, Tensor], Output
 
 @dataclass(frozen=True)
 class Execution:
-    """How tasks are run; recorded with every run, because sums in another order round differently.
+    """The way in which tasks are run. It is recorded with every run, as sums in another order round differently.
 
     Attributes:
         path: "loop", "batched" or "explicit".
@@ -87,7 +87,7 @@ def choose_execution(
     *,
     num_support: int,
     num_query: int,
-    num_steps: int,
+    num_inner_steps: int,
     num_tasks: int,
     device_type: str,
     num_threads: int = 1,
@@ -102,7 +102,7 @@ def choose_execution(
     Args:
         objective: network and inner loop.
         num_support, num_query: inputs of one task.
-        num_steps: inner steps whose graph is kept; 0 where there is none (evaluation, or `inner.memory: constant`).
+        num_inner_steps: inner steps whose graph is kept; 0 for none, as in evaluation.
         num_tasks: tasks there are.
         device_type: "cpu" or "cuda".
         num_threads: threads of the CPU.
@@ -111,7 +111,7 @@ def choose_execution(
     num_parameters = sum(parameter.numel() for parameter in network.parameters())
     activations = activation_size(network)
     numbers = activations * num_support + num_parameters
-    per_task = (numbers * num_steps + activations * num_query + num_parameters) * _COPIES_PER_STEP * 4
+    per_task = (numbers * num_inner_steps + activations * num_query + num_parameters) * _COPIES_PER_STEP * 4
     chunk = max(1, min(_BUDGET_BYTES[device_type] // max(per_task, 1), num_tasks))
     if explicit_objective(objective, device_type) is None:
         return Execution("batched", int(chunk))
@@ -143,7 +143,7 @@ def run_chunk(
 
 
 def meta_gradients(
-    objective: MetaObjective, metas: Sequence[MetaParams], episode: Episode, execution: Execution
+    objective: MetaObjective, meta_params: Sequence[MetaParams], episode: Episode, execution: Execution
 ) -> list[MetaGradient]:
     """Return, for one run or several, the gradient of the outer loss averaged over the run's own tasks.
 
@@ -153,29 +153,29 @@ def meta_gradients(
 
     Args:
         objective: the outer loss of one task, the same for all.
-        metas: the meta-parameters of each run.
+        meta_params: the meta-parameters of each run.
         episode: the tasks of the first run, then those of the second, and so on; as many each.
         execution: how to run them; its chunk counts tasks of all runs.
 
     Source: Finn et al. 2017, arXiv 1703.03400, algorithm 1, line 8.
     Differs from the source: averaged over tasks, not summed, as in Arnold et al. 2021.
     """
-    num_tasks = episode.num_tasks // len(metas)
-    together = _runs_of_chunk(len(metas), num_tasks, execution)
+    num_tasks = episode.num_tasks // len(meta_params)
+    together = _runs_of_chunk(len(meta_params), num_tasks, execution)
     if together > 1:
-        return _gradients_of_stacks(objective, metas, episode, execution, together)
+        return _gradients_of_stacks(objective, meta_params, episode, execution, together)
     of_one_run = replace(execution, chunk=min(execution.chunk, num_tasks))
     return [
-        _gradient_of_run(objective, meta, episode.tasks(i * num_tasks, (i + 1) * num_tasks), of_one_run)
-        for i, meta in enumerate(metas)
+        _gradient_of_run(objective, of_run, episode.tasks(i * num_tasks, (i + 1) * num_tasks), of_one_run)
+        for i, of_run in enumerate(meta_params)
     ]
 
 
 def _gradient_of_run(
-    objective: MetaObjective, meta: MetaParams, episode: Episode, execution: Execution
+    objective: MetaObjective, meta_params: MetaParams, episode: Episode, execution: Execution
 ) -> MetaGradient:
     """Return the meta-gradient of one run as a sum over chunks of its tasks."""
-    flat = meta.flat()
+    flat = meta_params.flat()
     totals = {name: torch.zeros_like(value) for name, value in flat.items()}
     losses, accuracies = [], []
     of_chunk = partial(_chunk_gradient, objective, flat, execution=execution, num_tasks=episode.num_tasks)
@@ -189,14 +189,14 @@ def _gradient_of_run(
 
 
 def _gradients_of_stacks(
-    objective: MetaObjective, metas: Sequence[MetaParams], episode: Episode, execution: Execution, together: int
+    objective: MetaObjective, meta_params: Sequence[MetaParams], episode: Episode, execution: Execution, together: int
 ) -> list[MetaGradient]:
-    """Return the meta-gradients of runs of which each chunk has `together`, with all their tasks."""
-    num_tasks = episode.num_tasks // len(metas)
-    stacked = _stacked(metas)
+    """Return the meta-gradients of runs when each chunk holds `together` of them, with all their tasks."""
+    num_tasks = episode.num_tasks // len(meta_params)
+    stacked = _stacked(meta_params)
 
     def of_runs(first: int) -> list[MetaGradient]:
-        last = min(first + together, len(metas))
+        last = min(first + together, len(meta_params))
         flat = {name: value[first:last] for name, value in stacked.items()}
         tasks = episode.tasks(first * num_tasks, last * num_tasks)
         by_name, loss, accuracy = _chunk_gradient(objective, flat, tasks, execution=execution, num_tasks=num_tasks)
@@ -210,20 +210,20 @@ def _gradients_of_stacks(
             for i in range(last - first)
         ]
 
-    parts = _over_chunks(of_runs, range(0, len(metas), together), execution)
+    parts = _over_chunks(of_runs, range(0, len(meta_params), together), execution)
     return [gradient for part in parts for gradient in part]
 
 
 def _runs_of_chunk(num_runs: int, num_tasks: int, execution: Execution) -> int:
-    """Return how many runs of so many tasks are computed at once, as many in each chunk or one less."""
+    """Return how many runs one chunk holds, so that all chunks hold as many or one less."""
     if execution.path != "explicit":
         return 1
     most = max(1, execution.chunk // num_tasks)
     return math.ceil(num_runs / math.ceil(num_runs / most))
 
 
-def _stacked(metas: Sequence[MetaParams]) -> Params:
-    flats = [meta.flat() for meta in metas]
+def _stacked(meta_params: Sequence[MetaParams]) -> Params:
+    flats = [of_run.flat() for of_run in meta_params]
     return {name: torch.stack([flat[name].detach() for flat in flats]) for name in flats[0]}
 
 
@@ -240,11 +240,13 @@ def _chunk_gradient(
 
 
 def _outer_loss(
-    objective: MetaObjective, meta: MetaParams, chunk: Episode, execution: Execution
+    objective: MetaObjective, meta_params: MetaParams, chunk: Episode, execution: Execution
 ) -> tuple[Tensor, Tensor]:
     if execution.path == "explicit":
-        return _explicit(objective, chunk, execution).outer_loss(meta.model, meta.transform, *chunk.data())
-    return run_chunk(objective.outer_loss, meta.model, meta.transform, chunk, execution)
+        return _explicit(objective, chunk, execution).outer_loss(
+            meta_params.model, meta_params.transform, *chunk.data()
+        )
+    return run_chunk(objective.outer_loss, meta_params.model, meta_params.transform, chunk, execution)
 
 
 def _explicit(objective: MetaObjective, chunk: Episode, execution: Execution) -> ExplicitObjective:
@@ -260,27 +262,29 @@ def _explicit(objective: MetaObjective, chunk: Episode, execution: Execution) ->
 
 
 def trajectories(
-    objective: MetaObjective, metas: Sequence[MetaParams], episode: Episode, execution: Execution
+    objective: MetaObjective, meta_params: Sequence[MetaParams], episode: Episode, execution: Execution
 ) -> list[Tensor]:
     """Return each task's scores at every inner step without any graph, for one run or several on the same tasks.
 
     Returns:
         For each run [num_tasks, num_inner_steps + 1, 4], columns as in `TRAJECTORY_COLUMNS`.
     """
-    if len(metas) == 1 or execution.path != "explicit":
-        return [_trajectory_of_run(objective, meta, episode, execution) for meta in metas]
-    together = replace(execution, chunk=max(1, execution.chunk // len(metas)))
-    stacked = MetaParams.from_flat(_stacked(metas))
+    if len(meta_params) == 1 or execution.path != "explicit":
+        return [_trajectory_of_run(objective, of_run, episode, execution) for of_run in meta_params]
+    together = replace(execution, chunk=max(1, execution.chunk // len(meta_params)))
+    stacked = MetaParams.from_flat(_stacked(meta_params))
 
     def of_chunk(chunk: Episode) -> Tensor:
-        scores = _chunk_trajectory(objective, stacked, _for_each(chunk, len(metas)), execution=together)
-        return scores.view(len(metas), chunk.num_tasks, *scores.shape[1:])
+        scores = _chunk_trajectory(objective, stacked, _for_each(chunk, len(meta_params)), execution=together)
+        return scores.view(len(meta_params), chunk.num_tasks, *scores.shape[1:])
 
     return list(torch.cat(list(_over_chunks(of_chunk, chunks(episode, together), together)), dim=1))
 
 
-def _trajectory_of_run(objective: MetaObjective, meta: MetaParams, episode: Episode, execution: Execution) -> Tensor:
-    of_chunk = partial(_chunk_trajectory, objective, meta, execution=execution)
+def _trajectory_of_run(
+    objective: MetaObjective, meta_params: MetaParams, episode: Episode, execution: Execution
+) -> Tensor:
+    of_chunk = partial(_chunk_trajectory, objective, meta_params, execution=execution)
     return torch.cat(list(_over_chunks(of_chunk, chunks(episode, execution), execution)))
 
 
@@ -290,15 +294,19 @@ def _for_each(chunk: Episode, num_runs: int) -> Episode:
     return Episode(support_x, support_y, query_x, query_y, truth={})
 
 
-def _chunk_trajectory(objective: MetaObjective, meta: MetaParams, chunk: Episode, *, execution: Execution) -> Tensor:
+def _chunk_trajectory(
+    objective: MetaObjective, meta_params: MetaParams, chunk: Episode, *, execution: Execution
+) -> Tensor:
     with torch.no_grad():
         if execution.path == "explicit":
-            return _explicit(objective, chunk, execution).trajectory(meta.model, meta.transform, *chunk.data())
-        return run_chunk(objective.trajectory, meta.model, meta.transform, chunk, execution)
+            return _explicit(objective, chunk, execution).trajectory(
+                meta_params.model, meta_params.transform, *chunk.data()
+            )
+        return run_chunk(objective.trajectory, meta_params.model, meta_params.transform, chunk, execution)
 
 
 def _over_chunks(function: Callable[[Part], Result], parts: Iterable[Part], execution: Execution) -> Iterator[Result]:
-    """Yield the results of all chunks in their order; several at a time where asked."""
+    """Yield the results of all chunks in their order; `execution.parallel` of them are computed at a time."""
     parts = list(parts)
     if execution.parallel <= 1 or len(parts) == 1:
         yield from map(function, parts)

@@ -33,7 +33,7 @@ class InnerLoop:
     Attributes:
         adapted: names of the parameters that move.
         lr: inner learning rate, alpha.
-        num_steps: inner steps, K.
+        num_inner_steps: inner steps, K.
         first_order: take every inner gradient as a constant (FOMAML).
         transform: U_xi, the identity in MAML.
         adapt_transform: from the second step on, xi takes a gradient step on the support loss first.
@@ -45,7 +45,7 @@ class InnerLoop:
 
     adapted: tuple[str, ...]
     lr: float
-    num_steps: int
+    num_inner_steps: int
     first_order: bool = False
     transform: GradientTransform = Identity()  # noqa: RUF009 - frozen and empty
     adapt_transform: bool = False
@@ -144,7 +144,7 @@ def unroll(
     state = _State({name: params[name] for name in inner.adapted}, dict(xi), {})
     surroundings = dict(context or {})
     observations = [] if observe is None else [observe(state.fast)]
-    for _ in range(inner.num_steps):
+    for _ in range(inner.num_inner_steps):
         if inner.recompute and torch.is_grad_enabled():
             state = _recomputed_step(support_gradient, inner, state, surroundings)
         else:

@@ -1,4 +1,4 @@
-"""Linear layers at the end of a network: append them, collapse them into one, compare outputs and sizes.
+"""Append linear layers to the end of a network, collapse them into one, compare outputs and sizes.
 
 A stack of linear layers computes one affine map, so that it can express no more than a single layer; what it
 changes is how gradient descent moves that map (`operators`). Weights may carry leading dimensions (one entry per

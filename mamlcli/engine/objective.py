@@ -1,4 +1,4 @@
-"""The outer loss of one task: adapt to its support set, and score its query set.
+"""Compute the outer loss of one task: adapt to its support set, and score its query set.
 
 MAML, FOMAML and ANIL are the same objective with other settings of the inner loop; `inner_loop_for` names them. An
 inner update goes from here (`adapt_to`) to `inner_loop.unroll`, and from there to a gradient transform.
@@ -17,8 +17,6 @@ from mamlcli.common.errors import MamlError
 from mamlcli.engine.inner_loop import Adaptation, InnerLoop, gradient_of, unroll
 from mamlcli.engine.networks import Network, Params, apply_network, select_names
 from mamlcli.engine.transforms import GradientTransform, Identity
-
-ALGORITHMS = ("maml", "fomaml", "anil")
 
 # What is scored at every inner step.
 TRAJECTORY_COLUMNS = ("support_loss", "support_accuracy", "query_loss", "query_accuracy")
@@ -61,7 +59,7 @@ def inner_loop_for(
     network: Network,
     *,
     lr: float,
-    num_steps: int,
+    num_inner_steps: int,
     first_order: bool = False,
     adapt_patterns: list[str] | None = None,
     transform: GradientTransform | None = None,
@@ -78,7 +76,7 @@ def inner_loop_for(
         algorithm: "maml", "fomaml" or "anil".
         network: whose parameters adapt.
         lr: inner learning rate, alpha.
-        num_steps: inner steps, K.
+        num_inner_steps: inner steps, K.
         first_order: with "maml" the same as "fomaml"; with "anil" its first-order form.
         adapt_patterns: shell patterns of parameter names that adapt, instead of the algorithm's own choice.
         transform: U_xi; identity if None.
@@ -102,7 +100,7 @@ def inner_loop_for(
     return InnerLoop(
         adapted=adapted,
         lr=lr,
-        num_steps=num_steps,
+        num_inner_steps=num_inner_steps,
         first_order=first_order or algorithm == "fomaml",
         transform=transform or Identity(),
         adapt_transform=adapt_transform,
@@ -158,7 +156,7 @@ class TaskProblem:
 
 
 def adapts_head_only(network: Network, inner: InnerLoop) -> bool:
-    """Return whether the body's features stay what they are in the inner loop."""
+    """Return whether the inner loop leaves the features as they are."""
     return set(inner.adapted) <= set(network.head_parameter_names()) and len(network.body) > 0
 
 

@@ -21,7 +21,7 @@ from mamlcli.engine.state import OuterLoop, TrainState
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One meta-iteration.
+    """The record of one meta-iteration.
 
     Attributes:
         iteration: meta-iterations done, this one included.
@@ -40,7 +40,7 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class ValidationRecord:
-    """One meta-validation.
+    """The record of one meta-validation.
 
     Attributes:
         iteration: meta-iterations done.
@@ -106,7 +106,7 @@ def train(
     while running := running & states.keys():
         iteration = min(states[index].iteration for index in running)
         batch = [index for index in sorted(running) if states[index].iteration == iteration]
-        metas = {index: states[index].meta for index in batch}
+        meta_params = {index: states[index].meta_params for index in batch}
         if over := [index for index in batch if is_over(states[index], outers[index])]:
             running -= set(over)
             stopped = [index for index in over if states[index].is_stopped]
@@ -114,10 +114,10 @@ def train(
         # Asked before each step, not after it: a state saved between a step and its validation goes on with the
         # validation.
         elif due := [index for index in batch if validation_is_due(states[index], outers[index])]:
-            scores = zip(due, validate([metas[index] for index in due]), strict=True)
+            scores = zip(due, validate([meta_params[index] for index in due]), strict=True)
             yield from [(index, _validated(states[index], outers[index], *pair)) for index, pair in scores]
         else:
-            meta_gradients = gradients(batch, list(metas.values()), iteration)
+            meta_gradients = gradients(batch, list(meta_params.values()), iteration)
             records = update([states[index] for index in batch], meta_gradients, [outers[index] for index in batch])
             running -= {index for index, record in zip(batch, records, strict=True) if isinstance(record, Exception)}
             yield from zip(batch, records, strict=True)

@@ -48,10 +48,12 @@ class WorkerGroup:
 
     @property
     def rank(self) -> int:
+        """Return the number of this worker, from 0."""
         return self.place.rank if self.place else 0
 
     @property
     def num_workers(self) -> int:
+        """Return the number of workers, 1 for a run in one process."""
         return self.place.num_workers if self.place else 1
 
     def share(self, num_tasks: int) -> range:

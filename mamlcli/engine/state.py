@@ -1,4 +1,4 @@
-"""The state of the outer loop between two meta-iterations, and its settings; saved and restored exactly."""
+"""Hold the state of the outer loop between two meta-iterations, and its settings; export and restore it exactly."""
 
 from __future__ import annotations
 
@@ -83,7 +83,8 @@ class TrainState:
     _names: list[str] = field(default_factory=list)
 
     @property
-    def meta(self) -> MetaParams:
+    def meta_params(self) -> MetaParams:
+        """Return the meta-parameters as they are now."""
         return MetaParams.from_flat(self.params)
 
     def export(self) -> tuple[dict[str, Tensor], dict[str, Primitive]]:
@@ -96,9 +97,9 @@ class TrainState:
         return tensors, {name: getattr(self, name) for name in PRIMITIVES}
 
 
-def new_state(meta: MetaParams, outer: OuterLoop) -> TrainState:
-    """Return the state before the first meta-iteration; the tensors of `meta` are copied."""
-    params = {name: value.detach().clone() for name, value in meta.flat().items()}
+def new_state(meta_params: MetaParams, outer: OuterLoop) -> TrainState:
+    """Return the state before the first meta-iteration; the tensors of `meta_params` are copied."""
+    params = {name: value.detach().clone() for name, value in meta_params.flat().items()}
     if outer.optimizer == "sgd":
         optimizer: torch.optim.Optimizer = torch.optim.SGD(list(params.values()), lr=outer.lr)
     else:
@@ -107,14 +108,14 @@ def new_state(meta: MetaParams, outer: OuterLoop) -> TrainState:
 
 
 def restore_state(
-    meta: MetaParams, outer: OuterLoop, tensors: Mapping[str, Tensor], primitives: Mapping[str, Primitive]
+    meta_params: MetaParams, outer: OuterLoop, tensors: Mapping[str, Tensor], primitives: Mapping[str, Primitive]
 ) -> TrainState:
-    """Return the state that `TrainState.export` gave; `meta` says the names, devices and dtypes.
+    """Return the state that `TrainState.export` gave; `meta_params` says the names, devices and dtypes.
 
     Raises:
         KeyError: a tensor is missing; ValueError: one has another shape.
     """
-    state = new_state(meta, outer)
+    state = new_state(meta_params, outer)
     for name, value in state.params.items():
         if tensors[name].shape != value.shape:
             raise ValueError(f"{name}: expected shape {list(value.shape)}, got {list(tensors[name].shape)}")

@@ -31,7 +31,7 @@ from tests.helpers.problems import (
 
 
 def objective_of(network):
-    return MetaObjective(network, inner_loop_for("maml", network, lr=0.1, num_steps=5))
+    return MetaObjective(network, inner_loop_for("maml", network, lr=0.1, num_inner_steps=5))
 
 
 @pytest.mark.parametrize("norm", ["batch", "none", "group", "layer"])
@@ -183,7 +183,7 @@ def test_chunks_are_every_task_once_and_in_order():
     assert torch.equal(torch.cat([part.support_x for part in parts]), episode.support_x)
 
 
-SIZES = {"num_support": 25, "num_query": 25, "num_steps": 5, "num_tasks": 16, "device_type": "cpu"}
+SIZES = {"num_support": 25, "num_query": 25, "num_inner_steps": 5, "num_tasks": 16, "device_type": "cpu"}
 
 
 def test_chosen_execution_depends_on_shapes_alone():
@@ -208,7 +208,7 @@ def test_chosen_chunk_shrinks_with_the_work_of_a_task_and_never_below_one():
         return choose_execution(objective_of(network), **{**SIZES, "device_type": "cuda", **changes}).chunk
 
     assert 1 <= chunk(32, num_support=100) < 16
-    assert chunk(32, num_steps=0) >= chunk(32)
+    assert chunk(32, num_inner_steps=0) >= chunk(32)
     assert chunk(32, num_support=250) <= chunk(32)
     assert chunk(512, num_support=1000) == 1
     assert chunk(32) >= chunk(32, device_type="cpu")

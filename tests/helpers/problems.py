@@ -36,7 +36,7 @@ SAME_SUMS = 1e-10
 
 def problem(network, algorithm="maml", transform=TRANSFORMS["none"], **settings):
     """Return an objective, meta-parameters away from their start, and five tasks."""
-    inner = inner_loop_for(algorithm, network, lr=0.2, num_steps=2, transform=transform, **settings)
+    inner = inner_loop_for(algorithm, network, lr=0.2, num_inner_steps=2, transform=transform, **settings)
     model = perturbed(initial_params(network, init="release", seed=0, dtype=DOUBLE), scale=0.1)
     adapted = {name: model[name] for name in inner.adapted}
     xi = perturbed(transform.init(adapted, 0), scale=0.1, key="xi")

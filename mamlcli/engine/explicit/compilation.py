@@ -1,4 +1,4 @@
-"""`torch.compile` with a way back: where a compiler is missing or fails, the same function runs as it is."""
+"""Compile functions with `torch.compile`; where a compiler is missing or fails, the function runs as it is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ failures: list[str] = []
 
 
 def failure() -> str | None:
-    """Return why compilation was asked for and could not be had in this process, in words; None if it could."""
+    """Return why the first compilation that failed in this process did so, in words; None if none failed."""
     return failures[0] if failures else None
 
 

@@ -1,4 +1,4 @@
-"""A convolution with a dimension of tasks, its second derivatives written out."""
+"""Convolve the images of many tasks at once; first and second derivatives are written out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _backward = torch.ops.aten.convolution_backward
 
 @dataclass(frozen=True)
 class TaskConv:
-    """3x3 convolution with padding 1, [num_tasks, n, height, width, in] -> [num_tasks, n, ..., out].
+    """Computes 3x3 convolutions with padding 1, [num_tasks, n, height, width, in] -> [num_tasks, n, ..., out].
 
     The weight is [num_tasks, out, 3, 3, in]. `is_unfolded` gathers the patches into a matrix and multiplies; else
     each task's convolution is called by itself, on views with channels last. `has_bias` is False before a batch norm,
@@ -59,7 +59,7 @@ class TaskConv:
                     target.add_(part)
         return x
 
-    def _places(self, entry: int, size: int, size_out: int) -> tuple[slice, slice]:
+    def _places(self, entry: int, size: int, size_out: int) -> tuple[slice[int, int, int], slice[int, int]]:
         """Return (the pixels that an entry of the patches lies on, the patches in which it lies on any)."""
         first = 1 if entry == 0 else 0
         start = first * self.stride + entry - 1

@@ -1,4 +1,4 @@
-"""Layers whose activations carry a dimension of tasks, with first and second derivatives written out.
+"""Layers compute many tasks at once, each with its own parameters; first and second derivatives are written out.
 
 Every task has parameters of its own, so a layer maps [num_tasks, n, ...] to [num_tasks, n, ...]. Images are kept
 with their channels last. A layer has four methods:
@@ -43,14 +43,19 @@ class Saved(NamedTuple):
 
 
 class TaskLayer(Protocol):
-    """One layer; see the module's docstring. `p` and `dp` are its parameters and their direction, in `names`' order.
+    """Computes one layer and its derivatives, as the module's docstring says.
+
+    `p` and `dp` are the parameters and their direction, in the order of `names`; a `g` before a name is a gradient
+    with respect to it, a `d` its derivative along the direction.
 
     Attributes:
         names: full parameter names, () for a layer without parameters.
     """
 
     @property
-    def names(self) -> tuple[str, ...]: ...
+    def names(self) -> tuple[str, ...]:
+        """Return the full names of the parameters."""
+        ...
 
     def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Saved]:
         """Return (y, saved)."""
@@ -86,7 +91,7 @@ def sum_of(a: Tensor, b: Tensor | None) -> Tensor:
 
 @dataclass(frozen=True)
 class TaskLinear:
-    """y = x W^T + b, [num_tasks, n, in] -> [num_tasks, n, out]."""
+    """Computes y = x W^T + b, [num_tasks, n, in] -> [num_tasks, n, out]."""
 
     names: tuple[str, ...]
 
@@ -126,7 +131,7 @@ class TaskLinear:
 
 @dataclass(frozen=True)
 class TaskReLU:
-    """y = max(x, 0); the derivative at 0 is 0."""
+    """Computes y = max(x, 0); the derivative at 0 is 0."""
 
     names: tuple[str, ...] = ()
 
@@ -156,7 +161,7 @@ class TaskReLU:
 
 @dataclass(frozen=True)
 class TaskTanh:
-    """y = tanh(x); dy = (1 - y^2) dx, and that factor moves by -2 y dy."""
+    """Computes y = tanh(x); dy = (1 - y^2) dx, and that factor moves by -2 y dy."""
 
     names: tuple[str, ...] = ()
 
@@ -223,7 +228,7 @@ def _by_task(images: Tensor, shape: torch.Size) -> Tensor:
 
 
 class TaskMaxPool(_LinearMap):
-    """y = the largest of each size x size square; which of the pixels it was is saved."""
+    """Takes the largest of each size x size square; saves which of the pixels it was."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -249,7 +254,7 @@ class TaskMaxPool(_LinearMap):
 
 
 class TaskGlobalMean(_LinearMap):
-    """y = the mean over pixels, [num_tasks, n, height, width, channels] -> [num_tasks, n, channels]."""
+    """Takes the mean over pixels, [num_tasks, n, height, width, channels] -> [num_tasks, n, channels]."""
 
     def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Saved]:
         return x.mean((2, 3)), Saved((), x.shape)
@@ -260,7 +265,7 @@ class TaskGlobalMean(_LinearMap):
 
 
 class TaskFlatten(_LinearMap):
-    """y = x with one dimension for each image, [num_tasks, n, channels * height * width]."""
+    """Makes a vector of each image, [num_tasks, n, channels * height * width]."""
 
     def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Saved]:
         return x.permute(0, 1, 4, 2, 3).flatten(2), Saved((), x.shape)

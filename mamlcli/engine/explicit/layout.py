@@ -1,4 +1,4 @@
-"""The place of each parameter in the flat vectors of the explicit path."""
+"""Put named parameters into one flat vector for each task, and find them there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mamlcli.engine.networks import Params
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each parameter lies in a flat vector, and in which order its entries do.
+    """Says where each parameter lies in a flat vector, and in which order its entries do.
 
     Convolution weights [out, in, 3, 3] lie as [out, 3, 3, in], as `TaskConv` takes them.
 
@@ -28,6 +28,7 @@ class Layout:
 
     @property
     def sizes(self) -> list[int]:
+        """Return the number of entries of each parameter."""
         return [math.prod(shape) for shape in self.shapes]
 
     def flat(self, tensors: Mapping[str, Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Losses and accuracies of many tasks at once, with the derivatives of the losses."""
+"""Compute losses and accuracies of many tasks at once, and the derivatives of the losses."""
 
 from __future__ import annotations
 

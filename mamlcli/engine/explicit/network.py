@@ -1,4 +1,4 @@
-"""A network over a chunk of tasks at once: losses, gradients, and Hessians times vectors, without vmap.
+"""Compute a network for a chunk of tasks at once: outputs, gradients, and Hessians times vectors, without vmap.
 
 `TaskNetwork` is a stack of `TaskLayer`s on flat parameters [num_tasks, num_parameters]; the autograd functions below
 let the inner loop differentiate through it like through any other loss.
@@ -65,7 +65,7 @@ class GradientPass(NamedTuple):
 
 
 class TaskNetwork:
-    """Layers on flat parameters, for a chunk of tasks.
+    """Computes layers on flat parameters, for a chunk of tasks.
 
     Args:
         network: the architecture.

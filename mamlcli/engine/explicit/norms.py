@@ -1,4 +1,4 @@
-"""Batch norm and group norm with a dimension of tasks, their second derivatives written out."""
+"""Normalise the images of many tasks at once; first and second derivatives are written out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mamlcli.engine.networks import NORM_EPSILON
 
 @dataclass(frozen=True)
 class TaskBatchNorm:
-    """y = x_hat * weight + bias with x_hat = (x - mean) / sqrt(var + epsilon), over images and pixels of one task.
+    """Computes y = x_hat * weight + bias with x_hat = (x - mean) / sqrt(var + epsilon), per task and channel.
 
     With r = 1 / sqrt(var + epsilon) and Q(v) = v - mean(v) - x_hat mean(x_hat v), the derivative of x_hat along v
     is r Q(v), and so is its transpose. Moving x by dx moves x_hat by u = r Q(dx), and r by -r^2 mean(x_hat dx);
@@ -87,7 +87,7 @@ class TaskBatchNorm:
 
 @dataclass(frozen=True)
 class TaskGroupNorm:
-    """As `TaskBatchNorm`, over the pixels and the channels of one of `num_groups` groups, of one image."""
+    """Computes what `TaskBatchNorm` does, over the pixels and the channels of each of `num_groups` groups of an image."""
 
     names: tuple[str, ...]
     num_groups: int

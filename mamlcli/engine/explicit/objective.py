@@ -1,4 +1,4 @@
-"""The outer loss of a chunk of tasks, computed at once, by the derivatives of `TaskNetwork`."""
+"""Compute the outer loss of a chunk of tasks at once; `TaskNetwork` has the derivatives."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FAST, _REST, _SUPPORT = "fast weights", "other parameters", "support inputs"
 
 @dataclass(frozen=True)
 class _OnFlatVectors:
-    """A transform of named gradients, as one of the flat gradients of a chunk of tasks.
+    """Applies a transform of named gradients to the flat gradients of a chunk of tasks.
 
     Attributes:
         transform: of one task's named gradients.
@@ -76,7 +76,7 @@ class _ChunkProblem:
 
 
 class ExplicitObjective:
-    """`MetaObjective` for a chunk of tasks: arguments and results have a leading dimension of tasks.
+    """Does what `MetaObjective` does for a chunk of tasks: arguments and results have a leading dimension of tasks.
 
     The tasks share the meta-parameters, or these have a leading dimension of runs that are trained together: then
     the first run has the first tasks, and so on, as many each.

@@ -57,7 +57,7 @@ def test_recomputed_steps_have_the_unrolled_meta_gradient(algorithm, is_adapted,
     network = cnn((1, 5, 5), WAYS, depth=1, width=3)
     objective, meta, episode = problem(network, algorithm, transform, adapt_transform=is_adapted)
     expected = meta_gradient(objective, meta, episode, LOOP)
-    constant = MetaObjective(network, replace(objective.inner, num_steps=2, recompute=True))
+    constant = MetaObjective(network, replace(objective.inner, num_inner_steps=2, recompute=True))
     for execution in (LOOP, Execution("explicit", 1), Execution("explicit", 3)):
         found = meta_gradient(constant, meta, episode, execution)
         assert relative_error(found.gradients, expected.gradients) < SAME_SUMS, execution
@@ -91,8 +91,8 @@ def test_recomputed_steps_keep_the_fast_weights_alone(transform):
     objective, meta, episode = problem(NETWORKS["cnn-stride"](), transform=transform)
     num_parameters = sum(value.numel() for value in meta.model.values()) * episode.num_tasks
 
-    def kept(num_steps):
-        inner = replace(objective.inner, num_steps=num_steps, recompute=True)
+    def kept(num_inner_steps):
+        inner = replace(objective.inner, num_inner_steps=num_inner_steps, recompute=True)
         return saved_numbers(MetaObjective(objective.network, inner), meta, episode, Execution("explicit"))
 
     assert kept(12) - kept(2) <= 10 * num_parameters

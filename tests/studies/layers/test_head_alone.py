@@ -21,7 +21,7 @@ LOOP, BATCHED = Execution("loop", 1), Execution("batched", 2)
 def objective_and_meta(network):
     """Return an objective and meta-parameters away from the start, so that no bias is zero."""
     model = perturbed(initial_params(network, init="release", seed=0, dtype=DOUBLE), scale=0.2)
-    return MetaObjective(network, inner_loop_for("maml", network, lr=0.1, num_steps=2)), MetaParams(model, {})
+    return MetaObjective(network, inner_loop_for("maml", network, lr=0.1, num_inner_steps=2)), MetaParams(model, {})
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
@@ -110,7 +110,7 @@ def test_rounding_of_doubled_features_is_not_fitted():
     # One input without bias: every ReLU unit is a multiple of relu(x) or relu(-x), the features have rank 2. In
     # float32 the other directions would hold rounding noise; fitted, it would give weights of 1e4 and more.
     network = mlp((1,), 1, depth=2, width=16)
-    inner = inner_loop_for("maml", network, lr=0.1, num_steps=1)
+    inner = inner_loop_for("maml", network, lr=0.1, num_inner_steps=1)
     model = initial_params(network, init="release", seed=0, dtype=DOUBLE)
     objective, episodes = MetaObjective(network, inner), [regression_episode(1, num_tasks=20)]
     exact = bottom_updates(objective, MetaParams(model, {}), episodes, episodes, BATCHED)[0]
