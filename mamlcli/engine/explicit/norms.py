@@ -87,7 +87,7 @@ class TaskBatchNorm:
 
 @dataclass(frozen=True)
 class TaskGroupNorm:
-    """Computes what `TaskBatchNorm` does, over the pixels and the channels of each of `num_groups` groups of an image."""
+    """Does as `TaskBatchNorm`, over the pixels and the channels of one of `num_groups` groups of an image."""
 
     names: tuple[str, ...]
     num_groups: int
