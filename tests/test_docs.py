@@ -84,7 +84,8 @@ def command_of(words: list[str]) -> tuple[Any, list[str]]:
     found: Any = get_command(_app())
     rest = words
     while hasattr(found, "commands"):
-        assert rest, f"{' '.join(words)}: no command"
+        if not rest and words != []:  # a group of commands is mentioned as a whole
+            return found, rest
         assert rest[0] in found.commands, f"{' '.join(words)}: no command {rest[0]!r}"
         found, rest = found.commands[rest[0]], rest[1:]
     return found, rest

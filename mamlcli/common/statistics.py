@@ -65,7 +65,7 @@ def estimate(values: ArrayLike) -> Estimate:
 
 def half_width_95(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the half-width of the 95 % interval of the mean over axis 0, [...]; there are at least two values."""
-    from scipy.special import stdtrit  # a sixth of a second to import, and completion needs no interval
+    from scipy.special import stdtrit  # slow to import, and many commands need no interval
 
     num = values.shape[0]
     standard_error = values.std(axis=0, ddof=1) / math.sqrt(num)

@@ -16,9 +16,8 @@ from torch.func import vmap
 from torch.nn import functional
 
 from mamlcli.engine.inner_loop import adapt
-from mamlcli.engine.networks import NORM_EPSILON, BatchStatisticsNorm, Network, apply_network
+from mamlcli.engine.networks import NORM_EPSILON, BatchStatisticsNorm, Network, Params, apply_network
 from mamlcli.engine.objective import MetaObjective, MetaParams
-from mamlcli.engine.transforms import Params
 
 # Assignments of classes to outputs that are averaged; more cost time and were not measured.
 MAX_ASSIGNMENTS = 5

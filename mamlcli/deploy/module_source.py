@@ -96,7 +96,7 @@ def module_source(experiment: Experiment) -> str:
     if has_adapt(experiment):
         inner = experiment.objective().inner
         loss = _LOSSES[recipe.is_classification]
-        parts.append(_ADAPT.format(lr=inner.lr, steps=inner.num_steps, loss=loss, adapted=inner.adapted))
+        parts.append(_ADAPT.format(lr=inner.lr, steps=inner.num_inner_steps, loss=loss, adapted=inner.adapted))
     return "\n\n".join(part.strip("\n") + "\n" for part in parts)
 
 

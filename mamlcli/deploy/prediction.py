@@ -79,7 +79,7 @@ def predict_run(run: RunDirectory, request: PredictionRequest, *, on_progress: O
         run=str(run.path),
         recipe=run.name,
         weights=trained.weights,
-        inner_steps=objective.inner.num_steps,
+        inner_steps=objective.inner.num_inner_steps,
         num_outputs=classifier.num_outputs,
         num_assignments=min(classifier.num_outputs, classifier.num_assignments),
         batch_norm=getattr(recipe.model, "norm", "none"),

@@ -1,8 +1,8 @@
-"""The meta-test protocol: per-task scores at every inner step, on tasks that are the same for all runs."""
+"""Score meta-parameters by the meta-test protocol: at every inner step, on tasks that are the same for all runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,46 +11,49 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mamlcli.common.statistics import Estimate, estimate
-from mamlcli.engine.execution import Execution, chunks, run_chunk, trajectories
+from mamlcli.engine.execution import Execution, TaskFunction, chunks, run_chunk, trajectories
 from mamlcli.engine.networks import Params
 from mamlcli.engine.objective import TRAJECTORY_COLUMNS, MetaObjective, MetaParams, adapt_to, task_problem
 from mamlcli.tasks.episodes import Episode, TaskDistribution, sample_tasks
 
+Array = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class Reference:
-    """Per-task scores of a floor or baseline.
+    """The scores of a floor or baseline on each task.
 
     Attributes:
         loss, accuracy: [num_tasks] float64 on query sets; None where there is none.
     """
 
-    loss: NDArray[np.float64] | None
-    accuracy: NDArray[np.float64] | None
+    loss: Array | None
+    accuracy: Array | None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of one set of meta-parameters on many tasks.
+    """The scores of one set of meta-parameters on many tasks.
 
     Attributes:
         scores: [num_tasks, num_inner_steps + 1, 4] float64, columns as `TRAJECTORY_COLUMNS`; step 0 is before
             adaptation.
         references: floors and baselines on the same tasks, by name.
         is_classification: whether the accuracy columns mean something.
-        chance_accuracy: of guessing; None for regression.
+        chance_accuracy: what guessing would score; None for regression.
     """
 
-    scores: NDArray[np.float64]
+    scores: Array
     references: dict[str, Reference]
     is_classification: bool
     chance_accuracy: float | None
 
     @property
     def num_inner_steps(self) -> int:
+        """Return the number of inner steps after which tasks are scored."""
         return int(self.scores.shape[1]) - 1
 
-    def column(self, name: str, step: int) -> NDArray[np.float64]:
+    def column(self, name: str, step: int) -> Array:
         """Return one column of `TRAJECTORY_COLUMNS` at one inner step, [num_tasks]."""
         return self.scores[:, step, TRAJECTORY_COLUMNS.index(name)]
 
@@ -59,13 +62,13 @@ class Evaluation:
         return estimate(self.column(name, step))
 
 
-# Tasks whose data is held at once: few enough to weigh nothing, enough to draw and compare them together.
+# Tasks whose data is held at once: few enough to take little memory, enough to draw and compare them together.
 _DRAWN_AT_ONCE = 16
 
 
 def evaluate(
     objective: MetaObjective,
-    metas: Sequence[MetaParams],
+    meta_params: Sequence[MetaParams],
     distribution: TaskDistribution,
     *,
     stream: str,
@@ -82,7 +85,7 @@ def evaluate(
 
     Args:
         objective: network and inner loop; its number of inner steps is the number scored.
-        metas: meta-parameters to score, of one run or several.
+        meta_params: meta-parameters to score, of one run or several.
         distribution: where tasks come from.
         stream: names the stream of tasks, by default the name of the split that `distribution` draws from.
         seed: `evaluation.seed`.
@@ -94,14 +97,14 @@ def evaluate(
     Returns:
         The scores of each run.
     """
-    mine = range(num_tasks) if share is None else share
-    rows: list[list[NDArray[np.float64]]] = []
-    parts: dict[str, list[tuple[torch.Tensor | None, torch.Tensor | None]]] = {}
+    share = range(num_tasks) if share is None else share
+    rows: list[list[Array]] = []
+    parts: dict[str, list[tuple[Tensor | None, Tensor | None]]] = {}
     drawn = max(execution.chunk * execution.parallel, _DRAWN_AT_ONCE)
-    for start in range(mine.start, mine.stop, drawn):
-        indices = range(start, min(start + drawn, mine.stop))
+    for start in range(share.start, share.stop, drawn):
+        indices = range(start, min(start + drawn, share.stop))
         episode = sample_tasks(distribution, seed=seed, split=stream, iteration=0, indices=indices)
-        scores_of_runs = trajectories(objective, metas, episode, execution)
+        scores_of_runs = trajectories(objective, meta_params, episode, execution)
         rows.append([scores.double().cpu().numpy() for scores in scores_of_runs])
         if with_references:
             for name, of_chunk in distribution.references(episode).items():
@@ -120,7 +123,7 @@ def evaluate(
 def join_evaluations(parts: list[Evaluation]) -> Evaluation:
     """Return the evaluation of all tasks from those of consecutive shares."""
 
-    def joined(columns: list[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:
+    def joined(columns: list[Array | None]) -> Array | None:
         present = [column for column in columns if column is not None]
         return np.concatenate(present) if present else None
 
@@ -134,17 +137,14 @@ def join_evaluations(parts: list[Evaluation]) -> Evaluation:
     return replace(parts[0], scores=np.concatenate([part.scores for part in parts]), references=references)
 
 
-def _joined(parts: list[torch.Tensor | None]) -> NDArray[np.float64] | None:
+def _joined(parts: list[Tensor | None]) -> Array | None:
     present = [part for part in parts if part is not None]
     return torch.cat(present).double().cpu().numpy() if present else None
 
 
-Array = NDArray[np.float64]
-
-
 @dataclass(frozen=True)
 class TaskStream:
-    """Tasks that are drawn when they are gone through, the same every time.
+    """Tasks that are drawn while one iterates over them, the same at each iteration.
 
     Attributes:
         distribution: where they come from.
@@ -166,13 +166,13 @@ class TaskStream:
 
 
 def map_tasks(
-    function: Callable[..., Tensor], meta: MetaParams, episodes: Iterable[Episode], execution: Execution
+    function: TaskFunction[Tensor], meta_params: MetaParams, episodes: Iterable[Episode], execution: Execution
 ) -> Array:
     """Run a per-task function over all tasks, without any graph.
 
     Args:
         function: (model, xi, support_x, support_y, query_x, query_y) of one task -> tensor.
-        meta: the meta-parameters.
+        meta_params: the meta-parameters.
         episodes: the tasks.
         execution: how they are run.
 
@@ -183,16 +183,15 @@ def map_tasks(
     with torch.no_grad():
         for episode in episodes:
             for chunk in chunks(episode, execution):
-                found = run_chunk(function, meta.model, meta.transform, chunk, execution)
-                assert isinstance(found, Tensor), "one tensor per task"
-                parts.append(found.double().cpu().numpy())
+                values = run_chunk(function, meta_params.model, meta_params.transform, chunk, execution)
+                parts.append(values.double().cpu().numpy())
     return np.concatenate(parts)
 
 
 def adapted_params(
     objective: MetaObjective, model: Params, xi: Params, support_x: Tensor, support_y: Tensor, query_x: Tensor
 ) -> Params:
-    """Return all parameters of one task's adapted network: theta with the fast weights phi_K put in."""
+    """Adapt to one task, and return all parameters of the network: theta with the fast weights phi_K put in."""
     problem = task_problem(objective.network, model, objective.inner, support_x, query_x)
     adaptation = adapt_to(problem, support_y, model, xi, objective.inner)
     return {**model, **adaptation.fast_weights}

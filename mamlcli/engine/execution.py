@@ -1,8 +1,8 @@
-"""How a batch of tasks is run. The results are the same.
+"""A batch of tasks is run on one of three paths, all of which give the same results.
 
 `loop` is the plain reference: task after task, differentiated by autograd. `batched` maps the per-task function over a
-chunk of tasks with `torch.func.vmap`. `explicit` computes a chunk as one tensor, with the derivatives of
-`task_layers`; it is the fastest, and what `auto` takes.
+chunk of tasks with `torch.func.vmap`. `explicit` computes a chunk as one tensor, with the derivatives that are written
+out in the folder of that name; it is the fastest, and what `auto` takes.
 """
 
 from __future__ import annotations
@@ -26,17 +26,16 @@ from mamlcli.engine.threads import thread_pool
 from mamlcli.tasks.episodes import Episode
 
 Part = TypeVar("Part")
-
-
 Result = TypeVar("Result")
+Outputs = TypeVar("Outputs", Tensor, tuple[Tensor, Tensor])
 
-
-TaskFunction = Callable[..., tuple[Tensor, ...] | Tensor]
+# (theta, xi, support_x, support_y, query_x, query_y) of one task -> its outputs.
+TaskFunction = Callable[[Params, Params, Tensor, Tensor, Tensor, Tensor], Outputs]
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How tasks are run; recorded with every run, because sums in another order round differently.
+    """The way in which tasks are run. It is recorded with every run, as sums in another order round differently.
 
     Attributes:
         path: "loop", "batched" or "explicit".
@@ -53,7 +52,7 @@ class Execution:
 
 @dataclass(frozen=True)
 class MetaGradient:
-    """A meta-gradient and what was seen on the way.
+    """A meta-gradient, and the losses and accuracies of the tasks it is of.
 
     Attributes:
         gradients: of the outer loss averaged over tasks, by name as in `MetaParams.flat`.
@@ -88,7 +87,7 @@ def choose_execution(
     *,
     num_support: int,
     num_query: int,
-    num_steps: int,
+    num_inner_steps: int,
     num_tasks: int,
     device_type: str,
     num_threads: int = 1,
@@ -103,7 +102,7 @@ def choose_execution(
     Args:
         objective: network and inner loop.
         num_support, num_query: inputs of one task.
-        num_steps: inner steps whose graph is kept; 0 where there is none (evaluation, or `inner.memory: constant`).
+        num_inner_steps: inner steps whose graph is kept; 0 for none, as in evaluation.
         num_tasks: tasks there are.
         device_type: "cpu" or "cuda".
         num_threads: threads of the CPU.
@@ -112,7 +111,7 @@ def choose_execution(
     num_parameters = sum(parameter.numel() for parameter in network.parameters())
     activations = activation_size(network)
     numbers = activations * num_support + num_parameters
-    per_task = (numbers * num_steps + activations * num_query + num_parameters) * _COPIES_PER_STEP * 4
+    per_task = (numbers * num_inner_steps + activations * num_query + num_parameters) * _COPIES_PER_STEP * 4
     chunk = max(1, min(_BUDGET_BYTES[device_type] // max(per_task, 1), num_tasks))
     if explicit_objective(objective, device_type) is None:
         return Execution("batched", int(chunk))
@@ -130,20 +129,21 @@ def chunks(episode: Episode, execution: Execution) -> Iterator[Episode]:
 
 
 def run_chunk(
-    function: TaskFunction, model: Params, xi: Params, chunk: Episode, execution: Execution
-) -> tuple[Tensor, ...] | Tensor:
+    function: TaskFunction[Outputs], model: Params, xi: Params, chunk: Episode, execution: Execution
+) -> Outputs:
     """Run a per-task function over the tasks of one chunk and stack its outputs along a first dimension."""
     if execution.path != "loop":
-        mapped = vmap(function, in_dims=(None, None, 0, 0, 0, 0))
-        return mapped(model, xi, *chunk.data())
+        mapped: Outputs = vmap(function, in_dims=(None, None, 0, 0, 0, 0))(model, xi, *chunk.data())
+        return mapped
     outputs = [function(model, xi, *(part[i] for part in chunk.data())) for i in range(chunk.num_tasks)]
     if isinstance(outputs[0], Tensor):
-        return torch.stack(outputs)  # type: ignore[arg-type]
-    return tuple(torch.stack(parts) for parts in zip(*outputs, strict=True))
+        return torch.stack(outputs)
+    first, second = zip(*outputs, strict=True)
+    return torch.stack(first), torch.stack(second)
 
 
 def meta_gradients(
-    objective: MetaObjective, metas: Sequence[MetaParams], episode: Episode, execution: Execution
+    objective: MetaObjective, meta_params: Sequence[MetaParams], episode: Episode, execution: Execution
 ) -> list[MetaGradient]:
     """Return, for one run or several, the gradient of the outer loss averaged over the run's own tasks.
 
@@ -153,29 +153,29 @@ def meta_gradients(
 
     Args:
         objective: the outer loss of one task, the same for all.
-        metas: the meta-parameters of each run.
+        meta_params: the meta-parameters of each run.
         episode: the tasks of the first run, then those of the second, and so on; as many each.
         execution: how to run them; its chunk counts tasks of all runs.
 
     Source: Finn et al. 2017, arXiv 1703.03400, algorithm 1, line 8.
     Differs from the source: averaged over tasks, not summed, as in Arnold et al. 2021.
     """
-    num_tasks = episode.num_tasks // len(metas)
-    together = _runs_of_chunk(len(metas), num_tasks, execution)
+    num_tasks = episode.num_tasks // len(meta_params)
+    together = _runs_of_chunk(len(meta_params), num_tasks, execution)
     if together > 1:
-        return _gradients_of_stacks(objective, metas, episode, execution, together)
-    own = replace(execution, chunk=min(execution.chunk, num_tasks))
+        return _gradients_of_stacks(objective, meta_params, episode, execution, together)
+    of_one_run = replace(execution, chunk=min(execution.chunk, num_tasks))
     return [
-        _gradient_of_run(objective, meta, episode.tasks(i * num_tasks, (i + 1) * num_tasks), own)
-        for i, meta in enumerate(metas)
+        _gradient_of_run(objective, of_run, episode.tasks(i * num_tasks, (i + 1) * num_tasks), of_one_run)
+        for i, of_run in enumerate(meta_params)
     ]
 
 
 def _gradient_of_run(
-    objective: MetaObjective, meta: MetaParams, episode: Episode, execution: Execution
+    objective: MetaObjective, meta_params: MetaParams, episode: Episode, execution: Execution
 ) -> MetaGradient:
     """Return the meta-gradient of one run as a sum over chunks of its tasks."""
-    flat = meta.flat()
+    flat = meta_params.flat()
     totals = {name: torch.zeros_like(value) for name, value in flat.items()}
     losses, accuracies = [], []
     of_chunk = partial(_chunk_gradient, objective, flat, execution=execution, num_tasks=episode.num_tasks)
@@ -189,20 +189,20 @@ def _gradient_of_run(
 
 
 def _gradients_of_stacks(
-    objective: MetaObjective, metas: Sequence[MetaParams], episode: Episode, execution: Execution, together: int
+    objective: MetaObjective, meta_params: Sequence[MetaParams], episode: Episode, execution: Execution, together: int
 ) -> list[MetaGradient]:
-    """Return the meta-gradients of runs of which each chunk has `together`, with all their tasks."""
-    num_tasks = episode.num_tasks // len(metas)
-    stacked = _stacked(metas)
+    """Return the meta-gradients of runs when each chunk holds `together` of them, with all their tasks."""
+    num_tasks = episode.num_tasks // len(meta_params)
+    stacked = _stacked(meta_params)
 
     def of_runs(first: int) -> list[MetaGradient]:
-        last = min(first + together, len(metas))
+        last = min(first + together, len(meta_params))
         flat = {name: value[first:last] for name, value in stacked.items()}
         tasks = episode.tasks(first * num_tasks, last * num_tasks)
-        found, loss, accuracy = _chunk_gradient(objective, flat, tasks, execution=execution, num_tasks=num_tasks)
+        by_name, loss, accuracy = _chunk_gradient(objective, flat, tasks, execution=execution, num_tasks=num_tasks)
         gradients = [
             (torch.zeros_like(value) if gradient is None else gradient).unbind()
-            for value, gradient in zip(flat.values(), found, strict=True)
+            for value, gradient in zip(flat.values(), by_name, strict=True)
         ]
         losses, accuracies = (part.view(last - first, num_tasks).unbind() for part in (loss, accuracy))
         return [
@@ -210,20 +210,20 @@ def _gradients_of_stacks(
             for i in range(last - first)
         ]
 
-    parts = _over_chunks(of_runs, range(0, len(metas), together), execution)
+    parts = _over_chunks(of_runs, range(0, len(meta_params), together), execution)
     return [gradient for part in parts for gradient in part]
 
 
 def _runs_of_chunk(num_runs: int, num_tasks: int, execution: Execution) -> int:
-    """Return how many runs of so many tasks are computed at once, as many in each chunk or one less."""
+    """Return how many runs one chunk holds, so that all chunks hold as many or one less."""
     if execution.path != "explicit":
         return 1
     most = max(1, execution.chunk // num_tasks)
     return math.ceil(num_runs / math.ceil(num_runs / most))
 
 
-def _stacked(metas: Sequence[MetaParams]) -> Params:
-    flats = [meta.flat() for meta in metas]
+def _stacked(meta_params: Sequence[MetaParams]) -> Params:
+    flats = [of_run.flat() for of_run in meta_params]
     return {name: torch.stack([flat[name].detach() for flat in flats]) for name in flats[0]}
 
 
@@ -240,66 +240,73 @@ def _chunk_gradient(
 
 
 def _outer_loss(
-    objective: MetaObjective, meta: MetaParams, chunk: Episode, execution: Execution
+    objective: MetaObjective, meta_params: MetaParams, chunk: Episode, execution: Execution
 ) -> tuple[Tensor, Tensor]:
     if execution.path == "explicit":
-        return _explicit(objective, chunk, execution).outer_loss(meta.model, meta.transform, *chunk.data())
-    loss, accuracy = run_chunk(objective.outer_loss, meta.model, meta.transform, chunk, execution)
-    return loss, accuracy
+        return _explicit(objective, chunk, execution).outer_loss(
+            meta_params.model, meta_params.transform, *chunk.data()
+        )
+    return run_chunk(objective.outer_loss, meta_params.model, meta_params.transform, chunk, execution)
 
 
 def _explicit(objective: MetaObjective, chunk: Episode, execution: Execution) -> ExplicitObjective:
-    found = explicit_objective(objective, chunk.support_x.device.type, is_compiled=execution.compile)
-    if found is None:
+    explicit = explicit_objective(objective, chunk.support_x.device.type, is_compiled=execution.compile)
+    if explicit is None:
         raise MamlError(
             "execution.path",
             expected="auto, batched or loop for this network",
             got="explicit",
             why="It has a layer whose derivatives are not written out",
         )
-    return found
+    return explicit
 
 
 def trajectories(
-    objective: MetaObjective, metas: Sequence[MetaParams], episode: Episode, execution: Execution
+    objective: MetaObjective, meta_params: Sequence[MetaParams], episode: Episode, execution: Execution
 ) -> list[Tensor]:
     """Return each task's scores at every inner step without any graph, for one run or several on the same tasks.
 
     Returns:
         For each run [num_tasks, num_inner_steps + 1, 4], columns as in `TRAJECTORY_COLUMNS`.
     """
-    if len(metas) == 1 or execution.path != "explicit":
-        return [_trajectory_of_run(objective, meta, episode, execution) for meta in metas]
-    own = replace(execution, chunk=max(1, execution.chunk // len(metas)))
-    stacked = MetaParams.from_flat(_stacked(metas))
+    if len(meta_params) == 1 or execution.path != "explicit":
+        return [_trajectory_of_run(objective, of_run, episode, execution) for of_run in meta_params]
+    together = replace(execution, chunk=max(1, execution.chunk // len(meta_params)))
+    stacked = MetaParams.from_flat(_stacked(meta_params))
 
     def of_chunk(chunk: Episode) -> Tensor:
-        scores = _chunk_trajectory(objective, stacked, _for_each(chunk, len(metas)), execution=own)
-        return scores.view(len(metas), chunk.num_tasks, *scores.shape[1:])
+        scores = _chunk_trajectory(objective, stacked, _for_each(chunk, len(meta_params)), execution=together)
+        return scores.view(len(meta_params), chunk.num_tasks, *scores.shape[1:])
 
-    return list(torch.cat(list(_over_chunks(of_chunk, chunks(episode, own), own)), dim=1))
+    return list(torch.cat(list(_over_chunks(of_chunk, chunks(episode, together), together)), dim=1))
 
 
-def _trajectory_of_run(objective: MetaObjective, meta: MetaParams, episode: Episode, execution: Execution) -> Tensor:
-    of_chunk = partial(_chunk_trajectory, objective, meta, execution=execution)
+def _trajectory_of_run(
+    objective: MetaObjective, meta_params: MetaParams, episode: Episode, execution: Execution
+) -> Tensor:
+    of_chunk = partial(_chunk_trajectory, objective, meta_params, execution=execution)
     return torch.cat(list(_over_chunks(of_chunk, chunks(episode, execution), execution)))
 
 
 def _for_each(chunk: Episode, num_runs: int) -> Episode:
-    """Return the tasks once for each run."""
+    """Return the tasks of a chunk once for each run, one run after the other."""
     support_x, support_y, query_x, query_y = (part.repeat(num_runs, *[1] * (part.ndim - 1)) for part in chunk.data())
     return Episode(support_x, support_y, query_x, query_y, truth={})
 
 
-def _chunk_trajectory(objective: MetaObjective, meta: MetaParams, chunk: Episode, *, execution: Execution) -> Tensor:
+def _chunk_trajectory(
+    objective: MetaObjective, meta_params: MetaParams, chunk: Episode, *, execution: Execution
+) -> Tensor:
     with torch.no_grad():
         if execution.path == "explicit":
-            return _explicit(objective, chunk, execution).trajectory(meta.model, meta.transform, *chunk.data())
-        return run_chunk(objective.trajectory, meta.model, meta.transform, chunk, execution)  # type: ignore[return-value]
+            return _explicit(objective, chunk, execution).trajectory(
+                meta_params.model, meta_params.transform, *chunk.data()
+            )
+        return run_chunk(objective.trajectory, meta_params.model, meta_params.transform, chunk, execution)
 
 
 def _over_chunks(function: Callable[[Part], Result], parts: Iterable[Part], execution: Execution) -> Iterator[Result]:
-    """Yield the results of all chunks in their order; several at a time where asked."""
+    """Yield the results of all chunks in their order; `execution.parallel` of them are computed at a time."""
     parts = list(parts)
     if execution.parallel <= 1 or len(parts) == 1:
         yield from map(function, parts)

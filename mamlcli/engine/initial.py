@@ -1,4 +1,4 @@
-"""The initialisation of a network: the release's and torch's."""
+"""Draw the first weights of a network, as the paper's release or as torch does."""
 
 from __future__ import annotations
 
@@ -36,20 +36,21 @@ def initial_params(
     """
     params: Params = {}
     for module_name, module in network.named_modules():
-        own = dict(module.named_parameters(recurse=False))
-        if not own:
+        tensors = dict(module.named_parameters(recurse=False))
+        if not tensors:
             continue
-        fan_in, fan_out = _fans(own["weight"])
-        for name, parameter in own.items():
+        fan_in, fan_out = _fans(tensors["weight"])
+        for name, parameter in tensors.items():
             full_name = f"{module_name}.{name}"
             generator = torch.Generator().manual_seed(key_seed(seed, "init", full_name))
-            low, high = _uniform_range(name, init, is_norm=own["weight"].ndim == 1, fan_in=fan_in, fan_out=fan_out)
+            low, high = _uniform_range(name, init, is_norm=tensors["weight"].ndim == 1, fan_in=fan_in, fan_out=fan_out)
             value = torch.empty(parameter.shape, dtype=torch.float64).uniform_(low, high, generator=generator)
             params[full_name] = value.to(dtype=dtype).to(device)
     return params
 
 
 def _fans(weight: Tensor) -> tuple[int, int]:
+    """Return (inputs, outputs) of one unit, pixels of a convolution counted."""
     if weight.ndim < 2:
         return 1, 1
     receptive_field = math.prod(weight.shape[2:])

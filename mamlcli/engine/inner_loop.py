@@ -1,4 +1,4 @@
-"""The inner loop, once, for everything: a task's support set and a transform -> fast weights.
+"""The inner loop adapts parameters to the support set of a task: a support loss and a transform -> fast weights.
 
 MAML, FOMAML, ANIL, Meta-SGD, Meta-Curvature and KFO differ in which parameters move, which transform is applied and
 how gradients flow; each is a setting of `InnerLoop`, and `adapt` is the only loop there is.
@@ -8,31 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.func import grad
 
-from mamlcli.engine.transforms import GradientTransform, Identity, Params
+from mamlcli.engine.networks import Params
+from mamlcli.engine.transforms import GradientTransform, Identity
 
 SupportLoss = Callable[[Params], Tensor]
 
 
-# (fast weights, context) -> gradients by the fast weights' names. What else they depend on with a gradient of its own
-# (parameters that do not adapt, features) is in the context.
+# (fast weights, context) -> gradients by the fast weights' names. The context holds what else they depend on and is
+# differentiated itself: parameters that do not adapt, features.
 SupportGradient = Callable[[Params, Params], Params]
 
 
 @dataclass(frozen=True)
 class InnerLoop:
-    """What one task's adaptation does.
+    """Settings of one task's adaptation.
 
     Attributes:
         adapted: names of the parameters that move.
         lr: inner learning rate, alpha.
-        num_steps: inner steps, K.
+        num_inner_steps: inner steps, K.
         first_order: take every inner gradient as a constant (FOMAML).
         transform: U_xi, the identity in MAML.
         adapt_transform: from the second step on, xi takes a gradient step on the support loss first.
@@ -44,7 +45,7 @@ class InnerLoop:
 
     adapted: tuple[str, ...]
     lr: float
-    num_steps: int
+    num_inner_steps: int
     first_order: bool = False
     transform: GradientTransform = Identity()  # noqa: RUF009 - frozen and empty
     adapt_transform: bool = False
@@ -62,7 +63,7 @@ class Adaptation:
     """
 
     fast_weights: Params
-    observations: list[Any]
+    observations: list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ def gradient_of(support_loss: Callable[[Params, Params], Tensor], *, first_order
     """Return the gradient of a loss of (fast weights, context) by the former, differentiable unless first order."""
 
     def exact(fast: Params, context: Params) -> Params:
-        found: Params = grad(support_loss)(fast, context)
-        return found
+        gradients: Params = grad(support_loss)(fast, context)
+        return gradients
 
     def constant(fast: Params, context: Params) -> Params:
         # Nothing of this gradient is differentiated again: recording its graph would be waste.
@@ -95,7 +96,7 @@ def adapt(
     xi: Mapping[str, Tensor],
     inner: InnerLoop,
     *,
-    observe: Callable[[Params], Any] | None = None,
+    observe: Callable[[Params], Tensor] | None = None,
 ) -> Adaptation:
     """Adapt by gradient steps on a loss of the fast weights alone; see `unroll`.
 
@@ -113,7 +114,7 @@ def unroll(
     inner: InnerLoop,
     *,
     context: Mapping[str, Tensor] | None = None,
-    observe: Callable[[Params], Any] | None = None,
+    observe: Callable[[Params], Tensor] | None = None,
 ) -> Adaptation:
     """Adapt by K transformed gradient steps on a support loss.
 
@@ -143,7 +144,7 @@ def unroll(
     state = _State({name: params[name] for name in inner.adapted}, dict(xi), {})
     surroundings = dict(context or {})
     observations = [] if observe is None else [observe(state.fast)]
-    for _ in range(inner.num_steps):
+    for _ in range(inner.num_inner_steps):
         if inner.recompute and torch.is_grad_enabled():
             state = _recomputed_step(support_gradient, inner, state, surroundings)
         else:
@@ -164,7 +165,7 @@ def _step(support_gradient: SupportGradient, inner: InnerLoop, state: _State, co
 
 
 def _adapted_xi(inner: InnerLoop, xi: Params, previous: Params, gradients: Params) -> Params:
-    """Return xi after a step of rate alpha on the support loss, whose xi-gradient is -alpha * the below."""
+    """Return xi after a step of rate alpha on the support loss, whose xi-gradient is -alpha * `agreement`'s."""
 
     def agreement(candidate: Params) -> Tensor:
         updates = inner.transform.apply(candidate, previous)
@@ -178,38 +179,54 @@ def _recomputed_step(support_gradient: SupportGradient, inner: InnerLoop, state:
     """Return the state after a step of which only the state before it is kept."""
     groups = (state.fast, state.xi, state.previous, context)
     keys = [(index, name) for index, group in enumerate(groups) for name in group]
-
-    def run(*tensors: Tensor) -> _State:
-        parts: list[Params] = [{}, {}, {}, {}]
-        for (index, name), tensor in zip(keys, tensors, strict=True):
-            parts[index][name] = tensor
-        return _step(support_gradient, inner, _State(*parts[:3]), parts[3])
-
-    step = _StepFunction(run, is_xi_changed=bool(inner.adapt_transform and state.previous))
-    found = iter(_Recomputed.apply(step, *(groups[index][name] for index, name in keys)))
-    fast = {name: next(found) for name in state.fast}
-    xi = {name: next(found) for name in state.xi} if step.is_xi_changed else state.xi
-    previous = {name: next(found) for name in state.fast} if inner.adapt_transform and state.xi else {}
+    is_xi_changed = bool(inner.adapt_transform and state.previous)
+    step = _StepFunction(support_gradient, inner, keys, is_xi_changed)
+    outputs = iter(_Recomputed.apply(step, *(groups[index][name] for index, name in keys)))
+    fast = {name: next(outputs) for name in state.fast}
+    xi = {name: next(outputs) for name in state.xi} if is_xi_changed else state.xi
+    previous = {name: next(outputs) for name in state.fast} if inner.adapt_transform and state.xi else {}
     return _State(fast, xi, previous)
 
 
 @dataclass(frozen=True)
 class _StepFunction:
-    """One inner step as a function of tensors to a tuple of those it changes."""
+    """One inner step as a function of tensors to a tuple of those it changes, as autograd takes it.
 
-    run: Callable[..., _State]
+    Attributes:
+        support_gradient, inner: as in `unroll`.
+        keys: of each tensor (what it is part of, its name): the state's fast weights, xi and previous gradients are
+            0 to 2, the context is 3.
+        is_xi_changed: whether the step moves xi.
+    """
+
+    support_gradient: SupportGradient
+    inner: InnerLoop
+    keys: list[tuple[int, str]]
     is_xi_changed: bool
 
     def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        state = self.run(*tensors)
+        parts: list[Params] = [{}, {}, {}, {}]
+        for (index, name), tensor in zip(self.keys, tensors, strict=True):
+            parts[index][name] = tensor
+        state = _step(self.support_gradient, self.inner, _State(*parts[:3]), parts[3])
         return (*state.fast.values(), *(state.xi.values() if self.is_xi_changed else ()), *state.previous.values())
 
 
+class _StepContext(Protocol):
+    """What autograd carries from the forward pass of a step to its backward pass."""
+
+    step: _StepFunction
+    saved_tensors: tuple[Tensor, ...]
+    needs_input_grad: tuple[bool, ...]
+
+    def save_for_backward(self, *tensors: Tensor) -> None: ...
+
+
 class _Recomputed(torch.autograd.Function):
-    """A step of which the inputs alone are kept; its backward pass computes it again, with a graph, and frees that."""
+    """Takes a step and keeps its inputs alone; the backward pass takes it again, with a graph, and frees that."""
 
     @staticmethod
-    def forward(ctx: Any, step: _StepFunction, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: _StepContext, step: _StepFunction, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.step = step
         ctx.save_for_backward(*tensors)
         # Only with a fresh object per output is nothing of the input marked as changed.
@@ -217,20 +234,18 @@ class _Recomputed(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *output_gradients: Tensor) -> tuple[Tensor | None, ...]:
-        wanted = ctx.needs_input_grad[1:]
+    def backward(ctx: _StepContext, *output_gradients: Tensor) -> tuple[Tensor | None, ...]:
+        is_wanted = ctx.needs_input_grad[1:]
         with torch.enable_grad():
-            inputs = [
-                value.detach().requires_grad_(is_wanted)
-                for value, is_wanted in zip(ctx.saved_tensors, wanted, strict=True)
-            ]
+            pairs_of_inputs = zip(ctx.saved_tensors, is_wanted, strict=True)
+            inputs = [value.detach().requires_grad_(needs_grad) for value, needs_grad in pairs_of_inputs]
             outputs = ctx.step(*inputs)
             pairs = [(y, g) for y, g in zip(outputs, output_gradients, strict=True) if y.requires_grad]
-            found = torch.autograd.grad(
+            gradients = torch.autograd.grad(
                 [y for y, _ in pairs],
                 [value for value in inputs if value.requires_grad],
                 [g for _, g in pairs],
                 allow_unused=True,
             )
-        gradients = iter(found)
-        return (None, *(next(gradients) if is_wanted else None for is_wanted in wanted))
+        remaining = iter(gradients)
+        return (None, *(next(remaining) if needs_grad else None for needs_grad in is_wanted))

@@ -1,4 +1,4 @@
-"""Linear layers at the end of a network: append them, collapse them into one, compare outputs and sizes.
+"""Append linear layers to the end of a network, collapse them into one, compare outputs and sizes.
 
 A stack of linear layers computes one affine map, so that it can express no more than a single layer; what it
 changes is how gradient descent moves that map (`operators`). Weights may carry leading dimensions (one entry per
@@ -99,7 +99,7 @@ def append_layers(
         seed: of R.
 
     Returns:
-        The network, named as `models` names the one built with n more `linear_layers`, and its parameters.
+        The network, named as the one built with n more `linear_layers`, and its parameters.
 
     Raises:
         MamlError: w < d, where the first layer could not start as the identity.
@@ -125,17 +125,27 @@ def append_layers(
     appended = linear_head(num_features, last.out_features, num_extra=num_layers, extra_width=width, bias=has_bias)
     longer = Network(network.body, nn.Sequential(*kept, *appended), network.input_shape)
     values = {name: value for name, value in params.items() if not name.startswith(f"head.{len(kept)}.")}
-    trained = params[f"head.{len(kept)}.weight"]
-    for index, size_in in enumerate([num_features, *[width] * (num_layers - 1)], start=len(kept)):
+    return longer, values | _start_of_appended(longer, params, num_kept=len(kept), width=width, seed=seed)
+
+
+def _start_of_appended(
+    longer: Network, params: Mapping[str, Tensor], *, num_kept: int, width: int, seed: int
+) -> Params:
+    """Return the parameters of the head's layers from index `num_kept` on, as `append_layers` starts them."""
+    trained, bias = params[f"head.{num_kept}.weight"], params.get(f"head.{num_kept}.bias")
+    num_outputs, num_features = trained.shape
+    top = len(longer.head) - 1
+    values: Params = {}
+    for index in range(num_kept, top):
+        size_in = num_features if index == num_kept else width
         values[f"head.{index}.weight"] = torch.eye(width, size_in, dtype=trained.dtype, device=trained.device)
-        if has_bias:
+        if bias is not None:
             values[f"head.{index}.bias"] = trained.new_zeros(width)
-    top = len(kept) + num_layers
-    extra = _xavier(last.out_features, width, num_features, seed=key_seed(seed, "append", f"head.{top}.weight"))
+    extra = _xavier(num_outputs, width, num_features, seed=key_seed(seed, "append", f"head.{top}.weight"))
     values[f"head.{top}.weight"] = torch.cat([trained, extra.to(trained)], dim=1)
-    if has_bias:
-        values[f"head.{top}.bias"] = params[f"head.{len(kept)}.bias"].clone()
-    return longer, values
+    if bias is not None:
+        values[f"head.{top}.bias"] = bias.clone()
+    return values
 
 
 def _xavier(num_outputs: int, width: int, num_kept: int, *, seed: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""This module makes networks and their first weights; all networks are called through `torch.func.functional_call`.
+"""Make the networks of recipes, and call them with given parameters through `torch.func.functional_call`.
 
 A network is a body and a head. The head is every linear layer after the last non-linearity (what ANIL adapts);
 the body is what comes before, and is empty in a linear model. Parameter names are contract: they stand in
@@ -55,6 +55,7 @@ class BatchStatisticsNorm(nn.Module):
 
 
 def norm_layer(name: str, num_channels: int) -> nn.Module:
+    """Return the norm of a recipe's `model.norm`: "batch", "group", "layer", or "none", which is the identity."""
     if name == "batch":
         return BatchStatisticsNorm(num_channels)
     if name == "group":
@@ -111,6 +112,7 @@ class Network(nn.Module):
         return self.head(self.body(x))  # type: ignore[no-any-return]
 
     def parameter_names(self) -> tuple[str, ...]:
+        """Return the names of all parameters, those of the body first."""
         return tuple(name for name, _ in self.named_parameters())
 
     def head_parameter_names(self) -> tuple[str, ...]:

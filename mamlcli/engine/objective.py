@@ -1,13 +1,13 @@
-"""Meta-gradient estimators: (meta-parameters, episodes) -> meta-gradient and metrics.
+"""Compute the outer loss of one task: adapt to its support set, and score its query set.
 
-MAML, FOMAML and ANIL are the same estimator with other settings of the inner loop; `inner_loop_for` names them.
+MAML, FOMAML and ANIL are the same objective with other settings of the inner loop; `inner_loop_for` names them. An
+inner update goes from here (`adapt_to`) to `inner_loop.unroll`, and from there to a gradient transform.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,15 +15,19 @@ from torch.nn import functional
 
 from mamlcli.common.errors import MamlError
 from mamlcli.engine.inner_loop import Adaptation, InnerLoop, gradient_of, unroll
-from mamlcli.engine.networks import Network, apply_network, select_names
-from mamlcli.engine.transforms import GradientTransform, Identity, Params
+from mamlcli.engine.networks import Network, Params, apply_network, select_names
+from mamlcli.engine.transforms import GradientTransform, Identity
 
-ALGORITHMS = ("maml", "fomaml", "anil")
+# What is scored at every inner step.
+TRAJECTORY_COLUMNS = ("support_loss", "support_accuracy", "query_loss", "query_accuracy")
+
+# The names of features in the context of a task whose head alone adapts.
+_SUPPORT_FEATURES, _QUERY_FEATURES = "features of the support set", "features of the query set"
 
 
 @dataclass(frozen=True)
 class MetaParams:
-    """All that the outer loop updates.
+    """All tensors that the outer loop updates.
 
     Attributes:
         model: theta, the initialisation of the network, by parameter name.
@@ -55,7 +59,7 @@ def inner_loop_for(
     network: Network,
     *,
     lr: float,
-    num_steps: int,
+    num_inner_steps: int,
     first_order: bool = False,
     adapt_patterns: list[str] | None = None,
     transform: GradientTransform | None = None,
@@ -72,7 +76,7 @@ def inner_loop_for(
         algorithm: "maml", "fomaml" or "anil".
         network: whose parameters adapt.
         lr: inner learning rate, alpha.
-        num_steps: inner steps, K.
+        num_inner_steps: inner steps, K.
         first_order: with "maml" the same as "fomaml"; with "anil" its first-order form.
         adapt_patterns: shell patterns of parameter names that adapt, instead of the algorithm's own choice.
         transform: U_xi; identity if None.
@@ -92,30 +96,35 @@ def inner_loop_for(
     if adapt_patterns is not None:
         adapted = select_names(names, adapt_patterns, where="inner.adapt")
     outside = [name for name in adapted if name not in head]
-    if algorithm == "anil" and outside:
-        raise MamlError(
-            "inner.adapt",
-            expected="parameters of the head with inner.algorithm=anil",
-            got=", ".join(outside),
-            next_step="Use inner.algorithm=maml to adapt the body",
-        )
-    if joint_features and outside:
-        raise MamlError(
-            "inner.joint_features",
-            expected="false where the body adapts",
-            got="true",
-            next_step="Use inner.algorithm=anil, or inner.joint_features=false",
-        )
+    _check_what_adapts(algorithm, outside, joint_features=joint_features)
     return InnerLoop(
         adapted=adapted,
         lr=lr,
-        num_steps=num_steps,
+        num_inner_steps=num_inner_steps,
         first_order=first_order or algorithm == "fomaml",
         transform=transform or Identity(),
         adapt_transform=adapt_transform,
         joint_features=joint_features,
         recompute=recompute,
     )
+
+
+def _check_what_adapts(algorithm: str, of_body: list[str], *, joint_features: bool) -> None:
+    """Raise a MamlError if parameters of the body adapt where they cannot."""
+    if algorithm == "anil" and of_body:
+        raise MamlError(
+            "inner.adapt",
+            expected="parameters of the head with inner.algorithm=anil",
+            got=", ".join(of_body),
+            next_step="Use inner.algorithm=maml to adapt the body",
+        )
+    if joint_features and of_body:
+        raise MamlError(
+            "inner.joint_features",
+            expected="false where the body adapts",
+            got="true",
+            next_step="Use inner.algorithm=anil, or inner.joint_features=false",
+        )
 
 
 def example_loss(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -139,7 +148,7 @@ def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class TaskProblem:
-    """One task's forward maps, (fast weights, context) -> outputs on support and query, and their context."""
+    """How one task's outputs on support and query depend on its fast weights, and on a context that stays."""
 
     support: Callable[[Params, Params], Tensor]
     query: Callable[[Params, Params], Tensor]
@@ -147,7 +156,7 @@ class TaskProblem:
 
 
 def adapts_head_only(network: Network, inner: InnerLoop) -> bool:
-    """Return whether the body's features stay what they are in the inner loop."""
+    """Return whether the inner loop leaves the features as they are."""
     return set(inner.adapted) <= set(network.head_parameter_names()) and len(network.body) > 0
 
 
@@ -181,16 +190,13 @@ def task_problem(network: Network, params: Params, inner: InnerLoop, support_x: 
     )
 
 
-_SUPPORT_FEATURES, _QUERY_FEATURES = "features of the support set", "features of the query set"
-
-
 def adapt_to(
     problem: TaskProblem,
     support_y: Tensor,
     params: Params,
     xi: Params,
     inner: InnerLoop,
-    observe: Callable[[Params], Any] | None = None,
+    observe: Callable[[Params], Tensor] | None = None,
 ) -> Adaptation:
     """Run the inner loop on one task's support loss."""
     gradient = gradient_of(
@@ -269,6 +275,3 @@ class MetaObjective:
         inner = replace(self.inner, first_order=True, joint_features=False)
         problem = task_problem(self.network, model, inner, support_x, support_x)
         return adapt_to(problem, support_y, model, xi, inner).fast_weights
-
-
-TRAJECTORY_COLUMNS = ("support_loss", "support_accuracy", "query_loss", "query_accuracy")

@@ -1,4 +1,4 @@
-"""The outer loop: a generator of typed step records. It never prints, parses, or knows a path.
+"""The outer loop trains the meta-parameters and yields a record of every step; it never prints or knows a path.
 
 The caller decides what to show, log and save; at every record the state is whole and can be exported, and a
 training that continues from an exported state gives the same numbers as one that was never cut.
@@ -21,7 +21,7 @@ from mamlcli.engine.state import OuterLoop, TrainState
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One meta-iteration.
+    """The record of one meta-iteration.
 
     Attributes:
         iteration: meta-iterations done, this one included.
@@ -40,7 +40,7 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class ValidationRecord:
-    """One meta-validation.
+    """The record of one meta-validation.
 
     Attributes:
         iteration: meta-iterations done.
@@ -56,7 +56,7 @@ class ValidationRecord:
 
 @dataclass(frozen=True)
 class StopRecord:
-    """Training ended before its last meta-iteration: no new best for `patience` validations."""
+    """The end of training before its last meta-iteration: `patience` validations brought no new best."""
 
     iteration: int
     patience: int
@@ -106,7 +106,7 @@ def train(
     while running := running & states.keys():
         iteration = min(states[index].iteration for index in running)
         batch = [index for index in sorted(running) if states[index].iteration == iteration]
-        metas = {index: states[index].meta for index in batch}
+        meta_params = {index: states[index].meta_params for index in batch}
         if over := [index for index in batch if is_over(states[index], outers[index])]:
             running -= set(over)
             stopped = [index for index in over if states[index].is_stopped]
@@ -114,11 +114,11 @@ def train(
         # Asked before each step, not after it: a state saved between a step and its validation goes on with the
         # validation.
         elif due := [index for index in batch if validation_is_due(states[index], outers[index])]:
-            scores = zip(due, validate([metas[index] for index in due]), strict=True)
+            scores = zip(due, validate([meta_params[index] for index in due]), strict=True)
             yield from [(index, _validated(states[index], outers[index], *pair)) for index, pair in scores]
         else:
-            found = gradients(batch, list(metas.values()), iteration)
-            records = update([states[index] for index in batch], found, [outers[index] for index in batch])
+            meta_gradients = gradients(batch, list(meta_params.values()), iteration)
+            records = update([states[index] for index in batch], meta_gradients, [outers[index] for index in batch])
             running -= {index for index, record in zip(batch, records, strict=True) if isinstance(record, Exception)}
             yield from zip(batch, records, strict=True)
 
@@ -161,7 +161,7 @@ class _Update:
         self._optimizer: torch.optim.Optimizer | None = None
 
     def __call__(
-        self, states: Sequence[TrainState], found: Sequence[MetaGradient], outers: Sequence[OuterLoop]
+        self, states: Sequence[TrainState], gradients: Sequence[MetaGradient], outers: Sequence[OuterLoop]
     ) -> list[StepRecord | NonFiniteError]:
         """Update every state by its meta-gradient.
 
@@ -171,7 +171,7 @@ class _Update:
         """
         records: list[StepRecord | NonFiniteError] = []
         moving = []
-        for state, gradient, outer, summary in zip(states, found, outers, _summaries(found), strict=True):
+        for state, gradient, outer, summary in zip(states, gradients, outers, _summaries(gradients), strict=True):
             try:
                 records.append(_set_gradients(state, gradient, outer, summary))
                 moving.append(state)
@@ -196,29 +196,29 @@ class _Update:
         self._optimizer.step()
 
 
-def _summaries(found: Sequence[MetaGradient]) -> list[list[float]]:
+def _summaries(results: Sequence[MetaGradient]) -> list[list[float]]:
     """Return (mean outer loss, mean accuracy, norm of the meta-gradient) of each.
 
     One transfer for all that is read each iteration: on CUDA every .item() would wait for the device.
     """
-    if len(found) == 1:  # a norm of norms; the one below needs a copy of the gradients, and rounds differently
-        [only] = found
+    if len(results) == 1:  # a norm of norms; the one below needs a copy of the gradients, and rounds differently
+        [only] = results
         norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in only.gradients.values()]))
         return [torch.stack([only.outer_loss.mean(), only.accuracy.mean(), norm]).tolist()]
     means = [
-        torch.stack([result.outer_loss for result in found]).mean(1),
-        torch.stack([result.accuracy for result in found]).mean(1),
+        torch.stack([result.outer_loss for result in results]).mean(1),
+        torch.stack([result.accuracy for result in results]).mean(1),
     ]
-    rows = torch.stack([torch.cat([g.flatten() for g in result.gradients.values()]) for result in found])
+    rows = torch.stack([torch.cat([g.flatten() for g in result.gradients.values()]) for result in results])
     summaries: list[list[float]] = torch.stack([*means, torch.linalg.vector_norm(rows, dim=1)], dim=1).tolist()
     return summaries
 
 
-def _set_gradients(state: TrainState, found: MetaGradient, outer: OuterLoop, summary: list[float]) -> StepRecord:
+def _set_gradients(state: TrainState, result: MetaGradient, outer: OuterLoop, summary: list[float]) -> StepRecord:
     """Hand the gradient and the learning rate to the optimizer; return the record of the step that it takes next."""
     loss, accuracy, norm = summary
     if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise _non_finite(found, state.iteration, outer.seed)
+        raise _non_finite(result, state.iteration, outer.seed)
     scale = 1.0
     if outer.clip_norm is not None and norm > outer.clip_norm:
         scale = outer.clip_norm / norm
@@ -226,7 +226,7 @@ def _set_gradients(state: TrainState, found: MetaGradient, outer: OuterLoop, sum
     for group in state.optimizer.param_groups:
         group["lr"] = lr
     for name, parameter in state.params.items():
-        parameter.grad = found.gradients[name] if scale == 1.0 else found.gradients[name] * scale
+        parameter.grad = result.gradients[name] if scale == 1.0 else result.gradients[name] * scale
     return StepRecord(state.iteration + 1, loss, accuracy if math.isfinite(accuracy) else None, norm, lr)
 
 

@@ -1,4 +1,4 @@
-"""Workers of one run, joined by torch.distributed: each computes its share of the tasks, and all know the sums.
+"""The workers of a run are joined by torch.distributed: each computes its share of the tasks, and all get the sums.
 
 Every worker goes through the same outer loop with the same state. Tasks are keyed by their place in the meta-batch, so
 their number does not depend on that of the workers; what one worker has to itself is writing, which worker 0 does.
@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -37,21 +37,23 @@ class WorkerGroup:
     Attributes:
         place: of this worker; None for a run in one process.
         is_stopping: whether a worker was asked to stop, as all of them know since their last exchange.
-        has_led: whether worker 0 has said what the run is.
+        has_led: whether this is worker 0 and has sent its plan of the run.
     """
 
     place: Place | None = None
     is_stopping: bool = False
     has_led: bool = False
     _is_asked: Callable[[], bool] = bool
-    _gpus: Any = None
+    _gpus: dist.ProcessGroup | None = None
 
     @property
     def rank(self) -> int:
+        """Return the number of this worker, from 0."""
         return self.place.rank if self.place else 0
 
     @property
     def num_workers(self) -> int:
+        """Return the number of workers, 1 for a run in one process."""
         return self.place.num_workers if self.place else 1
 
     def share(self, num_tasks: int) -> range:
@@ -79,26 +81,30 @@ class WorkerGroup:
             )
         torch.cuda.set_device(self.place.local_rank)
 
-    def lead(self, run: object, device: torch.device) -> None:
-        """As worker 0, tell the others what the run is; then all are connected by their devices, too."""
+    def lead(self, plan: object, device: torch.device) -> None:
+        """As worker 0, send the plan of the run to the others; then all are connected by their devices, too."""
         if self.place is None:
             return
-        self._broadcast(run)
+        self._broadcast(plan)
         self.has_led = True
         self.connect(device)
 
-    def follow(self) -> object:
-        """As another worker, wait for what the run is; None if there is none. Then call `connect`."""
-        return self._broadcast(None)
+    def follow(self, kind: type[Value]) -> Value | None:
+        """As another worker, wait for worker 0's plan, of the given type; None if there is no run. Then `connect`."""
+        plan: object = self._broadcast(None)
+        assert plan is None or isinstance(plan, kind), "worker 0 led with another type"
+        return plan
 
     def connect(self, device: torch.device) -> None:
         """Connect the workers' devices, all at the same time."""
         if device.type == "cuda":
             with self._exchange():
-                self._gpus = dist.new_group(backend="nccl", timeout=TIMEOUT)
+                group = dist.new_group(backend="nccl", timeout=TIMEOUT)
+            assert isinstance(group, dist.ProcessGroup), "all workers are members"
+            self._gpus = group
 
     def dismiss(self) -> None:
-        """As worker 0, let the others go if no run has begun; they wait in `follow`."""
+        """As worker 0, tell the others, which wait in `follow`, that there is no run; nothing if one has begun."""
         if self.place is not None and self.rank == 0 and not self.has_led:
             with suppress(WorkerError):
                 self._broadcast(None)
@@ -114,38 +120,38 @@ class WorkerGroup:
         self._is_asked = is_asked
         return lambda: self.is_stopping
 
-    def all_reduce(self, found: MetaGradient, num_tasks: int) -> MetaGradient:
+    def all_reduce(self, of_share: MetaGradient, num_tasks: int) -> MetaGradient:
         """Return the meta-gradient of a whole meta-batch, the same bits in all workers.
 
         grad = sum over workers of (share / num_tasks) * grad of the share's mean. Losses and accuracies come back in
         the order of the tasks. All that is known of an iteration is one vector, so there is one exchange.
 
         Args:
-            found: of this worker's share of the tasks.
+            of_share: of this worker's share of the tasks.
             num_tasks: of the meta-batch.
 
         Raises:
             WorkerError: another worker is gone.
         """
         if self.place is None:
-            return found
-        mine = self.share(num_tasks)
-        weight = len(mine) / num_tasks
-        first = next(iter(found.gradients.values()))
-        seen = first.new_zeros(2, num_tasks)
-        seen[0, mine.start : mine.stop] = found.outer_loss
-        seen[1, mine.start : mine.stop] = found.accuracy
+            return of_share
+        share = self.share(num_tasks)
+        weight = len(share) / num_tasks
+        first = next(iter(of_share.gradients.values()))
+        scores = first.new_zeros(2, num_tasks)
+        scores[0, share.start : share.stop] = of_share.outer_loss
+        scores[1, share.start : share.stop] = of_share.accuracy
         flags = first.new_tensor([float(self._is_asked())])
-        parts = [*(gradient * weight for gradient in found.gradients.values()), seen, flags]
+        parts = [*(gradient * weight for gradient in of_share.gradients.values()), scores, flags]
         vector = torch.cat([part.reshape(-1) for part in parts])
         with self._exchange():
             dist.all_reduce(vector, group=self._gpus)
             pieces = torch.split(vector, [part.numel() for part in parts])
             sums = [piece.view_as(part) for piece, part in zip(pieces, parts, strict=True)]
             self.is_stopping = bool(sums[-1].item())
-        gradients = dict(zip(found.gradients, sums, strict=False))
+        gradients = dict(zip(of_share.gradients, sums, strict=False))
         losses, accuracies = sums[-2]
-        return MetaGradient(gradients, losses.to(found.outer_loss.dtype), accuracies.to(found.accuracy.dtype))
+        return MetaGradient(gradients, losses.to(of_share.outer_loss.dtype), accuracies.to(of_share.accuracy.dtype))
 
     def gather(self, value: Value) -> list[Value]:
         """Return the values of all workers in their order.
@@ -155,11 +161,12 @@ class WorkerGroup:
         """
         if self.place is None:
             return [value]
-        everyone: list[Any] = [None] * self.num_workers
+        answer = (value, self._is_asked())
+        answers = [answer] * self.num_workers  # each is replaced by its worker's
         with self._exchange():
-            dist.all_gather_object(everyone, (value, self._is_asked()))
-        self.is_stopping = any(is_asked for _, is_asked in everyone)
-        return [found for found, _ in everyone]
+            dist.all_gather_object(answers, answer)
+        self.is_stopping = any(is_asked for _, is_asked in answers)
+        return [value for value, _ in answers]
 
     def broadcast(self, value: Value) -> Value:
         """Return worker 0's value.
@@ -169,7 +176,7 @@ class WorkerGroup:
         """
         return value if self.place is None else self._broadcast(value)
 
-    def _broadcast(self, value: Any) -> Any:
+    def _broadcast(self, value: Value) -> Value:
         box = [value]
         with self._exchange():
             dist.broadcast_object_list(box, src=0)
@@ -228,6 +235,6 @@ def _meet(place: Place) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    """Return what an error says, less the line of gloo's source before it and the advice after it."""
+    """Return the first sentence of an error, less the line of gloo's source before it and the advice after it."""
     text = (str(error).splitlines() or [type(error).__name__])[0]
     return re.sub(r"^\[[^]]*\.cc:\d+\] ", "", text).partition(". ")[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""What a network costs: parameters, activations, operations."""
+"""Count what a network costs: parameters, activations, operations."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
-"""The state of the outer loop between two meta-iterations, and its settings; saved and restored exactly."""
+"""Hold the state of the outer loop between two meta-iterations, and its settings; export and restore it exactly."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +13,10 @@ from mamlcli.engine.networks import Params
 from mamlcli.engine.objective import MetaParams
 
 OPTIMIZER = "optimizer/"
+
+# What a state holds beside tensors, by attribute.
+Primitive = int | float | bool | None
+PRIMITIVES = ("iteration", "best_score", "best_iteration", "num_without_best", "last_validated", "is_stopped")
 
 
 def is_meta_parameter(name: str) -> bool:
@@ -56,7 +59,7 @@ class OuterLoop:
 
 @dataclass
 class TrainState:
-    """All that training carries from one meta-iteration to the next.
+    """What training carries from one meta-iteration to the next.
 
     Attributes:
         params: the meta-parameters by flat name; updated in place by the optimizer.
@@ -80,30 +83,23 @@ class TrainState:
     _names: list[str] = field(default_factory=list)
 
     @property
-    def meta(self) -> MetaParams:
+    def meta_params(self) -> MetaParams:
+        """Return the meta-parameters as they are now."""
         return MetaParams.from_flat(self.params)
 
-    def export(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def export(self) -> tuple[dict[str, Tensor], dict[str, Primitive]]:
         """Return the state as (tensors by name, primitives), copies that later steps do not change."""
         tensors = {name: value.detach().clone() for name, value in self.params.items()}
         for index, slot in self.optimizer.state_dict()["state"].items():
             for key, value in slot.items():
                 if isinstance(value, Tensor):
                     tensors[f"{OPTIMIZER}{key}/{self._names[index]}"] = value.detach().clone()
-        primitives = {
-            "iteration": self.iteration,
-            "best_score": self.best_score,
-            "best_iteration": self.best_iteration,
-            "num_without_best": self.num_without_best,
-            "last_validated": self.last_validated,
-            "is_stopped": self.is_stopped,
-        }
-        return tensors, primitives
+        return tensors, {name: getattr(self, name) for name in PRIMITIVES}
 
 
-def new_state(meta: MetaParams, outer: OuterLoop) -> TrainState:
-    """Return the state before the first meta-iteration; the tensors of `meta` are copied."""
-    params = {name: value.detach().clone() for name, value in meta.flat().items()}
+def new_state(meta_params: MetaParams, outer: OuterLoop) -> TrainState:
+    """Return the state before the first meta-iteration; the tensors of `meta_params` are copied."""
+    params = {name: value.detach().clone() for name, value in meta_params.flat().items()}
     if outer.optimizer == "sgd":
         optimizer: torch.optim.Optimizer = torch.optim.SGD(list(params.values()), lr=outer.lr)
     else:
@@ -112,14 +108,14 @@ def new_state(meta: MetaParams, outer: OuterLoop) -> TrainState:
 
 
 def restore_state(
-    meta: MetaParams, outer: OuterLoop, tensors: Mapping[str, Tensor], primitives: Mapping[str, Any]
+    meta_params: MetaParams, outer: OuterLoop, tensors: Mapping[str, Tensor], primitives: Mapping[str, Primitive]
 ) -> TrainState:
-    """Return the state that `TrainState.export` gave; `meta` says the names, devices and dtypes.
+    """Return the state that `TrainState.export` gave; `meta_params` says the names, devices and dtypes.
 
     Raises:
         KeyError: a tensor is missing; ValueError: one has another shape.
     """
-    state = new_state(meta, outer)
+    state = new_state(meta_params, outer)
     for name, value in state.params.items():
         if tensors[name].shape != value.shape:
             raise ValueError(f"{name}: expected shape {list(value.shape)}, got {list(tensors[name].shape)}")
@@ -131,13 +127,6 @@ def restore_state(
             slots.setdefault(state._names.index(name), {})[slot] = value.clone()
     if slots:
         state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": slots})
-    for key in (
-        "iteration",
-        "best_score",
-        "best_iteration",
-        "num_without_best",
-        "last_validated",
-        "is_stopped",
-    ):
-        setattr(state, key, primitives[key])
+    for name in PRIMITIVES:
+        setattr(state, name, primitives[name])
     return state

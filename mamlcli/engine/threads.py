@@ -1,4 +1,4 @@
-"""How threads share chunks of tasks, and what the processor does with denormals and large blocks."""
+"""Make threads that share chunks of tasks; set how a process deals with denormal numbers and large blocks of memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 @lru_cache(maxsize=4)
 def thread_pool(number: int) -> ThreadPoolExecutor:
-    """Return threads that compute on one core each; they live as long as the process."""
+    """Return a pool of so many threads that compute on one core each; they live as long as the process."""
     before = torch.get_num_threads()
     pool = ThreadPoolExecutor(number, thread_name_prefix="chunk", initializer=_one_core_each)
     # All of them start now, on the initializer; what it sets for new threads is taken back after.
@@ -24,6 +24,8 @@ def thread_pool(number: int) -> ThreadPoolExecutor:
 
 def _one_core_each() -> None:
     torch.set_num_threads(1)
+    # Torch takes the number into a thread when the thread first asks for it, which must be before it is taken back.
+    torch.get_num_threads()
     flush_denormals()
 
 

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from mamlcli.common.seeds import key_seed
-
-Params = dict[str, Tensor]
+from mamlcli.engine.networks import Params
 
 
 class GradientTransform(Protocol):
@@ -75,7 +74,7 @@ class MetaSGD:
 
 @dataclass(frozen=True)
 class MetaCurvature:
-    """Multiply a gradient along each of its modes by a learned matrix; identity at the start.
+    """Multiplies a gradient along each of its modes by a learned matrix; identity at the start.
 
     Conv weight G [out, in, kh * kw]: M_out, M_in and M_f; linear weight [out, in]: M_out and M_in; bias or norm
     tensor: one scale per entry.
@@ -96,9 +95,9 @@ class MetaCurvature:
         return xi
 
     def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Params:
-        return {name: self._one(xi, name, gradient) for name, gradient in gradients.items()}
+        return {name: self._of_tensor(xi, name, gradient) for name, gradient in gradients.items()}
 
-    def _one(self, xi: Mapping[str, Tensor], name: str, gradient: Tensor) -> Tensor:
+    def _of_tensor(self, xi: Mapping[str, Tensor], name: str, gradient: Tensor) -> Tensor:
         if gradient.ndim == 1:
             return xi[f"{name}/scale"] * gradient
         matrices = gradient.flatten(2) if gradient.ndim == 4 else gradient.unsqueeze(-1)
@@ -212,7 +211,7 @@ class Dense:
 
 @dataclass(frozen=True)
 class Selected:
-    """Apply a transform to the named parameters only; the rest pass through unchanged."""
+    """Applies a transform to the named parameters only; the rest pass through unchanged."""
 
     transform: GradientTransform
     names: tuple[str, ...]
@@ -250,14 +249,14 @@ def is_linear(transform: GradientTransform) -> bool:
 
 
 def prepared(transform: GradientTransform, xi: Mapping[str, Tensor]) -> tuple[GradientTransform, Params]:
-    """Return an equal transform and its meta-parameters, for an inner loop in which they stay as they are.
+    """Return an equal transform and its meta-parameters, for an inner loop that does not change them.
 
     What depends on the meta-parameters alone is computed here, once, and not at every inner step: the products
     L = A^T A and R = B^T B of KFO.
     """
     if isinstance(transform, Selected):
-        inside, found = prepared(transform.transform, xi)
-        return Selected(inside, transform.names), found
+        inside, prepared_xi = prepared(transform.transform, xi)
+        return Selected(inside, transform.names), prepared_xi
     if not isinstance(transform, KFO) or not transform.psd:
         return transform, dict(xi)
     return KFO(psd=False), {name: factor.mT @ factor for name, factor in xi.items()}

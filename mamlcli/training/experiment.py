@@ -67,7 +67,7 @@ class Experiment:
             inner.algorithm,
             self.network,
             lr=inner.lr,
-            num_steps=inner.steps,
+            num_inner_steps=inner.steps,
             first_order=inner.first_order,
             adapt_patterns=inner.adapt,
             adapt_transform=inner.transform.adapted,
@@ -79,9 +79,9 @@ class Experiment:
     def objective(self, num_steps: int | None = None) -> MetaObjective:
         """Return network and inner loop, with `inner.steps` steps or as many as given."""
         made = self._objective
-        if num_steps is None or num_steps == made.inner.num_steps:
+        if num_steps is None or num_steps == made.inner.num_inner_steps:
             return made
-        return replace(made, inner=replace(made.inner, num_steps=num_steps))
+        return replace(made, inner=replace(made.inner, num_inner_steps=num_steps))
 
     def _transform(self, adapted: tuple[str, ...]) -> GradientTransform:
         spec = self.recipe.inner.transform

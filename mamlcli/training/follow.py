@@ -12,7 +12,7 @@ from mamlcli.common.processes.signals import interruption_flag
 from mamlcli.engine.execution import Execution
 from mamlcli.engine.outer_loop import train
 from mamlcli.engine.sharing import WorkerGroup
-from mamlcli.engine.state import TrainState, restore_state
+from mamlcli.engine.state import Primitive, TrainState, restore_state
 from mamlcli.recipe.files import recipe_from_tree, recipe_to_tree
 from mamlcli.recipe.schema import Recipe
 from mamlcli.training.experiment import Experiment, build
@@ -37,7 +37,7 @@ class SharedRun:
     recipe: Recipe
     device: str
     digest: str | None
-    state: tuple[dict[str, Tensor], dict[str, object]]
+    state: tuple[dict[str, Tensor], dict[str, Primitive]]
     how: Execution
     threads: int
 
@@ -56,8 +56,8 @@ def follow_run(group: WorkerGroup) -> None:
         WorkerError: another worker is gone.
         DataError, DeviceError, RunError: this machine has not what the first one has.
     """
-    shared = group.follow()
-    if not isinstance(shared, SharedRun):
+    shared = group.follow(SharedRun)
+    if shared is None:
         return
     experiment = _experiment(shared, group)
     group.connect(experiment.device)

@@ -88,7 +88,7 @@ def start_manifest(
     Raises:
         RunError: the run was trained on other data so far.
     """
-    meta, iteration = state.meta, state.iteration
+    meta, iteration = state.meta_params, state.iteration
     manifest = run.manifest
     if iteration and (recorded := manifest.data_digest) != experiment.data_digest:
         raise RunError(

@@ -109,7 +109,7 @@ def execution_for(
         objective,
         num_support=_num_inputs(recipe, recipe.tasks.shots),
         num_query=_num_inputs(recipe, recipe.tasks.queries),
-        num_steps=min(num_steps, 1) if is_recomputed else num_steps,
+        num_inner_steps=min(num_steps, 1) if is_recomputed else num_steps,
         num_tasks=num_tasks,
         device_type=device.type,
         num_threads=num_threads,

@@ -1,77 +1,37 @@
 """One task after the other, or many at once: the results are the same."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from mamlcli.common.errors import MamlError
 from mamlcli.engine.execution import Execution, choose_execution, chunks
-from mamlcli.engine.explicit.objective import ExplicitObjective, explicit_objective
-from mamlcli.engine.initial import initial_params
 from mamlcli.engine.networks import Network, cnn, linear, mlp
 from mamlcli.engine.objective import MetaObjective, MetaParams, inner_loop_for
-from mamlcli.engine.threads import thread_pool
-from mamlcli.engine.transforms import KFO, Identity, Selected, transforms_by_name
+from mamlcli.engine.transforms import KFO
 from tests.helpers.numerics import (
     DOUBLE,
     classification_episode,
     meta_gradient,
-    perturbed,
     regression_episode,
     relative_error,
     trajectories,
 )
-
-WAYS, NUM_TASKS = 3, 5
-LOOP = Execution()
-
-TRANSFORMS = {
-    **transforms_by_name(),
-    "kfo-not-psd": KFO(psd=False),
-    "kfo-on-some": Selected(KFO(), ("head.0.weight", "body.0.conv.weight")),
-}
-NETWORKS = {
-    "cnn-pool": lambda: cnn((1, 6, 6), WAYS, depth=2, width=3, pool=2, head="flatten"),
-    "cnn-stride": lambda: cnn((2, 5, 5), WAYS, depth=2, width=3, stride=2, linear_layers=1),
-    "cnn-pool-groups": lambda: cnn((1, 7, 5), WAYS, depth=1, width=4, pool=2, norm="group", linear_layers=1),
-    "mlp": lambda: mlp((4,), WAYS, depth=2, width=5),
-    "mlp-tanh": lambda: mlp((4,), WAYS, depth=2, width=5, activation="tanh"),
-    "mlp-of-images": lambda: mlp((1, 3, 2), WAYS, depth=1, width=5),
-    "linear-of-images": lambda: linear((1, 3, 2), WAYS, depth=2, bias=False),
-    "linear": lambda: linear((4,), WAYS, depth=2, width=5),
-}
+from tests.helpers.problems import (
+    LOOP,
+    NETWORKS,
+    NUM_TASKS,
+    PATHS,
+    SAME_SUMS,
+    TRANSFORMS,
+    WAYS,
+    Doubled,
+    assert_same_meta_gradient,
+    problem,
+)
 
 
 def objective_of(network):
-    return MetaObjective(network, inner_loop_for("maml", network, lr=0.1, num_steps=5))
-
-
-# Batched kernels sum in another order: 1e-16, grown through the inner steps and the batch norm of few pixels.
-SAME_SUMS = 1e-10
-
-
-def problem(network, algorithm="maml", transform=TRANSFORMS["none"], **settings):
-    """Return an objective, meta-parameters away from their start, and five tasks."""
-    inner = inner_loop_for(algorithm, network, lr=0.2, num_steps=2, transform=transform, **settings)
-    model = perturbed(initial_params(network, init="release", seed=0, dtype=DOUBLE), scale=0.1)
-    adapted = {name: model[name] for name in inner.adapted}
-    xi = perturbed(transform.init(adapted, 0), scale=0.1, key="xi")
-    episode = classification_episode(network.input_shape, num_tasks=NUM_TASKS, ways=WAYS)
-    return MetaObjective(network, inner), MetaParams(model, xi), episode
-
-
-PATHS = ("batched", "explicit")
-
-
-def assert_same_meta_gradient(case, *, chunk_sizes, paths=PATHS):
-    expected = meta_gradient(*case, LOOP)
-    assert torch.isfinite(expected.outer_loss).all()
-    for execution in (Execution(path, chunk) for path in paths for chunk in chunk_sizes):
-        found = meta_gradient(*case, execution)
-        assert relative_error(found.gradients, expected.gradients) < SAME_SUMS, execution
-        assert torch.allclose(found.outer_loss, expected.outer_loss, rtol=SAME_SUMS, atol=0)
-        assert torch.equal(found.accuracy.nan_to_num(-1), expected.accuracy.nan_to_num(-1))
+    return MetaObjective(network, inner_loop_for("maml", network, lr=0.1, num_inner_steps=5))
 
 
 @pytest.mark.parametrize("norm", ["batch", "none", "group", "layer"])
@@ -152,31 +112,6 @@ def test_regression_has_the_loops_meta_gradient(kind, algorithm):
     assert_same_meta_gradient((objective, meta, episode), chunk_sizes=[2, NUM_TASKS])
 
 
-@pytest.mark.parametrize("patterns", [["body.*"], ["body.0.conv.weight"], ["*.bias"], ["body.1.*", "head.*"]])
-def test_parameters_that_do_not_adapt_have_the_loops_meta_gradient(patterns):
-    assert_same_meta_gradient(problem(NETWORKS["cnn-stride"](), adapt_patterns=patterns), chunk_sizes=[2])
-
-
-def test_joint_features_have_the_loops_meta_gradient():
-    case = problem(NETWORKS["cnn-stride"](), "anil", joint_features=True)
-    assert_same_meta_gradient(case, chunk_sizes=[1, 2])
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("norm", ["batch", "none", "group", "layer"])
-def test_convolutions_by_patches_are_those_called_directly(stride, norm):
-    # Wide and large enough for both: the CPU would multiply the patches of the first block and of the last.
-    network = cnn((5, 9, 9), WAYS, depth=2, width=8, stride=stride, norm=norm)
-    case = problem(network)
-    assert_same_meta_gradient(case, chunk_sizes=[2], paths=("explicit",))
-    patches = ExplicitObjective(case[0], "cuda")  # as on CUDA: patches everywhere
-    leaves = {name: value.clone().requires_grad_(True) for name, value in case[1].model.items()}
-    loss, _ = patches.outer_loss(leaves, {}, *case[2].data())
-    found = torch.autograd.grad(loss.mean(), list(leaves.values()))
-    gradients = {f"model/{name}": value for name, value in zip(leaves, found, strict=True)}
-    assert relative_error(gradients, meta_gradient(*case, LOOP).gradients) < SAME_SUMS
-
-
 def test_number_of_threads_changes_no_bit():
     case = problem(NETWORKS["cnn-stride"](), transform=KFO())
     expected = meta_gradient(*case, Execution("explicit", 1))
@@ -194,17 +129,6 @@ def test_an_error_in_a_thread_is_the_callers():
         meta_gradient(objective, wrong, episode, Execution("explicit", 1, 2))
 
 
-def test_threads_take_denormal_numbers_as_zero():
-    tiny = torch.tensor([1e-20])
-    found = list(thread_pool(2).map(lambda _: float((tiny * tiny)[0]), range(2)))
-    assert found == [0.0, 0.0]
-
-
-class Doubled(torch.nn.Module):
-    def forward(self, x):
-        return 2 * x
-
-
 def test_network_that_is_not_covered_is_mapped_instead():
     covered = mlp((4,), WAYS, depth=1, width=5)
     network = Network(torch.nn.Sequential(*covered.body, Doubled()), covered.head, (4,))
@@ -212,57 +136,6 @@ def test_network_that_is_not_covered_is_mapped_instead():
     assert choose_execution(objective, **SIZES).path == "batched"
     with pytest.raises(MamlError, match="not written out"):
         meta_gradient(objective, meta, episode, Execution("explicit", 2))
-
-
-# Constant memory ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("algorithm", ["maml", "fomaml", "anil"])
-@pytest.mark.parametrize("is_adapted", [False, True])
-@pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
-def test_recomputed_steps_have_the_unrolled_meta_gradient(algorithm, is_adapted, transform):
-    network = cnn((1, 5, 5), WAYS, depth=1, width=3)
-    objective, meta, episode = problem(network, algorithm, transform, adapt_transform=is_adapted)
-    expected = meta_gradient(objective, meta, episode, LOOP)
-    constant = MetaObjective(network, replace(objective.inner, num_steps=2, recompute=True))
-    for execution in (LOOP, Execution("explicit", 1), Execution("explicit", 3)):
-        found = meta_gradient(constant, meta, episode, execution)
-        assert relative_error(found.gradients, expected.gradients) < SAME_SUMS, execution
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_recomputed_steps_of_parts_of_a_network_have_the_unrolled_meta_gradient(name):
-    objective, meta, episode = problem(NETWORKS[name](), adapt_patterns=["head.0.*"], transform=KFO())
-    constant = MetaObjective(objective.network, replace(objective.inner, recompute=True))
-    expected = meta_gradient(objective, meta, episode, LOOP).gradients
-    for execution in (LOOP, Execution("explicit", 2)):
-        assert relative_error(meta_gradient(constant, meta, episode, execution).gradients, expected) < SAME_SUMS
-
-
-def saved_numbers(objective, meta, episode, execution):
-    """Return how many numbers autograd keeps of a chunk's graph between its forward and its backward pass."""
-    seen = {}
-
-    def keep(tensor):
-        seen[tensor.data_ptr()] = max(seen.get(tensor.data_ptr(), 0), tensor.numel())
-        return tensor
-
-    leaves = MetaParams.from_flat({name: value.clone().requires_grad_(True) for name, value in meta.flat().items()})
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        explicit_objective(objective, "cpu").outer_loss(leaves.model, leaves.transform, *episode.data())
-    return sum(seen.values())
-
-
-@pytest.mark.parametrize("transform", [Identity(), KFO()], ids=["identity", "kfo"])
-def test_recomputed_steps_keep_the_fast_weights_alone(transform):
-    objective, meta, episode = problem(NETWORKS["cnn-stride"](), transform=transform)
-    num_parameters = sum(value.numel() for value in meta.model.values()) * episode.num_tasks
-
-    def kept(num_steps):
-        inner = replace(objective.inner, num_steps=num_steps, recompute=True)
-        return saved_numbers(MetaObjective(objective.network, inner), meta, episode, Execution("explicit"))
-
-    assert kept(12) - kept(2) <= 10 * num_parameters
 
 
 def test_meta_gradient_is_the_average_of_the_tasks():
@@ -310,7 +183,7 @@ def test_chunks_are_every_task_once_and_in_order():
     assert torch.equal(torch.cat([part.support_x for part in parts]), episode.support_x)
 
 
-SIZES = {"num_support": 25, "num_query": 25, "num_steps": 5, "num_tasks": 16, "device_type": "cpu"}
+SIZES = {"num_support": 25, "num_query": 25, "num_inner_steps": 5, "num_tasks": 16, "device_type": "cpu"}
 
 
 def test_chosen_execution_depends_on_shapes_alone():
@@ -335,7 +208,7 @@ def test_chosen_chunk_shrinks_with_the_work_of_a_task_and_never_below_one():
         return choose_execution(objective_of(network), **{**SIZES, "device_type": "cuda", **changes}).chunk
 
     assert 1 <= chunk(32, num_support=100) < 16
-    assert chunk(32, num_steps=0) >= chunk(32)
+    assert chunk(32, num_inner_steps=0) >= chunk(32)
     assert chunk(32, num_support=250) <= chunk(32)
     assert chunk(512, num_support=1000) == 1
     assert chunk(32) >= chunk(32, device_type="cpu")

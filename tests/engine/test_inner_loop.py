@@ -47,8 +47,8 @@ def regression_problem(network, second_moment, target):
 # Section 3.1: a shallow linear model
 
 
-@pytest.mark.parametrize("num_steps", [1, 2, 5])
-def test_shallow_linear_regression_contracts_towards_the_task(num_steps):
+@pytest.mark.parametrize("num_inner_steps", [1, 2, 5])
+def test_shallow_linear_regression_contracts_towards_the_task(num_inner_steps):
     # g = Sx (phi - t), so phi_{k+1} - t = (I - alpha Sx)(phi_k - t), and phi_K = t + (I - alpha Sx)^K (theta - t).
     size, lr = 4, 0.7
     second_moment, target, theta = covariance(size, "Sx"), normal(size, key="t"), normal(size, key="theta")
@@ -57,19 +57,19 @@ def test_shallow_linear_regression_contracts_towards_the_task(num_steps):
         regression_problem(network, second_moment, target),
         {"head.0.weight": theta.reshape(1, size)},
         {},
-        InnerLoop(("head.0.weight",), lr, num_steps),
+        InnerLoop(("head.0.weight",), lr, num_inner_steps),
     ).fast_weights["head.0.weight"]
-    contraction = torch.linalg.matrix_power(torch.eye(size, dtype=DOUBLE) - lr * second_moment, num_steps)
+    contraction = torch.linalg.matrix_power(torch.eye(size, dtype=DOUBLE) - lr * second_moment, num_inner_steps)
     assert close(found.flatten(), target + contraction @ (theta - target))
 
 
-def mean_outer_loss(theta, second_moment, targets, lr, num_steps):
+def mean_outer_loss(theta, second_moment, targets, lr, num_inner_steps):
     """Return the outer loss at fast weights, averaged over tasks; query inputs have the same second moment."""
     network = linear((len(second_moment),), 1, bias=False)
     losses = []
     for target in targets:
         loss = regression_problem(network, second_moment, target)
-        result = adapt(loss, {"head.0.weight": theta}, {}, InnerLoop(("head.0.weight",), lr, num_steps))
+        result = adapt(loss, {"head.0.weight": theta}, {}, InnerLoop(("head.0.weight",), lr, num_inner_steps))
         losses.append(loss(result.fast_weights))
     return torch.stack(losses).mean()
 
@@ -80,31 +80,31 @@ def tasks_with_second_moment(second_moment):
     return torch.cat([rows, -rows])
 
 
-@pytest.mark.parametrize("num_steps", [1, 3])
-def test_shallow_outer_loss_is_the_closed_form_and_zero_is_the_best_start(num_steps):
+@pytest.mark.parametrize("num_inner_steps", [1, 3])
+def test_shallow_outer_loss_is_the_closed_form_and_zero_is_the_best_start(num_inner_steps):
     # L_Q = 1/2 (phi - t)^T Sx (phi - t) = 1/2 (theta - t)^T P^T Sx P (theta - t); with E[t] = 0 the mean is
     # 1/2 tr(P^T Sx P St) + 1/2 theta^T P^T Sx P theta: least, and flat, at theta = 0.
     size, lr = 3, 0.8
     input_cov, task_cov = covariance(size, "Sx"), covariance(size, "St")
     targets = tasks_with_second_moment(task_cov)
     start = torch.zeros(1, size, dtype=DOUBLE, requires_grad=True)
-    loss = mean_outer_loss(start, input_cov, targets, lr, num_steps)
-    assert close(loss, shallow_loss_infinite_support(input_cov, task_cov, inner_lr=lr, num_steps=num_steps))
+    loss = mean_outer_loss(start, input_cov, targets, lr, num_inner_steps)
+    assert close(loss, shallow_loss_infinite_support(input_cov, task_cov, inner_lr=lr, num_steps=num_inner_steps))
     (slope,) = grad(loss, start)
     assert float(slope.abs().max()) < 1e-14  # a sum of +-0.1s that cancels, over 1e-16 rounding
     theta = normal(1, size, key="theta")
-    contraction = torch.linalg.matrix_power(torch.eye(size, dtype=DOUBLE) - lr * input_cov, num_steps)
+    contraction = torch.linalg.matrix_power(torch.eye(size, dtype=DOUBLE) - lr * input_cov, num_inner_steps)
     moved = contraction @ theta.flatten()
-    elsewhere = mean_outer_loss(theta, input_cov, targets, lr, num_steps)
+    elsewhere = mean_outer_loss(theta, input_cov, targets, lr, num_inner_steps)
     assert close(elsewhere, loss + 0.5 * moved @ input_cov @ moved)
 
 
-@pytest.mark.parametrize("num_steps", [1, 4])
-def test_scalar_shallow_loss_is_the_closed_form(num_steps):
+@pytest.mark.parametrize("num_inner_steps", [1, 4])
+def test_scalar_shallow_loss_is_the_closed_form(num_inner_steps):
     # 1/2 (1 - alpha)^{2K} var(t) for var(x) = 1; t = +-1.5.
     one = torch.ones(1, 1, dtype=DOUBLE)
-    loss = mean_outer_loss(0 * one, one, torch.tensor([[1.5], [-1.5]], dtype=DOUBLE), 0.4, num_steps)
-    assert close(loss, torch.tensor(0.5 * 0.6 ** (2 * num_steps) * 1.5**2, dtype=DOUBLE))
+    loss = mean_outer_loss(0 * one, one, torch.tensor([[1.5], [-1.5]], dtype=DOUBLE), 0.4, num_inner_steps)
+    assert close(loss, torch.tensor(0.5 * 0.6 ** (2 * num_inner_steps) * 1.5**2, dtype=DOUBLE))
 
 
 # Section 3.2: one more linear layer
@@ -207,9 +207,9 @@ def test_linear_stack_moves_its_product_by_the_formula_up_to_second_order():
 # Section 3.4: a three-layer stack is linear KFO
 
 
-@pytest.mark.parametrize("num_steps", [1, 4])
+@pytest.mark.parametrize("num_inner_steps", [1, 4])
 @pytest.mark.parametrize("psd", [True, False])
-def test_middle_layer_of_a_stack_adapts_as_linear_kfo_on_the_collapsed_model(num_steps, psd):
+def test_middle_layer_of_a_stack_adapts_as_linear_kfo_on_the_collapsed_model(num_inner_steps, psd):
     # E = U W A and dL/dW = U^T G A^T, so if only W moves, E moves by -alpha U U^T G A^T A: KFO with L = U U^T,
     # R = A^T A. No approximation, so it holds for any number of steps and any loss; here cross-entropy.
     # With psd factors the learned tensors are U^T and A: L = (U^T)^T U^T, R = A^T A.
@@ -222,14 +222,14 @@ def test_middle_layer_of_a_stack_adapts_as_linear_kfo_on_the_collapsed_model(num
         lambda fast: example_loss(apply_network(deep, {**start, **fast}, x), y),
         start,
         {},
-        InnerLoop(("head.1.weight",), lr, num_steps),
+        InnerLoop(("head.1.weight",), lr, num_inner_steps),
     ).fast_weights["head.1.weight"]
     xi = {"left": above.T, "right": below} if psd else {"left": above @ above.T, "right": below.T @ below}
     collapsed = adapt(
         lambda fast: example_loss(apply_network(shallow, fast, x), y),
         {"head.0.weight": above @ middle @ below},
         {f"head.0.weight/{part}": value for part, value in xi.items()},
-        InnerLoop(("head.0.weight",), lr, num_steps, transform=KFO(psd=psd)),
+        InnerLoop(("head.0.weight",), lr, num_inner_steps, transform=KFO(psd=psd)),
     ).fast_weights["head.0.weight"]
     # Products of three 5x5 normal matrices, a hundred times their entries; rounding is still 1e-15 of the result.
     assert close(above @ moved @ below, collapsed, 1e-11)
@@ -254,18 +254,18 @@ def quadratic(matrix, centre):
     return lambda fast: 0.5 * (fast["w"] - centre) @ matrix @ (fast["w"] - centre)
 
 
-@pytest.mark.parametrize("num_steps", [0, 1, 2, 6])
+@pytest.mark.parametrize("num_inner_steps", [0, 1, 2, 6])
 @pytest.mark.parametrize("first_order", [False, True])
-def test_quadratic_meta_gradient_is_the_closed_form(num_steps, first_order):
+def test_quadratic_meta_gradient_is_the_closed_form(num_inner_steps, first_order):
     # P = (I - alpha A)^K, phi = a + P (theta - a); d phi/d theta = P, so MAML P^T B (phi - b); FOMAML takes it as
     # the identity: B (phi - b).
     support, a, query, b, start = quadratic_task()
     theta, lr = leaves({"w": start}), 0.6
     phi = adapt(
-        quadratic(support, a), theta, {}, InnerLoop(("w",), lr, num_steps, first_order=first_order)
+        quadratic(support, a), theta, {}, InnerLoop(("w",), lr, num_inner_steps, first_order=first_order)
     ).fast_weights
     (found,) = grad(quadratic(query, b)(phi), [theta["w"]])
-    contraction = torch.linalg.matrix_power(torch.eye(3, dtype=DOUBLE) - lr * support, num_steps)
+    contraction = torch.linalg.matrix_power(torch.eye(3, dtype=DOUBLE) - lr * support, num_inner_steps)
     expected_phi = a + contraction @ (start - a)
     outer = query @ (expected_phi - b)
     assert close(phi["w"], expected_phi)
@@ -299,13 +299,13 @@ def test_quadratic_meta_sgd_gradient_is_the_closed_form(first_order):
 def test_second_derivative_of_the_meta_gradient_is_the_closed_form():
     # "Differentiable to any order": the Hessian of the outer loss in theta is P^T B P.
     support, a, query, b, start = quadratic_task()
-    lr, num_steps = 0.6, 3
+    lr, num_inner_steps = 0.6, 3
 
     def outer(weights):
-        inner = InnerLoop(("w",), lr, num_steps)
+        inner = InnerLoop(("w",), lr, num_inner_steps)
         return quadratic(query, b)(adapt(quadratic(support, a), {"w": weights}, {}, inner).fast_weights)
 
-    contraction = torch.linalg.matrix_power(torch.eye(3, dtype=DOUBLE) - lr * support, num_steps)
+    contraction = torch.linalg.matrix_power(torch.eye(3, dtype=DOUBLE) - lr * support, num_inner_steps)
     hessian = torch.func.jacrev(torch.func.jacrev(outer))(start)
     assert close(hessian, contraction.T @ query @ contraction)
 

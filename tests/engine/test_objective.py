@@ -47,7 +47,7 @@ def problem(name, *, num_tasks=2):
 
 def found_gradient(network, params, episode, algorithm, **settings):
     """Return our meta-gradient of the model, by parameter name."""
-    inner = inner_loop_for(algorithm, network, lr=LR, num_steps=NUM_STEPS, **settings)
+    inner = inner_loop_for(algorithm, network, lr=LR, num_inner_steps=NUM_STEPS, **settings)
     result = meta_gradient(MetaObjective(network, inner), MetaParams(params, {}), episode, Execution())
     return {name.removeprefix("model/"): value for name, value in result.gradients.items()}
 
@@ -71,7 +71,7 @@ def averaged_over_tasks(one_task, params, episode):
 @pytest.mark.parametrize("algorithm", ["maml", "anil"])
 def test_meta_gradient_matches_finite_differences(name, algorithm):
     network, params, episode = problem(name)
-    objective = MetaObjective(network, inner_loop_for(algorithm, network, lr=LR, num_steps=NUM_STEPS))
+    objective = MetaObjective(network, inner_loop_for(algorithm, network, lr=LR, num_inner_steps=NUM_STEPS))
     gradients = found_gradient(network, params, episode, algorithm)
 
     def outer_loss(model):
@@ -87,12 +87,12 @@ def test_meta_gradient_matches_finite_differences(name, algorithm):
 # The same loop, written out
 
 
-def unrolled(network, adapted, *, first_order=False, num_steps=NUM_STEPS):
+def unrolled(network, adapted, *, first_order=False, num_inner_steps=NUM_STEPS):
     """Return one task's outer loss as a function of theta: plain autograd through the module, name by name."""
 
     def one_task(theta, support_x, support_y, query_x, query_y):
         phi = {name: theta[name] for name in adapted}
-        for _ in range(num_steps):
+        for _ in range(num_inner_steps):
             outputs = functional_call(network, {**theta, **phi}, (support_x,))
             slopes = grad(nn.functional.cross_entropy(outputs, support_y), list(phi.values()), create_graph=True)
             phi = {
@@ -261,7 +261,7 @@ def test_anil_on_a_linear_network_is_maml():
 @EVERY_NETWORK
 def test_anil_adapts_the_head_alone(name):
     network, params, episode = problem(name, num_tasks=1)
-    inner = inner_loop_for("anil", network, lr=LR, num_steps=NUM_STEPS)
+    inner = inner_loop_for("anil", network, lr=LR, num_inner_steps=NUM_STEPS)
     assert inner.adapted == network.head_parameter_names()
     assert all(name.startswith("head.") for name in inner.adapted)
     # The body is meta-learned all the same, through support and query features.
@@ -330,7 +330,7 @@ def test_joint_features_change_nothing_without_batch_norm():
 )
 def test_patterns_name_the_parameters_that_adapt(patterns, expected):
     network, params, episode = problem("tanh-mlp")
-    inner = inner_loop_for("maml", network, lr=LR, num_steps=1, adapt_patterns=patterns)
+    inner = inner_loop_for("maml", network, lr=LR, num_inner_steps=1, adapt_patterns=patterns)
     assert inner.adapted == expected
     found = found_gradient(network, params, episode, "maml", adapt_patterns=patterns)
     reference = averaged_over_tasks(unrolled(network, expected), params, episode)
@@ -340,7 +340,7 @@ def test_patterns_name_the_parameters_that_adapt(patterns, expected):
 def test_anil_refuses_to_adapt_the_body():
     network = NETWORKS["cnn"]()
     with pytest.raises(MamlError, match=r"inner\.adapt: .*head.*body\.0\.conv\.bias.*inner\.algorithm=maml"):
-        inner_loop_for("anil", network, lr=LR, num_steps=1, adapt_patterns=["*.bias"])
+        inner_loop_for("anil", network, lr=LR, num_inner_steps=1, adapt_patterns=["*.bias"])
 
 
 def test_anil_takes_a_part_of_the_head():
@@ -353,12 +353,12 @@ def test_anil_takes_a_part_of_the_head():
 @pytest.mark.parametrize("algorithm", ["maml", "fomaml"])
 def test_joint_features_are_refused_where_the_body_adapts(algorithm):
     with pytest.raises(MamlError, match=r"inner\.joint_features: expected false where the body adapts"):
-        inner_loop_for(algorithm, NETWORKS["cnn"](), lr=LR, num_steps=1, joint_features=True)
+        inner_loop_for(algorithm, NETWORKS["cnn"](), lr=LR, num_inner_steps=1, joint_features=True)
 
 
 def test_pattern_that_matches_nothing_is_refused():
     with pytest.raises(MamlError, match=r"inner\.adapt: .*'tail\.\*'"):
-        inner_loop_for("maml", NETWORKS["cnn"](), lr=LR, num_steps=1, adapt_patterns=["tail.*"])
+        inner_loop_for("maml", NETWORKS["cnn"](), lr=LR, num_inner_steps=1, adapt_patterns=["tail.*"])
 
 
 # Losses, accuracies, meta-parameters
@@ -385,7 +385,7 @@ def test_accuracy_is_a_fraction_and_not_a_number_for_regression():
 
 def test_accuracy_is_of_the_query_set_at_the_fast_weights():
     network, params, episode = problem("tanh-mlp", num_tasks=1)
-    inner = inner_loop_for("maml", network, lr=LR, num_steps=NUM_STEPS)
+    inner = inner_loop_for("maml", network, lr=LR, num_inner_steps=NUM_STEPS)
     task = tuple(part[0] for part in episode.data())
     _, found = MetaObjective(network, inner).outer_loss(params, {}, *task)
     phi = leaves(params)

@@ -7,50 +7,10 @@ import pytest
 import torch
 
 from mamlcli.common.errors import NonFiniteError
-from mamlcli.engine.execution import MetaGradient
 from mamlcli.engine.objective import MetaParams
 from mamlcli.engine.outer_loop import StepRecord, StopRecord, ValidationRecord, train
 from mamlcli.engine.state import OuterLoop, new_state, restore_state
-from tests.helpers.numerics import DOUBLE, normal
-
-
-def start():
-    """Return meta-parameters of a model and a transform."""
-    return MetaParams(
-        {"w": normal(2, 3, key="w"), "b": normal(2, key="b")}, {"w/scale": torch.ones(2, 3, dtype=DOUBLE)}
-    )
-
-
-def noisy_gradient(meta, iteration):
-    """Return a gradient that depends on the meta-parameters and on the iteration."""
-    gradients = {
-        name: value.sin() + 0.1 * normal(*value.shape, key=f"{name} {iteration}").to(value.dtype)
-        for name, value in meta.flat().items()
-    }
-    losses = torch.stack([value.square().sum() for value in meta.flat().values()])
-    return MetaGradient(gradients, losses, losses / 100)
-
-
-def train_one(state, gradient, validate=None, *, outer):
-    """Yield the records of one state; its error is raised."""
-
-    def gradients(indices, metas, iteration):
-        assert list(indices) == [0]
-        return [gradient(meta, iteration) for meta in metas]
-
-    for _, record in train({0: state}, {0: outer}, gradients, lambda metas: [validate(meta) for meta in metas]):
-        if isinstance(record, NonFiniteError):
-            raise record
-        yield record
-
-
-def run(state, outer, validate=None, gradient=noisy_gradient):
-    return list(train_one(state, gradient, validate, outer=outer))
-
-
-def copies(tensors):
-    return {name: value.clone() for name, value in tensors.items()}
-
+from tests.helpers.outer_loops import copies, noisy_gradient, run, start, train_one
 
 # Updates
 
@@ -98,15 +58,6 @@ def test_adam_steps_are_the_hand_computation(schedule):
         assert torch.allclose(state.params[name], value, rtol=1e-12, atol=1e-14)
 
 
-def test_cosine_schedule_goes_from_lr_to_zero():
-    outer = OuterLoop(num_outer_steps=10, lr=0.3, schedule="cosine")
-    assert outer.lr_at(0) == 0.3
-    assert outer.lr_at(5) == pytest.approx(0.15, rel=1e-14)
-    assert outer.lr_at(10) == pytest.approx(0, abs=1e-16)
-    rates = [outer.lr_at(i) for i in range(11)]
-    assert rates == sorted(rates, reverse=True)
-
-
 @pytest.mark.parametrize("clip_norm", [0.5, 1e3, None])
 def test_clipping_scales_a_meta_gradient_down_to_the_norm(clip_norm):
     outer = OuterLoop(num_outer_steps=1, lr=1.0, optimizer="sgd", clip_norm=clip_norm)
@@ -138,12 +89,6 @@ def test_step_record_of_regression_has_no_accuracy():
     outer = OuterLoop(num_outer_steps=1, lr=0.1)
     (record,) = run(new_state(start(), outer), outer, gradient=gradient)
     assert record.accuracy is None
-
-
-def test_new_state_does_not_share_the_tensors_it_was_given():
-    meta, outer = start(), OuterLoop(num_outer_steps=2, lr=0.1)
-    run(new_state(meta, outer), outer)
-    assert all(torch.equal(value, start().flat()[name]) for name, value in meta.flat().items())
 
 
 def test_no_steps_are_no_records():
@@ -374,39 +319,6 @@ def test_patience_counts_on_after_a_cut():
         records, state = train_with_cuts(outer, (cut,))
         assert records == expected, f"cut after record {cut}"
         assert_same_state(state, whole)
-
-
-def test_exported_state_does_not_change_with_later_steps():
-    outer = OuterLoop(num_outer_steps=2, lr=0.1)
-    state = new_state(start(), outer)
-    stream = train_one(state, noisy_gradient, None, outer=outer)
-    next(stream)
-    tensors, primitives = state.export()
-    kept = copies(tensors)
-    next(stream)
-    assert all(torch.equal(tensors[name], value) for name, value in kept.items())
-    assert not torch.equal(tensors["model/w"], state.params["model/w"])
-    assert primitives["iteration"] == 1
-
-
-def test_exported_state_of_adam_has_its_moments_by_parameter_name():
-    outer = OuterLoop(num_outer_steps=1, lr=0.1)
-    state = new_state(start(), outer)
-    run(state, outer)
-    tensors, primitives = state.export()
-    names = list(start().flat())
-    slots = {f"optimizer/{slot}/{name}" for slot in ("step", "exp_avg", "exp_avg_sq") for name in names}
-    assert set(tensors) == set(names) | slots
-    assert all(type(value) in (int, float, bool, type(None)) for value in primitives.values())
-
-
-def test_restoring_another_shape_or_a_missing_tensor_is_an_error():
-    outer = OuterLoop(num_outer_steps=1, lr=0.1)
-    tensors, primitives = new_state(start(), outer).export()
-    with pytest.raises(ValueError, match=r"model/b: expected shape \[2\], got \[3\]"):
-        restore_state(start(), outer, {**tensors, "model/b": torch.zeros(3)}, primitives)
-    with pytest.raises(KeyError, match="model/w"):
-        restore_state(start(), outer, {n: v for n, v in tensors.items() if n != "model/w"}, primitives)
 
 
 # Several states

@@ -250,7 +250,7 @@ def test_meta_gradient_at_the_start_is_mamls(transform, first_order):
     episode = classification_episode((3,), num_tasks=2, ways=2)
 
     def result(chosen):
-        inner = inner_loop_for("maml", network, lr=0.3, num_steps=3, first_order=first_order, transform=chosen)
+        inner = inner_loop_for("maml", network, lr=0.3, num_inner_steps=3, first_order=first_order, transform=chosen)
         meta = MetaParams(model, chosen.init(model, 0))
         return meta_gradient(MetaObjective(network, inner), meta, episode, Execution())
 
@@ -265,14 +265,14 @@ def test_meta_gradient_at_the_start_is_mamls(transform, first_order):
 # Derivatives through a transform
 
 
-def tanh_problem(transform, *, first_order=False, adapt_transform=False, num_steps=3):
+def tanh_problem(transform, *, first_order=False, adapt_transform=False, num_inner_steps=3):
     """Return (meta-parameters away from the start, their outer loss, the meta-gradient) on two tasks."""
     network = mlp((3,), 2, depth=1, width=3, activation="tanh")
     inner = inner_loop_for(
         "maml",
         network,
         lr=0.3,
-        num_steps=num_steps,
+        num_inner_steps=num_inner_steps,
         first_order=first_order,
         transform=transform,
         adapt_transform=adapt_transform,
@@ -304,7 +304,7 @@ def test_meta_gradient_matches_finite_differences(transform, adapt_transform):
         assert error < 1e-7, part
 
 
-def unrolled_first_order(transform, meta, episode, network, *, lr, num_steps, adapt_transform):
+def unrolled_first_order(transform, meta, episode, network, *, lr, num_inner_steps, adapt_transform):
     """Return the first-order meta-gradient written out with torch.autograd.
 
     phi_{k+1} = phi_k - alpha U_xi(g_k), every g_k a constant; with `adapt_transform`
@@ -315,7 +315,7 @@ def unrolled_first_order(transform, meta, episode, network, *, lr, num_steps, ad
         support_x, support_y, query_x, query_y = (part[i] for part in episode.data())
         theta, xi = leaves(meta.model), leaves(meta.transform)
         phi, current, last = dict(theta), dict(xi), None
-        for _ in range(num_steps):
+        for _ in range(num_inner_steps):
             point = leaves(phi)
             loss = example_loss(apply_network(network, point, support_x), support_y)
             constant = dict(zip(point, grad(loss, list(point.values())), strict=True))
@@ -346,7 +346,7 @@ def test_first_order_meta_gradient_is_its_definition(transform, adapt_transform)
         classification_episode((3,), num_tasks=2, ways=2),
         mlp((3,), 2, depth=1, width=3, activation="tanh"),
         lr=0.3,
-        num_steps=3,
+        num_inner_steps=3,
         adapt_transform=adapt_transform,
     )
     # The same products and sums by other code: rounding alone.
@@ -370,7 +370,7 @@ def test_adapted_transform_takes_a_gradient_step_on_the_support_loss(transform):
     # The meaning, not the formula: the loss L_S(phi_k) depends on the xi that made the last step, and xi takes
     # a step of size alpha down its gradient before the weights move. Only the last step counts: xi_{k-1} is a
     # value of its own, phi_{k-1} and g_{k-1} do not depend on it.
-    lr, num_steps = 0.3, 4
+    lr, num_inner_steps = 0.3, 4
     network = mlp((3,), 1, depth=1, width=3, activation="tanh")
     theta = perturbed(initial_params(network, init="torch", seed=0, dtype=DOUBLE), scale=0.3)
     xi = random_xi(transform, theta, scale=0.2)
@@ -381,7 +381,7 @@ def test_adapted_transform_takes_a_gradient_step_on_the_support_loss(transform):
 
     phi, current = leaves(theta), leaves(xi)
     loss = support_loss(phi)
-    for step in range(num_steps):
+    for step in range(num_inner_steps):
         gradients = dict(zip(phi, grad(loss, list(phi.values()), retain_graph=True), strict=True))
         if step:
             slopes = grad(loss, list(current.values()))  # through the updates that made phi, below
@@ -392,12 +392,14 @@ def test_adapted_transform_takes_a_gradient_step_on_the_support_loss(transform):
         phi = {name: value.detach() - lr * updates[name] for name, value in phi.items()}
         loss = support_loss(phi)
 
-    inner = inner_loop_for("maml", network, lr=lr, num_steps=num_steps, transform=transform, adapt_transform=True)
+    inner = inner_loop_for(
+        "maml", network, lr=lr, num_inner_steps=num_inner_steps, transform=transform, adapt_transform=True
+    )
     found = adapt(support_loss, theta, xi, inner).fast_weights
     # The same products and sums by other code: rounding alone.
     assert relative_error(found, phi) < 1e-11
     # And it matters here, by far more than that: without it the weights go elsewhere.
-    fixed = inner_loop_for("maml", network, lr=lr, num_steps=num_steps, transform=transform)
+    fixed = inner_loop_for("maml", network, lr=lr, num_inner_steps=num_inner_steps, transform=transform)
     assert relative_error(adapt(support_loss, theta, xi, fixed).fast_weights, phi) > 1e-6
 
 
@@ -408,9 +410,14 @@ def test_transform_adapts_from_the_second_step_on(transform):
     theta = initial_params(network, init="torch", seed=0, dtype=DOUBLE)
     support_x, support_y, _, _ = (part[0] for part in regression_episode(3, num_tasks=1).data())
 
-    def fast_weights(num_steps, adapt_transform):
+    def fast_weights(num_inner_steps, adapt_transform):
         inner = inner_loop_for(
-            "maml", network, lr=0.3, num_steps=num_steps, transform=transform, adapt_transform=adapt_transform
+            "maml",
+            network,
+            lr=0.3,
+            num_inner_steps=num_inner_steps,
+            transform=transform,
+            adapt_transform=adapt_transform,
         )
         xi = random_xi(transform, theta, scale=0.2)
         return adapt(
@@ -431,7 +438,7 @@ def test_adapted_identity_is_the_identity():
             lambda fast: example_loss(apply_network(network, fast, x), y),
             theta,
             {},
-            inner_loop_for("maml", network, lr=0.3, num_steps=3, adapt_transform=choice),
+            inner_loop_for("maml", network, lr=0.3, num_inner_steps=3, adapt_transform=choice),
         ).fast_weights
         for choice in (True, False)
     ]

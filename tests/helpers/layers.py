@@ -12,7 +12,7 @@ LOOP, BATCHED = Execution("loop", 1), Execution("batched", 2)
 
 def objective_and_meta(network, *, algorithm="maml", lr=0.1, num_steps=2, **settings):
     """Return an objective and meta-parameters away from the start, so that no bias is zero."""
-    inner = inner_loop_for(algorithm, network, lr=lr, num_steps=num_steps, **settings)
+    inner = inner_loop_for(algorithm, network, lr=lr, num_inner_steps=num_steps, **settings)
     model = perturbed(initial_params(network, init="release", seed=0, dtype=DOUBLE), scale=0.2)
     xi = inner.transform.init({name: model[name] for name in inner.adapted}, 0)
     return MetaObjective(network, inner), MetaParams(model, xi)
@@ -34,7 +34,7 @@ def stack(depth, *, num_outputs=3, bias=True, transform=None, lr=0.1, num_steps=
     """Return network, meta-parameters (all away from their start) and inner loop of a linear stack."""
     network = linear((4,), num_outputs, depth=depth, width=5, bias=bias)
     inner = inner_loop_for(
-        "maml", network, lr=lr, num_steps=num_steps, adapt_patterns=adapt_patterns, transform=transform
+        "maml", network, lr=lr, num_inner_steps=num_steps, adapt_patterns=adapt_patterns, transform=transform
     )
     model = perturbed(initial_params(network, init="release", seed=0, dtype=DOUBLE), scale=0.3)
     xi = inner.transform.init({name: model[name] for name in inner.adapted}, 0)

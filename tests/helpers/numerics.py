@@ -93,6 +93,14 @@ def directional_error(value, gradients, tensors, *, key):
     return abs((ahead - behind) / (2 * step) - slope) / size
 
 
+def derivative_along(function, inputs, directions):
+    """Return how the outputs of a function move when its inputs, all at the same time, move along directions.
+
+    By two backward passes: torch's forward mode warns of its own deprecated parts.
+    """
+    return torch.autograd.functional.jvp(function, tuple(inputs), tuple(directions))[1]
+
+
 def meta_gradient(objective, meta, episode, how):
     """Return the meta-gradient of one run."""
     [found] = execution.meta_gradients(objective, [meta], episode, how)

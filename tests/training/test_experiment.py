@@ -121,8 +121,8 @@ def test_same_seed_gives_the_same_initial_values(transform):
 
 def test_objective_takes_other_numbers_of_inner_steps():
     experiment = built("sinusoid", "inner.steps=3")
-    assert experiment.objective().inner.num_steps == 3
-    assert experiment.objective(8).inner.num_steps == 8
+    assert experiment.objective().inner.num_inner_steps == 3
+    assert experiment.objective(8).inner.num_inner_steps == 8
 
 
 def test_outer_loop_is_as_the_recipe_says():

@@ -1,20 +1,24 @@
-"""`torch.compile` with a way back: where a compiler is missing or fails, the same function runs as it is."""
+"""Compile functions with `torch.compile`; where a compiler is missing or fails, the function runs as it is."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Callable
-from typing import Any
+from typing import Generic, ParamSpec, TypeVar
 
 import torch
 
-_reasons: list[str] = []
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+# Why compilation could not be had in this process, first reason first.
+failures: list[str] = []
 
 
 def failure() -> str | None:
-    """Return why compilation was asked for and could not be had in this process, in words; None if it could."""
-    return _reasons[0] if _reasons else None
+    """Return why the first compilation that failed in this process did so, in words; None if none failed."""
+    return failures[0] if failures else None
 
 
 def has_compiler() -> bool:
@@ -22,22 +26,22 @@ def has_compiler() -> bool:
     return any(shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++") if name)
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Return a compiled function of tensors, one version per shape; the function itself from the first failure on."""
     return _CompiledOrNot(function)
 
 
-class _CompiledOrNot:
-    def __init__(self, function: Callable[..., Any]) -> None:
+class _CompiledOrNot(Generic[Arguments, Result]):
+    def __init__(self, function: Callable[Arguments, Result]) -> None:
         self._plain = function
-        self._compiled: Callable[..., Any] | None = torch.compile(function, dynamic=False, fullgraph=True)
+        self._compiled: Callable[Arguments, Result] | None = torch.compile(function, dynamic=False, fullgraph=True)
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         if self._compiled is None:
-            return self._plain(*args)
+            return self._plain(*args, **kwargs)
         try:
-            return self._compiled(*args)
+            return self._compiled(*args, **kwargs)
         except torch._dynamo.exc.TorchDynamoException as error:
             self._compiled = None
-            _reasons.append(" ".join(str(error).split("\n")[:2])[:200])
-            return self._plain(*args)
+            failures.append(" ".join(str(error).split("\n")[:2])[:200])
+            return self._plain(*args, **kwargs)

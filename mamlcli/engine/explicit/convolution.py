@@ -1,22 +1,21 @@
-"""A convolution with a dimension of tasks, its second derivatives written out."""
+"""Convolve the images of many tasks at once; first and second derivatives are written out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mamlcli.engine.explicit.layers import Tensors, sum_of
+from mamlcli.engine.explicit.layers import Saved, Tensors, sum_of
 
 _backward = torch.ops.aten.convolution_backward
 
 
 @dataclass(frozen=True)
 class TaskConv:
-    """3x3 convolution with padding 1, [num_tasks, n, height, width, in] -> [num_tasks, n, ..., out].
+    """Computes 3x3 convolutions with padding 1, [num_tasks, n, height, width, in] -> [num_tasks, n, ..., out].
 
     The weight is [num_tasks, out, 3, 3, in]. `is_unfolded` gathers the patches into a matrix and multiplies; else
     each task's convolution is called by itself, on views with channels last. `has_bias` is False before a batch norm,
@@ -60,7 +59,7 @@ class TaskConv:
                     target.add_(part)
         return x
 
-    def _places(self, entry: int, size: int, size_out: int) -> tuple[slice, slice]:
+    def _places(self, entry: int, size: int, size_out: int) -> tuple[slice[int, int, int], slice[int, int]]:
         """Return (the pixels that an entry of the patches lies on, the patches in which it lies on any)."""
         first = 1 if entry == 0 else 0
         start = first * self.stride + entry - 1
@@ -75,11 +74,11 @@ class TaskConv:
         if self.is_unfolded:
             matrix = weight.flatten(2).mT
             return torch.bmm(x, matrix) if onto is None else onto.baddbmm_(x, matrix)
-        found = [
+        outputs = [
             functional.conv2d(a.permute(0, 3, 1, 2), w.permute(0, 3, 1, 2), None, self.stride, 1).permute(0, 2, 3, 1)
             for a, w in zip(x.unbind(), weight.unbind(), strict=True)
         ]
-        y = found[0].unsqueeze(0) if len(found) == 1 else torch.stack(found)
+        y = outputs[0].unsqueeze(0) if len(outputs) == 1 else torch.stack(outputs)
         return sum_of(y, onto)
 
     def _weight_gradient(self, gy: Tensor, x: Tensor, weight: Tensor, onto: Tensor | None = None) -> Tensor:
@@ -93,7 +92,7 @@ class TaskConv:
         return self._backward(gy, x, weight, [True, False, False])
 
     def _backward(self, gy: Tensor, x: Tensor, weight: Tensor, mask: list[bool]) -> Tensor:
-        found = []
+        gradients = []
         for g, a, w in zip(gy.unbind(), x.unbind(), weight.unbind(), strict=True):
             parts = _backward(
                 g.permute(0, 3, 1, 2),
@@ -108,21 +107,21 @@ class TaskConv:
                 1,
                 mask,
             )
-            found.append(parts[0 if mask[0] else 1].permute(0, 2, 3, 1))
-        return found[0].contiguous().unsqueeze(0) if len(found) == 1 else torch.stack(found)
+            gradients.append(parts[0 if mask[0] else 1].permute(0, 2, 3, 1))
+        return gradients[0].contiguous().unsqueeze(0) if len(gradients) == 1 else torch.stack(gradients)
 
-    def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Any]:
-        """`x` may be the patches already, [num_tasks, n, height_out, width_out, 9 * in] (see `prepared`)."""
+    def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Saved]:
+        """Return (y, saved); x may be the patches already, [num_tasks, n, height_out, width_out, 9 * in]."""
         num_tasks, n, height, width, channels = x.shape
         high, wide = self._output_size(height, width)
         if not self.is_unfolded:
-            kept = x
+            factor = x
         elif channels == 9 * p[0].shape[-1]:
-            high, wide, kept = height, width, x.flatten(1, 3)
+            high, wide, factor = height, width, x.flatten(1, 3)
         else:
-            kept = self.unfold(x)
-        y = self._multiply(kept, p[0]).view(num_tasks, n, high, wide, p[0].shape[1])
-        return y.add_(p[1][:, None, None, None]) if self.has_bias else y, (kept, x)
+            factor = self.unfold(x)
+        y = self._multiply(factor, p[0]).view(num_tasks, n, high, wide, p[0].shape[1])
+        return y.add_(p[1][:, None, None, None]) if self.has_bias else y, Saved((factor,), x.shape)
 
     def prepared(self, x: Tensor) -> Tensor:
         """Return what `forward` takes instead of x, so that a fixed input is gathered into patches once."""
@@ -134,38 +133,46 @@ class TaskConv:
     def _bias_gradient(self, gy: Tensor, p: Tensors) -> Tensor:
         return gy.flatten(1, -2).sum(1) if self.has_bias else torch.zeros_like(p[1])
 
-    def backward(self, p: Tensors, saved: Any, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
-        kept, x = saved
-        gradients = (self._weight_gradient(gy, kept, p[0]), self._bias_gradient(gy, p))
+    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
+        (factor,), shape = saved
+        gradients = (self._weight_gradient(gy, factor, p[0]), self._bias_gradient(gy, p))
         if not with_input:
             return None, gradients
         if self.is_unfolded:
-            return self._fold(torch.bmm(gy.flatten(1, -2), p[0].flatten(2)), x.shape), gradients
-        return self._input_gradient(gy, p[0], x), gradients
+            return self._fold(torch.bmm(gy.flatten(1, -2), p[0].flatten(2)), shape), gradients
+        return self._input_gradient(gy, p[0], factor), gradients
 
-    def tangent(self, p: Tensors, dp: Tensors, saved: Any, dx: Tensor | None) -> tuple[Tensor | None, Any]:
-        kept, x = saved
-        dy = self._multiply(kept, dp[0])
-        moved = None
+    def tangent(self, p: Tensors, dp: Tensors, saved: Saved, dx: Tensor | None) -> tuple[Tensor | None, Tensors]:
+        (factor,), shape = saved
+        dy = self._multiply(factor, dp[0])
+        moved: Tensors = ()
         if dx is not None:
-            moved = self.unfold(dx) if self.is_unfolded else dx
-            dy = self._multiply(moved, p[0], onto=dy)
-        num_tasks, n, height, width, channels = x.shape
+            moved = (self.unfold(dx) if self.is_unfolded else dx,)
+            dy = self._multiply(moved[0], p[0], onto=dy)
+        num_tasks, n, height, width, channels = shape
         size = (height, width) if channels == 9 * p[0].shape[-1] else self._output_size(height, width)
         dy = dy.view(num_tasks, n, *size, p[0].shape[1])
         return dy.add_(dp[1][:, None, None, None]) if self.has_bias else dy, moved
 
     def tangent_backward(
-        self, p: Tensors, dp: Tensors, saved: Any, moved: Any, gy: Tensor, gp: Tensors, dgy: Tensor, with_input: bool
+        self,
+        p: Tensors,
+        dp: Tensors,
+        saved: Saved,
+        moved: Tensors,
+        gy: Tensor,
+        gp: Tensors,
+        dgy: Tensor,
+        with_input: bool,
     ) -> tuple[Tensor | None, Tensors]:
-        kept, x = saved
-        weight = self._weight_gradient(dgy, kept, p[0])
-        if moved is not None:
-            weight = self._weight_gradient(gy, moved, p[0], onto=weight)
+        (factor,), shape = saved
+        weight = self._weight_gradient(dgy, factor, p[0])
+        if moved:
+            weight = self._weight_gradient(gy, moved[0], p[0], onto=weight)
         gradients = (weight, self._bias_gradient(dgy, p))
         if not with_input:
             return None, gradients
         if self.is_unfolded:
             patches = torch.bmm(dgy.flatten(1, -2), p[0].flatten(2))
-            return self._fold(patches.baddbmm_(gy.flatten(1, -2), dp[0].flatten(2)), x.shape), gradients
-        return self._input_gradient(dgy, p[0], x).add_(self._input_gradient(gy, dp[0], x)), gradients
+            return self._fold(patches.baddbmm_(gy.flatten(1, -2), dp[0].flatten(2)), shape), gradients
+        return self._input_gradient(dgy, p[0], factor).add_(self._input_gradient(gy, dp[0], factor)), gradients

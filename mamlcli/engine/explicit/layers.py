@@ -1,4 +1,4 @@
-"""Layers whose activations carry a dimension of tasks, with first and second derivatives written out.
+"""Layers compute many tasks at once, each with its own parameters; first and second derivatives are written out.
 
 Every task has parameters of its own, so a layer maps [num_tasks, n, ...] to [num_tasks, n, ...]. Images are kept
 with their channels last. A layer has four methods:
@@ -8,7 +8,7 @@ with their channels last. A layer has four methods:
 - `tangent`: the derivative of `forward` along directions of x and of the parameters;
 - `tangent_backward`: the derivative of `backward` along the same directions.
 
-The last two give a Hessian times a vector by going through the network once more each way (`task_network`), with
+The last two give a Hessian times a vector by going through the network once more each way (`TaskNetwork`), with
 a few passes over the activations where the general second derivatives of a framework take dozens.
 
 Source: Pearlmutter 1994, Fast exact multiplication by the Hessian, Neural Computation 6(1), for the principle; the
@@ -18,7 +18,7 @@ formulas are derived in the docstrings. No known deviation.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -30,34 +30,51 @@ _masked = torch.ops.aten.threshold_backward
 Tensors = tuple[Tensor, ...]
 
 
+class Saved(NamedTuple):
+    """What a layer keeps of its forward pass for its other three methods.
+
+    Attributes:
+        tensors: as many as the layer needs.
+        shape: of the input.
+    """
+
+    tensors: Tensors
+    shape: torch.Size
+
+
 class TaskLayer(Protocol):
-    """One layer; see the module's docstring. `p` and `dp` are its parameters and their direction, in `names`' order.
+    """Computes one layer and its derivatives, as the module's docstring says.
+
+    `p` and `dp` are the parameters and their direction, in the order of `names`; a `g` before a name is a gradient
+    with respect to it, a `d` its derivative along the direction.
 
     Attributes:
         names: full parameter names, () for a layer without parameters.
     """
 
     @property
-    def names(self) -> tuple[str, ...]: ...
+    def names(self) -> tuple[str, ...]:
+        """Return the full names of the parameters."""
+        ...
 
-    def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Any]:
+    def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Saved]:
         """Return (y, saved)."""
         ...
 
-    def backward(self, p: Tensors, saved: Any, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
+    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
         """Return (gradient of the input, or None unless `with_input`; gradients of the parameters)."""
         ...
 
-    def tangent(self, p: Tensors, dp: Tensors, saved: Any, dx: Tensor | None) -> tuple[Tensor | None, Any]:
-        """Return (dy, what `tangent_backward` needs of it); None stands for a direction of zero."""
+    def tangent(self, p: Tensors, dp: Tensors, saved: Saved, dx: Tensor | None) -> tuple[Tensor | None, Tensors]:
+        """Return (dy, the tensors that `tangent_backward` needs of it); None stands for a direction of zero."""
         ...
 
     def tangent_backward(
         self,
         p: Tensors,
         dp: Tensors,
-        saved: Any,
-        moved: Any,
+        saved: Saved,
+        moved: Tensors,
         gy: Tensor,
         gp: Tensors,
         dgy: Tensor,
@@ -68,83 +85,113 @@ class TaskLayer(Protocol):
 
 
 def sum_of(a: Tensor, b: Tensor | None) -> Tensor:
+    """Return a + b, in place of a; a itself where b is None."""
     return a if b is None else a.add_(b)
 
 
 @dataclass(frozen=True)
 class TaskLinear:
-    """y = x W^T + b, [num_tasks, n, in] -> [num_tasks, n, out]."""
+    """Computes y = x W^T + b, [num_tasks, n, in] -> [num_tasks, n, out]."""
 
     names: tuple[str, ...]
 
-    def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Any]:
-        if len(p) == 1:
-            return torch.bmm(x, p[0].mT), x
-        return torch.bmm(x, p[0].mT).add_(p[1].unsqueeze(1)), x
+    def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Saved]:
+        return self._map(p, x), Saved((x,), x.shape)
 
-    def backward(self, p: Tensors, saved: Any, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
+    def _map(self, p: Tensors, x: Tensor) -> Tensor:
+        y = torch.bmm(x, p[0].mT)
+        return y if len(p) == 1 else y.add_(p[1].unsqueeze(1))
+
+    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
         gx = torch.bmm(gy, p[0]) if with_input else None
-        return gx, (torch.bmm(gy.mT, saved), gy.sum(1))[: len(p)]
+        return gx, (torch.bmm(gy.mT, saved.tensors[0]), gy.sum(1))[: len(p)]
 
-    def tangent(self, p: Tensors, dp: Tensors, saved: Any, dx: Tensor | None) -> tuple[Tensor | None, Any]:
-        dy, _ = self.forward(dp, saved)
-        return dy if dx is None else torch.baddbmm(dy, dx, p[0].mT), dx
+    def tangent(self, p: Tensors, dp: Tensors, saved: Saved, dx: Tensor | None) -> tuple[Tensor | None, Tensors]:
+        dy = self._map(dp, saved.tensors[0])
+        return (dy, ()) if dx is None else (torch.baddbmm(dy, dx, p[0].mT), (dx,))
 
     def tangent_backward(
-        self, p: Tensors, dp: Tensors, saved: Any, moved: Any, gy: Tensor, gp: Tensors, dgy: Tensor, with_input: bool
+        self,
+        p: Tensors,
+        dp: Tensors,
+        saved: Saved,
+        moved: Tensors,
+        gy: Tensor,
+        gp: Tensors,
+        dgy: Tensor,
+        with_input: bool,
     ) -> tuple[Tensor | None, Tensors]:
         dgx, dgp = self.backward(p, saved, dgy, with_input)
         if dgx is not None:
             dgx.baddbmm_(gy, dp[0])
-        if moved is not None:
-            dgp = (dgp[0].baddbmm_(gy.mT, moved), *dgp[1:])
+        if moved:
+            dgp = (dgp[0].baddbmm_(gy.mT, moved[0]), *dgp[1:])
         return dgx, dgp
 
 
 @dataclass(frozen=True)
 class TaskReLU:
-    """y = max(x, 0); the derivative at 0 is 0."""
+    """Computes y = max(x, 0); the derivative at 0 is 0."""
 
     names: tuple[str, ...] = ()
 
-    def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Any]:
+    def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Saved]:
         y = x.relu_()  # the layer before keeps none of its output
-        return y, y
+        return y, Saved((y,), y.shape)
 
-    def backward(self, p: Tensors, saved: Any, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
-        return _masked(gy, saved, 0), ()
+    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
+        return _masked(gy, saved.tensors[0], 0), ()
 
-    def tangent(self, p: Tensors, dp: Tensors, saved: Any, dx: Tensor | None) -> tuple[Tensor | None, Any]:
-        return None if dx is None else _masked(dx, saved, 0), None
+    def tangent(self, p: Tensors, dp: Tensors, saved: Saved, dx: Tensor | None) -> tuple[Tensor | None, Tensors]:
+        return None if dx is None else _masked(dx, saved.tensors[0], 0), ()
 
     def tangent_backward(
-        self, p: Tensors, dp: Tensors, saved: Any, moved: Any, gy: Tensor, gp: Tensors, dgy: Tensor, with_input: bool
+        self,
+        p: Tensors,
+        dp: Tensors,
+        saved: Saved,
+        moved: Tensors,
+        gy: Tensor,
+        gp: Tensors,
+        dgy: Tensor,
+        with_input: bool,
     ) -> tuple[Tensor | None, Tensors]:
-        return _masked(dgy, saved, 0), ()
+        return _masked(dgy, saved.tensors[0], 0), ()
 
 
 @dataclass(frozen=True)
 class TaskTanh:
-    """y = tanh(x); dy = (1 - y^2) dx, and that factor moves by -2 y dy."""
+    """Computes y = tanh(x); dy = (1 - y^2) dx, and that factor moves by -2 y dy."""
 
     names: tuple[str, ...] = ()
 
-    def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Any]:
+    def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Saved]:
         y = x.tanh_()
-        return y, y
+        return y, Saved((y,), y.shape)
 
-    def backward(self, p: Tensors, saved: Any, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
-        return torch.ops.aten.tanh_backward(gy, saved), ()
+    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
+        return torch.ops.aten.tanh_backward(gy, saved.tensors[0]), ()
 
-    def tangent(self, p: Tensors, dp: Tensors, saved: Any, dx: Tensor | None) -> tuple[Tensor | None, Any]:
-        dy = None if dx is None else torch.ops.aten.tanh_backward(dx, saved)
-        return dy, dy
+    def tangent(self, p: Tensors, dp: Tensors, saved: Saved, dx: Tensor | None) -> tuple[Tensor | None, Tensors]:
+        if dx is None:
+            return None, ()
+        dy = torch.ops.aten.tanh_backward(dx, saved.tensors[0])
+        return dy, (dy,)
 
     def tangent_backward(
-        self, p: Tensors, dp: Tensors, saved: Any, moved: Any, gy: Tensor, gp: Tensors, dgy: Tensor, with_input: bool
+        self,
+        p: Tensors,
+        dp: Tensors,
+        saved: Saved,
+        moved: Tensors,
+        gy: Tensor,
+        gp: Tensors,
+        dgy: Tensor,
+        with_input: bool,
     ) -> tuple[Tensor | None, Tensors]:
-        dgx = torch.ops.aten.tanh_backward(dgy, saved)
-        return dgx if moved is None else dgx - 2 * gy * saved * moved, ()
+        (y,) = saved.tensors
+        dgx = torch.ops.aten.tanh_backward(dgy, y)
+        return dgx - 2 * gy * y * moved[0] if moved else dgx, ()
 
 
 class _LinearMap:
@@ -152,17 +199,25 @@ class _LinearMap:
 
     names: tuple[str, ...] = ()
 
-    def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Any]:
+    def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Saved]:
         raise NotImplementedError
 
-    def backward(self, p: Tensors, saved: Any, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
+    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
         raise NotImplementedError
 
-    def tangent(self, p: Tensors, dp: Tensors, saved: Any, dx: Tensor | None) -> tuple[Tensor | None, Any]:
-        return None if dx is None else self.forward(p, dx)[0], None
+    def tangent(self, p: Tensors, dp: Tensors, saved: Saved, dx: Tensor | None) -> tuple[Tensor | None, Tensors]:
+        return None if dx is None else self.forward(p, dx)[0], ()
 
     def tangent_backward(
-        self, p: Tensors, dp: Tensors, saved: Any, moved: Any, gy: Tensor, gp: Tensors, dgy: Tensor, with_input: bool
+        self,
+        p: Tensors,
+        dp: Tensors,
+        saved: Saved,
+        moved: Tensors,
+        gy: Tensor,
+        gp: Tensors,
+        dgy: Tensor,
+        with_input: bool,
     ) -> tuple[Tensor | None, Tensors]:
         return self.backward(p, saved, dgy, with_input)
 
@@ -173,47 +228,48 @@ def _by_task(images: Tensor, shape: torch.Size) -> Tensor:
 
 
 class TaskMaxPool(_LinearMap):
-    """The largest of each size x size square; `saved` holds which it was."""
+    """Takes the largest of each size x size square; saves which of the pixels it was."""
 
     def __init__(self, size: int) -> None:
         self.size = size
 
-    def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Any]:
+    def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Saved]:
         images = x.flatten(0, 1).permute(0, 3, 1, 2)
         y, places = functional.max_pool2d(images, self.size, return_indices=True)
-        return _by_task(y.permute(0, 2, 3, 1), x.shape), (places, x.shape)
+        return _by_task(y.permute(0, 2, 3, 1), x.shape), Saved((places,), x.shape)
 
-    def backward(self, p: Tensors, saved: Any, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
-        places, shape = saved
+    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
+        (places,), shape = saved
         gradient = gy.new_zeros(places.shape[0], places.shape[1], shape[2] * shape[3])
         gradient.scatter_(2, places.flatten(2), gy.flatten(0, 1).permute(0, 3, 1, 2).flatten(2))
         return gradient.mT.reshape(shape), ()
 
-    def tangent(self, p: Tensors, dp: Tensors, saved: Any, dx: Tensor | None) -> tuple[Tensor | None, Any]:
+    def tangent(self, p: Tensors, dp: Tensors, saved: Saved, dx: Tensor | None) -> tuple[Tensor | None, Tensors]:
         if dx is None:
-            return None, None
-        places, shape = saved
+            return None, ()
+        (places,), shape = saved
         pixels = dx.flatten(0, 1).flatten(1, 2).mT
         dy = pixels.gather(2, places.flatten(2)).view(places.shape).permute(0, 2, 3, 1)
-        return _by_task(dy, shape), None
+        return _by_task(dy, shape), ()
 
 
 class TaskGlobalMean(_LinearMap):
-    """[num_tasks, n, height, width, channels] -> [num_tasks, n, channels]."""
+    """Takes the mean over pixels, [num_tasks, n, height, width, channels] -> [num_tasks, n, channels]."""
 
-    def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Any]:
-        return x.mean((2, 3)), x.shape
+    def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Saved]:
+        return x.mean((2, 3)), Saved((), x.shape)
 
-    def backward(self, p: Tensors, saved: Any, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
-        return (gy / (saved[2] * saved[3]))[:, :, None, None].expand(saved), ()
+    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
+        shape = saved.shape
+        return (gy / (shape[2] * shape[3]))[:, :, None, None].expand(shape), ()
 
 
 class TaskFlatten(_LinearMap):
-    """[num_tasks, n, height, width, channels] -> [num_tasks, n, channels * height * width]."""
+    """Makes a vector of each image, [num_tasks, n, channels * height * width]."""
 
-    def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Any]:
-        return x.permute(0, 1, 4, 2, 3).flatten(2), x.shape
+    def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Saved]:
+        return x.permute(0, 1, 4, 2, 3).flatten(2), Saved((), x.shape)
 
-    def backward(self, p: Tensors, saved: Any, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
-        num_tasks, n, height, width, channels = saved
+    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
+        num_tasks, n, height, width, channels = saved.shape
         return gy.view(num_tasks, n, channels, height, width).permute(0, 1, 3, 4, 2).contiguous(), ()

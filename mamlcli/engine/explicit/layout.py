@@ -1,4 +1,4 @@
-"""The shapes that data has on its way through a network of the explicit path."""
+"""Put named parameters into one flat vector for each task, and find them there."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from mamlcli.engine.networks import Params
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each parameter lies in a flat vector, and in which order its entries do.
+    """Says where each parameter lies in a flat vector, and in which order its entries do.
 
     Convolution weights [out, in, 3, 3] lie as [out, 3, 3, in], as `TaskConv` takes them.
 
     Attributes:
         names: parameter names, in the order of the vector.
-        shapes: as `models` has them.
+        shapes: as the network has them.
     """
 
     names: tuple[str, ...]
@@ -28,6 +28,7 @@ class Layout:
 
     @property
     def sizes(self) -> list[int]:
+        """Return the number of entries of each parameter."""
         return [math.prod(shape) for shape in self.shapes]
 
     def flat(self, tensors: Mapping[str, Tensor]) -> Tensor:
@@ -41,16 +42,16 @@ class Layout:
 
     def tensors(self, flat: Tensor) -> Params:
         """Return the named tensors of a vector, [..., *shape]."""
-        found = {}
+        named = {}
         for name, shape, part in zip(
             self.names, self.shapes, torch.split_with_sizes(flat, self.sizes, dim=-1), strict=True
         ):
             value = part.reshape(*part.shape[:-1], *_inner_shape(shape))
-            found[name] = value.movedim(-1, -3) if len(shape) == 4 else value
-        return found
+            named[name] = value.movedim(-1, -3) if len(shape) == 4 else value
+        return named
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
-        """Return the named tensors as `task_layers` take them, views of the vector."""
+        """Return the named tensors as a `TaskLayer` takes them, views of the vector."""
         parts = torch.split_with_sizes(flat, self.sizes, dim=-1)
         return {
             name: part.reshape(*part.shape[:-1], *_inner_shape(shape))

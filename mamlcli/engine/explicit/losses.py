@@ -1,8 +1,6 @@
-"""Losses and accuracies of many tasks at once, with the derivatives of the losses."""
+"""Compute losses and accuracies of many tasks at once, and the derivatives of the losses."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,12 +32,15 @@ def task_accuracies(outputs: Tensor, targets: Tensor) -> Tensor:
 FEW_CLASSES = 4
 
 
-def loss_gradient(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Any]:
-    """Return the gradient of each task's `example_loss` with respect to its outputs, and what the tangent needs.
+def loss_gradient(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return the gradient of each task's `example_loss` with respect to its outputs, and the class probabilities.
 
     Args:
         outputs: [num_tasks, n, num_outputs].
         targets: [num_tasks, n] int64 or [num_tasks, n, 1] float.
+
+    Returns:
+        The gradient, and the probabilities as `loss_gradient_tangent` takes them; None for regression.
     """
     n, num_outputs = outputs.shape[1:]
     if targets.dtype == torch.int64:
@@ -50,13 +51,13 @@ def loss_gradient(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Any]:
     return (outputs - targets).div_(n), None
 
 
-def loss_gradient_tangent(saved: Any, d_outputs: Tensor) -> Tensor:
+def loss_gradient_tangent(probabilities: Tensor | None, d_outputs: Tensor) -> Tensor:
     """Return how `loss_gradient` moves when the outputs move."""
     n = d_outputs.shape[1]
-    if saved is None:
+    if probabilities is None:
         return d_outputs / n
-    if saved.shape[-1] <= FEW_CLASSES:
-        along: Tensor = saved * d_outputs
-        return along.addcmul_(saved, along.sum(-1, keepdim=True), value=-1).div_(n)
-    moved: Tensor = torch.ops.aten._softmax_backward_data(d_outputs, saved, -1, saved.dtype)
+    if probabilities.shape[-1] <= FEW_CLASSES:
+        along = probabilities * d_outputs
+        return along.addcmul_(probabilities, along.sum(-1, keepdim=True), value=-1).div_(n)
+    moved: Tensor = torch.ops.aten._softmax_backward_data(d_outputs, probabilities, -1, probabilities.dtype)
     return moved.div_(n)

@@ -1,13 +1,13 @@
-"""A network over a chunk of tasks at once: losses, gradients, and Hessians times vectors, without vmap.
+"""Compute a network for a chunk of tasks at once: outputs, gradients, and Hessians times vectors, without vmap.
 
-`TaskNetwork` is a stack of `task_layers` on flat parameters [num_tasks, num_parameters]; the autograd functions below
-let the inner loop of `adaptation` differentiate through it like through any other loss.
+`TaskNetwork` is a stack of `TaskLayer`s on flat parameters [num_tasks, num_parameters]; the autograd functions below
+let the inner loop differentiate through it like through any other loss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from mamlcli.engine.explicit.compilation import compiled
 from mamlcli.engine.explicit.convolution import TaskConv
 from mamlcli.engine.explicit.layers import (
+    Saved,
     TaskFlatten,
     TaskGlobalMean,
     TaskLayer,
@@ -23,21 +24,48 @@ from mamlcli.engine.explicit.layers import (
     TaskMaxPool,
     TaskReLU,
     TaskTanh,
+    Tensors,
 )
 from mamlcli.engine.explicit.layout import Layout
 from mamlcli.engine.explicit.losses import loss_gradient, loss_gradient_tangent
 from mamlcli.engine.explicit.norms import TaskBatchNorm, TaskGroupNorm
 from mamlcli.engine.networks import BatchStatisticsNorm, ConvBlock, GlobalMean, Network
 
-Saved = tuple[Any, ...]
-
 
 class NotCoveredError(Exception):
-    """A network has a layer that `task_layers` does not know."""
+    """A network has a layer whose derivatives are not written out."""
+
+
+class ForwardPass(NamedTuple):
+    """What `pull_back` needs of a forward pass.
+
+    Attributes:
+        parameters: of each layer.
+        saved: by each layer.
+    """
+
+    parameters: list[Tensors]
+    saved: list[Saved]
+
+
+class GradientPass(NamedTuple):
+    """What `hessian_vector` needs of a pass forward and back.
+
+    Attributes:
+        parameters: of each layer.
+        saved: by each layer.
+        gradients: for each layer that of its output, and those of its parameters.
+        probabilities: of the classes; None for regression.
+    """
+
+    parameters: list[Tensors]
+    saved: list[Saved]
+    gradients: list[tuple[Tensor, Tensors]]
+    probabilities: Tensor | None
 
 
 class TaskNetwork:
-    """Layers on flat parameters, for a chunk of tasks.
+    """Computes layers on flat parameters, for a chunk of tasks.
 
     Args:
         network: the architecture.
@@ -47,7 +75,7 @@ class TaskNetwork:
         is_compiled: whether `gradient`, `hessian_vector`, `features` and `pull_back` go through `torch.compile`.
 
     Raises:
-        NotCoveredError: a layer that has no counterpart in `task_layers`.
+        NotCoveredError: a layer whose derivatives are not written out.
     """
 
     def __init__(
@@ -84,7 +112,7 @@ class TaskNetwork:
         first = self.layers[0]
         return first.prepared(x) if isinstance(first, TaskConv) else x
 
-    def _parameters(self, flat: Tensor) -> list[tuple[Tensor, ...]]:
+    def _parameters(self, flat: Tensor) -> list[Tensors]:
         views = self.layout.views(flat) if self.layout.names else {}
         return [tuple(views[name] for name in layer.names) for layer in self.layers]
 
@@ -97,80 +125,77 @@ class TaskNetwork:
         """
         return self._forward(self._parameters(flat), x)[0]
 
-    def _forward(self, parameters: list[tuple[Tensor, ...]], x: Tensor) -> tuple[Tensor, list[Any]]:
+    def _forward(self, parameters: list[Tensors], x: Tensor) -> tuple[Tensor, list[Saved]]:
         saved = []
-        for layer, own in zip(self.layers, parameters, strict=True):
-            x, kept = layer.forward(own, x)
-            saved.append(kept)
+        for layer, p in zip(self.layers, parameters, strict=True):
+            x, saved_by_layer = layer.forward(p, x)
+            saved.append(saved_by_layer)
         return x, saved
 
     def _backward(
-        self, parameters: list[tuple[Tensor, ...]], saved: list[Any], g: Tensor, with_input: bool
-    ) -> tuple[Tensor | None, dict[str, Tensor], list[tuple[Tensor, tuple[Tensor, ...]]]]:
-        """Return (gradient of the input, gradients of the parameters, gradient of each layer's output)."""
-        found: dict[str, Tensor] = {}
-        seen = []
+        self, parameters: list[Tensors], saved: list[Saved], g: Tensor, with_input: bool
+    ) -> tuple[Tensor | None, list[tuple[Tensor, Tensors]]]:
+        """Return (gradient of the input; for each layer the gradient of its output and those of its parameters)."""
+        gradients = []
         gx: Tensor | None = g
         for index in reversed(range(len(self.layers))):
             assert gx is not None
-            layer, gy = self.layers[index], gx
-            gx, own = layer.backward(parameters[index], saved[index], gy, with_input or index > 0)
-            seen.append((gy, own))
-            found.update(zip(layer.names, own, strict=True))
-        return gx, found, seen[::-1]
+            gy = gx
+            gx, gp = self.layers[index].backward(parameters[index], saved[index], gy, with_input or index > 0)
+            gradients.append((gy, gp))
+        return gx, gradients[::-1]
 
-    def features(self, flat: Tensor, x: Tensor) -> tuple[Tensor, Saved]:
+    def features(self, flat: Tensor, x: Tensor) -> tuple[Tensor, ForwardPass]:
         """Return the outputs and what `pull_back` needs."""
         parameters = self._parameters(flat)
         y, saved = self._forward(parameters, x)
-        return y, (parameters, saved)
+        return y, ForwardPass(parameters, saved)
 
-    def pull_back(self, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor, Tensor | None]:
+    def pull_back(self, forward_pass: ForwardPass, gy: Tensor, with_input: bool) -> tuple[Tensor, Tensor | None]:
         """Return the gradients of the parameters, flat, and of the input, for a gradient of the outputs."""
-        parameters, kept = saved
-        gx, found, _ = self._backward(parameters, kept, gy, with_input)
-        return self._joined(found), gx
+        gx, gradients = self._backward(*forward_pass, gy, with_input)
+        return self._joined([gp for _, gp in gradients]), gx
 
-    def _joined(self, gradients: Mapping[str, Tensor]) -> Tensor:
-        return torch.cat([gradients[name].flatten(1) for name in self.layout.names], dim=1)
+    def _joined(self, gradients: Sequence[Tensors]) -> Tensor:
+        """Return the gradients of each layer's parameters as one vector for each task."""
+        names = [name for layer in self.layers for name in layer.names]
+        by_name = dict(zip(names, [value for gp in gradients for value in gp], strict=True))
+        return torch.cat([by_name[name].flatten(1) for name in self.layout.names], dim=1)
 
-    def gradient(self, flat: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Saved]:
+    def gradient(self, flat: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, GradientPass]:
         """Return the gradient of each task's loss, [num_tasks, num_parameters], and what `hessian_vector` needs."""
         parameters = self._parameters(flat)
         outputs, saved = self._forward(parameters, x)
-        g, kept = loss_gradient(outputs, y)
-        _, found, seen = self._backward(parameters, saved, g, with_input=False)
-        return self._joined(found), (parameters, saved, seen, kept)
+        g, probabilities = loss_gradient(outputs, y)
+        _, gradients = self._backward(parameters, saved, g, with_input=False)
+        return self._joined([gp for _, gp in gradients]), GradientPass(parameters, saved, gradients, probabilities)
 
-    def hessian_vector(self, saved: Saved, v: Tensor, with_input: bool) -> tuple[Tensor, Tensor | None]:
+    def hessian_vector(self, gradient_pass: GradientPass, v: Tensor, with_input: bool) -> tuple[Tensor, Tensor | None]:
         """Return the derivative of <gradient, v> with respect to the parameters, H v, and to the input.
 
         H is symmetric, so this is the derivative of the gradient along v.
 
         Args:
-            saved: from `gradient`.
+            gradient_pass: from `gradient`.
             v: [num_tasks, num_parameters].
             with_input: whether the second is wanted; None else.
         """
-        parameters, kept, seen, loss = saved
+        parameters, saved, gradients, probabilities = gradient_pass
         directions = self._parameters(v)
         moved = []
         dx: Tensor | None = None
-        for layer, own, along, of in zip(self.layers, parameters, directions, kept, strict=True):
-            dx, m = layer.tangent(own, along, of, dx)
-            moved.append(m)
+        for layer, p, dp, saved_by_layer in zip(self.layers, parameters, directions, saved, strict=True):
+            dx, moved_in_layer = layer.tangent(p, dp, saved_by_layer, dx)
+            moved.append(moved_in_layer)
         assert dx is not None, "the last layer has parameters"
-        dg: Tensor | None = loss_gradient_tangent(loss, dx)
-        found: dict[str, Tensor] = {}
-        for index in reversed(range(len(self.layers))):
+        dg: Tensor | None = loss_gradient_tangent(probabilities, dx)
+        products = []
+        for i in reversed(range(len(self.layers))):
             assert dg is not None
-            layer = self.layers[index]
-            gy, gp = seen[index]
-            dg, own = layer.tangent_backward(
-                parameters[index], directions[index], kept[index], moved[index], gy, gp, dg, with_input or index > 0
-            )
-            found.update(zip(layer.names, own, strict=True))
-        return self._joined(found), dg
+            layer, p, dp, (gy, gp) = self.layers[i], parameters[i], directions[i], gradients[i]
+            dg, dgp = layer.tangent_backward(p, dp, saved[i], moved[i], gy, gp, dg, with_input or i > 0)
+            products.append(dgp)
+        return self._joined(products[::-1]), dg
 
 
 def _layers_of(
@@ -220,41 +245,57 @@ def _block(
 
 
 def _is_better_unfolded(in_channels: int, stride: int, num_pixels: int) -> bool:
-    """Whether a CPU multiplies patches faster than it convolves, as measured over the shapes of shipped recipes.
+    """Return whether a CPU multiplies patches faster than it convolves, as measured on the shapes of shipped recipes.
 
     Patches of stride 2 repeat a pixel 2.25 times, those of stride 1 nine times: there, only small images gain.
     """
     return in_channels <= 4 or stride > 1 or num_pixels <= 100
 
 
+class _GradientContext(Protocol):
+    """What autograd carries from the forward pass of `LossGradient` to its backward pass."""
+
+    network: TaskNetwork
+    gradient_pass: GradientPass
+    needs_input_grad: tuple[bool, ...]
+
+
 class LossGradient(torch.autograd.Function):
-    """(flat parameters, prepared inputs, targets) -> the gradient of each task's loss; differentiable once more."""
+    """Maps (flat parameters, prepared inputs, targets) to the gradient of each task's loss; differentiable once."""
 
     @staticmethod
-    def forward(ctx: Any, network: TaskNetwork, flat: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        gradient, saved = network.gradient(flat.detach(), x.detach(), y)
-        ctx.network, ctx.saved = network, saved
+    def forward(ctx: _GradientContext, network: TaskNetwork, flat: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        gradient, ctx.gradient_pass = network.gradient(flat.detach(), x.detach(), y)
+        ctx.network = network
         return gradient
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, v: Tensor) -> tuple[None, Tensor, Tensor | None, None]:
-        flat, x = ctx.network.hessian_vector(ctx.saved, v, ctx.needs_input_grad[2])
+    def backward(ctx: _GradientContext, v: Tensor) -> tuple[None, Tensor, Tensor | None, None]:
+        flat, x = ctx.network.hessian_vector(ctx.gradient_pass, v, ctx.needs_input_grad[2])
         return None, flat, x, None
 
 
+class _FeaturesContext(Protocol):
+    """What autograd carries from the forward pass of `Features` to its backward pass."""
+
+    network: TaskNetwork
+    forward_pass: ForwardPass
+    needs_input_grad: tuple[bool, ...]
+
+
 class Features(torch.autograd.Function):
-    """(flat parameters, prepared inputs) -> outputs, differentiable once."""
+    """Maps (flat parameters, prepared inputs) to outputs; differentiable once."""
 
     @staticmethod
-    def forward(ctx: Any, network: TaskNetwork, flat: Tensor, x: Tensor) -> Tensor:
-        y, ctx.saved = network.features(flat.detach(), x.detach())
+    def forward(ctx: _FeaturesContext, network: TaskNetwork, flat: Tensor, x: Tensor) -> Tensor:
+        y, ctx.forward_pass = network.features(flat.detach(), x.detach())
         ctx.network = network
         # Some layers save their output: as an alias, or the output would hold its own graph alive.
         return y.detach()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gy: Tensor) -> tuple[None, Tensor, Tensor | None]:
-        flat, x = ctx.network.pull_back(ctx.saved, gy, ctx.needs_input_grad[2])
+    def backward(ctx: _FeaturesContext, gy: Tensor) -> tuple[None, Tensor, Tensor | None]:
+        flat, x = ctx.network.pull_back(ctx.forward_pass, gy, ctx.needs_input_grad[2])
         return None, flat, x

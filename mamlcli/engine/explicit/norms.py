@@ -1,20 +1,19 @@
-"""Batch norm and group norm with a dimension of tasks, their second derivatives written out."""
+"""Normalise the images of many tasks at once; first and second derivatives are written out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from mamlcli.engine.explicit.layers import Tensors
+from mamlcli.engine.explicit.layers import Saved, Tensors
 from mamlcli.engine.networks import NORM_EPSILON
 
 
 @dataclass(frozen=True)
 class TaskBatchNorm:
-    """y = x_hat * weight + bias with x_hat = (x - mean) / sqrt(var + epsilon), over images and pixels of one task.
+    """Computes y = x_hat * weight + bias with x_hat = (x - mean) / sqrt(var + epsilon), per task and channel.
 
     With r = 1 / sqrt(var + epsilon) and Q(v) = v - mean(v) - x_hat mean(x_hat v), the derivative of x_hat along v
     is r Q(v), and so is its transpose. Moving x by dx moves x_hat by u = r Q(dx), and r by -r^2 mean(x_hat dx);
@@ -26,16 +25,16 @@ class TaskBatchNorm:
 
     names: tuple[str, ...]
 
-    def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Any]:
+    def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Saved]:
         weight, bias = p[0].unsqueeze(1), p[1].unsqueeze(1)
         v = x.flatten(1, -2)
         x_hat = v - v.sum(1, keepdim=True).div_(v.shape[1])
         r = (x_hat * x_hat).sum(1, keepdim=True).div_(v.shape[1]).add_(NORM_EPSILON).rsqrt_()
         x_hat.mul_(r)
-        return torch.addcmul(bias, x_hat, weight).view(x.shape), (x_hat, r)
+        return torch.addcmul(bias, x_hat, weight).view(x.shape), Saved((x_hat, r), x.shape)
 
-    def backward(self, p: Tensors, saved: Any, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
-        x_hat, r = saved
+    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
+        x_hat, r = saved.tensors
         g = gy.flatten(1, -2)
         along, total = (g * x_hat).sum(1), g.sum(1)
         if not with_input:
@@ -45,8 +44,8 @@ class TaskBatchNorm:
         gx = torch.addcmul(share * total.unsqueeze(1), x_hat, share * along.unsqueeze(1)).addcmul_(g, factor)
         return gx.view(gy.shape), (along, total)
 
-    def tangent(self, p: Tensors, dp: Tensors, saved: Any, dx: Tensor | None) -> tuple[Tensor | None, Any]:
-        x_hat, r = saved
+    def tangent(self, p: Tensors, dp: Tensors, saved: Saved, dx: Tensor | None) -> tuple[Tensor | None, Tensors]:
+        x_hat, r = saved.tensors
         if dx is None:
             raise AssertionError("a convolution comes before a batch norm, and its weight has a direction")
         v = dx.flatten(1, -2)
@@ -57,9 +56,17 @@ class TaskBatchNorm:
         return dy.view(dx.shape), (u, along)
 
     def tangent_backward(
-        self, p: Tensors, dp: Tensors, saved: Any, moved: Any, gy: Tensor, gp: Tensors, dgy: Tensor, with_input: bool
+        self,
+        p: Tensors,
+        dp: Tensors,
+        saved: Saved,
+        moved: Tensors,
+        gy: Tensor,
+        gp: Tensors,
+        dgy: Tensor,
+        with_input: bool,
     ) -> tuple[Tensor | None, Tensors]:
-        x_hat, r = saved
+        x_hat, r = saved.tensors
         u, along = moved
         g, dg = gy.flatten(1, -2), dgy.flatten(1, -2)
         dg_along, dg_total = (dg * x_hat).sum(1, keepdim=True), dg.sum(1, keepdim=True)
@@ -80,7 +87,7 @@ class TaskBatchNorm:
 
 @dataclass(frozen=True)
 class TaskGroupNorm:
-    """As `TaskBatchNorm`, over the pixels and the channels of one of `num_groups` groups, of one image."""
+    """Does as `TaskBatchNorm`, over the pixels and the channels of one of `num_groups` groups of an image."""
 
     names: tuple[str, ...]
     num_groups: int
@@ -97,28 +104,28 @@ class TaskGroupNorm:
         along = self._mean(x_hat * v)
         return (v - self._mean(v)).addcmul_(x_hat, along, value=-1), along
 
-    def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Any]:
+    def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Saved]:
         v = self._view(x)
         x_hat = v - self._mean(v)
         r = self._mean(x_hat * x_hat).add_(NORM_EPSILON).rsqrt_()
         x_hat.mul_(r)
         y = torch.addcmul(p[1].unsqueeze(1), x_hat.view(x.shape[0], -1, x.shape[-1]), p[0].unsqueeze(1))
-        return y.view(x.shape), (x_hat, r)
+        return y.view(x.shape), Saved((x_hat, r), x.shape)
 
     def _parameter_gradients(self, gy: Tensor, x_hat: Tensor) -> Tensors:
         flat = gy.flatten(1, -2)
         return (flat * x_hat.view(flat.shape)).sum(1), flat.sum(1)
 
-    def backward(self, p: Tensors, saved: Any, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
-        x_hat, r = saved
+    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
+        x_hat, r = saved.tensors
         gradients = self._parameter_gradients(gy, x_hat)
         if not with_input:
             return None, gradients
         g = self._view(gy * p[0][:, None, None, None])
         return self._q(g, x_hat)[0].mul_(r).view(gy.shape), gradients
 
-    def tangent(self, p: Tensors, dp: Tensors, saved: Any, dx: Tensor | None) -> tuple[Tensor | None, Any]:
-        x_hat, r = saved
+    def tangent(self, p: Tensors, dp: Tensors, saved: Saved, dx: Tensor | None) -> tuple[Tensor | None, Tensors]:
+        x_hat, r = saved.tensors
         if dx is None:
             raise AssertionError("a convolution comes before a group norm, and its weight has a direction")
         u, along = self._q(self._view(dx), x_hat)
@@ -128,9 +135,17 @@ class TaskGroupNorm:
         return dy.addcmul_(u.view(flat), p[0].unsqueeze(1)).view(dx.shape), (u, along)
 
     def tangent_backward(
-        self, p: Tensors, dp: Tensors, saved: Any, moved: Any, gy: Tensor, gp: Tensors, dgy: Tensor, with_input: bool
+        self,
+        p: Tensors,
+        dp: Tensors,
+        saved: Saved,
+        moved: Tensors,
+        gy: Tensor,
+        gp: Tensors,
+        dgy: Tensor,
+        with_input: bool,
     ) -> tuple[Tensor | None, Tensors]:
-        x_hat, r = saved
+        x_hat, r = saved.tensors
         weight, bias = self._parameter_gradients(dgy, x_hat)
         u, along = moved
         flat = gy.flatten(1, -2)

@@ -1,8 +1,8 @@
-"""The outer loss of a chunk of tasks at once, with the derivatives of `task_network` instead of autograd's own."""
+"""Compute the outer loss of a chunk of tasks at once; `TaskNetwork` has the derivatives."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -14,8 +14,9 @@ from mamlcli.engine.explicit.layout import Layout
 from mamlcli.engine.explicit.losses import task_accuracies, task_losses
 from mamlcli.engine.explicit.network import Features, LossGradient, NotCoveredError, TaskNetwork
 from mamlcli.engine.inner_loop import Adaptation, unroll
+from mamlcli.engine.networks import Params
 from mamlcli.engine.objective import MetaObjective, adapts_head_only
-from mamlcli.engine.transforms import GradientTransform, Identity, Params, prepared
+from mamlcli.engine.transforms import GradientTransform, Identity, prepared
 
 # The names under which the inner loop carries flat vectors.
 _FAST, _REST, _SUPPORT = "fast weights", "other parameters", "support inputs"
@@ -23,19 +24,19 @@ _FAST, _REST, _SUPPORT = "fast weights", "other parameters", "support inputs"
 
 @dataclass(frozen=True)
 class _OnFlatVectors:
-    """A transform of named gradients, as one of the flat gradients of a chunk of tasks.
+    """Applies a transform of named gradients to the flat gradients of a chunk of tasks.
 
     Attributes:
         transform: of one task's named gradients.
         layout: of the vector.
         is_per_task: whether xi has a leading dimension of tasks.
-        num_replicas: of which each has xi of its own for its share of the tasks; None for one xi, or one per task.
+        num_runs: runs trained together, each with an xi for its share of the tasks; None for one xi, or one per task.
     """
 
     transform: GradientTransform
     layout: Layout
     is_per_task: bool
-    num_replicas: int | None = None
+    num_runs: int | None = None
 
     def init(self, params: Mapping[str, Tensor], seed: int) -> Params:
         raise NotImplementedError("the meta-parameters are made by the transform itself")
@@ -43,8 +44,8 @@ class _OnFlatVectors:
     def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Params:
         if isinstance(self.transform, Identity):
             return dict(gradients)
-        if self.num_replicas is not None:
-            named = self.layout.tensors(gradients[_FAST].view(self.num_replicas, -1, gradients[_FAST].shape[1]))
+        if self.num_runs is not None:
+            named = self.layout.tensors(gradients[_FAST].view(self.num_runs, -1, gradients[_FAST].shape[1]))
             updates = vmap(vmap(self.transform.apply, in_dims=(None, 0)))(dict(xi), named)
             return {_FAST: self.layout.flat(updates).flatten(0, 1)}
         named = self.layout.tensors(gradients[_FAST])
@@ -64,21 +65,21 @@ class _ChunkProblem:
         start: phi_0, [num_tasks, num_adapted].
         rest: other parameters of the part that adapts, [num_tasks, ...]; may be empty.
         support, query: inputs of that part, prepared.
-        num_replicas: as the meta-parameters have them; None where all tasks share them.
+        num_runs: runs trained together, each with meta-parameters of its own; None where all tasks share them.
     """
 
     start: Tensor
     rest: Tensor
     support: Tensor
     query: Tensor
-    num_replicas: int | None
+    num_runs: int | None
 
 
 class ExplicitObjective:
-    """`MetaObjective` for a chunk of tasks: arguments and results have a leading dimension of tasks.
+    """Does what `MetaObjective` does for a chunk of tasks: arguments and results have a leading dimension of tasks.
 
-    The tasks share the meta-parameters, or these have a leading dimension of replicas (runs that are trained
-    together): then the first of them has the first tasks, and so on, as many each.
+    The tasks share the meta-parameters, or these have a leading dimension of runs that are trained together: then
+    the first run has the first tasks, and so on, as many each.
 
     Args:
         objective: network and inner loop.
@@ -86,7 +87,7 @@ class ExplicitObjective:
         is_compiled: whether the networks' derivatives go through `torch.compile`.
 
     Raises:
-        NotCoveredError: the network has a layer that `task_layers` does not know.
+        NotCoveredError: the network has a layer whose derivatives are not written out.
     """
 
     def __init__(self, objective: MetaObjective, device_type: str, *, is_compiled: bool = False) -> None:
@@ -108,7 +109,7 @@ class ExplicitObjective:
         num_tasks = len(support_x)
         first = self.adapting.layout
         value = model[first.names[0]]
-        num_replicas = len(value) if value.ndim > len(first.shapes[0]) else None
+        num_runs = len(value) if value.ndim > len(first.shapes[0]) else None
 
         def expanded(layout: Layout) -> Tensor:
             if not layout.names:
@@ -122,41 +123,47 @@ class ExplicitObjective:
             support, query = both[:, : support_x.shape[1]], both[:, support_x.shape[1] :]
         else:
             support, query = self._features(model, support_x), self._features(model, query_x)
-        return _ChunkProblem(expanded(self.fast_layout), expanded(self.rest_layout), support, query, num_replicas)
+        return _ChunkProblem(expanded(self.fast_layout), expanded(self.rest_layout), support, query, num_runs)
 
     def _features(self, model: Params, x: Tensor) -> Tensor:
         body = self.body
         assert body is not None
         if not body.layout.names:  # it only flattens its input
             return body.outputs(x, body.prepared(x))
-        found: Tensor = Features.apply(body, _per_task(body.layout, model, len(x)), body.prepared(x))
-        return found
+        features: Tensor = Features.apply(body, _per_task(body.layout, model, len(x)), body.prepared(x))
+        return features
 
-    def _adapt(self, problem: _ChunkProblem, xi: Params, support_y: Tensor, observe: object = None) -> Adaptation:
+    def _adapt(
+        self,
+        problem: _ChunkProblem,
+        xi: Params,
+        support_y: Tensor,
+        observe: Callable[[Params], Tensor] | None = None,
+    ) -> Adaptation:
         inner = self.objective.inner
         num_tasks, num_adapted = problem.start.shape
-        num_replicas = problem.num_replicas
-        named = inner.transform
+        num_runs = problem.num_runs
+        of_names = inner.transform
         if not inner.adapt_transform:
-            named, xi = prepared(named, xi)
+            of_names, xi = prepared(of_names, xi)
         else:
-            xi = {name: _repeated(value, num_tasks, num_replicas) for name, value in xi.items()}
+            xi = {name: _repeated(value, num_tasks, num_runs) for name, value in xi.items()}
 
         def gradient(fast: Params, context: Params) -> Params:
             flat = _beside(fast[_FAST], context[_REST])
             with torch.set_grad_enabled(torch.is_grad_enabled() and not inner.first_order):
-                found: Tensor = LossGradient.apply(self.adapting, flat, context[_SUPPORT], support_y)
-            return {_FAST: found[:, :num_adapted] if problem.rest.shape[1] else found}
+                gradients: Tensor = LossGradient.apply(self.adapting, flat, context[_SUPPORT], support_y)
+            return {_FAST: gradients[:, :num_adapted] if problem.rest.shape[1] else gradients}
 
-        shared_by = None if inner.adapt_transform else num_replicas
-        transform = _OnFlatVectors(named, self.fast_layout, inner.adapt_transform, shared_by)
+        shared_by = None if inner.adapt_transform else num_runs
+        transform = _OnFlatVectors(of_names, self.fast_layout, inner.adapt_transform, shared_by)
         return unroll(
             gradient,
             {_FAST: problem.start},
             xi,
             replace(inner, adapted=(_FAST,), transform=transform),
             context={_REST: problem.rest, _SUPPORT: problem.support},
-            observe=observe,  # type: ignore[arg-type]
+            observe=observe,
         )
 
     def outer_loss(
@@ -208,11 +215,11 @@ def _beside(fast: Tensor, rest: Tensor) -> Tensor:
     return torch.cat([fast, rest], dim=1) if rest.shape[1] else fast
 
 
-def _repeated(value: Tensor, num_tasks: int, num_replicas: int | None) -> Tensor:
-    """Return a value for each task, [num_tasks, ...], from one for all, or one for each replica."""
-    if num_replicas is None:
+def _repeated(value: Tensor, num_tasks: int, num_runs: int | None) -> Tensor:
+    """Return a value for each task, [num_tasks, ...], from one for all, or one for each run."""
+    if num_runs is None:
         return value.expand(num_tasks, *value.shape)
-    return value.repeat_interleave(num_tasks // num_replicas, dim=0)
+    return value.repeat_interleave(num_tasks // num_runs, dim=0)
 
 
 @lru_cache(maxsize=16)

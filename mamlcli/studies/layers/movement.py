@@ -139,7 +139,7 @@ def _scores_when_moving(
 ) -> Array:
     """Return (loss, accuracy) on query sets at phi_K when the named parameters alone may move, [num_tasks, 2]."""
     # With nothing to move, phi_0 is the result; a step needs something to differentiate by.
-    inner = replace(objective.inner, adapted=moving) if moving else replace(objective.inner, num_steps=0)
+    inner = replace(objective.inner, adapted=moving) if moving else replace(objective.inner, num_inner_steps=0)
     restricted = MetaObjective(objective.network, inner)
 
     def scores(model: Params, xi: Params, *data: Tensor) -> Tensor:

@@ -9,13 +9,13 @@ from mamlcli.engine.execution import Execution
 from mamlcli.engine.explicit import compilation
 from mamlcli.engine.explicit.compilation import compiled, failure
 from mamlcli.engine.networks import mlp
-from tests.engine.test_execution import SAME_SUMS, WAYS, problem
 from tests.helpers.numerics import meta_gradient, relative_error
+from tests.helpers.problems import SAME_SUMS, WAYS, problem
 
 
 @pytest.fixture(autouse=True)
 def no_failure_yet(monkeypatch):
-    monkeypatch.setattr("mamlcli.engine.explicit.compilation._reasons", [])
+    monkeypatch.setattr(compilation, "failures", [])
 
 
 def broken_backend(graph, inputs):

@@ -102,7 +102,7 @@ def test_rounding_of_doubled_features_is_not_fitted():
     # One input without bias: every ReLU unit is a multiple of relu(x) or relu(-x), the features have rank 2. In
     # float32 the other directions would hold rounding noise; fitted, it would give weights of 1e4 and more.
     network = mlp((1,), 1, depth=2, width=16)
-    inner = inner_loop_for("maml", network, lr=0.1, num_steps=1)
+    inner = inner_loop_for("maml", network, lr=0.1, num_inner_steps=1)
     model = initial_params(network, init="release", seed=0, dtype=DOUBLE)
     objective, episodes = MetaObjective(network, inner), [regression_episode(1, num_tasks=20)]
     exact = bottom_updates(objective, MetaParams(model, {}), episodes, episodes, BATCHED)[0]

@@ -66,7 +66,7 @@ def test_the_stack_that_holds_the_best_preconditioner_is_at_distance_zero(bias):
     model = {name: torch.zeros_like(p, dtype=DOUBLE) for name, p in network.named_parameters()}
     model |= {"head.0.weight": first}
     meta = MetaParams({name: value.detach() for name, value in model.items()}, {})
-    objective = MetaObjective(network, inner_loop_for("maml", network, lr=alpha, num_steps=1))
+    objective = MetaObjective(network, inner_loop_for("maml", network, lr=alpha, num_inner_steps=1))
     episode = sample_tasks(distribution, seed=0, split="test", iteration=0, indices=range(40))
     total = movement_operator(network, meta, objective.inner)
     found = compare_with_optimum(objective, meta, distribution, [episode], BATCHED, total=total)
@@ -86,7 +86,7 @@ def test_an_adaptation_that_reaches_the_posterior_mean_has_the_best_operator_ove
     distribution = tasks(shots=8, noise=0.0, condition_number=2.0)
     network = linear((3,), 1, depth=1, bias=False)
     meta = MetaParams({"head.0.weight": torch.zeros(1, 3, dtype=DOUBLE)}, {})
-    objective = MetaObjective(network, inner_loop_for("fomaml", network, lr=0.3, num_steps=400))
+    objective = MetaObjective(network, inner_loop_for("fomaml", network, lr=0.3, num_inner_steps=400))
     episode = sample_tasks(distribution, seed=0, split="test", iteration=0, indices=range(4000))
     found = compare_with_optimum(objective, meta, distribution, [episode], Execution("batched", 4000), total=None)
     assert found.one_step is None
@@ -97,7 +97,7 @@ def test_an_adaptation_that_reaches_the_posterior_mean_has_the_best_operator_ove
 def test_too_few_tasks_give_no_fitted_operator():
     network, meta, _ = stack(1, num_outputs=1, bias=False)
     distribution = replace(tasks(), dimension=4)
-    objective = MetaObjective(network, inner_loop_for("maml", network, lr=0.1, num_steps=1))
+    objective = MetaObjective(network, inner_loop_for("maml", network, lr=0.1, num_inner_steps=1))
     episode = sample_tasks(distribution, seed=0, split="test", iteration=0, indices=range(7))
     found = compare_with_optimum(objective, meta, distribution, [episode], BATCHED, total=None)
     assert found.all_steps is None

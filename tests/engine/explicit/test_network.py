@@ -1,0 +1,86 @@
+"""A network over many tasks: outputs, gradients and Hessians times vectors are those that torch takes of each."""
+
+import pytest
+import torch
+from torch.func import grad, vjp
+
+from mamlcli.engine.explicit.layers import TaskReLU, TaskTanh
+from mamlcli.engine.explicit.network import Features, LossGradient, NotCoveredError, TaskNetwork
+from mamlcli.engine.networks import Network, apply_network, mlp
+from mamlcli.engine.objective import example_loss
+from tests.helpers.numerics import derivative_along, normal
+from tests.helpers.problems import NETWORKS, NUM_TASKS, WAYS, Doubled, problem
+
+# Sums in another order, grown through a batch norm of few pixels.
+TOLERANCE = {"rtol": 1e-9, "atol": 1e-11}
+EVERY_NETWORK = pytest.mark.parametrize("name", NETWORKS)
+
+
+def case(name):
+    """Return (the network over tasks, flat parameters of each task, inputs, targets, outputs of flat parameters)."""
+    objective, meta, episode = problem(NETWORKS[name]())
+    network = TaskNetwork(objective.network, part="all", first=(), device_type="cpu")
+    start = network.layout.flat(meta.model)
+    flat = start + 0.1 * normal(NUM_TASKS, len(start), key="tasks")
+
+    def outputs(values, x):
+        parameters = [network.layout.tensors(vector) for vector in values]
+        return torch.stack([apply_network(objective.network, p, task) for p, task in zip(parameters, x, strict=True)])
+
+    return network, flat, episode.support_x, episode.support_y, outputs
+
+
+def loss_gradients(outputs, x, y):
+    """Return the gradient of each task's loss as a function of flat parameters."""
+    return grad(lambda values: sum(example_loss(*task) for task in zip(outputs(values, x), y, strict=True)))
+
+
+@EVERY_NETWORK
+def test_outputs_are_those_of_each_task(name):
+    network, flat, x, _, outputs = case(name)
+    torch.testing.assert_close(network.outputs(flat, network.prepared(x)), outputs(flat, x), **TOLERANCE)
+
+
+@EVERY_NETWORK
+def test_gradient_and_hessian_times_a_vector_are_torchs(name):
+    network, flat, x, y, outputs = case(name)
+    gradient_of, v = loss_gradients(outputs, x, y), normal(*flat.shape, key="v")
+    found, saved = network.gradient(flat, network.prepared(x), y)
+    torch.testing.assert_close(found, gradient_of(flat), **TOLERANCE)
+    expected = derivative_along(gradient_of, [flat], [v])
+    torch.testing.assert_close(network.hessian_vector(saved, v, with_input=False)[0], expected, **TOLERANCE)
+
+
+@EVERY_NETWORK
+def test_functions_of_autograd_give_these_derivatives(name):
+    network, flat, x, y, outputs = case(name)
+    tracked, inputs = flat.clone().requires_grad_(True), network.prepared(x)
+    gy, v = normal(NUM_TASKS, x.shape[1], WAYS, key="gy"), normal(*flat.shape, key="v")
+    (of_features,) = torch.autograd.grad(Features.apply(network, tracked, inputs), tracked, gy)
+    torch.testing.assert_close(of_features, vjp(lambda values: outputs(values, x), flat)[1](gy)[0], **TOLERANCE)
+    (of_gradient,) = torch.autograd.grad(LossGradient.apply(network, tracked, inputs, y), tracked, v)
+    expected = derivative_along(loss_gradients(outputs, x, y), [flat], [v])
+    torch.testing.assert_close(of_gradient, expected, **TOLERANCE)
+
+
+def test_parameters_that_adapt_come_first_in_the_vector():
+    network = mlp((4,), WAYS, depth=1, width=5)
+    layout = TaskNetwork(network, part="all", first=("head.0.bias",), device_type="cpu").layout
+    assert layout.names == ("head.0.bias", "body.0.weight", "body.0.bias", "head.0.weight")
+    assert layout.shapes == ((WAYS,), (5, 4), (5,), (WAYS, 5))
+
+
+def test_part_of_a_network_has_its_layers_alone():
+    network = mlp((4,), WAYS, depth=1, width=5, activation="tanh")
+    body, head = (TaskNetwork(network, part=part, first=(), device_type="cpu") for part in ("body", "head"))
+    assert body.layout.names == ("body.0.weight", "body.0.bias")
+    assert head.layout.names == ("head.0.weight", "head.0.bias")
+    assert [type(layer) for layer in body.layers[1:]] == [TaskTanh]
+    assert TaskReLU not in [type(layer) for layer in body.layers]
+
+
+def test_layer_without_written_derivatives_is_named():
+    covered = mlp((4,), WAYS, depth=1, width=5)
+    network = Network(torch.nn.Sequential(*covered.body, Doubled()), covered.head, (4,))
+    with pytest.raises(NotCoveredError, match=r"body\.2: Doubled"):
+        TaskNetwork(network, part="all", first=(), device_type="cpu")

@@ -1,0 +1,64 @@
+"""The state of training: its settings, its export, and its return."""
+
+import pytest
+import torch
+
+from mamlcli.engine.state import OuterLoop, is_meta_parameter, new_state, restore_state
+from tests.helpers.outer_loops import copies, noisy_gradient, run, start, train_one
+
+
+def test_names_tell_meta_parameters_from_the_optimizers_tensors():
+    outer = OuterLoop(num_outer_steps=1, lr=0.1)
+    state = new_state(start(), outer)
+    run(state, outer)
+    tensors, _ = state.export()
+    assert [name for name in tensors if is_meta_parameter(name)] == list(start().flat())
+    assert len(tensors) == 4 * len(start().flat())
+
+
+def test_cosine_schedule_goes_from_lr_to_zero():
+    outer = OuterLoop(num_outer_steps=10, lr=0.3, schedule="cosine")
+    assert outer.lr_at(0) == 0.3
+    assert outer.lr_at(5) == pytest.approx(0.15, rel=1e-14)
+    assert outer.lr_at(10) == pytest.approx(0, abs=1e-16)
+    rates = [outer.lr_at(i) for i in range(11)]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_new_state_does_not_share_the_tensors_it_was_given():
+    meta, outer = start(), OuterLoop(num_outer_steps=2, lr=0.1)
+    run(new_state(meta, outer), outer)
+    assert all(torch.equal(value, start().flat()[name]) for name, value in meta.flat().items())
+
+
+def test_exported_state_does_not_change_with_later_steps():
+    outer = OuterLoop(num_outer_steps=2, lr=0.1)
+    state = new_state(start(), outer)
+    stream = train_one(state, noisy_gradient, None, outer=outer)
+    next(stream)
+    tensors, primitives = state.export()
+    kept = copies(tensors)
+    next(stream)
+    assert all(torch.equal(tensors[name], value) for name, value in kept.items())
+    assert not torch.equal(tensors["model/w"], state.params["model/w"])
+    assert primitives["iteration"] == 1
+
+
+def test_exported_state_of_adam_has_its_moments_by_parameter_name():
+    outer = OuterLoop(num_outer_steps=1, lr=0.1)
+    state = new_state(start(), outer)
+    run(state, outer)
+    tensors, primitives = state.export()
+    names = list(start().flat())
+    slots = {f"optimizer/{slot}/{name}" for slot in ("step", "exp_avg", "exp_avg_sq") for name in names}
+    assert set(tensors) == set(names) | slots
+    assert all(type(value) in (int, float, bool, type(None)) for value in primitives.values())
+
+
+def test_restoring_another_shape_or_a_missing_tensor_is_an_error():
+    outer = OuterLoop(num_outer_steps=1, lr=0.1)
+    tensors, primitives = new_state(start(), outer).export()
+    with pytest.raises(ValueError, match=r"model/b: expected shape \[2\], got \[3\]"):
+        restore_state(start(), outer, {**tensors, "model/b": torch.zeros(3)}, primitives)
+    with pytest.raises(KeyError, match="model/w"):
+        restore_state(start(), outer, {n: v for n, v in tensors.items() if n != "model/w"}, primitives)

@@ -1,0 +1,62 @@
+"""Small networks, transforms and five tasks, on which ways of execution are compared."""
+
+import torch
+
+from mamlcli.engine.execution import Execution
+from mamlcli.engine.initial import initial_params
+from mamlcli.engine.networks import cnn, linear, mlp
+from mamlcli.engine.objective import MetaObjective, MetaParams, inner_loop_for
+from mamlcli.engine.transforms import KFO, Selected, transforms_by_name
+from tests.helpers.numerics import DOUBLE, classification_episode, meta_gradient, perturbed, relative_error
+
+WAYS, NUM_TASKS = 3, 5
+LOOP = Execution()
+
+
+TRANSFORMS = {
+    **transforms_by_name(),
+    "kfo-not-psd": KFO(psd=False),
+    "kfo-on-some": Selected(KFO(), ("head.0.weight", "body.0.conv.weight")),
+}
+NETWORKS = {
+    "cnn-pool": lambda: cnn((1, 6, 6), WAYS, depth=2, width=3, pool=2, head="flatten"),
+    "cnn-stride": lambda: cnn((2, 5, 5), WAYS, depth=2, width=3, stride=2, linear_layers=1),
+    "cnn-pool-groups": lambda: cnn((1, 7, 5), WAYS, depth=1, width=4, pool=2, norm="group", linear_layers=1),
+    "mlp": lambda: mlp((4,), WAYS, depth=2, width=5),
+    "mlp-tanh": lambda: mlp((4,), WAYS, depth=2, width=5, activation="tanh"),
+    "mlp-of-images": lambda: mlp((1, 3, 2), WAYS, depth=1, width=5),
+    "linear-of-images": lambda: linear((1, 3, 2), WAYS, depth=2, bias=False),
+    "linear": lambda: linear((4,), WAYS, depth=2, width=5),
+}
+
+
+# Batched kernels sum in another order: 1e-16, grown through the inner steps and the batch norm of few pixels.
+SAME_SUMS = 1e-10
+
+
+def problem(network, algorithm="maml", transform=TRANSFORMS["none"], **settings):
+    """Return an objective, meta-parameters away from their start, and five tasks."""
+    inner = inner_loop_for(algorithm, network, lr=0.2, num_inner_steps=2, transform=transform, **settings)
+    model = perturbed(initial_params(network, init="release", seed=0, dtype=DOUBLE), scale=0.1)
+    adapted = {name: model[name] for name in inner.adapted}
+    xi = perturbed(transform.init(adapted, 0), scale=0.1, key="xi")
+    episode = classification_episode(network.input_shape, num_tasks=NUM_TASKS, ways=WAYS)
+    return MetaObjective(network, inner), MetaParams(model, xi), episode
+
+
+PATHS = ("batched", "explicit")
+
+
+def assert_same_meta_gradient(case, *, chunk_sizes, paths=PATHS):
+    expected = meta_gradient(*case, LOOP)
+    assert torch.isfinite(expected.outer_loss).all()
+    for execution in (Execution(path, chunk) for path in paths for chunk in chunk_sizes):
+        found = meta_gradient(*case, execution)
+        assert relative_error(found.gradients, expected.gradients) < SAME_SUMS, execution
+        assert torch.allclose(found.outer_loss, expected.outer_loss, rtol=SAME_SUMS, atol=0)
+        assert torch.equal(found.accuracy.nan_to_num(-1), expected.accuracy.nan_to_num(-1))
+
+
+class Doubled(torch.nn.Module):
+    def forward(self, x):
+        return 2 * x
