@@ -79,18 +79,17 @@ class WorkerGroup:
             )
         torch.cuda.set_device(self.place.local_rank)
 
-    def lead(self, plan: dict[str, Any], device: torch.device) -> None:
+    def lead(self, run: object, device: torch.device) -> None:
         """As worker 0, tell the others what the run is; then all are connected by their devices, too."""
         if self.place is None:
             return
-        self._broadcast(plan)
+        self._broadcast(run)
         self.has_led = True
         self.connect(device)
 
-    def follow(self) -> dict[str, Any] | None:
+    def follow(self) -> object:
         """As another worker, wait for what the run is; None if there is none. Then call `connect`."""
-        plan: dict[str, Any] | None = self._broadcast(None)
-        return plan
+        return self._broadcast(None)
 
     def connect(self, device: torch.device) -> None:
         """Connect the workers' devices, all at the same time."""

@@ -1,4 +1,4 @@
-"""Studies and the reproduction as plain functions: what `mamlcli sweep-depth` and its like do, without the terminal."""
+"""Studies and the reproduction start here, as plain functions that know no terminal."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ from mamlcli.studies.sweeps.from_trained import check_start_width
 from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.run import CellEnd, default_jobs, run_sweep
 from mamlcli.studies.sweeps.sweep import Sweep, cells_of, check_sweep
+from mamlcli.training.placement import threads_kept
 
 RUNS = Path("runs")
 
 
+@threads_kept()
 def run_study(
     sweep: Sweep,
     folder: Path | str | None = None,
@@ -35,8 +37,8 @@ def run_study(
     with_capacity: bool | None = None,
     command: Callable[[Path], str] = str,
     argv: Sequence[str] = (),
-    on_begin: Callable[[Path, int, bool], None] | None = None,
-    on_end: Callable[[CellEnd], None] | None = None,
+    on_begin: Callable[[Path, int, bool], None] = lambda path, num_processes, was_there: None,
+    on_end: Callable[[CellEnd], None] = lambda end: None,
 ) -> StudyResult:
     """Run what is missing of a study, and write its result.json, table.csv and figures.
 
@@ -65,17 +67,16 @@ def run_study(
     if with_capacity is None:
         with_capacity = isinstance(sweep.recipe.tasks, SyntheticKeys)
     extra = capacity_jobs(sweep, path, num_threads=threads_of(num_processes)) if with_capacity else []
-    if on_begin is not None:
-        on_begin(path, num_processes, was_there)
-    outcome = run_sweep(sweep, path, num_workers=num_processes, argv=argv or sys.argv, extra_jobs=extra, on_end=on_end)
-    result = add_closed_form(add_capacity(outcome.result, sweep, path), sweep, experiment)
+    on_begin(path, num_processes, was_there)
+    result = run_sweep(sweep, path, num_processes=num_processes, argv=argv or sys.argv, extra_jobs=extra, on_end=on_end)
+    result = add_closed_form(add_capacity(result, sweep, path), sweep, experiment)
     write_result(path, result)
     return result
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """Every claim of the paper, decided.
+    """A reproduction holds every claim of the paper, decided.
 
     Attributes:
         scale: how much was run.
@@ -99,6 +100,7 @@ class Reproduction:
         return {**content, "num_seeds": self.num_seeds, "left_out": list(self.left_out)}
 
 
+@threads_kept()
 def reproduce(
     scale: str = "laptop",
     *,
@@ -136,7 +138,7 @@ def reproduce(
         families,
         path,
         num_seeds=num_seeds,
-        num_workers=jobs or num_processes_of(families, num_seeds, device),
+        num_processes=jobs or num_processes_of(families, num_seeds, device),
         argv=argv or sys.argv,
         command=command(path),
         device=device,

@@ -1,11 +1,10 @@
-"""Scoring meta-parameters on the tasks that an experiment names, shared by workers where there are several."""
+"""Scores meta-parameters on the tasks that an experiment names, and writes the result of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mamlcli.common.errors import RunError
 from mamlcli.common.statistics import Score, estimate
@@ -87,38 +86,20 @@ def validation_scores(evaluation: Evaluation) -> tuple[float, float | None]:
 def score_at_end(experiment: Experiment, metas: Sequence[MetaParams], group: WorkerGroup = ALONE) -> list[Evaluation]:
     """Score the meta-parameters of worker 0 as `evaluation` in the recipe says; the others give none."""
     if group.place is not None:
-        told = group.broadcast([{name: value.cpu() for name, value in meta.flat().items()} for meta in metas])
-        flats = [{name: value.to(experiment.device) for name, value in flat.items()} for flat in told]
+        of_worker_0 = group.broadcast([{name: value.cpu() for name, value in meta.flat().items()} for meta in metas])
+        flats = [{name: value.to(experiment.device) for name, value in flat.items()} for flat in of_worker_0]
         metas = [MetaParams.from_flat(flat) for flat in flats]
     return score(experiment, metas, evaluation_tasks(experiment.recipe), group)
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """A finished run.
-
-    Attributes:
-        run: its directory.
-        report: the content of evaluation.json.
-        weights: which checkpoint was scored, in words.
-    """
-
-    run: RunDirectory
-    report: dict[str, Any]
-    weights: str
-
-
-def finished_result(run: RunDirectory) -> RunResult | None:
+def finished_result(run: RunDirectory) -> RunReport | None:
     """Return the result of a run that is already done, or None."""
-    manifest = run.manifest
-    if manifest.get("status") not in ("done", "stopped early"):
-        return None
-    report = run.read_report()
-    return RunResult(run, report.to_json(), report.weights)
+    is_finished = run.manifest.get("status") in ("done", "stopped early")
+    return run.read_report() if is_finished else None
 
 
 def protocol_of(recipe: Recipe, *, split: str, num_tasks: int, num_steps: int) -> Protocol:
-    """Return all that a number of an evaluation needs to be compared."""
+    """Return what must agree before the numbers of two evaluations may be compared."""
     tasks, model = recipe.tasks, recipe.model
     ways = tasks.ways if isinstance(tasks, ImageKeys) else (2 if recipe.is_classification else None)
     return Protocol(

@@ -70,7 +70,7 @@ def test_shipped_recipe_runs(name, data, tmp_path, monkeypatch):
     words += [f"tasks.path={folder / 'photos'}"] if source == "folder" else []
     recipe = load_recipe(name, words)[1]
     run = RunDirectory.create(tmp_path / "run", recipe, name)
-    report = train_run(run, build(recipe, splits=splits_of_training(recipe)), argv=[]).report
+    report = train_run(run, build(recipe, splits=splits_of_training(recipe)), argv=[]).to_json()
 
     assert run.manifest["iterations_done"] == 2
     losses = [record["outer_loss"] for record in run.read_metrics()]

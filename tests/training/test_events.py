@@ -17,7 +17,7 @@ from mamlcli.runs.folder import RunDirectory
 from mamlcli.training.events import EventLog, check_event_log
 from mamlcli.training.experiment import build
 from mamlcli.training.functions import splits_of_training
-from mamlcli.training.run import Progress
+from mamlcli.training.planned import Progress
 from tests.helpers.running import TINY, results, train_run, train_tiny
 
 LOGGED = (
@@ -122,7 +122,7 @@ def test_a_run_cut_before_its_first_checkpoint_starts_over_in_the_events_too(tmp
 
 def test_an_evaluation_that_was_cut_is_not_logged_twice(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("mamlcli.training.scoring.write_evaluation", lambda *_: (_ for _ in ()).throw(Interrupted("cut")))
+        patch.setattr("mamlcli.training.ongoing.write_evaluation", lambda *_: (_ for _ in ()).throw(Interrupted("cut")))
         with pytest.raises(Interrupted):
             train_tiny(tmp_path / "run", "logistic", *LOGGED)
     run = train_tiny(tmp_path / "run", "logistic", *LOGGED)

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from mamlcli.common.errors import DataError, RunError
+from mamlcli.common.errors import DataError, MamlError, RunError
 from mamlcli.recipe.files import load_recipe
-from mamlcli.training.run import Progress
-from mamlcli.training.start import Start, default_path
+from mamlcli.training.planned import Progress
+from mamlcli.training.start import Start, default_path, override_words
 from tests.helpers.running import TINY
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -33,7 +33,7 @@ def run(tmp_path):
 
 def test_new_run_is_trained_and_scored(tmp_path):
     result = train(start(tmp_path / "run"))
-    assert result.report == json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert result.to_json() == json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["argv"] == ["mamlcli", "train"]
 
 
@@ -44,7 +44,7 @@ def test_new_run_takes_no_folder_with_files(run):
 
 def test_resumed_run_that_is_done_is_its_result(run):
     result = start(run, is_resumed=True).finished()
-    assert result.report == json.loads((run / "evaluation.json").read_text())
+    assert result.to_json() == json.loads((run / "evaluation.json").read_text())
 
 
 def test_resumed_run_must_be_of_the_same_recipe(run, tmp_path):
@@ -81,3 +81,20 @@ def test_runs_go_to_the_next_number_and_on_with_the_newest(tmp_path, monkeypatch
     (tmp_path / "runs" / "logistic-9").mkdir(parents=True)
     assert str(default_path("logistic", is_resumed=False)) == "runs/logistic-10"
     assert str(default_path("logistic", is_resumed=True)) == "runs/logistic-9"
+
+
+def test_overrides_of_python_become_those_of_a_command_line(tmp_path):
+    overrides = ["seed=1", {"inner.adapt": ["head*"], "validation.every": None, "tasks.path": tmp_path}]
+    assert override_words(overrides, where="here") == [
+        "seed=1",
+        'inner.adapt=["head*"]',
+        "validation.every=null",
+        f'tasks.path="{tmp_path}"',
+    ]
+
+
+def test_overrides_that_no_recipe_can_have_are_refused():
+    with pytest.raises(MamlError, match="here: expected overrides like"):
+        override_words([3], where="here")
+    with pytest.raises(MamlError, match="here: seed: expected a number, text"):
+        override_words([{"seed": object()}], where="here")

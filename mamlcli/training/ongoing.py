@@ -1,0 +1,271 @@
+"""Keeps runs in work: each is locked to its end, saves its state, and notes in its manifest how it ended.
+
+`OngoingRuns` holds the runs that are trained together; what ends one of them leaves the others as they are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+
+from mamlcli.common.errors import Interrupted, NonFiniteError, RunError, WorkerError, is_out_of_memory
+from mamlcli.common.machine import now, peak_memory_mb
+from mamlcli.engine.evaluation import Evaluation
+from mamlcli.engine.execution import Execution
+from mamlcli.engine.objective import MetaParams
+from mamlcli.engine.outer_loop import Record, ValidationRecord, is_over
+from mamlcli.engine.state import TrainState, new_state, restore_state
+from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.report import RunReport
+from mamlcli.training.checkpoints import checkpoint_path, load_checkpoint, save_checkpoint
+from mamlcli.training.events import EventLog, check_event_log, log_evaluation
+from mamlcli.training.experiment import Experiment
+from mamlcli.training.functions import training_execution
+from mamlcli.training.manifest import execution_record, recorded_execution, start_manifest
+from mamlcli.training.placement import memory_error, use_threads
+from mamlcli.training.planned import PlannedRun
+from mamlcli.training.scoring import evaluation_report, write_evaluation
+from mamlcli.training.trained import best_weights
+
+
+@dataclass
+class OngoingRun:
+    """A run that is locked and in work; `opened` makes it.
+
+    Attributes:
+        plan: what was asked for.
+        state: of its training.
+        how: how the tasks of a meta-batch are run.
+        events: its event files.
+        started: time.monotonic() at its start here.
+        is_trained: whether training is over, so that there is nothing more to save.
+    """
+
+    plan: PlannedRun
+    state: TrainState
+    how: Execution
+    events: EventLog
+    started: float
+    is_trained: bool = False
+
+    def take(self, record: Record | NonFiniteError, *, is_stopping: bool) -> None:
+        """Log what the engine yielded, save checkpoints, and stop where asked."""
+        if isinstance(record, NonFiniteError):
+            raise record
+        directory, state = self.plan.directory, self.state
+        line = {"kind": _kind(record), **vars(record), "elapsed_s": round(time.monotonic() - self.started, 4)}
+        directory.append_metrics(line)
+        self.events.write(line)
+        if isinstance(record, ValidationRecord) and record.is_best:
+            best = {"iteration": state.iteration, "score": state.best_score}
+            save_checkpoint(directory, "best", state.params, best)
+        if self.plan.progress.on_record:
+            self.plan.progress.on_record(record)
+        if is_stopping:
+            raise _interruption(directory, f"after iteration {state.iteration}")
+        is_last = is_over(state, self.plan.experiment.outer_loop())
+        if is_last or state.iteration % self.plan.experiment.recipe.outer.checkpoint_every == 0:
+            self.save()
+
+    def save(self) -> None:
+        """Write the state as the last checkpoint."""
+        save_checkpoint(self.plan.directory, "last", *self.state.export())
+
+    def end_training(self) -> None:
+        """Save the state, and let go of what only training needs."""
+        self.save()
+        self.events.close()
+        self.is_trained = True
+
+    def begin_evaluation(self, *, is_stopping: bool) -> tuple[MetaParams, str]:
+        """Return the weights to score, and which they are in words."""
+        if is_stopping:  # this one had stopped early when the others were told to stop
+            raise _interruption(self.plan.directory, "before the evaluation")
+        if self.plan.progress.on_evaluation:
+            self.plan.progress.on_evaluation(self.plan.experiment.recipe.evaluation.tasks)
+        return best_weights(self.plan.directory, self.plan.experiment)
+
+    def evaluated(self, evaluation: Evaluation, weights: str, *, is_stopping: bool) -> RunReport:
+        """Write the final evaluation, and return the result."""
+        directory, experiment = self.plan.directory, self.plan.experiment
+        if is_stopping:
+            raise _interruption(directory, "during the evaluation")
+        spec = experiment.recipe.evaluation
+        steps = spec.steps or experiment.recipe.inner.steps
+        report = evaluation_report(directory, experiment, evaluation, weights, split=spec.split, num_steps=steps)
+        log_evaluation(experiment.recipe.logging, directory.path, report)
+        write_evaluation(directory.path, evaluation, report)
+        return report
+
+
+class OngoingRuns:
+    """The runs in work, each with its context, which it leaves by its error or at its end.
+
+    Attributes:
+        runs: those in work, by index.
+        states: of their training, by index.
+        ends: of each run its result or error; what says otherwise is not yet over.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.runs: dict[int, OngoingRun] = {}
+        self.states: dict[int, TrainState] = {}
+        self.ends: list[RunReport | BaseException] = [RuntimeError("not over")] * number
+        self._contexts: dict[int, ExitStack] = {}
+
+    def start_all(self, plans: Sequence[PlannedRun], num_workers: int) -> None:
+        """Open every run; one that cannot be opened ends by its error."""
+        for index, plan in enumerate(plans):
+            stack = ExitStack()
+            try:
+                run = stack.enter_context(opened(plan, num_workers, len(plans)))
+            except BaseException as error:
+                self.ends[index] = error
+                if not isinstance(error, Exception):
+                    raise
+            else:
+                self.runs[index], self.states[index], self._contexts[index] = run, run.state, stack
+
+    def end(self, index: int, end: RunReport | BaseException) -> None:
+        """Leave the context of a run by its error, or with its result."""
+        del self.runs[index], self.states[index]
+        try:
+            with self._contexts.pop(index):
+                if isinstance(end, BaseException):
+                    raise end
+            self.ends[index] = end
+        except BaseException as error:
+            self.ends[index] = error
+
+    def end_all(self, error: BaseException) -> None:
+        """Leave the contexts of all runs in work by an error."""
+        for index in list(self.runs):
+            self.end(index, error)
+
+    @contextmanager
+    def run(self, index: int) -> Iterator[OngoingRun]:
+        """Yield a run for a block of work; an error in the block ends this run alone."""
+        try:
+            yield self.runs[index]
+        except Exception as error:
+            self.end(index, error)
+
+
+# The context of a run ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def opened(plan: PlannedRun, num_workers: int = 1, num_runs: int = 1) -> Iterator[OngoingRun]:
+    """Hold a run's lock, with its state and its manifest; at its end write to the manifest how it ended.
+
+    An error that ends training saves the state, and says so.
+
+    Args:
+        plan: the run.
+        num_workers: processes that share its tasks.
+        num_runs: runs that are computed together, itself included.
+
+    Raises:
+        RunError: the run is in use, damaged, or was trained on other data; its manifest stays as it is.
+    """
+    directory, experiment = plan.directory, plan.experiment
+    check_event_log(experiment.recipe.logging)
+    with directory.lock():
+        experiment.use_threads()
+        state = _state_of(directory, experiment)
+        record = recorded_execution(directory, num_workers, num_runs) if state.iteration else None
+        wall_before = float(directory.manifest.get("wall_s", 0.0)) if state.iteration else 0.0
+        if record is None:
+            how = training_execution(experiment, num_workers, num_runs)
+            record = execution_record(experiment, how, num_workers, num_runs)
+        use_threads(record.threads)
+        start_manifest(directory, experiment, plan.argv, state, record)
+        with _end_noted(plan, state, record.how, wall_before), closing(directory):
+            directory.rewind_metrics(state.iteration, state.last_validated)
+            if plan.progress.on_start:
+                plan.progress.on_start(experiment, directory, state.iteration)
+            started = time.monotonic()
+            events = EventLog(experiment.recipe.logging, directory.path, state.iteration, directory.read_metrics())
+            run = OngoingRun(plan, state, record.how, events, started)
+            with closing(events), _saved_at_an_error(run):
+                yield run
+
+
+@contextmanager
+def _end_noted(plan: PlannedRun, state: TrainState, how: Execution, wall_before: float) -> Iterator[None]:
+    """Write to a run's manifest how the block ended: done, stopped early, interrupted or failed.
+
+    Args:
+        plan: the run.
+        state: of its training.
+        how: how its tasks are run, for what is said where memory runs out.
+        wall_before: seconds that the run took until now.
+    """
+    started = time.monotonic()
+    outcome = {"status": "failed"}
+    try:
+        yield
+        outcome = {"status": "stopped early" if state.is_stopped else "done", "finished_at": now()}
+    except BaseException as error:
+        is_interruption = isinstance(error, Interrupted | KeyboardInterrupt)
+        outcome = {"status": "interrupted" if is_interruption else "failed", "reason": str(error)}
+        if is_out_of_memory(error):
+            raise memory_error(plan.experiment.recipe, how, error) from error
+        raise
+    finally:
+        plan.directory.update_manifest(
+            {
+                **outcome,
+                "iterations_done": state.iteration,
+                "wall_s": round(wall_before + time.monotonic() - started, 3),
+                "peak_memory_mb": peak_memory_mb(plan.experiment.device),
+            }
+        )
+
+
+@contextmanager
+def _saved_at_an_error(run: OngoingRun) -> Iterator[None]:
+    """Save the state where an error ends training, and add to the error where it is."""
+    try:
+        yield
+    except (Interrupted, NonFiniteError, WorkerError) as error:
+        if run.is_trained:
+            raise
+        run.save()
+        if isinstance(error, Interrupted):
+            raise
+        path = run.plan.directory.path
+        saved = f"The state before it is kept in {path / 'checkpoints'}. {error.next_step}"
+        if isinstance(error, WorkerError):
+            resume = f"mamlcli train --resume --run-dir {path}"
+            saved = f"The run is saved after iteration {run.state.iteration}. Run: {resume}"
+        raise type(error)(
+            error.where, expected=error.expected, got=error.got, why=error.why, next_step=saved
+        ) from error
+
+
+def _state_of(run: RunDirectory, experiment: Experiment) -> TrainState:
+    """Return the state of the last checkpoint, or a new one."""
+    meta, outer = experiment.initial_meta(), experiment.outer_loop()
+    checkpoint = load_checkpoint(run, "last")
+    if checkpoint is None:
+        return new_state(meta, outer)
+    try:
+        return restore_state(meta, outer, *checkpoint)
+    except (KeyError, ValueError) as error:
+        raise RunError(
+            str(checkpoint_path(run, "last")),
+            expected="the tensors of this recipe's model",
+            got=str(error),
+            next_step="Train again with --force",
+        ) from error
+
+
+def _interruption(run: RunDirectory, when: str) -> Interrupted:
+    return Interrupted(f"interrupted {when}; the run is saved. Continue: mamlcli train --resume --run-dir {run.path}")
+
+
+def _kind(record: Record) -> str:
+    return type(record).__name__.removesuffix("Record").lower()

@@ -1,0 +1,92 @@
+"""Runs in work: whatever ends one of them, its lock is free again and its manifest says how it ended."""
+
+from __future__ import annotations
+
+import pytest
+
+from mamlcli.common.errors import RunError
+from mamlcli.recipe.files import load_recipe
+from mamlcli.runs.folder import RunDirectory
+from mamlcli.training.experiment import build
+from mamlcli.training.functions import splits_of_training
+from mamlcli.training.ongoing import OngoingRuns, opened
+from mamlcli.training.planned import PlannedRun, Progress
+from tests.helpers.running import TINY
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def planned(path, *overrides, progress=Progress()):  # noqa: B008
+    """A run of a recipe that is not yet in work."""
+    name, recipe = load_recipe("linear-regression", (*TINY, *overrides))
+    directory = RunDirectory.create(path, recipe, name)
+    return PlannedRun(directory, build(recipe, splits=splits_of_training(recipe)), ["mamlcli"], progress)
+
+
+# The manifest ------------------------------------------------------------------------------------------------------
+
+
+def test_run_in_work_is_locked_and_says_so_and_is_done_at_its_end(tmp_path):
+    plan = planned(tmp_path / "run")
+    with opened(plan) as run:
+        assert plan.directory.manifest["status"] == "running"
+        assert plan.directory.is_held()
+        run.state.iteration = 2
+    assert (plan.directory.manifest["status"], plan.directory.manifest["iterations_done"]) == ("done", 2)
+    assert not plan.directory.is_held()
+
+
+def test_run_in_use_is_left_as_it_is(tmp_path):
+    plan = planned(tmp_path / "run")
+    in_use = pytest.raises(RunError, match="expected a run that no other process works on")
+    with plan.directory.lock(), in_use, opened(plan):
+        raise AssertionError("never reached")
+    assert plan.directory.manifest["status"] == "created"
+
+
+def test_run_whose_event_files_cannot_be_made_has_failed(tmp_path):
+    plan = planned(tmp_path / "run", "logging=tensorboard")
+    (tmp_path / "run" / "tensorboard").write_text("a file in the way")
+    with pytest.raises(FileExistsError), opened(plan):
+        raise AssertionError("never reached")
+    assert plan.directory.manifest["status"] == "failed"
+    assert "tensorboard" in plan.directory.manifest["reason"]
+    assert not plan.directory.is_held()
+
+
+def test_run_that_is_interrupted_while_it_is_announced_says_so(tmp_path):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    plan = planned(tmp_path / "run", progress=Progress(on_start=interrupt))
+    with pytest.raises(KeyboardInterrupt), opened(plan):
+        raise AssertionError("never reached")
+    assert plan.directory.manifest["status"] == "interrupted"
+    assert not plan.directory.is_held()
+
+
+# Several runs ------------------------------------------------------------------------------------------------------
+
+
+def test_run_that_cannot_be_opened_ends_by_its_error_and_the_others_are_in_work(tmp_path):
+    plans = [planned(tmp_path / name) for name in "ab"]
+    ongoing = OngoingRuns(2)
+    with plans[0].directory.lock():
+        ongoing.start_all(plans, num_workers=1)
+    assert isinstance(ongoing.ends[0], RunError)
+    assert list(ongoing.runs) == list(ongoing.states) == [1]
+    ongoing.end_all(KeyboardInterrupt())
+    assert [type(end) for end in ongoing.ends] == [RunError, KeyboardInterrupt]
+    assert [plan.directory.manifest["status"] for plan in plans] == ["created", "interrupted"]
+
+
+def test_error_ends_the_run_it_belongs_to_alone(tmp_path):
+    plans = [planned(tmp_path / name) for name in "ab"]
+    ongoing = OngoingRuns(2)
+    ongoing.start_all(plans, num_workers=1)
+    with ongoing.run(0):
+        raise OSError("disk full")
+    assert str(ongoing.ends[0]) == "disk full"
+    assert [plan.directory.manifest["status"] for plan in plans] == ["failed", "running"]
+    ongoing.end_all(KeyboardInterrupt())
+    assert not any(plan.directory.is_held() for plan in plans)
