@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from dataclasses import replace
 from functools import cache
@@ -18,11 +17,16 @@ from mamlcli.common.figures import (
     TRANSFORM_SERIES,
     TWO_COLUMNS,
     figure_bytes,
+    fit_loss_scale,
+    keep_to_percent,
+    legend_below,
     new_figure,
+    printed_figure,
+    save_figure,
+    set_title,
 )
 from mamlcli.common.names import TRANSFORMS
 from mamlcli.common.statistics import Estimate, Score
-from mamlcli.common.tables import sparkline
 from mamlcli.runs.curve_figure import save_curve
 from mamlcli.runs.report import Protocol
 from mamlcli.studies.claims.figures import operators_figure, picture, study_figure
@@ -122,17 +126,17 @@ DRAWN = {
 
 def draw(name, folder):
     """Draw a figure, and return it with its bytes of each kind."""
-    found = {}
+    drawing = {}
 
     def keep(figure, kind):
-        found["figure"], found[kind] = figure, figure_bytes(figure, kind)
-        return found[kind]
+        drawing["figure"], drawing[kind] = figure, figure_bytes(figure, kind)
+        return drawing[kind]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mamlcli.common.figures.figure_bytes", keep)
         patch.setattr("mamlcli.studies.claims.figures.figure_bytes", keep)
         DRAWN[name](folder)
-    return found
+    return drawing
 
 
 @pytest.fixture(scope="module")
@@ -146,8 +150,8 @@ def shown_texts(figure):
     axises = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
     ticks = {id(label) for axis in axises for label in axis.get_ticklabels(which="both")}
     ticks |= {id(label) for axis in axises for tick in axis.get_major_ticks() for label in (tick.label1, tick.label2)}
-    found = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
-    return [text for text in found if id(text) not in ticks]
+    shown = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    return [text for text in shown if id(text) not in ticks]
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -211,23 +215,51 @@ def test_new_figure_needs_no_display():
     assert new_figure(2.0, 1.0).get_size_inches().tolist() == [2.0, 1.0]
 
 
-# In text ------------------------------------------------------------------------------------------------------
+def test_figure_is_saved_as_png_and_svg_whatever_the_suffix(tmp_path):
+    paths = save_figure(new_figure(1.0, 1.0), tmp_path / "a.pdf")
+    assert [path.name for path in paths] == ["a.png", "a.svg"]
+    assert paths[0].read_bytes().startswith(b"\x89PNG")
+    assert paths[1].read_bytes().startswith(b"<?xml")
 
 
-def test_sparkline_with_bounds_keeps_to_them():
-    assert sparkline([0.0, 0.5, 1.0], low=0.0, high=1.0) == "▁▅█"
-    assert sparkline([0.9, 1.0], low=0.0, high=1.0) == "▇█"
-    assert sparkline([-5, 5], low=0.0, high=1.0) == "▁█"
+def test_title_is_folded_to_the_width_of_the_figure_and_keeps_its_lines():
+    figure = printed_figure(ONE_COLUMN, 2.0)
+    set_title(figure, "first\n" + "word " * 20)
+    lines = figure.get_suptitle().splitlines()
+    assert lines[0] == "first"
+    assert len(lines) > 2
+    assert max(map(len, lines)) <= ONE_COLUMN * 15.5
 
 
-def test_study_curves_stand_under_their_columns_as_blocks():
-    from rich.console import Console
+def test_legend_names_a_series_of_two_panels_once():
+    figure = new_figure(4.0, 2.0)
+    panels = figure.subplots(1, 2)
+    for axes in panels:
+        axes.plot([0, 1], label="both")
+    panels[1].plot([1, 0], label="right")
+    legend_below(figure, panels, ncols=3)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["both", "right"]
 
-    from mamlcli.studies.sweeps.tables import curves_table
 
-    console = Console(width=80, record=True, file=io.StringIO())
-    result = depth_result()
-    console.print(curves_table(result))
-    shown = console.export_text()
-    assert "▅▅" in shown
-    assert "blocks: 0 to 100 %" in shown
+def test_panels_without_series_have_no_legend():
+    figure = new_figure(4.0, 2.0)
+    legend_below(figure, [figure.subplots()], ncols=3)
+    assert figure.legends == []
+
+
+@pytest.mark.parametrize(
+    ("losses", "scale"),
+    [([1.0, 999.0], "linear"), ([1.0, 1001.0], "log"), ([0.0, 1.0, float("inf")], "linear"), ([], "linear")],
+)
+def test_losses_that_differ_a_thousandfold_are_on_a_logarithmic_scale(losses, scale):
+    axes = new_figure(2.0, 2.0).subplots()
+    fit_loss_scale(axes, losses)
+    assert axes.get_yscale() == scale
+
+
+@pytest.mark.parametrize(("limits", "shown"), [((-40, 160), (-2, 102)), ((20, 80), (20, 80))])
+def test_accuracies_are_shown_between_0_and_100_per_cent(limits, shown):
+    axes = new_figure(2.0, 2.0).subplots()
+    axes.set_ylim(*limits)
+    keep_to_percent(axes)
+    assert axes.get_ylim() == shown

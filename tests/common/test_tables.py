@@ -73,3 +73,9 @@ def test_sparkline_averages_what_is_longer_than_its_width():
     # Means of (0, 1), (2, 3), (4, 5), (6, 7): 0.5, 2.5, 4.5, 6.5, at 0, 1/3, 2/3, 1 of the height.
     assert sparkline(range(8), 4) == "▁▃▆█"
     assert len(sparkline(range(1000), 33)) == 33
+
+
+def test_sparkline_with_bounds_keeps_to_them():
+    assert sparkline([0.0, 0.5, 1.0], low=0.0, high=1.0) == "▁▅█"
+    assert sparkline([0.9, 1.0], low=0.0, high=1.0) == "▇█"
+    assert sparkline([-5, 5], low=0.0, high=1.0) == "▁█"

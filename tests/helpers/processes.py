@@ -9,8 +9,8 @@ from pathlib import Path
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds; fail after a minute."""
-    deadline = time.monotonic() + 60
+    """Wait until a condition holds; fail after three minutes."""
+    deadline = time.monotonic() + 180
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert condition()

@@ -1,9 +1,12 @@
 """The tables of a study and the notes below them."""
 
+import io
 from dataclasses import replace
 
+from rich.console import Console
+
 from mamlcli.studies.sweeps.cell_result import RateCandidate
-from mamlcli.studies.sweeps.tables import interval_words, value_table
+from mamlcli.studies.sweeps.tables import curves_table, interval_words, value_table
 from tests.helpers.studies import depth_result
 
 
@@ -34,3 +37,11 @@ def test_a_rate_at_the_edge_of_the_list_is_named():
 def test_seeds_that_share_a_start_are_noted():
     assert "all seeds share that start" in notes(replace(depth_result(), started_from="runs/x-1"))
     assert "share" not in notes(depth_result())
+
+
+def test_study_curves_stand_under_their_columns_as_blocks():
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(curves_table(depth_result()))
+    shown = console.export_text()
+    assert "▅▅" in shown
+    assert "blocks: 0 to 100 %" in shown
