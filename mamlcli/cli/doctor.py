@@ -1,4 +1,4 @@
-"""`mamlcli doctor`: what this installation has, what would not work, and what mends it."""
+"""`mamlcli doctor` shows what this installation has, what would not work, and what mends it."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def diagnosis_parts(findings: list[Finding]) -> list[RenderableType]:
     """Return the table of findings, what mends those that are not well, and the verdict."""
     parts: list[RenderableType] = [_table(findings)]
     for status, title in ((BROKEN, "Broken"), (LACKING, "Not here, and not needed by the bare commands")):
-        found = [finding for finding in findings if finding.status == status]
-        if found:
-            parts.append(_remedies(title, found))
+        unwell = [finding for finding in findings if finding.status == status]
+        if unwell:
+            parts.append(_remedies(title, unwell))
     if not broken(findings):
         parts.append(Text("All that the bare commands need is here."))
     return parts

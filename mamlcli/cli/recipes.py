@@ -1,4 +1,4 @@
-"""`mamlcli recipes`: list, show, copy and check recipes."""
+"""`mamlcli recipes` lists, shows, copies and checks recipes."""
 
 from __future__ import annotations
 
