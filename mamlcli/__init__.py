@@ -1,26 +1,37 @@
 """mamlcli: meta-train, adapt and study MAML, from the command line or from Python.
 
-The functions of `mamlcli.api` are here by name (`mamlcli.train`, `load`, `adapt`, `predict`). They are imported when
-they are first used: `import mamlcli` by itself loads no torch.
+The functions of `mamlcli.api` are here by name (`mamlcli.train`, `load`, `adapt`, `predict`, `sweep`, `reproduce`).
+They are imported when they are first used: `import mamlcli` by itself loads no torch.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mamlcli.api import MamlError, Prediction, Run, adapt, load, predict, train
+    from mamlcli.api import MamlError, Prediction, Run, adapt, load, predict, reproduce, sweep, train
 
 __version__ = "0.1.0"
-__all__ = ["MamlError", "Prediction", "Run", "__version__", "adapt", "load", "predict", "train"]
+__all__ = [
+    "MamlError",
+    "Prediction",
+    "Run",
+    "__version__",
+    "adapt",
+    "load",
+    "predict",
+    "reproduce",
+    "sweep",
+    "train",
+]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'mamlcli' has no attribute {name!r}")
     from mamlcli import api
 
-    return getattr(api, name)
+    return vars(api)[name]
 
 
 def __dir__() -> list[str]:

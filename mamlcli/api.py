@@ -1,4 +1,4 @@
-"""mamlcli from Python: train a recipe, load a run, adapt it to a task, classify with it. It never prints.
+"""mamlcli from Python: train a recipe, load a run, adapt it, classify with it, run a study. It never prints.
 
     import mamlcli
 
@@ -11,10 +11,8 @@ Mistakes raise `mamlcli.MamlError`, whose text says where, what was expected, wh
 
 from __future__ import annotations
 
-import contextlib
-import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,32 +21,37 @@ import torch
 from torch import Tensor
 
 from mamlcli.common.errors import MamlError
-from mamlcli.deploy.classifier import SupportClassifier
 from mamlcli.deploy.prediction import predict_run
 from mamlcli.deploy.report import PredictionRequest
-from mamlcli.deploy.tensors import checked_inputs, checked_support, network_with
+from mamlcli.deploy.tensors import adapted_network, class_probabilities, network_with
 from mamlcli.engine.networks import Network, Params
 from mamlcli.engine.objective import MetaParams
+from mamlcli.engine.outer_loop import Record
 from mamlcli.recipe.files import load_recipe
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.studies.start import reproduce, run_study
+from mamlcli.studies.sweeps.axes import sweep_over
+from mamlcli.studies.sweeps.result import StudyResult
+from mamlcli.studies.sweeps.run import CellEnd
+from mamlcli.studies.sweeps.sweep import DEPTH
 from mamlcli.training.experiment import Experiment
+from mamlcli.training.placement import threads_kept
 from mamlcli.training.planned import Progress
 from mamlcli.training.scoring import finished_result
-from mamlcli.training.start import Start, default_path
+from mamlcli.training.start import Start, default_path, override_words
 from mamlcli.training.trained import num_inner_steps, open_trained, recipe_elsewhere
 
-__all__ = ["MamlError", "Prediction", "Run", "adapt", "load", "predict", "train"]
-
+__all__ = ["MamlError", "Prediction", "Run", "adapt", "load", "predict", "reproduce", "sweep", "train"]
 
 PathLike: TypeAlias = str | Path
 
-
 # What a support set or a query set may be: folders of images, or tensors.
 Support: TypeAlias = PathLike | tuple[Tensor, Tensor]
-
-
 Query: TypeAlias = PathLike | Tensor
+
+# A key to change with its value: "inner.steps=5", or {"inner.steps": 5}.
+Override: TypeAlias = str | Mapping[str, object]
 
 
 @dataclass(frozen=True, repr=False)
@@ -88,9 +91,7 @@ class Run:
     @property
     def num_outputs(self) -> int:
         """The outputs of the network: the ways of its tasks, or 1 for regression."""
-        last = self._experiment.network.head[-1]
-        assert isinstance(last, torch.nn.Linear)
-        return last.out_features
+        return self._experiment.num_outputs
 
     @property
     def _meta(self) -> MetaParams:
@@ -126,13 +127,14 @@ class Prediction:
         return [self.classes[index] for index in self.indices.tolist()]
 
 
+@threads_kept()
 def train(
     recipe: PathLike = "glyphs-5way-1shot",
-    *overrides: str | Mapping[str, Any],
+    *overrides: Override,
     run_dir: PathLike | None = None,
     resume: bool = False,
     force: bool = False,
-    on_record: Callable[[Any], None] | None = None,
+    on_record: Callable[[Record], None] | None = None,
 ) -> Run:
     """Meta-train a recipe, score it on tasks it has never seen, and return the run; `mamlcli train` in Python.
 
@@ -145,30 +147,29 @@ def train(
         on_record: called after every meta-iteration and every meta-validation with what they gave (`StepRecord`,
             `ValidationRecord` of `mamlcli.engine.outer_loop`), for a progress bar or a plot.
 
-    Returns:
-        The run; `run.report` has the adaptation curve.
-
     Raises:
         RecipeError: every mistake in the recipe and the overrides at once.
         DataError, DeviceError: what the recipe needs is not here.
         RunError: `run_dir` is taken, or cannot be resumed.
-        NonFiniteError: training diverged; the last good state is saved.
-        Interrupted: Ctrl-C; the run is saved, and `resume=True` continues it.
+        NonFiniteError: training diverged; Interrupted: Ctrl-C. The state is saved, and `resume=True` goes on.
 
     Example:
         run = mamlcli.train("glyphs-5way-1shot", {"model.depth": 2}, "seed=1")
         print(run.report["final"]["accuracy"])
     """
-    words = [word for override in overrides for word in _words(override)]
-    name, loaded = load_recipe(str(recipe), words, overridden_by="mamlcli.train")
-    path = _path_of(run_dir, name, is_resumed=resume)
+    where = "mamlcli.train"
+    name, loaded = load_recipe(str(recipe), override_words(overrides, where=where), overridden_by=where)
+    if resume and run_dir is None:
+        next_step = "Name the run: run_dir='runs/RECIPE-1'"
+        raise MamlError(where, expected="run_dir with resume=True", got="none", next_step=next_step)
+    path = default_path(name, is_resumed=False) if run_dir is None else Path(run_dir)
     start = Start(name, loaded, path, is_resumed=resume, is_forced=force)
     if start.finished() is None:
-        with _threads_kept():
-            start.train(argv=sys.argv, progress=Progress(on_record=on_record))
+        start.train(argv=sys.argv, progress=Progress(on_record=on_record))
     return load(path)
 
 
+@threads_kept()
 def load(path: PathLike, *, device: str | None = None) -> Run:
     """Return a trained run; it needs its checkpoint and its recipe, not its data.
 
@@ -181,8 +182,7 @@ def load(path: PathLike, *, device: str | None = None) -> Run:
         DeviceError: this machine does not have the device.
     """
     directory = RunDirectory.open(Path(path))
-    with _threads_kept():
-        trained = open_trained(directory, recipe_elsewhere(directory, where="mamlcli.load", device=device))
+    trained = open_trained(directory, recipe_elsewhere(directory, where="mamlcli.load", device=device))
     report = finished_result(directory)
     return Run(
         path=directory.path,
@@ -208,29 +208,18 @@ def adapt(run: Run | PathLike, support_x: Tensor, support_y: Tensor, *, steps: i
         steps: inner steps, K; by default those of the run's evaluation.
 
     Returns:
-        A `torch.nn.Module` on the run's device, [n, *input_shape] float -> [n, num_outputs]; for classes the softmax
-        of its outputs is their probability. Nothing of it is shared with the run. With batch norm its outputs for an
-        input depend on the others of the batch: pass a task's query set as one batch, as in training; `predict` has
-        no such condition.
+        A `torch.nn.Module` of its own on the run's device, [n, *input_shape] float -> [n, num_outputs]; for classes
+        the softmax of its outputs is their probability. With batch norm, pass a task's query set as one batch, as in
+        training: outputs depend on the others of the batch. `predict` has no such condition.
 
     Raises:
         MamlError: tensors of other shapes or types, labels that are no output, or an inner loop that diverged.
     """
-    found = _as_run(run)
-    experiment = found._experiment
-    x, y = checked_support(found._experiment, support_x, support_y)
-    fast = experiment.objective(_steps(found, steps)).fast_weights(found.params, found.transform_params, x, y)
-    diverged = [name for name, value in fast.items() if not value.isfinite().all()]
-    if diverged:
-        raise MamlError(
-            "mamlcli.adapt",
-            expected="finite weights",
-            got=f"an inner loop that diverged ({diverged[0]})",
-            next_step="Use fewer steps, or inputs like those of the run",
-        )
-    return network_with(experiment.network, {**found.params, **fast})
+    opened = _as_run(run)
+    return adapted_network(opened._experiment, opened._meta, support_x, support_y, num_steps=_steps(opened, steps))
 
 
+@threads_kept()
 def predict(
     run: Run | PathLike,
     support: Support,
@@ -262,98 +251,62 @@ def predict(
         MamlError: a run that does not classify, or an option that does not suit.
         DataError: too few or too many classes, or no image that can be read.
     """
-    found = _as_run(run)
-    if isinstance(support, tuple) != isinstance(query, Tensor):
-        raise MamlError(
-            "mamlcli.predict", expected="support and query both as paths, or both as tensors", got="one of each"
+    opened, where = _as_run(run), "mamlcli.predict"
+    if isinstance(support, tuple) and isinstance(query, Tensor):
+        if (invert, frame) != ("auto", "file"):
+            raise MamlError(where, expected="invert and frame for folders of images only", got="tensors")
+        num_steps, meta = _steps(opened, steps), opened._meta
+        probabilities = class_probabilities(
+            opened._experiment, meta, support, query, num_steps=num_steps, is_joint=joint
         )
-    if not isinstance(support, tuple):
-        assert not isinstance(query, Tensor)
-        device = str(found._experiment.device)
-        request = PredictionRequest(Path(support), Path(query), invert, frame, _steps(found, steps), device, joint)
-        with _threads_kept():
-            predictions = predict_run(RunDirectory.open(found.path), request)
-        report = predictions.report
-        return Prediction(report.classes, torch.from_numpy(predictions.probabilities), report.to_json())
-    assert isinstance(query, Tensor)
-    if (invert, frame) != ("auto", "file"):
-        raise MamlError("mamlcli.predict", expected="invert and frame for folders of images only", got="tensors")
-    return _predict_tensors(found, support, query, steps, joint)
+        return Prediction(tuple(map(str, range(probabilities.shape[1]))), probabilities)
+    if isinstance(support, tuple) or isinstance(query, Tensor):
+        raise MamlError(where, expected="support and query both as paths, or both as tensors", got="one of each")
+    device = str(opened._experiment.device)
+    request = PredictionRequest(Path(support), Path(query), invert, frame, _steps(opened, steps), device, joint)
+    predictions = predict_run(RunDirectory.open(opened.path), request)
+    report = predictions.report
+    return Prediction(report.classes, torch.from_numpy(predictions.probabilities), report.to_json())
 
 
-def _predict_tensors(
-    run: Run, support: tuple[Tensor, Tensor], query: Tensor, steps: int | None, joint: bool
-) -> Prediction:
-    if not run.recipe.is_classification:
-        raise MamlError(
-            "mamlcli.predict",
-            expected="a run that classifies",
-            got=f"one of {run.recipe.tasks.source}",
-            next_step="Use mamlcli.adapt(run, x, y)(query_x)",
-        )
-    x, y = checked_support(run._experiment, *support)
-    num_classes = int(y.max()) + 1
-    missing = sorted(set(range(num_classes)) - set(y.tolist()))
-    if missing or num_classes < 2:
-        got = f"none of class {missing[0]}" if missing else "class 0 alone"
-        raise MamlError("support_y", expected="classes numbered from 0 without a gap, at least two", got=got)
-    query_x = checked_inputs(run._experiment, query, "query")
-    classifier = SupportClassifier(run._experiment.objective(_steps(run, steps)), run._meta, is_joint=joint)
-    probabilities = classifier.classify(x, y, query_x).double().cpu()
-    if not probabilities.isfinite().all():
-        raise MamlError(
-            "mamlcli.predict",
-            expected="finite probabilities",
-            got="an inner loop that diverged",
-            next_step="Use fewer steps",
-        )
-    return Prediction(tuple(str(index) for index in range(num_classes)), probabilities)
+def sweep(
+    recipe: PathLike = "logistic",
+    *overrides: Override,
+    depths: Sequence[int] = (),
+    layers: Sequence[int] = (),
+    optimizers: Sequence[str] = (),
+    seeds: int = 3,
+    inner_lrs: Sequence[float] = (),
+    jobs: int | None = None,
+    folder: PathLike | None = None,
+    on_end: Callable[[CellEnd], None] | None = None,
+) -> StudyResult:
+    """Train a recipe at every value of an axis with several seeds, and compare: a study of the paper.
 
+    Args:
+        recipe, overrides: as in `train`; the key of the axis is left to the study.
+        depths: values of model.depth, as `mamlcli sweep-depth`.
+        layers: values of model.linear_layers, as `mamlcli add-linear`.
+        optimizers: values of inner.transform.name, as `mamlcli meta-opt`; with depths, the grid of both.
+        seeds: how many, from the recipe's upwards.
+        inner_lrs: inner learning rates to choose from for each value; by default the recipe's own.
+        jobs: cells at a time, in processes; by default the cores, and 1 on CUDA.
+        folder: where the study goes, or one to finish; by default `runs/<study>-<recipe>-<number>`.
+        on_end: called when a cell ends.
 
-# What the functions share ---------------------------------------------------------------------------------------
+    Returns:
+        The result of the cells that are done; `failures` names the others, `to_json()` is result.json.
 
-
-def _words(override: str | Mapping[str, Any]) -> list[str]:
-    if isinstance(override, str):
-        return [override]
-    if not isinstance(override, Mapping):
-        raise MamlError(
-            "mamlcli.train", expected="overrides like 'inner.steps=5' or {'inner.steps': 5}", got=repr(override)
-        )
-    return [f"{key}={_yaml(key, value)}" for key, value in override.items()]
-
-
-def _yaml(key: str, value: Any) -> str:
-    """Return a value as JSON, which is YAML."""
-    try:
-        return json.dumps(str(value) if isinstance(value, Path) else value)
-    except TypeError as error:
-        raise MamlError(
-            f"mamlcli.train: {key}", expected="a number, text, true or false, a list or None", got=repr(value)
-        ) from error
-
-
-def _path_of(run_dir: PathLike | None, name: str, *, is_resumed: bool) -> Path:
-    if run_dir is not None:
-        return Path(run_dir)
-    if is_resumed:
-        raise MamlError(
-            "mamlcli.train",
-            expected="run_dir with resume=True",
-            got="none",
-            next_step="Name the run: run_dir='runs/RECIPE-1'",
-        )
-    return default_path(name, is_resumed=False)
-
-
-@contextlib.contextmanager
-def _threads_kept() -> Iterator[None]:
-    """Leave torch's number of threads as the caller had it, whatever suits a run."""
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    Raises:
+        MamlError: mistakes in the recipe, the overrides and the values; no axis, or two that make no study.
+        Interrupted: Ctrl-C; what was done is saved, and the same call with `folder` goes on.
+    """
+    where = "mamlcli.sweep"
+    name, loaded = load_recipe(str(recipe), override_words(overrides, where=where), overridden_by=where)
+    study = sweep_over(
+        name, loaded, depths=depths, layers=layers, optimizers=optimizers, num_seeds=seeds, inner_lrs=inner_lrs
+    )
+    return run_study(study, folder, jobs=jobs, with_capacity=None if study.axis == DEPTH else False, on_end=on_end)
 
 
 def _as_run(run: Run | PathLike) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -38,7 +39,7 @@ def photos(tmp_path_factory):
 def test_import_loads_no_torch_and_knows_its_names():
     code = (
         "import sys, mamlcli; assert mamlcli.__version__; assert 'torch' not in sys.modules; "
-        "assert {'train', 'load', 'adapt', 'predict'} <= set(dir(mamlcli)); "
+        "assert {'train', 'load', 'adapt', 'predict', 'sweep', 'reproduce'} <= set(dir(mamlcli)); "
         "assert not hasattr(mamlcli, 'nonsense'); assert 'torch' not in sys.modules; "
         "mamlcli.train; assert 'torch' in sys.modules"
     )
@@ -200,6 +201,61 @@ def test_predict_of_tensors_is_that_of_folders_with_the_same_images(photos, tmp_
     torch.testing.assert_close(by_tensor.probabilities, by_folder.probabilities, rtol=1e-5, atol=1e-6)
 
 
+# Studies ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A study of depth, its folder, and the ends of its cells."""
+    folder, ends = tmp_path_factory.mktemp("study") / "depth", []
+    words = (*TINY, {"tasks.dimension": 3})
+    result = mamlcli.sweep(
+        "linear-regression", *words, depths=[1, 2], seeds=2, jobs=1, folder=folder, on_end=ends.append
+    )
+    return result, folder, ends
+
+
+def test_sweep_trains_every_value_with_every_seed_as_the_command_does(study):
+    result, folder, ends = study
+    assert json.loads((folder / "result.json").read_text()) == json.loads(json.dumps(result.to_json()))
+    assert [cell.value for cell in result.cells] == [1, 2]
+    assert sorted(path.name for path in (folder / "cells").iterdir()) == [
+        f"depth-{depth}-seed-{seed}" for depth in (1, 2) for seed in (0, 1)
+    ]
+    assert [end.status for end in ends if end.num_total == len(ends)] == ["done"] * len(ends)
+
+
+def test_sweep_finishes_a_study_that_is_there_without_training_again(study):
+    result, folder, _ = study
+    before, ends = torch.get_num_threads(), []
+    words = (*TINY, {"tasks.dimension": 3})
+    again = mamlcli.sweep(
+        "linear-regression", *words, depths=[1, 2], seeds=2, jobs=1, folder=folder, on_end=ends.append
+    )
+    assert {end.status for end in ends} == {"skipped"}
+    assert again.to_json() == result.to_json()
+    assert torch.get_num_threads() == before
+
+
+def test_sweep_needs_one_axis_and_leaves_its_key_to_the_study(tmp_path):
+    with pytest.raises(MamlError, match=r"values of depths, layers or optimizers, .* got none of them"):
+        mamlcli.sweep("sinusoid", folder=tmp_path / "s")
+    with pytest.raises(MamlError, match="got depths and layers"):
+        mamlcli.sweep("sinusoid", depths=[1], layers=[0], folder=tmp_path / "s")
+    with pytest.raises(RecipeError, match="Did you mean 'kfo'"):
+        mamlcli.sweep("sinusoid", optimizers=["kfoo"], folder=tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
+def test_reproduce_says_which_scales_there_are(tmp_path):
+    with pytest.raises(MamlError, match="expected one of smoke, laptop, paper, got 'lap'"):
+        mamlcli.reproduce("lap", folder=tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+# Mistakes -----------------------------------------------------------------------------------------------------------
+
+
 def test_wrong_tensors_are_named(sinusoid, photos):
     x, y = torch.zeros(4, 1), torch.zeros(4, 1)
     with pytest.raises(MamlError, match=r"support_x: expected a tensor \[n, 1\], got torch.float32 \[4, 2\]"):
@@ -235,7 +291,6 @@ def test_wrong_tensors_are_named(sinusoid, photos):
 
 
 def test_runs_of_earlier_versions_take_their_shapes_from_the_data(sinusoid, tmp_path):
-    import json
     import shutil
 
     shutil.copytree(sinusoid.path, tmp_path / "old")

@@ -179,7 +179,9 @@ def experiment_of(
     """
     keys = (f"execution.device={device}", f"execution.dtype={str(dtype).removeprefix('torch.')}")
     _, recipe = load_recipe(case.recipe, (*case.overrides, *keys, *extra))
-    return build_without_data(recipe, input_shape=case.input_shape, num_outputs=case.ways)
+    experiment = build_without_data(recipe, input_shape=case.input_shape, num_outputs=case.ways)
+    experiment.use_threads()
+    return experiment
 
 
 def problem_of(

@@ -92,6 +92,7 @@ def tune(name: str, recipe: Recipe, *, repeats: int | None = None, on_note: Call
     """
     with threads_restored(), tuned_ignored():
         experiment = build(recipe, splits=("train",))
+        experiment.use_threads()
         num_tasks, num_steps = recipe.outer.tasks, recipe.inner.steps
         episode = sample_tasks(
             experiment.distributions["train"], seed=recipe.seed, split="train", iteration=0, indices=range(num_tasks)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from mamlcli.common.errors import MamlError
-from mamlcli.deploy.classifier import as_inputs
+from mamlcli.deploy.classifier import SupportClassifier, as_inputs
 from mamlcli.engine.networks import Network
+from mamlcli.engine.objective import MetaParams
 from mamlcli.training.experiment import Experiment
 
 
@@ -62,13 +63,69 @@ def checked_support(experiment: Experiment, x: Tensor, y: Tensor) -> tuple[Tenso
     return inputs, y.reshape(-1, 1).to(inputs)
 
 
+def adapted_network(
+    experiment: Experiment, meta: MetaParams, support_x: Tensor, support_y: Tensor, *, num_steps: int
+) -> Network:
+    """Return a copy of the network adapted to a support set by the inner loop.
+
+    Raises:
+        MamlError: as `checked_support`; or the inner loop diverged.
+    """
+    x, y = checked_support(experiment, support_x, support_y)
+    fast = experiment.objective(num_steps).fast_weights(meta.model, meta.transform, x, y)
+    diverged = [name for name, value in fast.items() if not value.isfinite().all()]
+    if diverged:
+        got = f"an inner loop that diverged ({diverged[0]})"
+        next_step = "Use fewer steps, or inputs like those of the run"
+        raise MamlError("mamlcli.adapt", expected="finite weights", got=got, next_step=next_step)
+    return network_with(experiment.network, {**meta.model, **fast})
+
+
+def class_probabilities(
+    experiment: Experiment,
+    meta: MetaParams,
+    support: tuple[Tensor, Tensor],
+    query: Tensor,
+    *,
+    num_steps: int,
+    is_joint: bool,
+) -> Tensor:
+    """Return the probability of each class for each query input, [num_query, num_classes] float64 on the CPU.
+
+    Args:
+        experiment: of a trained run.
+        meta: its theta and xi.
+        support: as in `checked_support`, with every class 0 ... num_classes - 1.
+        query: as in `checked_inputs`.
+        num_steps: inner steps.
+        is_joint: whether batch norm takes the statistics of support and query together.
+
+    Raises:
+        MamlError: a run that does not classify, other tensors, or an inner loop that diverged.
+    """
+    where = "mamlcli.predict"
+    if not experiment.recipe.is_classification:
+        got, next_step = f"one of {experiment.recipe.tasks.source}", "Use mamlcli.adapt(run, x, y)(query_x)"
+        raise MamlError(where, expected="a run that classifies", got=got, next_step=next_step)
+    x, y = checked_support(experiment, *support)
+    num_classes = int(y.max()) + 1
+    missing = sorted(set(range(num_classes)) - set(y.tolist()))
+    if missing or num_classes < 2:
+        got = f"none of class {missing[0]}" if missing else "class 0 alone"
+        raise MamlError("support_y", expected="classes numbered from 0 without a gap, at least two", got=got)
+    classifier = SupportClassifier(experiment.objective(num_steps), meta, is_joint=is_joint)
+    probabilities = classifier.classify(x, y, checked_inputs(experiment, query, "query")).double().cpu()
+    if not probabilities.isfinite().all():
+        got, next_step = "an inner loop that diverged", "Use fewer steps"
+        raise MamlError(where, expected="finite probabilities", got=got, next_step=next_step)
+    return probabilities
+
+
 def _checked_classes(experiment: Experiment, y: Tensor, num_support: int) -> Tensor:
     if not isinstance(y, Tensor) or y.dtype != torch.int64 or y.shape != (num_support,):
         raise MamlError("support_y", expected=f"int64 classes [{num_support}]", got=_described(y))
-    last = experiment.network.head[-1]
-    assert isinstance(last, nn.Linear)
-    if int(y.min()) < 0 or int(y.max()) >= last.out_features:
-        expected = f"classes from 0 to {last.out_features - 1}, the run's outputs"
+    if int(y.min()) < 0 or int(y.max()) >= experiment.num_outputs:
+        expected = f"classes from 0 to {experiment.num_outputs - 1}, the run's outputs"
         raise MamlError("support_y", expected=expected, got=f"{int(y.min())} to {int(y.max())}")
     return y
 

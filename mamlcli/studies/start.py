@@ -23,10 +23,12 @@ from mamlcli.studies.sweeps.from_trained import check_start_width
 from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.run import CellEnd, default_jobs, run_sweep
 from mamlcli.studies.sweeps.sweep import Sweep, cells_of, check_sweep
+from mamlcli.training.placement import threads_kept
 
 RUNS = Path("runs")
 
 
+@threads_kept()
 def run_study(
     sweep: Sweep,
     folder: Path | str | None = None,
@@ -99,6 +101,7 @@ class Reproduction:
         return {**content, "num_seeds": self.num_seeds, "left_out": list(self.left_out)}
 
 
+@threads_kept()
 def reproduce(
     scale: str = "laptop",
     *,

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: one file each, so that tensors and primitives can never disagree."""
+"""Writes and reads the checkpoints of a run, a file each, so that tensors and primitives can never disagree."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def checkpoint_path(run: RunDirectory, which: str) -> Path:
 def save_checkpoint(
     run: RunDirectory, which: str, tensors: Mapping[str, Tensor], primitives: Mapping[str, Any]
 ) -> None:
-    """Write a checkpoint of a run."""
+    """Write a checkpoint of a run, in place of the one before it."""
     cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     atomic_write(checkpoint_path(run, which), save_tensors(cpu, metadata={STATE_KEY: json.dumps(primitives)}))
 

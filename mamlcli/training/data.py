@@ -1,9 +1,8 @@
-"""The task distributions of a recipe."""
+"""Makes the task distributions of a recipe, one for each split, from its data."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -21,7 +20,7 @@ from mamlcli.tasks.synthetic import SYNTHETIC
 
 def build_tasks(
     recipe: Recipe, *, splits: tuple[str, ...], device: torch.device, dtype: torch.dtype
-) -> tuple[dict[str, TaskDistribution], dict[str, Any]]:
+) -> tuple[dict[str, TaskDistribution], dict[str, object]]:
     """Return the task distribution of each split, and what the data is (for the manifest)."""
     tasks = recipe.tasks
     if isinstance(tasks, ImageTasks | FolderTasks):
@@ -39,7 +38,7 @@ def _image_tasks(
     splits: tuple[str, ...],
     device: torch.device,
     dtype: torch.dtype,
-) -> tuple[dict[str, TaskDistribution], dict[str, Any]]:
+) -> tuple[dict[str, TaskDistribution], dict[str, object]]:
     pack, where, skipped = load_image_pack(tasks)
     names = class_split(tasks.source, pack, split_name=tasks.class_split, seed=tasks.split_seed)
     images = device_images(pack, device)
@@ -99,12 +98,12 @@ def load_image_pack(tasks: ImageTasks | FolderTasks) -> tuple[Pack, str, list[tu
             got="nothing",
             next_step="Run: mamlcli train folder tasks.path=DIR",
         )
-    found = find_pack(tasks.source)
-    if found is None:
+    path_of_pack = find_pack(tasks.source)
+    if path_of_pack is None:
         raise DataError(
             "tasks.source",
             expected=f"a pack {tasks.source}.npz in $MAMLCLI_DATA or the cache folder",
             got="none",
             next_step=f"Run: mamlcli data fetch {tasks.source}, or: mamlcli data import {tasks.source} PATH",
         )
-    return load_pack(found), str(found), []
+    return load_pack(path_of_pack), str(path_of_pack), []

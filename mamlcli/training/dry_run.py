@@ -1,11 +1,10 @@
-"""What a run would cost, measured on a few meta-iterations of it; nothing is written."""
+"""Measures what a run would cost, on a few meta-iterations of it; nothing is written."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -40,13 +39,15 @@ class RunCost:
     peak_memory_mb: float | None
     execution: ExecutionRecord
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
+        """Return the machine-readable form, as `mamlcli train --dry-run --json` has it."""
         return {**vars(self), "execution": self.execution.to_json()}
 
 
 def dry_run(recipe: Recipe) -> RunCost:
     """Return what a run of the recipe would cost, measured on a few meta-iterations of it."""
     experiment = build(recipe, splits=splits_of_training(recipe))
+    experiment.use_threads()
     meta = experiment.initial_meta()
     how = training_execution(experiment)
     gradients, _ = training_functions([experiment], how)

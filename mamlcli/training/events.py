@@ -1,4 +1,4 @@
-"""Scalars of a run as TensorBoard event files, beside metrics.jsonl; only where the recipe asks for them.
+"""Writes the scalars of a run as TensorBoard event files, beside metrics.jsonl, where the recipe asks for them.
 
 tensorboard/             meta-training by meta-iteration: outer_loss, accuracy, grad_norm, lr, validation/*
 tensorboard/evaluation/  the final adaptation curve by inner step: evaluation/query_loss, ...
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from mamlcli.common.errors import MamlError
 from mamlcli.runs.report import RunReport
@@ -38,7 +39,24 @@ def check_event_log(logging: str) -> None:
         _summary_writer()
 
 
-def _summary_writer() -> Any:
+class _Writer(Protocol):
+    """What is used of torch's SummaryWriter."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _writer(folder: Path, purge_step: int | None = None) -> _Writer:
+    """Return what writes the event files of a folder; records from `purge_step` on are hidden from readers."""
+    made: _Writer = _summary_writer()(str(folder), purge_step=purge_step)
+    return made
+
+
+def _summary_writer() -> type:
+    """Return torch's SummaryWriter, or raise MamlError where its package is missing."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
@@ -48,7 +66,8 @@ def _summary_writer() -> Any:
             got=str(error),
             next_step="Run: pip install tensorboard, or set logging=none",
         ) from error
-    return SummaryWriter
+    writer: type = SummaryWriter
+    return writer
 
 
 class EventLog:
@@ -65,28 +84,36 @@ class EventLog:
             its step and its validation may lie on different sides of the checkpoint.
     """
 
-    def __init__(self, logging: str, run: Path, iteration: int, records: Iterable[Mapping[str, Any]]) -> None:
-        self._writer: Any = None
+    def __init__(self, logging: str, run: Path, iteration: int, records: Iterable[Mapping[str, object]]) -> None:
+        self._writer: _Writer | None = None
         if logging == "tensorboard":
-            self._writer = _summary_writer()(str(run / FOLDER), purge_step=iteration)
+            self._writer = _writer(run / FOLDER, purge_step=iteration)
             for record in records:
-                if record["iteration"] >= iteration:
+                if _iteration(record) >= iteration:
                     self.write(record)
 
-    def write(self, record: Mapping[str, Any]) -> None:
+    def write(self, record: Mapping[str, object]) -> None:
         """Write the numbers of one step or validation record."""
         if self._writer is None:
             return
         prefix = "" if record["kind"] == "step" else f"{record['kind']}/"
-        for key, value in record.items():
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if is_number and key not in _NO_SCALARS and record["kind"] in ("step", "validation"):
-                self._writer.add_scalar(f"{prefix}{key}", value, record["iteration"])
+        scalars = record.items() if record["kind"] in ("step", "validation") else ()
+        for key, value in scalars:
+            if isinstance(value, int | float) and not isinstance(value, bool) and key not in _NO_SCALARS:
+                self._writer.add_scalar(f"{prefix}{key}", value, _iteration(record))
         self._writer.flush()
 
     def close(self) -> None:
+        """Close the event files."""
         if self._writer is not None:
             self._writer.close()
+
+
+def _iteration(record: Mapping[str, object]) -> int:
+    """Return the meta-iterations done at a record of the metrics."""
+    iteration = record["iteration"]
+    assert isinstance(iteration, int)
+    return iteration
 
 
 def log_evaluation(logging: str, run: Path, report: RunReport) -> None:
@@ -95,7 +122,7 @@ def log_evaluation(logging: str, run: Path, report: RunReport) -> None:
         return
     folder = run / FOLDER / "evaluation"
     shutil.rmtree(folder, ignore_errors=True)
-    with _summary_writer()(str(folder)) as writer:
+    with closing(_writer(folder)) as writer:
         for point in report.curve:
             for metric, name in _EVALUATION_TAGS.items():
                 score = point.scores.of(metric)

@@ -1,12 +1,13 @@
-"""Recipe -> objects and named random generators; the one place where both are known."""
+"""Turns a recipe into an experiment: its network, inner loop, tasks, and the settings of its outer loop."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import torch
+from torch import nn
 
 from mamlcli.common.errors import MamlError
 from mamlcli.engine.execution import Execution
@@ -22,9 +23,10 @@ from mamlcli.training.data import build_tasks
 from mamlcli.training.placement import (
     execution_for,
     resolve_device,
-    set_threads,
     threads_for,
+    threads_of_one_operation,
     tuning_key_for,
+    use_threads,
 )
 
 # A dense transform holds the square of a tensor's entries; above this it would not fit beside the model.
@@ -49,8 +51,21 @@ class Experiment:
     dtype: torch.dtype
     network: Network
     distributions: dict[str, TaskDistribution]
-    data: dict[str, Any]
+    data: Mapping[str, object]
     num_threads: int = 1
+
+    @property
+    def data_digest(self) -> str | None:
+        """The digest of the images; None for tasks that are generated."""
+        digest = self.data.get("digest")
+        return None if digest is None else str(digest)
+
+    @property
+    def num_outputs(self) -> int:
+        """The outputs of the network: the ways of its tasks, or 1 for regression."""
+        last = self.network.head[-1]
+        assert isinstance(last, nn.Linear)
+        return last.out_features
 
     @cached_property
     def _objective(self) -> MetaObjective:
@@ -135,6 +150,16 @@ class Experiment:
             num_steps=num_steps,
         )
 
+    def use_threads(self) -> None:
+        """Set the threads of this process to what suits the experiment; nothing where the device is not the CPU.
+
+        Call it before anything of the experiment is computed: in another number of threads, sums may round otherwise.
+        """
+        if self.device.type == "cpu":
+            recipe = self.recipe
+            how = self.execution(num_tasks=recipe.outer.tasks, num_steps=recipe.inner.steps)
+            use_threads(threads_of_one_operation(recipe, self.network, how, self.num_threads))
+
     def tuning_key(self, *, num_tasks: int, num_steps: int) -> str:
         """Return the key under which `mamlcli bench --tune` keeps what it measured for such meta-batches."""
         return tuning_key_for(
@@ -149,7 +174,7 @@ class Experiment:
 
 
 def build(recipe: Recipe, *, splits: tuple[str, ...]) -> Experiment:
-    """Turn a recipe into objects, checking all that only data and device can tell; set this process's threads.
+    """Turn a recipe into objects, checking all that only data and device can tell.
 
     Args:
         recipe: resolved.
@@ -168,12 +193,11 @@ def build(recipe: Recipe, *, splits: tuple[str, ...]) -> Experiment:
     experiment.objective()  # parameter patterns and transforms are checked here, before anything runs
     if recipe.inner.memory == "constant" and device.type == "cpu":
         give_back_large_blocks()
-    _set_threads(experiment)
     return experiment
 
 
 def build_without_data(recipe: Recipe, *, input_shape: tuple[int, ...], num_outputs: int) -> Experiment:
-    """Turn a recipe into the network and inner loop of a trained run, whose data need not be here; set the threads.
+    """Turn a recipe into the network and inner loop of a trained run, whose data need not be here.
 
     Args:
         recipe: resolved.
@@ -184,16 +208,7 @@ def build_without_data(recipe: Recipe, *, input_shape: tuple[int, ...], num_outp
     """
     device, dtype = resolve_device(recipe.execution.device), getattr(torch, recipe.execution.dtype)
     network = build_network(recipe, input_shape, num_outputs)
-    experiment = Experiment(recipe, device, dtype, network, {}, {}, threads_for(recipe, device))
-    _set_threads(experiment)
-    return experiment
-
-
-def _set_threads(experiment: Experiment) -> None:
-    """Set the threads of one operation in this process to what suits the experiment's meta-batches."""
-    recipe = experiment.recipe
-    how = experiment.execution(num_tasks=recipe.outer.tasks, num_steps=recipe.inner.steps)
-    set_threads(recipe, experiment.network, how, experiment.device)
+    return Experiment(recipe, device, dtype, network, {}, {}, threads_for(recipe, device))
 
 
 def build_network(recipe: Recipe, input_shape: tuple[int, ...], num_outputs: int) -> Network:

@@ -1,4 +1,4 @@
-"""A run shared by workers: worker 0 tells the others what it is, and they do their part of it. They write nothing."""
+"""Does a worker's part of a run that several share: worker 0 says what the run is, the others write nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mamlcli.recipe.files import recipe_from_tree, recipe_to_tree
 from mamlcli.recipe.schema import Recipe
 from mamlcli.training.experiment import Experiment, build
 from mamlcli.training.functions import splits_of_training, training_functions
-from mamlcli.training.placement import resolve_device
+from mamlcli.training.placement import resolve_device, use_threads
 from mamlcli.training.scoring import score_at_end
 
 
@@ -44,8 +44,8 @@ class SharedRun:
     @classmethod
     def of(cls, experiment: Experiment, state: TrainState, how: Execution) -> SharedRun:
         """Return what to tell of a run that goes on from this state, with the threads that are set now."""
-        digest, threads = experiment.data.get("digest"), torch.get_num_threads()
-        return cls(experiment.recipe, experiment.device.type, digest, state.export(), how, threads)
+        recipe, device, digest = experiment.recipe, experiment.device.type, experiment.data_digest
+        return cls(recipe, device, digest, state.export(), how, torch.get_num_threads())
 
 
 def follow_run(group: WorkerGroup) -> None:
@@ -61,7 +61,7 @@ def follow_run(group: WorkerGroup) -> None:
         return
     experiment = _experiment(shared, group)
     group.connect(experiment.device)
-    torch.set_num_threads(shared.threads)
+    use_threads(shared.threads)
     outer = experiment.outer_loop()
     state = restore_state(experiment.initial_meta(), outer, *shared.state)
     with interruption_flag(second_ends=False) as is_asked:
@@ -83,7 +83,7 @@ def _experiment(shared: SharedRun, group: WorkerGroup) -> Experiment:
     recipe = recipe_from_tree(tree, where="worker 0")
     group.use_device(resolve_device(shared.device))
     experiment = build(recipe, splits=splits_of_training(recipe))
-    if (digest := experiment.data.get("digest")) != shared.digest:
+    if (digest := experiment.data_digest) != shared.digest:
         raise RunError(
             "tasks",
             expected=f"the data of worker 0 (digest {shared.digest})",

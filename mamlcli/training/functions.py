@@ -1,4 +1,4 @@
-"""What the outer loop needs of an experiment: its meta-gradients and its meta-validation, and how tasks are run."""
+"""Gives the outer loop what it needs of an experiment: meta-gradients and meta-validation, and how tasks are run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def training_execution(experiment: Experiment, num_workers: int = 1, num_runs: i
 def training_functions(
     experiments: Sequence[Experiment], how: Execution, group: WorkerGroup = ALONE
 ) -> tuple[Gradients, Validate]:
-    """Return (gradients, validate), the two callables that `engine.train` needs; the same results in all workers.
+    """Return (gradients, validate), the two functions that `engine.outer_loop.train` calls; all workers get the same.
 
     Args:
         experiments: of the runs that are trained, alike but for their seeds, in the order of the states' indices.
@@ -42,14 +42,16 @@ def training_functions(
     share = group.share(recipe.outer.tasks)
 
     def gradients(indices: Sequence[int], metas: Sequence[MetaParams], iteration: int) -> list[MetaGradient]:
+        """Return the meta-gradient of each run on its tasks of an iteration."""
         # All tasks are drawn at once, each by the key that it has in its own run.
         seeds = [experiments[index].recipe.seed for index in indices]
         generators = [task_generator(seed, "train", iteration, task) for seed in seeds for task in share]
         episode = experiment.distributions["train"].sample(generators)
-        found = meta_gradients(objective, metas, episode, how)
-        return [group.all_reduce(gradient, recipe.outer.tasks) for gradient in found]
+        of_share = meta_gradients(objective, metas, episode, how)
+        return [group.all_reduce(gradient, recipe.outer.tasks) for gradient in of_share]
 
     def validate(metas: Sequence[MetaParams]) -> list[tuple[float, float | None]]:
+        """Return loss and accuracy of each run in meta-validation."""
         return [validation_scores(scores) for scores in score(experiment, metas, validation_tasks(recipe), group)]
 
     return gradients, validate

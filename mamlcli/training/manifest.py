@@ -1,4 +1,4 @@
-"""What a run's manifest says of how it is computed, and of all else that its results depend on."""
+"""Writes to a run's manifest how it is computed, and all else that its results depend on."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ class ExecutionRecord:
     num_workers: int = 1
     num_runs: int = 1
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
+        """Return the record as a manifest holds it."""
         return {
             **asdict(self.how),
             "threads": self.threads,
@@ -89,7 +90,7 @@ def start_manifest(
     """
     meta, iteration = state.meta, state.iteration
     manifest = run.manifest
-    if iteration and (recorded := manifest.get("data", {}).get("digest")) != experiment.data.get("digest"):
+    if iteration and (recorded := manifest.get("data", {}).get("digest")) != experiment.data_digest:
         raise RunError(
             str(run.path),
             expected=f"the data it was trained on (digest {recorded})",
@@ -109,7 +110,7 @@ def start_manifest(
             "num_transform_parameters": count_parameters(meta.transform),
             "network": {
                 "input_shape": list(experiment.network.input_shape),
-                "num_outputs": next(iter(experiment.distributions.values())).num_outputs,
+                "num_outputs": experiment.num_outputs,
             },
             "device": device_name(experiment.device),
             "execution": execution.to_json(),

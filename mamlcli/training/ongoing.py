@@ -1,4 +1,4 @@
-"""Runs in work: each is locked to its end, saves its state, and notes in its manifest how it ended.
+"""Keeps runs in work: each is locked to its end, saves its state, and notes in its manifest how it ended.
 
 `OngoingRuns` holds the runs that are trained together; what ends one of them leaves the others as they are.
 """
@@ -9,8 +9,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-
-import torch
 
 from mamlcli.common.errors import Interrupted, NonFiniteError, RunError, WorkerError, is_out_of_memory
 from mamlcli.common.machine import now, peak_memory_mb
@@ -26,7 +24,7 @@ from mamlcli.training.events import EventLog, check_event_log, log_evaluation
 from mamlcli.training.experiment import Experiment
 from mamlcli.training.functions import training_execution
 from mamlcli.training.manifest import execution_record, recorded_execution, start_manifest
-from mamlcli.training.placement import memory_error
+from mamlcli.training.placement import memory_error, use_threads
 from mamlcli.training.planned import PlannedRun
 from mamlcli.training.scoring import evaluation_report, write_evaluation
 from mamlcli.training.trained import best_weights
@@ -148,7 +146,7 @@ class OngoingRuns:
 
     @contextmanager
     def run(self, index: int) -> Iterator[OngoingRun]:
-        """Give a run; an error in the block ends this run alone."""
+        """Yield a run for a block of work; an error in the block ends this run alone."""
         try:
             yield self.runs[index]
         except Exception as error:
@@ -175,13 +173,14 @@ def opened(plan: PlannedRun, num_workers: int = 1, num_runs: int = 1) -> Iterato
     directory, experiment = plan.directory, plan.experiment
     check_event_log(experiment.recipe.logging)
     with directory.lock():
+        experiment.use_threads()
         state = _state_of(directory, experiment)
         record = recorded_execution(directory, num_workers, num_runs) if state.iteration else None
         wall_before = float(directory.manifest.get("wall_s", 0.0)) if state.iteration else 0.0
         if record is None:
             how = training_execution(experiment, num_workers, num_runs)
             record = execution_record(experiment, how, num_workers, num_runs)
-        torch.set_num_threads(record.threads)
+        use_threads(record.threads)
         start_manifest(directory, experiment, plan.argv, state, record)
         with _end_noted(plan, state, record.how, wall_before), closing(directory):
             directory.rewind_metrics(state.iteration, state.last_validated)

@@ -1,8 +1,10 @@
-"""Where and how an experiment is computed: its device, the threads of this process, and how its tasks are run."""
+"""Decides where and how an experiment is computed: its device, the threads of this process, how tasks are run."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -30,10 +32,10 @@ def resolve_device(name: str) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         index = int(name.partition(":")[2] or 0)
         if index >= count:
-            found = f"{count} CUDA device{'s' if count != 1 else ''}"
+            devices = f"{count} CUDA device{'s' if count != 1 else ''}"
             raise DeviceError(
                 "--device",
-                expected=f"a device of this machine, which has {found}",
+                expected=f"a device of this machine, which has {devices}",
                 got=repr(name),
                 next_step="Use --device auto, or --device cpu",
             )
@@ -162,8 +164,11 @@ def _available_threads() -> int:
     return _shared[0] if _shared is not None and _shared[1] == now else now
 
 
-def _share_threads(available: int, of_one_operation: int) -> None:
+def use_threads(of_one_operation: int) -> None:
+    """Let as many threads of this process share one operation; numbers too small to matter are taken as zero."""
     global _shared
+    available = _available_threads()
+    flush_denormals()
     torch.set_num_threads(of_one_operation)
     _shared = (available, of_one_operation) if of_one_operation < available else None
 
@@ -173,17 +178,28 @@ def threads_for(recipe: Recipe, device: torch.device) -> int:
     return 1 if device.type != "cpu" else recipe.execution.threads or _available_threads()
 
 
-def set_threads(recipe: Recipe, network: Network, how: Execution, device: torch.device) -> None:
-    """Set how many threads of this process share one operation; nothing where the device is not the CPU.
+def threads_of_one_operation(recipe: Recipe, network: Network, how: Execution, num_threads: int) -> int:
+    """Return how many threads should share one operation on the CPU.
 
     On the explicit path that is one, as each thread has a chunk of tasks of its own; it is one for models so small,
     too, that threads would only wait for each other.
+
+    Args:
+        recipe, network: what is computed.
+        how: how its tasks are run.
+        num_threads: for all that is computed at a time.
     """
-    if device.type != "cpu":
-        return
-    flush_denormals()
     num_inputs = _num_inputs(recipe, recipe.tasks.shots + recipe.tasks.queries)
     size = activation_size(network) * num_inputs * recipe.outer.tasks
     is_small = recipe.execution.threads is None and size < _SMALL_ACTIVATIONS
-    of_one_operation = 1 if how.path == "explicit" or is_small else threads_for(recipe, device)
-    _share_threads(_available_threads(), of_one_operation)
+    return 1 if how.path == "explicit" or is_small else num_threads
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Leave torch's number of threads as it was before the block, whatever suits a run."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""A run that is to be trained, and whom it tells what happens on the way."""
+"""Describes a run that is to be trained, and what it tells its caller on the way."""
 
 from __future__ import annotations
 

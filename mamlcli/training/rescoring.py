@@ -1,4 +1,4 @@
-"""A trained run scored again: on other tasks, with more inner steps, on another split."""
+"""Scores a trained run again: on other tasks, with more inner steps, on another split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run from start to end, or several at once: trained, scored, written. What the command line and studies call.
+"""Trains, scores and writes one run or several at once; the command line and studies call it.
 
 A step goes from here to `engine.outer_loop.train`, which asks for meta-gradients: `functions.training_functions` draws
 the tasks, and `engine.execution.meta_gradients` computes.
@@ -66,7 +66,7 @@ def result_of(end: RunReport | BaseException) -> RunReport:
 
 
 class _Stop:
-    """Whether the runs are told to stop, asked once after all that is computed together: so they stop together."""
+    """Knows whether to stop: asked once after all that runs compute together, so that they stop together."""
 
     def __init__(self, is_asked: Callable[[], bool]) -> None:
         self._is_asked = is_asked

@@ -1,4 +1,4 @@
-"""Scoring meta-parameters on the tasks that an experiment names, shared by workers where there are several."""
+"""Scores meta-parameters on the tasks that an experiment names, and writes the result of a run."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def validation_scores(evaluation: Evaluation) -> tuple[float, float | None]:
 def score_at_end(experiment: Experiment, metas: Sequence[MetaParams], group: WorkerGroup = ALONE) -> list[Evaluation]:
     """Score the meta-parameters of worker 0 as `evaluation` in the recipe says; the others give none."""
     if group.place is not None:
-        told = group.broadcast([{name: value.cpu() for name, value in meta.flat().items()} for meta in metas])
-        flats = [{name: value.to(experiment.device) for name, value in flat.items()} for flat in told]
+        of_worker_0 = group.broadcast([{name: value.cpu() for name, value in meta.flat().items()} for meta in metas])
+        flats = [{name: value.to(experiment.device) for name, value in flat.items()} for flat in of_worker_0]
         metas = [MetaParams.from_flat(flat) for flat in flats]
     return score(experiment, metas, evaluation_tasks(experiment.recipe), group)
 
@@ -98,7 +98,7 @@ def finished_result(run: RunDirectory) -> RunReport | None:
 
 
 def protocol_of(recipe: Recipe, *, split: str, num_tasks: int, num_steps: int) -> Protocol:
-    """Return all that a number of an evaluation needs to be compared."""
+    """Return what must agree before the numbers of two evaluations may be compared."""
     tasks, model = recipe.tasks, recipe.model
     ways = tasks.ways if isinstance(tasks, ImageKeys) else (2 if recipe.is_classification else None)
     return Protocol(

@@ -1,11 +1,13 @@
-"""The start of a run, from the command line and from Python: a new one, one that goes on, or one in another's place."""
+"""Starts a run, from the command line and from Python: a new one, one that goes on, or one in another's place."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mamlcli.common.errors import RunError
+from mamlcli.common.errors import MamlError, RunError
 from mamlcli.common.names import RUNS
 from mamlcli.engine.sharing import ALONE, WorkerGroup
 from mamlcli.recipe.schema import Recipe
@@ -94,3 +96,34 @@ def default_path(name: str, *, is_resumed: bool) -> Path:
         next_step = f"Run: mamlcli train {name}, or name it with --run-dir"
         raise RunError(f"{RUNS}/{name}-*", expected="a run to resume", got="none", next_step=next_step)
     return newest
+
+
+def override_words(overrides: Iterable[str | Mapping[str, object]], *, where: str) -> list[str]:
+    """Return overrides as words of a command line: {"inner.steps": 5} as "inner.steps=5"; words stay as they are.
+
+    Args:
+        overrides: words, or mappings of keys to values.
+        where: the first word of messages.
+
+    Raises:
+        MamlError: something else, or a value that no recipe can have.
+    """
+    words: list[str] = []
+    for override in overrides:
+        if isinstance(override, str):
+            words.append(override)
+        elif isinstance(override, Mapping):
+            words += [f"{key}={_as_yaml(value, where=f'{where}: {key}')}" for key, value in override.items()]
+        else:
+            expected = "overrides like 'inner.steps=5' or {'inner.steps': 5}"
+            raise MamlError(where, expected=expected, got=repr(override))
+    return words
+
+
+def _as_yaml(value: object, *, where: str) -> str:
+    """Return a value as JSON, which is YAML."""
+    try:
+        return json.dumps(str(value) if isinstance(value, Path) else value)
+    except TypeError as error:
+        expected = "a number, text, true or false, a list or None"
+        raise MamlError(where, expected=expected, got=repr(value)) from error

@@ -1,4 +1,4 @@
-"""A trained run, opened again: on another device, with the tasks of other splits, or without its data."""
+"""Opens a trained run again: on another device, with the tasks of other splits, or without its data."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def recipe_elsewhere(run: RunDirectory, *, where: str, device: str | None = None
 
 
 def open_trained(run: RunDirectory, recipe: Recipe, *, splits: tuple[str, ...] = ()) -> TrainedRun:
-    """Return a run with its best weights.
+    """Return a run with its best weights, and set the threads of this process to what suits it.
 
     Args:
         run: it has a checkpoint.
@@ -70,6 +70,7 @@ def open_trained(run: RunDirectory, recipe: Recipe, *, splits: tuple[str, ...] =
         experiment = build(recipe, splits=splits or (recipe.evaluation.split,))
     else:
         experiment = build_without_data(recipe, input_shape=noted[0], num_outputs=noted[1])
+    experiment.use_threads()
     return TrainedRun(run, experiment, *best_weights(run, experiment))
 
 

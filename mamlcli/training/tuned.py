@@ -1,4 +1,4 @@
-"""What `mamlcli bench --tune` measured on this machine, by what it was measured for.
+"""Keeps what `mamlcli bench --tune` measured on this machine, by what it was measured for.
 
 One JSON file in the user's cache folder, named for the machine: key -> the execution that was fastest. A choice is
 found again only for the same shapes, device, threads and torch; anything else has another key.

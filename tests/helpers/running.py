@@ -20,7 +20,7 @@ from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.report import RunReport
 from mamlcli.training.checkpoints import load_checkpoint
-from mamlcli.training.experiment import build
+from mamlcli.training.experiment import Experiment, build
 from mamlcli.training.functions import splits_of_training
 from mamlcli.training.planned import PlannedRun, Progress
 from mamlcli.training.run import result_of, train_runs
@@ -184,3 +184,26 @@ def noise_pack(path: Path, names, *, num_images: int = 6, shape=(8, 8, 3), seed:
     images = noise(len(labels), *shape, seed=seed)
     np.savez(path, images=images, labels=labels, class_names=np.array(list(names)), source=np.array(json.dumps(source)))
     return path
+
+
+def report_of(run: Path) -> dict:
+    """Return the content of evaluation.json."""
+    report: dict = json.loads((run / "evaluation.json").read_text())
+    return report
+
+
+def cut_after(kind, iteration, error):
+    """Return callbacks that raise at a record, and the iterations that runs have started from."""
+    started = []
+
+    def look(record):
+        if isinstance(record, kind) and record.iteration == iteration and len(started) == 1:
+            raise error
+
+    return Progress(on_start=lambda _experiment, _run, first: started.append(first), on_record=look), started
+
+
+def built(recipe: str, *overrides: str, splits: tuple[str, ...] = ("train",)) -> Experiment:
+    """Build a shipped recipe, brought down to a moment."""
+    tiny = TINY if recipe in ("linear-regression", "logistic", "sinusoid") else TINY_IMAGES
+    return build(load_recipe(recipe, (*tiny, *overrides))[1], splits=splits)

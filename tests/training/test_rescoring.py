@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from mamlcli.common.errors import RunError
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.training.rescoring import adapt_run
-from tests.helpers.running import TINY, train_tiny
+from tests.helpers.running import TINY, report_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(scope="module")
-def logistic(tmp_path_factory):
-    return train_tiny(tmp_path_factory.mktemp("runs") / "logistic", "logistic", "inner.steps=2").path
-
-
-def report_of(run):
-    return json.loads((run / "evaluation.json").read_text())
-
-
 def test_adapting_again_gives_the_same_evaluation(logistic):
     _, report = adapt_run(RunDirectory.open(logistic))
-    assert report == report_of(logistic)
+    assert report.to_json() == report_of(logistic)
 
 
 def test_adapting_longer_begins_with_the_same_curve(logistic):

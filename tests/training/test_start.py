@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from mamlcli.common.errors import DataError, RunError
+from mamlcli.common.errors import DataError, MamlError, RunError
 from mamlcli.recipe.files import load_recipe
 from mamlcli.training.planned import Progress
-from mamlcli.training.start import Start, default_path
+from mamlcli.training.start import Start, default_path, override_words
 from tests.helpers.running import TINY
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -81,3 +81,20 @@ def test_runs_go_to_the_next_number_and_on_with_the_newest(tmp_path, monkeypatch
     (tmp_path / "runs" / "logistic-9").mkdir(parents=True)
     assert str(default_path("logistic", is_resumed=False)) == "runs/logistic-10"
     assert str(default_path("logistic", is_resumed=True)) == "runs/logistic-9"
+
+
+def test_overrides_of_python_become_those_of_a_command_line(tmp_path):
+    overrides = ["seed=1", {"inner.adapt": ["head*"], "validation.every": None, "tasks.path": tmp_path}]
+    assert override_words(overrides, where="here") == [
+        "seed=1",
+        'inner.adapt=["head*"]',
+        "validation.every=null",
+        f'tasks.path="{tmp_path}"',
+    ]
+
+
+def test_overrides_that_no_recipe_can_have_are_refused():
+    with pytest.raises(MamlError, match="here: expected overrides like"):
+        override_words([3], where="here")
+    with pytest.raises(MamlError, match="here: seed: expected a number, text"):
+        override_words([{"seed": object()}], where="here")

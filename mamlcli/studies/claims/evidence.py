@@ -75,6 +75,7 @@ def operator_report(run: RunDirectory) -> OptimumReport:
         changed_recipe(recipe, {"execution.dtype": "float64", "execution.device": "cpu"}, "operators"),
         splits=(recipe.evaluation.split,),
     )
+    experiment.use_threads()
     meta, _ = best_weights(run, experiment)
     meta = type(meta)(
         {name: value.double() for name, value in meta.model.items()},

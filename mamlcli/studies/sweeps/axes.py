@@ -120,6 +120,34 @@ def optimizer_sweep(
     return Sweep("meta-opt", axis, name, recipe, values, num_seeds=num_seeds, inner_lrs=tuple(inner_lrs), pairs=pairs)
 
 
+def sweep_over(
+    name: str,
+    recipe: Recipe,
+    *,
+    depths: Sequence[int] = (),
+    layers: Sequence[int] = (),
+    optimizers: Sequence[str] = (),
+    num_seeds: int,
+    inner_lrs: Sequence[float] = (),
+) -> Sweep:
+    """Return the study of the axis that values are given for; depths with optimizers are their grid.
+
+    Raises:
+        MamlError: there are values of no axis, or of two that make no study.
+    """
+    if layers and not depths and not optimizers:
+        return linear_sweep(name, recipe, layers=layers, num_seeds=num_seeds, inner_lrs=inner_lrs)
+    if optimizers and not layers:
+        return optimizer_sweep(
+            name, recipe, optimizers=optimizers, depths=depths, num_seeds=num_seeds, inner_lrs=inner_lrs
+        )
+    if depths and not layers:
+        return depth_sweep(name, recipe, depths=depths, num_seeds=num_seeds, inner_lrs=inner_lrs)
+    named = {"depths": depths, "layers": layers, "optimizers": optimizers}
+    got = " and ".join(axis for axis, values in named.items() if values) or "none of them"
+    raise MamlError("sweep", expected="values of depths, layers or optimizers, or of depths and optimizers", got=got)
+
+
 def _transform_changes(name: str) -> dict[str, object]:
     # Without a transform there is none to adapt; its other keys mean nothing then.
     return {"inner.transform": {"name": "none"}} if name == "none" else {OPTIMIZER: name}

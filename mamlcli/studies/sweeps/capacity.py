@@ -77,6 +77,7 @@ def run_capacity(payload: dict[str, Any], is_stopped: IsStopped) -> dict[str, An
         recipe = changed_recipe(recipe, {"execution.dtype": "float64"}, "capacity")
     split, num_tasks = recipe.evaluation.split, min(NUM_CAPACITY_TASKS, recipe.evaluation.tasks)
     experiment = build(recipe, splits=(split,))
+    experiment.use_threads()
     distribution = experiment.distributions[split]
     richer, shots = _with_many_shots(distribution)
     max_steps = MAX_CAPACITY_STEPS["synthetic" if is_synthetic else "images"]

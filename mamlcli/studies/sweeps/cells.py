@@ -88,6 +88,7 @@ def _train_cells(cells: Sequence[PlannedCell], is_stopped: IsStopped) -> list[tu
     """
     opened = [_open_cell(cell) for cell in cells]
     first = build(opened[0].recipe, splits=splits_of_training(opened[0].recipe))
+    first.use_threads()
     # Tasks and network are the same for all seeds.
     experiments = [replace(first, recipe=run.recipe) for run in opened]
     planned: dict[int, PlannedRun] = {}

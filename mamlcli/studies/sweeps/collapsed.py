@@ -109,6 +109,7 @@ def export_collapsed(run_path: Path, out: Path) -> CollapseRecord:
     _check_new(out, run_path)
     recipe = run.recipe
     experiment = build(recipe, splits=(recipe.evaluation.split,))
+    experiment.use_threads()
     if len(experiment.network.head) < 2:
         raise RunError(str(run_path), expected="a run with a stack of linear layers", got="one linear layer")
     record = CollapseRecord.from_json(collapse_record(run, experiment))

@@ -167,6 +167,7 @@ def check_sweep(sweep: Sweep) -> Experiment:
     # On the CPU: the parent of a sweep on CUDA computes nothing and should hold no memory there.
     on_cpu = changed_recipe(first, {"execution.device": "cpu", "inner.transform": {"name": "none"}}, "recipe")
     base = build(on_cpu, splits=splits_of_training(first))
+    base.use_threads()  # the closed forms are computed with it
     problems: list[str] = []
     shape, num_outputs = base.network.input_shape, next(iter(base.distributions.values())).num_outputs
     for cell in by_value.values():

@@ -1,0 +1,55 @@
+"""What the outer loop needs of an experiment: which splits, how tasks are run, and the two functions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mamlcli.engine.execution import Execution, meta_gradients
+from mamlcli.recipe.files import load_recipe
+from mamlcli.tasks.episodes import sample_tasks
+from mamlcli.training.functions import splits_of_training, training_execution, training_functions
+from mamlcli.training.scoring import ScoredTasks, score
+from tests.helpers.running import built
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_splits_that_a_training_uses_are_those_of_its_parts():
+    def splits(*overrides):
+        return splits_of_training(load_recipe("logistic", overrides)[1])
+
+    assert splits() == ("train", "validation", "test")
+    assert splits("validation.every=null") == ("train", "test")
+    assert splits("validation.every=null", "evaluation.split=train") == ("train",)
+    assert splits("evaluation.split=validation") == ("train", "validation")
+
+
+def test_execution_of_training_is_for_a_workers_share_or_for_all_runs_together():
+    experiment = built("sinusoid", "outer.tasks=6")
+    assert training_execution(experiment) == Execution("explicit", 6)
+    assert training_execution(experiment, num_workers=2) == Execution("explicit", 3)
+    assert training_execution(experiment, num_runs=3) == Execution("explicit", 18)
+
+
+def test_meta_gradients_are_those_of_each_runs_own_tasks_at_the_iteration():
+    first, second = (built("sinusoid", f"seed={seed}", "execution.dtype=float64") for seed in (0, 1))
+    meta, how = first.initial_meta(), Execution("loop", 1)
+    gradients, _ = training_functions([first, second], how)
+    both = gradients([0, 1], [meta, meta], 5)
+    for experiment, gradient in zip((first, second), both, strict=True):
+        where = {"seed": experiment.recipe.seed, "split": "train", "iteration": 5, "indices": range(2)}
+        episode = sample_tasks(experiment.distributions["train"], **where)
+        [alone] = meta_gradients(experiment.objective(), [meta], episode, how)
+        assert torch.equal(gradient.outer_loss, alone.outer_loss)
+    assert not torch.equal(both[0].outer_loss, both[1].outer_loss)
+
+
+def test_validation_is_of_the_same_tasks_each_time_and_not_of_those_that_are_scored():
+    experiment = built("logistic", "validation={every: 1, tasks: 5}", splits=("train", "validation"))
+    meta = experiment.initial_meta()
+    _, validate = training_functions([experiment], Execution("loop", 1))
+    [(loss, accuracy)] = validate([meta])
+    assert validate([meta, meta]) == [(loss, accuracy)] * 2
+    [scored] = score(experiment, [meta], ScoredTasks("validation", 5))
+    assert loss != scored.estimate("query_loss", -1).mean
