@@ -11,7 +11,6 @@ from mamlcli.cli.diagnosis.checks import diagnose
 from mamlcli.cli.diagnosis.findings import BROKEN, LACKING, Finding, broken, diagnosis_to_json
 from mamlcli.cli.options import JsonOption
 from mamlcli.common.errors import MamlError
-from mamlcli.common.tables import plain_table
 
 
 def doctor(as_json: JsonOption = False) -> None:
@@ -53,6 +52,8 @@ def diagnosis_parts(findings: list[Finding]) -> list[RenderableType]:
 
 
 def _table(findings: list[Finding]) -> Table:
+    from mamlcli.common.tables import plain_table
+
     table = plain_table()
     table.add_column("what", no_wrap=True)
     table.add_column("is", no_wrap=True)
@@ -67,6 +68,8 @@ def _table(findings: list[Finding]) -> Table:
 
 
 def _remedies(title: str, findings: list[Finding]) -> Table:
+    from mamlcli.common.tables import plain_table
+
     table = plain_table(title)
     table.add_column("what", no_wrap=True)
     table.add_column("what does not work", overflow="fold")

@@ -116,8 +116,8 @@ def show_cost(scale: Scale, families: list[Family], num_seeds: int, num_processe
     total = cost_s(families, num_seeds, num_processes, device)
     names = ", ".join(family.words for family in families)
     console.note(
-        f"scale {scale.name}: {scale.words}. {num_cells(families, num_seeds)} runs ({names}), {num_processes} at a time: "
-        f"about {duration(total)} (measured on a few meta-iterations of each value)"
+        f"scale {scale.name}: {scale.words}. {num_cells(families, num_seeds)} runs ({names}), "
+        f"{num_processes} at a time: about {duration(total)} (measured on a few meta-iterations of each value)"
     )
 
 
