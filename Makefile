@@ -11,7 +11,7 @@ help:
 	@echo "make reproduce check every claim of the paper and write a report (2 cores, under 25 minutes, no download)"
 	@echo "make check     lint, types and format; changes nothing"
 	@echo "make fix       mend what lint and format can mend"
-	@echo "make docs      write docs/recipes.md from the schema"
+	@echo "make docs      write docs/recipes.md from the schema, and the map in CONTRIBUTING"
 	@echo "make dist      build wheel and sdist into dist/ and check them"
 	@echo "make clean     remove $(VENV) and caches (runs stay)"
 
@@ -57,6 +57,7 @@ fix: $(VENV)/installed-dev
 
 docs: $(VENV)/installed
 	$(BIN)/python -m mamlcli.recipe.reference docs/recipes.md
+	$(BIN)/python -m tests.helpers.house_map CONTRIBUTING.md
 
 dist: $(VENV)/installed
 	rm -rf dist

@@ -17,7 +17,6 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -81,14 +80,13 @@ def prose(text: str) -> str:
 
 
 def command_of(words: list[str]) -> tuple[Any, list[str]]:
-    """Return the command that words name, and the words after its name."""
-    found: Any = get_command(_app())
+    """Return the command, or the group of commands, that words name, and the words after its name."""
+    command: Any = get_command(_app())
     rest = words
-    while hasattr(found, "commands"):
-        assert rest, f"{' '.join(words)}: no command"
-        assert rest[0] in found.commands, f"{' '.join(words)}: no command {rest[0]!r}"
-        found, rest = found.commands[rest[0]], rest[1:]
-    return found, rest
+    while rest and hasattr(command, "commands"):
+        assert rest[0] in command.commands, f"{' '.join(words)}: no command {rest[0]!r}"
+        command, rest = command.commands[rest[0]], rest[1:]
+    return command, rest
 
 
 def _app() -> typer.Typer:
@@ -99,8 +97,9 @@ def _app() -> typer.Typer:
 
 def parse(words: list[str]) -> None:
     """Fail where the command line is none."""
-    found, rest = command_of(words)
-    found.make_context("mamlcli", list(rest))
+    command, rest = command_of(words)
+    assert not hasattr(command, "commands"), f"{' '.join(words)}: a group of commands"
+    command.make_context("mamlcli", list(rest))
 
 
 # Amounts, not kinds: what is computed stays as documented.
@@ -220,13 +219,10 @@ def run_jobs_here(jobs, *, on_start=None, on_end=None, **options):
 
 def _make_bench_short(monkeypatch):
     from mamlcli.bench import cases
-    from tests.bench.test_benchmark import MEMORY, TINY_CASE
+    from tests.helpers.benches import TINY_CASE, make_bench_quick
 
     monkeypatch.setitem(cases.CASES, "tiny", TINY_CASE)
-    monkeypatch.setattr("mamlcli.bench.timing._SAMPLE_S", 0.0)
-    monkeypatch.setattr("mamlcli.bench.timing.gc", SimpleNamespace(collect=lambda: 0))
-    monkeypatch.setattr("mamlcli.bench.benchmark.measure_memory", lambda request: MEMORY)
-    monkeypatch.setattr("mamlcli.bench.benchmark.matmul_flops_per_s", lambda device, threads: 1e9)
+    make_bench_quick(monkeypatch)
 
 
 @EVERY_DOCUMENT

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import graphlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import mamlcli
+from tests.helpers.house_map import with_map
 
 ROOT = Path(mamlcli.__file__).parent
 
@@ -285,3 +288,40 @@ def test_commands_that_compute_nothing_load_no_torch(words, tmp_path):
     ended = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
     assert ended.returncode == 0
     assert ended.stderr.endswith("no torch")
+
+
+def test_every_module_has_its_test_file():
+    tests = ROOT.parent / "tests"
+    files = [path.relative_to(ROOT) for path in MODULES.values() if path.name not in ("__init__.py", "__main__.py")]
+    missing = [str(file) for file in files if not (tests / file.parent / f"test_{file.name}").is_file()]
+    assert not missing
+
+
+def test_files_and_functions_are_of_a_size_to_read():
+    for name, path in MODULES.items():
+        text = path.read_text()
+        assert len(text.splitlines()) <= 320, name
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 55, f"{name}: {node.name}"
+
+
+def test_the_map_in_contributing_is_the_tree():
+    text = (ROOT.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert with_map(text, ROOT) == text, "Run: make docs"
+
+
+def test_setup_names_every_folder():
+    config = configparser.ConfigParser()
+    config.read(ROOT.parent / "setup.cfg")
+    named = set(config["options"]["packages"].split())
+    assert named - {"mamlcli.recipes"} == {name for name, path in MODULES.items() if path.name == "__init__.py"}
+
+
+FORMAT_OFF = re.compile("# fmt: " + "(skip|off)")
+
+
+def test_calls_are_formatted_by_the_formatter():
+    skips = [path for path in (ROOT.parent / "tests").rglob("*.py") if FORMAT_OFF.search(path.read_text())]
+    skips += [path for path in MODULES.values() if FORMAT_OFF.search(path.read_text())]
+    assert not skips

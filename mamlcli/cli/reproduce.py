@@ -12,7 +12,6 @@ from mamlcli.cli import complete, console
 from mamlcli.cli.options import DeviceOption, JobsOption, JsonOption
 from mamlcli.cli.study_display import RUNS, SweepProgress, again, warn_about_jobs
 from mamlcli.common.errors import Interrupted, MamlError
-from mamlcli.studies.claims.files import write_report
 
 if TYPE_CHECKING:
     from mamlcli.studies.claims.scales import Family, Scale
@@ -63,6 +62,7 @@ def reproduce(
 
       mamlcli reproduce --scale paper --dry-run
     """
+    from mamlcli.studies.claims.files import write_report
     from mamlcli.studies.claims.reproduction import present_families
     from mamlcli.studies.start import num_processes_of, scale_of
     from mamlcli.studies.start import reproduce as run_reproduction

@@ -1,1 +1,1 @@
-"""What every folder may use: errors, files, statistics, seeds, tables, figures, the machine, processes."""
+"""Every folder uses these: errors, files, statistics, seeds, tables, figures, the machine, processes."""

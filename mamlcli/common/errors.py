@@ -1,4 +1,4 @@
-"""The errors a user can cause, and how they are worded.
+"""The errors that a user can cause are named and worded here.
 
 Every message has one form, `<where>: expected <what>, got <repr>. <Why.> <Next command.>`, so that a person
 who reads it knows what to change and what to type next.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class MamlError(Exception):
-    """A mistake in the user's input or environment; shown as one line, exit code 1.
+    """Raised for a mistake in the user's input or environment; it is shown as one line, the exit code is 1.
 
     Args:
         where: the place of the mistake: a file, a recipe key, a command-line option.
@@ -44,9 +44,9 @@ class MamlError(Exception):
 
 
 class RecipeError(MamlError):
-    """A recipe that cannot be read, or keys in it that are wrong.
+    """Raised for a recipe that cannot be read, or has wrong keys.
 
-    Holds every problem of the file: `problems` is a list of finished lines, one for each.
+    It holds every problem of the file: `problems` is a list of finished lines, one for each.
     """
 
     def __init__(self, problems: list[str]) -> None:
@@ -55,31 +55,34 @@ class RecipeError(MamlError):
 
 
 class DataError(MamlError):
-    """A data source that is missing, damaged, or too small for what was asked of it."""
+    """Raised for a data source that is missing, damaged, or too small for what was asked of it."""
 
 
 class DeviceError(MamlError):
-    """A device that this machine does not have."""
+    """Raised for a device that this machine does not have."""
 
 
 class RunError(MamlError):
-    """A run directory that is missing, in use, or not what the command needs."""
+    """Raised for a run directory that is missing, in use, or not what the command needs."""
 
 
 class WorkerError(RunError):
-    """Another worker of the run has ended or cannot be reached."""
+    """Raised where another worker of the run has ended or cannot be reached."""
 
 
 class Interrupted(Exception):
-    """SIGINT or SIGTERM came; what was done is saved, and the message says how to go on. Exit code 130."""
+    """Raised after SIGINT or SIGTERM: what was done is saved, the message says how to go on, the exit code is 130."""
 
 
 class NonFiniteError(MamlError):
-    """A loss, meta-gradient or parameter that is infinite or not a number; training stops."""
+    """Raised where a loss, meta-gradient or parameter is infinite or not a number; training stops."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether memory ran out, of the machine or of a GPU; told by name and text, so that no torch is needed."""
+    """Return whether an error says that the machine or a GPU ran out of memory.
+
+    The error is known by its name and text, so that torch need not be loaded.
+    """
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"

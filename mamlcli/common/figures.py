@@ -1,4 +1,4 @@
-"""Records -> figures: printed sizes, labelled axes, intervals, series that differ in grey and to colour-blind readers.
+"""All figures share this: printed sizes, text of one size, series that differ in grey and to colour-blind readers.
 
 A figure is made at the width it is printed at, one column or two of a page, with text of 8 points. It is written as
 PNG and as SVG, whose text stays text; the same result gives the same bytes.
@@ -12,38 +12,46 @@ import math
 import os
 import tempfile
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypedDict, cast
 
 from mamlcli.common.files import atomic_write
 from mamlcli.common.names import TRANSFORMS
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
 ONE_COLUMN, TWO_COLUMNS = 3.3, 6.8  # inches
-
 
 POINTS = 8.0  # of all text
 
-
 # Okabe and Ito's palette.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
-
-
 YELLOW, SKY = "#E69F00", "#56B4E9"
+
+# A name, or where the pattern of dashes begins and the lengths of its dashes and gaps.
+LineStyle: TypeAlias = str | tuple[int, tuple[int, ...]]
 
 
 class Series(NamedTuple):
-    """How one line looks: no two share a colour, a marker or a pattern of dashes."""
+    """Says how one line looks: no two share a colour, a marker or a pattern of dashes."""
 
     color: str
     marker: str
-    linestyle: Any
+    linestyle: LineStyle
+
+
+class LineLook(TypedDict):
+    """Holds the look and the name of a line without markers, as keywords of matplotlib."""
+
+    color: str
+    linestyle: LineStyle
+    linewidth: float
+    label: str
 
 
 SERIES = (
@@ -56,7 +64,6 @@ SERIES = (
     Series(SKY, "X", (0, (2, 1))),
 )
 
-
 # A gradient transform looks the same in every figure. What most figures have, plain gradients and kfo, looks plainest.
 TRANSFORM_SERIES: dict[str, Series] = dict(
     zip(sorted(TRANSFORMS, key=lambda name: name not in ("none", "kfo")), itertools.cycle(SERIES), strict=False)
@@ -64,13 +71,15 @@ TRANSFORM_SERIES: dict[str, Series] = dict(
 
 
 # Floors and baselines: lines without markers.
-REFERENCE_STYLES = ((GREEN, (0, (6, 2))), (PURPLE, (0, (4, 1, 1, 1))), (GREY, (0, (2, 1))))
+REFERENCE_STYLES: tuple[tuple[str, LineStyle], ...] = (
+    (GREEN, (0, (6, 2))),
+    (PURPLE, (0, (4, 1, 1, 1))),
+    (GREY, (0, (2, 1))),
+)
 
+CHANCE_STYLE: LineLook = {"color": "black", "linestyle": ":", "linewidth": 1.0, "label": "chance"}
 
-CHANCE_STYLE: dict[str, Any] = {"color": "black", "linestyle": ":", "linewidth": 1.0, "label": "chance"}
-
-
-_STYLE: dict[str, Any] = {
+_STYLE: dict[str, object] = {
     **dict.fromkeys(
         (
             "font.size",
@@ -100,11 +109,11 @@ _STYLE: dict[str, Any] = {
     "svg.hashsalt": "mamlcli",
 }
 
-
 _LOG_RATIO = 1000.0  # losses that differ by more than this factor cannot be read on a linear axis
 
 
 def _prepare() -> None:
+    """Give matplotlib a folder that it can write to."""
     # matplotlib wants a writable folder of its own; a read-only home must not cost the figure.
     if not os.access(Path.home(), os.W_OK):
         os.environ.setdefault("MPLCONFIGDIR", tempfile.gettempdir())
@@ -112,14 +121,14 @@ def _prepare() -> None:
 
 @contextmanager
 def print_style() -> Iterator[None]:
-    """Draw in the style of all figures here, whatever the user's matplotlib is set to; also a decorator."""
+    """Draw in the style of all figures, whatever the user's matplotlib is set to; also used as a decorator."""
     _prepare()
     import matplotlib
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        parameters: Any = matplotlib.rcParams  # which names its keys one by one
-        parameters.update(_STYLE)
+        # Its type names every key that there is.
+        cast("MutableMapping[str, object]", matplotlib.rcParams).update(_STYLE)
         yield
 
 
@@ -171,8 +180,8 @@ def set_title(figure: Figure, text: str) -> None:
 
 
 def legend_below(figure: Figure, panels: Sequence[Axes], *, ncols: int) -> None:
-    """Name below the panels every series that is in one of them, once."""
-    handles: dict[str, Any] = {}
+    """Put a legend below the panels that names each series once, however many panels it is in."""
+    handles: dict[str, Artist] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
@@ -188,7 +197,7 @@ def fit_loss_scale(axes: Axes, values: Iterable[float]) -> None:
 
 
 def keep_to_percent(axes: Axes) -> None:
-    """Show no more than 0 to 100 %, and a marker's half: intervals of few seeds reach far beyond."""
+    """Cut an axis of accuracies to 0 to 100 % and half a marker, as intervals of few seeds reach far beyond."""
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, -2.0), min(high, 102.0))
 

@@ -1,4 +1,4 @@
-"""Files are written so that nothing on disk is ever half-written."""
+"""Files are written whole or not at all, JSON without NaN; the folders of packs and of the cache are named here."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import math
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
 
 
 def atomic_write(path: Path, data: bytes) -> None:
-    """Write a file so that it is either whole and new, or what it was before, even if the machine stops."""
+    """Write a file so that it is whole and new or as it was before, even if the machine stops."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -32,12 +31,13 @@ def _umask() -> int:
     return current
 
 
-def json_text(value: Any) -> str:
+def json_text(value: object) -> str:
     """Return a value as indented JSON; NaN and infinities become null, which JSON can say."""
     return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
+    """Return a value with None in the place of every number that is not finite."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
@@ -48,7 +48,7 @@ def _finite(value: Any) -> Any:
 
 
 def data_dir() -> Path:
-    """Return the folder where packs are looked for and kept: $MAMLCLI_DATA, else the user's cache."""
+    """Return the folder of the packs: $MAMLCLI_DATA, else the user's cache."""
     override = os.environ.get("MAMLCLI_DATA")
     if override:
         return Path(override).expanduser()

@@ -1,4 +1,4 @@
-"""What a run depends on beside its recipe: versions, device, memory, signals."""
+"""A run depends on this beside its recipe: versions, device, memory, cores, the time."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import mamlcli
+
 if TYPE_CHECKING:
     import torch
 
-
 # The folder that holds the package: the checkout, where it runs from one.
-_ROOT = Path(__file__).parents[2]
-
+CHECKOUT = Path(__file__).parents[2]
 
 _PACKAGES = ("torch", "torchvision", "numpy", "pydantic", "safetensors")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that a result depends on, by package; none of the packages is imported."""
+    """Return the versions that a result depends on, by package; none of the packages is imported.
+
+    The version of mamlcli is that of the code that runs, which may be a checkout that was never installed.
+    """
     system = {"python": platform.python_version(), "platform": platform.platform()}
-    return {"mamlcli": package_version("mamlcli"), **system} | {name: package_version(name) for name in _PACKAGES}
+    return {"mamlcli": mamlcli.__version__, **system} | {name: package_version(name) for name in _PACKAGES}
 
 
 def package_version(name: str) -> str:
@@ -37,12 +40,12 @@ def package_version(name: str) -> str:
 
 
 def git_state() -> dict[str, str | bool] | None:
-    """Return commit and cleanliness of the checkout that the package runs from; None outside of one."""
-    if not (_ROOT / ".git").exists():
+    """Return the commit of the checkout that the package runs from, and if files are changed; None outside of one."""
+    if not (CHECKOUT / ".git").exists():
         return None
     try:
-        commit = subprocess.run(["git", "-C", str(_ROOT), "rev-parse", "HEAD"], capture_output=True, text=True)
-        status = subprocess.run(["git", "-C", str(_ROOT), "status", "--porcelain"], capture_output=True, text=True)
+        commit = subprocess.run(["git", "-C", str(CHECKOUT), "rev-parse", "HEAD"], capture_output=True, text=True)
+        status = subprocess.run(["git", "-C", str(CHECKOUT), "status", "--porcelain"], capture_output=True, text=True)
     except OSError:
         return None
     if commit.returncode:
@@ -51,7 +54,7 @@ def git_state() -> dict[str, str | bool] | None:
 
 
 def device_name(device: torch.device) -> str:
-    """Return the device in words."""
+    """Return the name of a device as a person reads it, with its GPU or the number of cores."""
     if device.type == "cuda":
         import torch  # is loaded where there is a device
 
@@ -60,7 +63,7 @@ def device_name(device: torch.device) -> str:
 
 
 def peak_memory_mb(device: torch.device) -> float | None:
-    """Return the peak memory so far: of the device on CUDA, else of the process (None where the OS tells none)."""
+    """Return the peak memory so far: of the device on CUDA, else of the process, or None where it is not known."""
     if device.type == "cuda":
         import torch  # is loaded where there is a device
 
@@ -74,17 +77,17 @@ def peak_memory_mb(device: torch.device) -> float | None:
 
 
 def now() -> str:
-    """Return the time in UTC, to the second, ISO 8601."""
+    """Return the time now, in UTC, to the second, as ISO 8601 writes it."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def num_cores() -> int:
-    """Return the cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def threads_of(num_workers: int) -> int:
-    """Return the threads that each of several processes may use, so that together they fill the cores."""
-    return max(1, num_cores() // num_workers)
+def threads_of(num_processes: int) -> int:
+    """Return the number of threads that each of several processes may use, so that together they fill the cores."""
+    return max(1, num_cores() // num_processes)

@@ -1,18 +1,18 @@
-"""Recipes, the code behind them, tables and figures share these closed sets of names. Nothing heavy is imported."""
+"""Recipes, the code behind them, tables and figures share these closed sets of names."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal, get_args
 
-# Where runs go that are not told where, under the current folder.
+# The folder of runs for which no other one is given, below the current folder.
 RUNS = Path("runs")
 
 
 SPLITS = ("train", "validation", "test")
 
 
-# Values of inner.transform.name. What each name stands for: `transforms_by_name`, whose keys are these.
+# Values of inner.transform.name. `transforms_by_name`, whose keys these are, says what each stands for.
 TransformName = Literal["none", "meta-sgd", "meta-curvature", "kfo", "kfo-mlp", "dense"]
 
 

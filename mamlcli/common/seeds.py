@@ -1,4 +1,4 @@
-"""Randomness is counted: a seed from a key, such as (seed, split, iteration, task)."""
+"""Seeds are made from keys, such as (seed, split, iteration, task), so that nothing random is carried along."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Means, intervals and paired comparisons; every interval says its level and what it varies over."""
+"""Scores are summed up here as means, intervals and paired differences; every interval says what it varies over."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and the half-width of its 95 % interval.
+    """Holds a mean and the half-width of its 95 % interval.
 
     Attributes:
         mean: of the values.
@@ -29,7 +28,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Score:
-    """An estimate as a result holds it: each number is None where it does not exist or is not finite.
+    """Holds an estimate as results have it: a number that does not exist or is not finite is None.
 
     Attributes:
         mean: over tasks or over seeds.
@@ -41,7 +40,7 @@ class Score:
 
     @classmethod
     def of(cls, estimate: Estimate) -> Score:
-        """Return an estimate without what JSON cannot say."""
+        """Return the score of an estimate, with None for what is not finite."""
         mean, ci95 = (value if math.isfinite(value) else None for value in (estimate.mean, estimate.ci95))
         return cls(mean, ci95)
 
@@ -65,7 +64,9 @@ def estimate(values: ArrayLike) -> Estimate:
 
 
 def half_width_95(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the 95 % half-width of the mean over axis 0, [...]; at least two values."""
+    """Return the half-width of the 95 % interval of the mean over axis 0, [...]; there are at least two values."""
+    from scipy.special import stdtrit  # a sixth of a second to import, and completion needs no interval
+
     num = values.shape[0]
     standard_error = values.std(axis=0, ddof=1) / math.sqrt(num)
     return np.asarray(stdtrit(num - 1, 0.975) * standard_error)
@@ -113,7 +114,7 @@ def welch_difference(a: ArrayLike, b: ArrayLike) -> Estimate:
 
 @dataclass(frozen=True)
 class Proportion:
-    """A proportion of images with its 95 % interval over images.
+    """Holds a proportion of images with its 95 % interval over images.
 
     Attributes:
         num_right, num_images: what it is of.
@@ -145,5 +146,5 @@ def proportion(num_right: int, num_all: int) -> Proportion:
 
 
 def summary(values: ArrayLike) -> Score:
-    """Return the mean of values with its interval; None for what is not finite or does not exist."""
+    """Return the score of values: their mean with its interval, None for what is not finite or does not exist."""
     return Score.of(estimate(values))

@@ -1,4 +1,4 @@
-"""Records -> rich renderables. Accuracies become per cent here and nowhere else."""
+"""Results become text of tables here: numbers with intervals, durations, curves in one line, accuracies in per cent."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ from mamlcli.common.statistics import Score
 
 PERCENT = 100.0
 
-
 SPARKS = "▁▂▃▄▅▆▇█"
-
 
 SPARK_WIDTH = 40
 
 
 def plain_table(title: str | None = None, caption: str | None = None) -> Table:
-    """Return an empty table in the style of all tables here; it fits 80 columns and pastes as text."""
+    """Return an empty table in the style of all tables; it fits 80 columns and can be pasted as text."""
     return Table(
         title=title,
         caption=caption,
@@ -53,7 +51,7 @@ def with_interval(value: Score | Mapping[str, float | None] | None, *, scale: fl
 def sparkline(
     values: Sequence[float], width: int = SPARK_WIDTH, *, low: float | None = None, high: float | None = None
 ) -> str:
-    """Return a curve in one line of text; longer ones are averaged, a dot stands where no number is finite.
+    """Return a curve as one line of blocks; a longer one is averaged, a dot stands where no number is finite.
 
     Args:
         values: the curve.

@@ -1,4 +1,4 @@
-"""Text for messages: names that can be printed, one line of an error, the nearest known name."""
+"""Words of messages are made here: text that can be printed, one line of an error, the nearest known name."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def first_line(error: BaseException) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a text with every character that cannot be printed (line ends, escapes, stray bytes) written out."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """Return a text with every character that cannot be printed (line ends, escapes) written out."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
@@ -24,11 +24,10 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
 
 
 def shown(path: Path | str) -> str:
-    """Return a path as it can be printed: control characters and bytes that are no text are escaped."""
-    text = printable(path)
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+    """Return a path as one line that can be printed: control characters and bytes that are no text are written out."""
+    return one_line(printable(path))
 
 
 def printable(path: Path | str) -> str:
-    """Return a path as text that can be encoded; line ends stay."""
+    """Return a path as text that can be encoded: bytes that are no text are written out; line ends stay."""
     return str(path).encode("utf-8", "backslashreplace").decode("utf-8")

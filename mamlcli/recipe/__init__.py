@@ -1,1 +1,1 @@
-"""The keys of a recipe, their checks and their reference; no torch."""
+"""Recipes are here: their keys, how they are read, checked, changed and described; no torch is loaded."""

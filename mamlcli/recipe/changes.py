@@ -1,15 +1,14 @@
-"""Recipes are changed by dotted keys here, and compared."""
+"""Recipes are changed by dotted keys and compared here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from mamlcli.recipe.files import recipe_from_tree, recipe_to_tree
 from mamlcli.recipe.schema import Recipe
 
 
-def changed_recipe(recipe: Recipe, changes: Mapping[str, Any], where: str) -> Recipe:
+def changed_recipe(recipe: Recipe, changes: Mapping[str, object], where: str) -> Recipe:
     """Return a recipe with some dotted keys changed, checked as a whole.
 
     Raises:
@@ -25,15 +24,16 @@ def changed_recipe(recipe: Recipe, changes: Mapping[str, Any], where: str) -> Re
     return recipe_from_tree(tree, where=where)
 
 
-def recipe_difference(a: Recipe, b: Recipe) -> dict[str, tuple[Any, Any]]:
+def recipe_difference(a: Recipe, b: Recipe) -> dict[str, tuple[object, object]]:
     """Return the dotted keys in which two recipes differ, with both values."""
     flat_a, flat_b = _flat(recipe_to_tree(a)), _flat(recipe_to_tree(b))
     keys = [*flat_a, *(key for key in flat_b if key not in flat_a)]
     return {key: (flat_a.get(key), flat_b.get(key)) for key in keys if flat_a.get(key) != flat_b.get(key)}
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(tree: dict[str, object], prefix: str = "") -> dict[str, object]:
+    """Return the values of a tree by their dotted keys."""
+    flat: dict[str, object] = {}
     for key, value in tree.items():
         flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
     return flat

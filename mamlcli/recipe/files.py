@@ -1,4 +1,4 @@
-"""Recipes are read from YAML here, with dotted overrides and every error of a file at once, and written to it."""
+"""Recipes are read from YAML here, with dotted overrides and every error at once, and written as YAML."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _MERGE_TAG = "tag:yaml.org,2002:merge"  # of the key <<, which takes over the ke
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-3 as a number and refuses a key written twice."""
+    """Loads YAML safely, reads 1e-3 as a number and refuses a key that stands twice."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         seen = set()
         for key_node, _ in node.value:
             if key_node.tag == _MERGE_TAG:
@@ -43,7 +43,7 @@ _Loader.add_implicit_resolver(
 
 
 def shipped_dir() -> Path:
-    """Return the folder of the shipped recipes: in the installed package, or beside it in a checkout."""
+    """Return the folder of the shipped recipes, which is in the installed package or, in a checkout, beside it."""
     package = Path(__file__).parents[1]
     inside = package / "recipes"
     return inside if inside.is_dir() else package.parent / "recipes"
@@ -55,7 +55,7 @@ def shipped_recipes() -> dict[str, Path]:
 
 
 def find_recipe(name_or_path: str) -> Path:
-    """Return the file of a recipe: a path, or the name of a shipped recipe.
+    """Return the file of a recipe that is named by its path or, if it is shipped, by its name.
 
     Raises:
         RecipeError: neither; the message names the nearest shipped recipe.
@@ -81,7 +81,7 @@ def find_recipe(name_or_path: str) -> Path:
 
 
 def recipe_summary(path: Path) -> str:
-    """Return the first comment line of a recipe, which says in one line what it is."""
+    """Return the first line of a recipe file, a comment that says what the recipe is; empty where there is none."""
     first = path.read_text().splitlines()[0]
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
@@ -112,8 +112,8 @@ def load_recipe(
     return draft.name, recipe.resolved()
 
 
-def recipe_from_tree(tree: dict[str, Any], where: str = "recipe") -> Recipe:
-    """Check a recipe that is already a tree of Python values, and resolve it."""
+def recipe_from_tree(tree: dict[str, object], where: str = "recipe") -> Recipe:
+    """Return the resolved recipe of a tree of Python values, once all of it is checked."""
     recipe, problems = _validated(Draft(where, where, tree))
     if recipe is None or problems:
         raise RecipeError(problems)
@@ -121,7 +121,7 @@ def recipe_from_tree(tree: dict[str, Any], where: str = "recipe") -> Recipe:
 
 
 def recipe_to_tree(recipe: Recipe) -> dict[str, Any]:
-    """Return a recipe as a tree of primitives, every key present."""
+    """Return a recipe as a tree of dicts, lists, texts and numbers, with every key."""
     return recipe.model_dump(mode="json")
 
 
@@ -131,7 +131,7 @@ def recipe_to_yaml(recipe: Recipe) -> str:
 
 
 def _read(path: Path) -> Draft:
-    """Read a file to a draft; a file that is not YAML, is empty, or is binary is an error."""
+    """Return the draft of a file; one that is not YAML, is empty, or is binary is an error."""
     where = str(path)
     next_step = "Run: mamlcli recipes cp glyphs-5way-1shot my.yaml to start from one that works"
     try:
@@ -167,6 +167,7 @@ def _read(path: Path) -> Draft:
 
 
 def _collect_lines(node: yaml.Node | None, prefix: KeyPath, lines: dict[KeyPath, int]) -> None:
+    """Note the line of every key below a node."""
     if isinstance(node, yaml.MappingNode):
         for key_node, value_node in node.value:
             path = (*prefix, str(key_node.value))
@@ -175,7 +176,7 @@ def _collect_lines(node: yaml.Node | None, prefix: KeyPath, lines: dict[KeyPath,
 
 
 def _override(draft: Draft, text: str) -> str | None:
-    """Apply one `key.path=value`; return the problem if it is not one."""
+    """Write one override, `key.path=value`, into a draft; return what is wrong with its form, None if nothing."""
     dotted, separator, raw = text.partition("=")
     path = tuple(dotted.strip().split("."))
     if not separator or not all(path):
@@ -189,14 +190,16 @@ def _override(draft: Draft, text: str) -> str | None:
         below = tree.get(key)
         if isinstance(below, str) and key == "transform":
             below = {"name": below}
-        tree[key] = dict(below) if isinstance(below, dict) else {}
-        tree = tree[key]
+        section: dict[str, object] = dict(below) if isinstance(below, dict) else {}
+        tree[key] = section
+        tree = section
     tree[path[-1]] = value
     draft.overridden.add(path)
     return None
 
 
 def _validated(draft: Draft) -> tuple[Recipe | None, list[str]]:
+    """Return the recipe of a draft, None where the schema refuses it, and every problem."""
     try:
         recipe = Recipe.model_validate(draft.tree)
     except ValidationError as error:

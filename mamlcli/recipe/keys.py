@@ -7,17 +7,18 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal, TypeGuard
 
 from pydantic.fields import FieldInfo
 
 from mamlcli.common.names import CLASS_SPLITS
-from mamlcli.recipe.schema import Recipe, Section
+from mamlcli.recipe.schema import Recipe
+from mamlcli.recipe.section import Section
 
 
 @dataclass(frozen=True)
 class RecipeKey:
-    """One key of recipes.
+    """Describes one key of recipes.
 
     Attributes:
         name: dotted, from the top, as in "inner.lr".
@@ -42,7 +43,7 @@ class RecipeKey:
 
 @dataclass(frozen=True)
 class SectionKeys:
-    """The keys of one section of recipes.
+    """Describes one section of recipes and its keys.
 
     Attributes:
         path: dotted, as in "inner.transform"; empty at the top.
@@ -83,17 +84,17 @@ def section_at(path: Sequence[str], tags: Mapping[str, str]) -> SectionKeys | No
 
 @lru_cache
 def tag_keys() -> dict[str, str]:
-    """Return the sections that are chosen by a tag, and the name of the tag: {"tasks": "source", "model": "kind"}."""
+    """Return the name of the tag of each section that is chosen by one: {"tasks": "source", "model": "kind"}."""
     return {section.path: section.tag for section in sections() if section.tag}
 
 
 def tag_values(path: str) -> list[str]:
-    """Return the values that the tag of a section has, as `tasks` has the sources."""
+    """Return the values that the tag of a section may have; for `tasks`, the sources."""
     return [value for section in sections() if section.path == path for value in section.chosen_by]
 
 
 def known_keys(tags: Mapping[str, str]) -> dict[str, RecipeKey]:
-    """Return every dotted key of recipes with these tags; where a tag is not known, those of all."""
+    """Return every dotted key of recipes with these tags; a tag that is not known stands for all of its values."""
     keys: dict[str, RecipeKey] = {}
     for path, tag in tag_keys().items():
         name = f"{path}.{tag}"
@@ -115,6 +116,7 @@ def known_keys(tags: Mapping[str, str]) -> dict[str, RecipeKey]:
 
 
 def _merged(a: RecipeKey, b: RecipeKey) -> RecipeKey:
+    """Return a key with the values that it has in either of two sections."""
     return replace(a, values=tuple(dict.fromkeys(a.values + b.values)), is_closed=a.is_closed and b.is_closed)
 
 
@@ -135,13 +137,13 @@ def _sections(section: type[Section], path: str, tag: str = "") -> Iterator[Sect
             yield from _sections(kind, f"{prefix}{name}", str(field.discriminator or ""))
 
 
-def _is_section(annotation: Any) -> bool:
+def _is_section(annotation: object) -> TypeGuard[type[Section]]:
     return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a type says of a value; the attributes are those of `RecipeKey`."""
+    """Describes what a type says of a value; the attributes are those of `RecipeKey`."""
 
     types: tuple[str, ...] = ()
     bounds: tuple[str, ...] = ()
@@ -163,13 +165,14 @@ def _key(name: str, field: FieldInfo) -> RecipeKey:
     )
 
 
-_TYPES = {int: "integer", float: "number", str: "text"}
+_TYPES: dict[object, str] = {int: "integer", float: "number", str: "text"}
 
 
 _SIGNS = (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
 
 
-def _kind(annotation: Any) -> _Kind:
+def _kind(annotation: object) -> _Kind:
+    """Return what an annotation of the schema says of a value."""
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation is bool:
         return _Kind(("true or false",), values=("true", "false"))
@@ -197,14 +200,14 @@ def _joined(kinds: list[_Kind]) -> _Kind:
     )
 
 
-def _bounds(metadata: list[Any]) -> tuple[str, ...]:
+def _bounds(metadata: Sequence[object]) -> tuple[str, ...]:
     limits = [f"{sign} {getattr(part, name):g}" for part in metadata for name, sign in _SIGNS if hasattr(part, name)]
-    lengths = [part.min_length for part in metadata if getattr(part, "min_length", None)]
+    lengths = [length for part in metadata if (length := getattr(part, "min_length", None))]
     return (*limits, *(f"at least {length}" for length in lengths))
 
 
-def as_yaml(value: Any) -> str:
-    """Return a value of a recipe as one would write it on the command line."""
+def as_yaml(value: object) -> str:
+    """Return a value of a recipe as a person would write it on the command line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list):

@@ -1,9 +1,10 @@
-"""Each problem of a recipe is worded here as one line, with its place and the nearest key."""
+"""Every problem of a recipe is worded here as one line, with its place and the nearest key."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mamlcli.common.words import nearest
 from mamlcli.recipe.keys import section_at, tag_keys, tag_values
@@ -17,11 +18,11 @@ KeyPath = tuple[str, ...]
 
 @dataclass
 class Draft:
-    """Holds a recipe that is not checked yet: its raw tree, its file, the line of each key, and what was overridden."""
+    """Holds a recipe that is not checked yet: its values, its file, the line of each key, the overridden keys."""
 
     name: str
     where: str
-    tree: dict[str, Any]
+    tree: dict[str, object]
     lines: dict[KeyPath, int] = field(default_factory=dict)
     overridden: set[KeyPath] = field(default_factory=set)
     overridden_by: str = "command line"
@@ -36,7 +37,7 @@ class Draft:
 
 
 def problem(draft: Draft, item: ErrorDetails) -> str:
-    """Return one error of pydantic as `<place>: expected <what>, got <repr>.`"""
+    """Return an error of pydantic in words: `<place>: expected <what>, got <repr>.`"""
     path = _without_tag(tuple(str(part) for part in item["loc"]))
     kind, context, got = item["type"], item.get("ctx", {}), item["input"]
     if kind.startswith("union_tag"):
@@ -52,7 +53,7 @@ def problem(draft: Draft, item: ErrorDetails) -> str:
     return f"{place}: expected {_expected(kind, context, item['msg'])}, got {got!r}."
 
 
-def _problem_of_tag(draft: Draft, section: KeyPath, got: Any, expected_tags: str) -> str:
+def _problem_of_tag(draft: Draft, section: KeyPath, got: object, expected_tags: str) -> str:
     """Return what is wrong with tasks.source or model.kind, on which the other keys of the section depend."""
     if not isinstance(got, dict):
         return f"{draft.place(section)}: expected keys and values, got {got!r}."
@@ -64,7 +65,8 @@ def _problem_of_tag(draft: Draft, section: KeyPath, got: Any, expected_tags: str
     return f"{draft.place(path)}: expected one of {', '.join(names)}, got {got_text}.{nearest(str(tag), names)}"
 
 
-def _expected(kind: str, context: dict[str, Any], message: str) -> str:
+def _expected(kind: str, context: Mapping[str, object], message: str) -> str:
+    """Return what was expected, by the kind of an error of pydantic."""
     names = {
         "int": "an integer",
         "float": "a number",
@@ -95,16 +97,15 @@ def _expected(kind: str, context: dict[str, Any], message: str) -> str:
 
 
 def _without_tag(path: KeyPath) -> KeyPath:
-    """Drop what pydantic puts into a path for the chosen member of a union."""
+    """Return a path without the tag that pydantic puts into it behind tasks and model."""
     if len(path) > 1 and path[0] in tag_keys() and path[1] in tag_values(path[0]):
         return (path[0], *path[2:])
     return path
 
 
-def _tags(tree: dict[str, Any]) -> dict[str, str]:
-    """Return the source of the tasks and the kind of the model of a raw recipe, where they stand."""
+def _tags(tree: dict[str, object]) -> dict[str, str]:
+    """Return tasks.source and model.kind of a tree, by section, where they stand in it."""
+    below = {section: tree.get(section) for section in tag_keys()}
     return {
-        section: str(tree[section].get(tag, ""))
-        for section, tag in tag_keys().items()
-        if isinstance(tree.get(section), dict)
+        section: str(keys.get(tag_keys()[section], "")) for section, keys in below.items() if isinstance(keys, dict)
     }

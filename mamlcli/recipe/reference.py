@@ -1,4 +1,4 @@
-"""`make docs` writes the reference of recipe keys, docs/recipes.md, from the schema. A test fails where it is stale."""
+"""The reference of recipe keys, docs/recipes.md, is written here from the schema, by `make docs`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table here says which keys of a recipe do not go together; the check and the reference both read it.
+"""A table says here which keys of a recipe do not go together; the check and the reference both read it.
 
 What only the data or the model can tell, such as classes that a split lacks, is checked where they are built.
 """
@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from mamlcli.common.names import CLASS_SPLITS
-from mamlcli.recipe.schema import ImageKeys, Recipe
+from mamlcli.recipe.schema import Recipe
+from mamlcli.recipe.tasks_schema import ImageKeys
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule that joins several keys.
+    """Says of several keys how they go together.
 
     Attributes:
         key: the dotted key that an error names.
         sentence: the rule in words, Markdown, for the reference.
-        is_broken: tells it from a recipe.
+        is_broken: whether a recipe breaks the rule.
         expected: what the key should have been; `{section.key}` stands for a value of the recipe, `{class_splits}` for
             the names of class splits that its source has.
     """
@@ -42,14 +42,14 @@ def conflicts(recipe: Recipe) -> list[tuple[str, str]]:
     return [(rule.key, rule.problem(recipe)) for rule in RULES if rule.is_broken(recipe)]
 
 
-def _value(recipe: Recipe, key: str) -> Any:
-    value: Any = recipe
+def _value(recipe: Recipe, key: str) -> object:
+    value: object = recipe
     for name in key.split("."):
         value = getattr(value, name)
     return value
 
 
-def _quoted(value: Any) -> str:
+def _quoted(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 

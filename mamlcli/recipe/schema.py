@@ -1,134 +1,20 @@
-"""The schema of recipes says every key there is, with its type, bounds, default and meaning. It imports no torch.
+"""The schema of recipes says every key there is, with its type, bounds, default and meaning.
 
 A recipe is a tree of closed sets of names and numbers, never a Python path, so that all of it can be checked
-without building anything. Rules that join several keys are in `recipe_rules`.
+without building anything. The sections for tasks are in `tasks_schema`; the rules that join several keys in `rules`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from mamlcli.common.names import CLASS_SPLITS, ImageSource, TransformName
-
-Positive = Annotated[int, Field(ge=1)]
-
-
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
+from mamlcli.common.names import CLASS_SPLITS, TransformName
+from mamlcli.recipe.section import Positive, Rate, Section
+from mamlcli.recipe.tasks_schema import ImageTasks, Tasks
 
 Split = Literal["train", "validation", "test"]
-
-
-class Section(BaseModel):
-    """A part of a recipe; unknown keys are refused, values are not coerced."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
-
-
-class ImageKeys(Section):
-    """Keys that every image source has."""
-
-    is_classification: ClassVar[bool] = True
-
-    ways: Annotated[int, Field(ge=2)] = Field(5, description="classes of a task, N")
-    shots: Positive = Field(1, description="support images of each class, K")
-    queries: Positive = Field(5, description="query images of each class")
-    path: str | None = Field(
-        None, description="file of the pack, if not the one found by name; for folder also the folder"
-    )
-    split_seed: int = Field(0, description="seed of class splits drawn at random; not the seed of the run")
-    rotations: bool = Field(
-        False,
-        description="whether every class turned by 90, 180 and 270 degrees is a class of its own, too, in all splits",
-    )
-
-
-class ImageTasks(ImageKeys):
-    """N-way K-shot tasks drawn from a pack of images."""
-
-    source: ImageSource
-    class_split: Literal["published", "vinyals", "seeded", "scripts"] | None = Field(
-        None,
-        description="lists of classes of each split; the source's own by default; omniglot has vinyals and seeded",
-    )
-
-
-class FolderTasks(ImageKeys):
-    """N-way K-shot tasks from a folder of class folders, or from a pack made of one."""
-
-    source: Literal["folder"]
-    class_split: Literal["folders", "seeded"] | None = Field(
-        None,
-        description="origin of the splits; folders: train, val and test below the path (the default "
-        "where they are); seeded: drawn by split_seed",
-    )
-    image_size: Annotated[int, Field(ge=8, le=512)] = Field(
-        84, description="side to which images are resized, in pixels"
-    )
-    channels: Literal[1, 3] = Field(3, description="colour channels: 1 for grey, 3 for colour")
-    invert: Literal["auto", "yes", "no"] = Field(
-        "no",
-        description="whether grey levels are inverted, dark ink on white to light on black; auto: "
-        "where the border is bright",
-    )
-
-    @field_validator("invert", mode="before")
-    @classmethod
-    def _yes_is_a_word_here(cls, value: Any) -> Any:
-        return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value  # YAML reads yes as true
-
-
-class SyntheticKeys(Section):
-    """Keys that every synthetic source has. Its shots and queries count points of a task, not per class."""
-
-    is_classification: ClassVar[bool] = False
-
-    shots: Positive = Field(10, description="support points of a task")
-    queries: Positive = Field(10, description="query points of a task")
-
-
-class InputKeys(SyntheticKeys):
-    """Keys of tasks whose inputs are Gaussian."""
-
-    dimension: Positive = Field(10, description="number of inputs")
-    condition_number: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
-        1.0, description="ratio of the largest to the smallest eigenvalue of the input covariance; the largest is 1"
-    )
-    weight_scale: Rate = Field(1.0, description="standard deviation of each true weight under the task prior")
-
-
-class LinearRegressionTasks(InputKeys):
-    """y = t.x + noise."""
-
-    source: Literal["linear-regression"]
-    noise: NonNegative = Field(0.0, description="standard deviation of the label noise")
-
-
-class LogisticTasks(InputKeys):
-    """Two classes, P(y = 1) = sigmoid(t.x), labels flipped with probability `label_noise`."""
-
-    is_classification: ClassVar[bool] = True
-
-    source: Literal["logistic"]
-    label_noise: Annotated[float, Field(ge=0, lt=0.5)] = Field(0.0, description="probability of a flipped label")
-
-
-class SinusoidTasks(SyntheticKeys):
-    """y = amplitude * sin(x - phase)."""
-
-    source: Literal["sinusoid"]
-    noise: NonNegative = Field(0.0, description="standard deviation of the label noise")
-
-
-Tasks = Annotated[
-    ImageTasks | FolderTasks | LinearRegressionTasks | LogisticTasks | SinusoidTasks,
-    Field(discriminator="source"),
-]
 
 
 class ModelKeys(Section):
@@ -237,7 +123,7 @@ class Inner(Section):
 
     @field_validator("transform", mode="before")
     @classmethod
-    def _name_is_enough(cls, value: Any) -> Any:
+    def _name_is_enough(cls, value: object) -> object:
         return {"name": value} if isinstance(value, str) else value
 
 
@@ -276,7 +162,7 @@ class Evaluation(Section):
 
 
 class Execution(Section):
-    """How it is computed; changes no result beyond rounding."""
+    """How results are computed; no key changes them beyond rounding."""
 
     device: str = Field(
         "auto",
@@ -317,7 +203,7 @@ class Recipe(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _is_a_mapping(cls, value: Any) -> Any:
+    def _is_a_mapping(cls, value: object) -> object:
         if not isinstance(value, dict):
             raise ValueError(f"expected keys and values (tasks, model, inner, ...), got {type(value).__name__}")
         return value

@@ -1,4 +1,4 @@
-"""Studies and the reproduction as plain functions: what `mamlcli sweep-depth` and its like do, without the terminal."""
+"""Studies and the reproduction start here, as plain functions that know no terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from mamlcli.common.errors import MamlError
 from mamlcli.common.machine import num_cores, threads_of
 from mamlcli.common.words import nearest
-from mamlcli.recipe.schema import SyntheticKeys
+from mamlcli.recipe.tasks_schema import SyntheticKeys
 from mamlcli.runs.search import next_run_path
 from mamlcli.studies.claims.evidence import decide_claims, reproduction_to_json
 from mamlcli.studies.claims.predictions import ClaimResult, Study
@@ -37,7 +37,7 @@ def run_study(
     with_capacity: bool | None = None,
     command: Callable[[Path], str] = str,
     argv: Sequence[str] = (),
-    on_begin: Callable[[Path, int, bool], None] | None = None,
+    on_begin: Callable[[Path, int, bool], None] = lambda path, num_processes, was_there: None,
     on_end: Callable[[CellEnd], None] | None = None,
 ) -> StudyResult:
     """Run what is missing of a study, and write its result.json, table.csv and figures.
@@ -67,17 +67,23 @@ def run_study(
     if with_capacity is None:
         with_capacity = isinstance(sweep.recipe.tasks, SyntheticKeys)
     extra = capacity_jobs(sweep, path, num_threads=threads_of(num_processes)) if with_capacity else []
-    if on_begin is not None:
-        on_begin(path, num_processes, was_there)
-    outcome = run_sweep(sweep, path, num_workers=num_processes, argv=argv or sys.argv, extra_jobs=extra, on_end=on_end)
-    result = add_closed_form(add_capacity(outcome.result, sweep, path), sweep, experiment)
+    on_begin(path, num_processes, was_there)
+    result = run_sweep(
+        sweep,
+        path,
+        num_processes=num_processes,
+        argv=argv or sys.argv,
+        extra_jobs=extra,
+        on_end=on_end or (lambda end: None),
+    )
+    result = add_closed_form(add_capacity(result, sweep, path), sweep, experiment)
     write_result(path, result)
     return result
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """Every claim of the paper, decided.
+    """A reproduction holds every claim of the paper, decided.
 
     Attributes:
         scale: how much was run.
@@ -139,7 +145,7 @@ def reproduce(
         families,
         path,
         num_seeds=num_seeds,
-        num_workers=jobs or num_processes_of(families, num_seeds, device),
+        num_processes=jobs or num_processes_of(families, num_seeds, device),
         argv=argv or sys.argv,
         command=command(path),
         device=device,

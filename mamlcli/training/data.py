@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from mamlcli.common.errors import DataError
-from mamlcli.recipe.schema import FolderTasks, ImageTasks, Recipe
+from mamlcli.recipe.schema import Recipe
+from mamlcli.recipe.tasks_schema import FolderTasks, ImageTasks
 from mamlcli.tasks.episodes import TaskDistribution
 from mamlcli.tasks.fewshot import device_images, fewshot_tasks
 from mamlcli.tasks.images.class_splits import class_split

@@ -16,7 +16,8 @@ from mamlcli.engine.networks import Network
 from mamlcli.engine.objective import MetaObjective
 from mamlcli.engine.sizes import activation_size
 from mamlcli.engine.threads import flush_denormals
-from mamlcli.recipe.schema import ImageKeys, Recipe
+from mamlcli.recipe.schema import Recipe
+from mamlcli.recipe.tasks_schema import ImageKeys
 from mamlcli.training.tuned import load_tuned, tuning_key
 
 

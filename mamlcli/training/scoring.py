@@ -11,7 +11,8 @@ from mamlcli.common.statistics import Score, estimate
 from mamlcli.engine.evaluation import Evaluation, Reference, evaluate, join_evaluations
 from mamlcli.engine.objective import MetaParams
 from mamlcli.engine.sharing import ALONE, WorkerGroup
-from mamlcli.recipe.schema import ImageKeys, Recipe
+from mamlcli.recipe.schema import Recipe
+from mamlcli.recipe.tasks_schema import ImageKeys
 from mamlcli.runs.curve_figure import save_curve
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.report import Point, Protocol, RunReport, Scores

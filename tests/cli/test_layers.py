@@ -1,23 +1,10 @@
 """`mamlcli layers`, run as a user would."""
 
-import io
 import json
-from dataclasses import replace
 
 import pytest
-from rich.console import Console
 
-from mamlcli.studies.layers.report import layers_report
-from mamlcli.studies.layers.tables import layer_parts
 from tests.helpers.running import TINY_IMAGES, train_tiny
-
-
-def shown(report, width):
-    """Return the lines that a terminal of this width shows."""
-    console = Console(width=width, file=io.StringIO())
-    for part in layer_parts(report):
-        console.print(part)
-    return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
 @pytest.fixture
@@ -33,31 +20,6 @@ def deep(tmp_path):
 @pytest.fixture
 def conv(tmp_path, with_glyphs):
     return train_tiny(tmp_path / "conv", "glyphs-5way-1shot", "tasks.shots=1", *TINY_IMAGES, "model.depth=2")
-
-
-@pytest.fixture
-def conv_with_stack(tmp_path, with_glyphs):
-    return train_tiny(tmp_path / "stack", "glyphs-5way-1shot", "tasks.shots=1", *TINY_IMAGES, "model.linear_layers=2")
-
-
-def test_json_holds_all_four_analyses_of_a_linear_stack(cli, deep):
-    report = json.loads(cli("layers", "deep", "--tasks", 20, "--json").out)
-    assert [row["layer"] for row in report["movement"]] == ["head.0", "head.1", "head.2"]
-    assert [(row["part"], row["num_layers"]) for row in report["partial"]] == [
-        (part, num) for part in ("lower", "upper") for num in range(4)
-    ]
-    assert report["partial"][3]["minus_all_layers"]["loss"]["mean"] == 0.0
-    operator = report["operator"]
-    assert [row["layer"] for row in operator["layers"]] == ["head.0", "head.1", "head.2"]
-    assert len(operator["spectrum"]) == 3
-    assert operator["optimum"]["optimal"]["distance"] == 0.0
-    assert operator["optimum"]["plain"]["loss_as_one_step"] > operator["optimum"]["optimal"]["loss_as_one_step"]
-    assert operator["optimum"]["all_steps"]["distance"] > 0
-    assert [row["upper_is_linear"] for row in report["bottom"]] == [True, True]
-    assert all(row["length_ratio"]["mean"] == pytest.approx(1.0, abs=1e-3) for row in report["bottom"])
-    assert report["collapse"]["max_relative_difference"] < report["collapse"]["tolerance"]
-    assert (report["collapse"]["num_parameters"], report["collapse"]["num_parameters_collapsed"]) == (21, 3)
-    assert report["protocol"]["num_tasks"] == 20
 
 
 def test_scores_with_all_layers_are_those_that_adapt_shows(cli, deep):
@@ -99,21 +61,6 @@ def test_a_network_without_linear_stack_is_told_so_in_one_line(cli, conv):
     assert report["collapse"] is None
     assert [row["upper_is_linear"] for row in report["bottom"]] == [False, True]
     assert 0 <= report["partial"][0]["accuracy"]["mean"] <= 1
-
-
-def test_an_image_network_with_a_stack_has_operators_but_no_known_optimum(cli, conv_with_stack):
-    report = json.loads(cli("layers", "stack", "--tasks", 3, "--json").out)
-    assert len(report["operator"]["layers"]) == 3
-    assert len(report["operator"]["spectrum"]) == 5 * (3 + 1)
-    assert report["operator"]["optimum"] is None
-    assert report["collapse"]["max_relative_difference"] < 1e-4
-
-
-def test_nothing_folds_at_80_columns(deep, conv):
-    for run in (deep, conv):
-        report = layers_report(run, num_tasks=4)
-        report = replace(report, collapse=None)  # prose, which folds anywhere
-        assert shown(report, 80) == shown(report, 200)
 
 
 def test_another_split_is_studied_on_demand(cli, shallow):

@@ -82,17 +82,6 @@ def test_bug_is_one_line_with_the_path_of_its_traceback(failing):
     assert f"\npython {platform.python_version()}\nplatform {platform.platform()}\n" in log
 
 
-def test_log_of_a_bug_is_written_without_torch():
-    code = (
-        "import sys, mamlcli.common.machine as e; found = e.versions(); assert 'torch' not in sys.modules; "
-        "assert 'mamlcli.api' not in sys.modules; print(found['torch'])"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(mamlcli.__file__).parents[1]
-    )
-    assert ended.stdout == f"{metadata.version('torch')}\n", ended.stderr
-
-
 class OutOfMemoryError(RuntimeError):
     """As torch names its own."""
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.studies.sweeps.test_sweep import TINY
+from tests.helpers.studies import TINY
 
 SHORT = ("--seeds", "1", "--jobs", "1")
 

@@ -21,7 +21,7 @@ from mamlcli.common.errors import MamlError
 from mamlcli.common.statistics import Score
 from mamlcli.studies.sweeps.cell_result import CollapseRecord
 from mamlcli.studies.sweeps.run import CellEnd
-from mamlcli.studies.sweeps.scores import Scores
+from mamlcli.studies.sweeps.scores import StudyScores
 
 
 def test_more_jobs_than_cores_are_a_warning(cli, monkeypatch):
@@ -44,7 +44,7 @@ def test_the_plan_counts_values_rates_seeds_and_processes():
 
 
 def scores(**means):
-    return Scores({name: Score(mean, 0.1) for name, mean in means.items()}, "tasks")
+    return StudyScores({name: Score(mean, 0.1) for name, mean in means.items()}, "tasks")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import torch
 
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.training.checkpoints import load_checkpoint
-from tests.common.processes.test_launch import is_alive, wait_for
+from tests.helpers.processes import is_alive, wait_for
 from tests.helpers.running import (
     TINY,
     Finished,

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import safe_open
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 COMPARED = (
     "*.safetensors",
     "metrics.jsonl",

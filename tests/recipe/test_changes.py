@@ -31,7 +31,7 @@ def test_difference_names_keys_with_both_values():
 
 
 def test_difference_names_keys_that_one_of_them_lacks():
-    found = recipe_difference(load_recipe("logistic")[1], load_recipe("sinusoid")[1])
-    assert found["tasks.source"] == ("logistic", "sinusoid")
-    assert found["tasks.label_noise"] == (0.0, None)
-    assert found["tasks.noise"] == (None, 0.0)
+    difference = recipe_difference(load_recipe("logistic")[1], load_recipe("sinusoid")[1])
+    assert difference["tasks.source"] == ("logistic", "sinusoid")
+    assert difference["tasks.label_noise"] == (0.0, None)
+    assert difference["tasks.noise"] == (None, 0.0)

@@ -14,46 +14,12 @@ from mamlcli.recipe.files import (
     recipe_to_yaml,
     shipped_recipes,
 )
+from tests.helpers.recipes import SMALL, problem
 
-SMALL = "tasks: {source: logistic}\nmodel: {kind: mlp}\n"
 SHIPPED = shipped_recipes()
 
 
-@pytest.fixture
-def write(tmp_path, monkeypatch):
-    """Write `r.yaml` in a folder of the test's own."""
-    monkeypatch.chdir(tmp_path)
-
-    def writing(content):
-        data = content if isinstance(content, bytes) else content.encode()
-        (tmp_path / "r.yaml").write_bytes(data)
-        return "r.yaml"
-
-    return writing
-
-
-@pytest.fixture
-def small(write):
-    return write(SMALL)
-
-
-def problems(name, *overrides):
-    with pytest.raises(RecipeError) as caught:
-        load_recipe(name, overrides)
-    assert str(caught.value) == "\n".join(caught.value.problems)
-    for problem in caught.value.problems:
-        assert "\n" not in problem
-        assert "expected" in problem
-    return caught.value.problems
-
-
-def problem(name, *overrides):
-    found = problems(name, *overrides)
-    assert len(found) == 1
-    return found[0]
-
-
-# Values ----------------------------------------------------------------------------------------------------
+# Values ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", ["1e-3", "1E-3", "1.0e-3", "+1e-3", "0.001", ".1e-2", "10e-4", "1.e-3"])
@@ -88,51 +54,7 @@ def test_null_unsets_a_key(small):
     assert load_recipe(small, ["validation.every="])[1].validation.every is None
 
 
-# Places ----------------------------------------------------------------------------------------------------
-
-
-def test_all_errors_of_a_file_come_at_once_with_their_lines(write):
-    name = write(
-        "seed: x\n"
-        "tasks:\n"
-        "  source: logistic\n"
-        "  shots: 0\n"
-        "model:\n"
-        "  kind: mlp\n"
-        "  depth: 0\n"
-        "  widht: 3\n"
-        "inner: {lr: -1}\n"
-        "outre: 3\n"
-    )
-    found = problems(name)
-    assert [text.split(" ")[0] for text in found] == [
-        "r.yaml:1:",
-        "r.yaml:4:",
-        "r.yaml:7:",
-        "r.yaml:8:",
-        "r.yaml:9:",
-        "r.yaml:10:",
-    ]
-    assert found[0] == "r.yaml:1: seed: expected an integer, got 'x'."
-    assert found[2] == "r.yaml:7: model.depth: expected an integer >= 1, got 0."
-    assert found[4] == "r.yaml:9: inner.lr: expected a number > 0, got -1."
-
-
-def test_missing_sections_are_both_named(write):
-    assert [text.split(": ")[1] for text in problems(write("seed: 1\n"))] == ["tasks", "model"]
-
-
-def test_error_of_an_override_is_on_the_command_line(small):
-    assert problem(small, "inner.steps=0") == "command line: inner.steps: expected an integer >= 1, got 0."
-
-
-def test_error_below_an_overridden_section_is_on_the_command_line(small):
-    assert problem(small, "model={kind: mlp, depth: 0}").startswith("command line: model.depth:")
-
-
-def test_errors_of_file_and_overrides_come_together(write):
-    found = problems(write(f"{SMALL}seed: x\n"), "inner.lr=-1", "nonsense", "inner.steps=[1")
-    assert sorted(text.split(":")[0] for text in found) == ["command line"] * 3 + ["r.yaml"]
+# Overrides ------------------------------------------------------------------------------------------------------------
 
 
 def test_override_mends_an_error_of_the_file(write):
@@ -153,50 +75,13 @@ def test_last_of_two_overrides_counts(small):
     assert load_recipe(small, ["seed=1", "seed=2"])[1].seed == 2
 
 
-# Names -----------------------------------------------------------------------------------------------------
-
-
-def test_unknown_key_is_refused_with_the_nearest_name(small):
-    found = problem(small, "inner.stpes=3")
-    assert found.startswith("command line: inner.stpes: expected a known key, got 'stpes'. Did you mean 'steps'?")
-    assert "The keys are algorithm, lr, steps" in found
-
-
-def test_unknown_key_at_the_top_is_refused_with_the_nearest_name(write):
-    found = problem(write(f"{SMALL}evalution: {{tasks: 3}}\n"))
-    assert found.startswith("r.yaml:3: evalution:")
-    assert "Did you mean 'evaluation'?" in found
-
-
-def test_key_of_another_source_is_unknown(small):
-    found = problem(small, "tasks.ways=5")
-    assert "expected a known key, got 'ways'" in found
-    assert "label_noise" in found
-
-
-@pytest.mark.parametrize(("key", "near"), [("tasks.source=sinusiod", "sinusoid"), ("model.kind=cn", "cnn")])
-def test_unknown_source_or_kind_is_refused_with_the_names_there_are(small, key, near):
-    found = problem(small, key)
-    assert f"Did you mean '{near}'?" in found
-    assert "expected one of" in found
-
-
-def test_section_without_source_or_kind_lists_them(write):
-    found = problems(write("tasks: {shots: 3}\nmodel: {depth: 3}\n"))
-    assert found[0].startswith("r.yaml:1: tasks.source: expected one of glyphs, omniglot")
-    assert found[1].startswith("r.yaml:2: model.kind: expected one of cnn, mlp, linear, got nothing")
-
-
-@pytest.mark.parametrize("value", ["3", "text", "null", "[1]"])
-def test_section_that_is_no_section_is_refused(small, value):
-    for key in ("tasks", "model", "inner"):
-        assert f"command line: {key}: expected keys and values" in problem(small, f"{key}={value}")
+# Found by name --------------------------------------------------------------------------------------------------------
 
 
 def test_unknown_recipe_is_refused_with_the_nearest_name():
-    found = problem("linear-regresion")
-    assert "Did you mean 'linear-regression'?" in found
-    assert "mamlcli recipes ls" in found
+    line = problem("linear-regresion")
+    assert "Did you mean 'linear-regression'?" in line
+    assert "mamlcli recipes ls" in line
 
 
 def test_file_comes_before_a_shipped_recipe_of_its_name(tmp_path, monkeypatch):
@@ -211,7 +96,7 @@ def test_shipped_recipe_is_found_beside_a_folder_of_its_name(tmp_path, monkeypat
     assert find_recipe("logistic") == SHIPPED["logistic"]
 
 
-# Files that are no recipes ---------------------------------------------------------------------------------
+# Files that are no recipes --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -238,10 +123,10 @@ def test_shipped_recipe_is_found_beside_a_folder_of_its_name(tmp_path, monkeypat
     ],
 )
 def test_file_that_is_no_recipe_is_refused_in_one_line(write, content, expected):
-    found = problem(write(content))
-    assert found.startswith("r.yaml")
-    assert expected in found
-    assert "mamlcli recipes cp" in found
+    line = problem(write(content))
+    assert line.startswith("r.yaml")
+    assert expected in line
+    assert "mamlcli recipes cp" in line
 
 
 def test_syntax_error_names_its_line(write):
@@ -273,7 +158,7 @@ def test_files_of_other_editors_are_read(write, content):
     )
 
 
-# Transforms and conflicts ----------------------------------------------------------------------------------
+# Transforms -----------------------------------------------------------------------------------------------------------
 
 
 def test_transform_by_name_takes_an_override_below_it(write):
@@ -288,31 +173,7 @@ def test_transform_by_name_on_the_command_line_takes_an_override_below_it(small)
     assert (transform.name, transform.adapted) == ("meta-sgd", True)
 
 
-def test_transform_of_no_parameters_is_refused(small):
-    found = problem(small, "inner.transform=kfo", "inner.transform.parameters=[]")
-    assert "expected at least one entry" in found
-
-
-@pytest.mark.parametrize(
-    ("recipe", "override", "key"),
-    [
-        ("sinusoid", "model={kind: cnn}", "model.kind"),
-        ("logistic", "inner={algorithm: fomaml, first_order: false}", "inner.first_order"),
-        ("logistic", "inner.joint_features=true", "inner.joint_features"),
-        ("logistic", "inner.transform.adapted=true", "inner.transform.adapted"),
-        ("cifar-fs-5way-5shot", "tasks.class_split=vinyals", "tasks.class_split"),
-    ],
-)
-def test_keys_that_do_not_go_together_are_refused(recipe, override, key):
-    assert problem(recipe, override).startswith(f"command line: {key}: expected")
-
-
-def test_conflict_in_a_file_names_its_line(write):
-    found = problem(write("tasks: {source: sinusoid}\nmodel:\n  kind: cnn\n"))
-    assert found.startswith("r.yaml:3: model.kind: expected mlp or linear")
-
-
-# Round trips -----------------------------------------------------------------------------------------------
+# Round trips ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -332,7 +193,7 @@ def test_trees_are_checked_too():
         recipe_from_tree({"tasks": {"source": "logistic"}, "model": {"kind": "mlp", "depth": 0}}, where="here")
 
 
-# The shipped recipes ---------------------------------------------------------------------------------------
+# The shipped recipes --------------------------------------------------------------------------------------------------
 
 
 def test_default_recipe_is_shipped():

@@ -66,9 +66,9 @@ def test_the_sentence_of_a_rule_names_its_key(rule):
 
 @pytest.mark.parametrize("source", ["linear-regression", "logistic", "sinusoid"])
 def test_cnn_on_points_is_a_conflict(source):
-    found = conflicting(tasks={"source": source}, model={"kind": "cnn"})
-    assert list(found) == ["model.kind"]
-    assert source in found["model.kind"]
+    broken = conflicting(tasks={"source": source}, model={"kind": "cnn"})
+    assert list(broken) == ["model.kind"]
+    assert source in broken["model.kind"]
 
 
 @pytest.mark.parametrize("source", [*IMAGE_SOURCES, "folder"])
@@ -95,8 +95,8 @@ def test_adapted_transform_without_a_transform_is_a_conflict():
 @pytest.mark.parametrize("source", IMAGE_SOURCES)
 def test_class_split_of_another_source_is_a_conflict(source):
     for name in {"published", "vinyals", "seeded", "scripts"}:
-        found = conflicting(tasks={"source": source, "class_split": name}, model={"kind": "cnn"})
-        assert bool(found) == (name not in CLASS_SPLITS[source])
+        broken = conflicting(tasks={"source": source, "class_split": name}, model={"kind": "cnn"})
+        assert bool(broken) == (name not in CLASS_SPLITS[source])
 
 
 def test_resolved_recipe_breaks_no_rule():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from mamlcli.common.names import IMAGE_SOURCES
 from mamlcli.recipe.schema import Inner, Recipe
 
 SMALL = {"tasks": {"source": "logistic"}, "model": {"kind": "mlp"}}
@@ -48,33 +47,6 @@ def test_value_out_of_bounds_is_refused(section, key, value):
     assert [item["loc"][-1] for item in caught.value.errors()] == [key]
 
 
-@pytest.mark.parametrize("value", [1, 0, "true", "yes", None, 1.0])
-def test_only_true_and_false_are_bools(value):
-    with pytest.raises(ValidationError):
-        Inner.model_validate({"first_order": value})
-
-
-@pytest.mark.parametrize("value", [True, "3", 3.0])
-def test_only_integers_are_integers(value):
-    with pytest.raises(ValidationError):
-        Inner.model_validate({"steps": value})
-
-
-def test_integer_is_taken_as_a_rate():
-    assert Inner.model_validate({"lr": 1}).lr == 1.0
-
-
-def test_images_need_two_ways():
-    for source in IMAGE_SOURCES:
-        with pytest.raises(ValidationError):
-            recipe(tasks={"source": source, "ways": 1}, model={"kind": "cnn"})
-
-
-def test_recipe_is_frozen():
-    with pytest.raises(ValidationError):
-        recipe().seed = 3
-
-
 def test_recipe_that_is_no_mapping_is_refused():
     with pytest.raises(ValidationError, match="expected keys and values"):
         Recipe.model_validate(["tasks"])
@@ -85,17 +57,17 @@ def test_name_alone_is_a_transform():
 
 
 def test_resolving_fills_in_what_depends_on_other_keys():
-    found = recipe(inner={"algorithm": "fomaml", "steps": 3}).resolved()
-    assert found.inner.first_order
-    assert found.evaluation.steps == 3
+    resolved = recipe(inner={"algorithm": "fomaml", "steps": 3}).resolved()
+    assert resolved.inner.first_order
+    assert resolved.evaluation.steps == 3
     images = recipe(tasks={"source": "omniglot"}, model={"kind": "cnn"}).resolved()
     assert images.tasks.class_split == "vinyals"
 
 
 def test_resolving_keeps_what_was_written():
-    found = recipe(inner={"steps": 3}, evaluation={"steps": 7}).resolved()
-    assert found.evaluation.steps == 7
-    assert not found.inner.first_order
+    resolved = recipe(inner={"steps": 3}, evaluation={"steps": 7}).resolved()
+    assert resolved.evaluation.steps == 7
+    assert not resolved.inner.first_order
 
 
 def test_resolving_twice_changes_nothing():
@@ -103,9 +75,6 @@ def test_resolving_twice_changes_nothing():
     assert once.resolved() == once
 
 
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [("glyphs", True), ("folder", True), ("logistic", True), ("linear-regression", False), ("sinusoid", False)],
-)
-def test_recipe_knows_whether_its_tasks_are_classified(source, expected):
-    assert recipe(tasks={"source": source}).is_classification is expected
+def test_recipe_is_classified_as_its_tasks_are():
+    assert recipe().is_classification
+    assert not recipe(tasks={"source": "sinusoid"}).is_classification

@@ -9,7 +9,7 @@ import pytest
 from mamlcli.common.errors import MamlError
 from mamlcli.studies.start import reproduce, run_study
 from mamlcli.studies.sweeps.result import StudyResult
-from tests.studies.sweeps.test_sweep import run_here, tiny_sweep
+from tests.helpers.studies import run_here, tiny_sweep
 
 
 def test_a_study_run_from_python_returns_the_result_that_it_writes(tmp_path):

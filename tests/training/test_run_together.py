@@ -3,23 +3,15 @@
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
 from mamlcli.common.errors import Interrupted, NonFiniteError
-from mamlcli.common.processes.pool import Outcome
 from mamlcli.engine.execution import Execution, meta_gradients, trajectories
 from mamlcli.engine.objective import MetaParams
 from mamlcli.engine.state import new_state
-from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.report import RunReport
-from mamlcli.studies.sweeps.axes import depth_sweep
-from mamlcli.studies.sweeps.cells import can_share, cell_outcomes, group_sizes, run_cells
-from mamlcli.studies.sweeps.folder import open_study
-from mamlcli.studies.sweeps.run import cell_groups, cell_job, run_sweep
-from mamlcli.studies.sweeps.sweep import cells_of
 from mamlcli.tasks.episodes import sample_tasks
 from mamlcli.training.experiment import build
 from mamlcli.training.functions import splits_of_training
@@ -28,6 +20,7 @@ from mamlcli.training.run import train_runs
 from tests.helpers.numerics import meta_gradient
 from tests.helpers.numerics import trajectories as trajectories_of_one
 from tests.helpers.running import results, train_run
+from tests.helpers.together import TOLERANCE, assert_equal_up_to_rounding, small_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -36,32 +29,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def no_figures(monkeypatch):
     """Leave out the adaptation curves: they take more time than all else here."""
     monkeypatch.setattr("mamlcli.training.scoring.save_curve", lambda report, path: None)
-
-
-SMALL = (
-    "tasks.shots=6",
-    "tasks.queries=5",
-    "outer.iterations=8",
-    "outer.tasks=3",
-    "outer.checkpoint_every=3",
-    "outer.lr=0.01",
-    "validation.every=3",
-    "validation.tasks=4",
-    "evaluation.tasks=5",
-    "inner.steps=2",
-    "evaluation.steps=3",
-    "execution.dtype=float64",
-    "execution.threads=1",
-    "execution.device=cpu",
-)
-
-# Only the order of sums differs: a few float64 roundings (1e-16) in each of eight meta-iterations.
-TOLERANCE = 1e-10
-
-
-def small_recipe(name="sinusoid", *overrides):
-    _, recipe = load_recipe(name, (*SMALL, *(["model.width=5"] if name == "sinusoid" else []), *overrides))
-    return recipe
 
 
 def replicas_in(folder, recipe, seeds=(0, 1, 2), progress=None):
@@ -83,33 +50,6 @@ def train_alone(folder, recipe, seeds=(0, 1, 2)):
         except NonFiniteError as error:
             ends.append(error)
     return ends
-
-
-def numbers_of(value):
-    """Return all numbers in nested lists and dicts, and the rest of it, in order."""
-    if isinstance(value, dict):
-        value = [part for key, inner in value.items() for part in (key, inner)]
-    if isinstance(value, list):
-        pairs = [numbers_of(inner) for inner in value]
-        return [n for numbers, _ in pairs for n in numbers], [r for _, rest in pairs for r in rest]
-    if isinstance(value, float):
-        return [value], []
-    return [], [value]
-
-
-def assert_equal_up_to_rounding(first, second):
-    """Require two finished runs to have computed the same."""
-    (tensors, metrics, evaluation), (other_tensors, other_metrics, other_evaluation) = (
-        results(first),
-        results(second),
-    )
-    assert list(tensors) == list(other_tensors)
-    for name, value in tensors.items():
-        assert torch.allclose(value, other_tensors[name], rtol=TOLERANCE, atol=1e-13), name
-    for one, other in ((metrics, other_metrics), (evaluation, other_evaluation)):
-        (numbers, rest), (other_numbers, other_rest) = numbers_of(one), numbers_of(other)
-        assert rest == other_rest
-        assert numbers == pytest.approx(other_numbers, rel=TOLERANCE, abs=1e-13)
 
 
 # Meta-gradients and scores ----------------------------------------------------------------------------------------
@@ -310,90 +250,3 @@ def test_a_replica_can_be_finished_alone(tmp_path):
 
 
 # Studies ----------------------------------------------------------------------------------------------------------
-
-
-def test_seeds_of_a_small_model_are_shared_out_evenly_over_the_processes():
-    assert group_sizes(8, 1, 2) == [4, 4]
-    assert group_sizes(8, 2, 2) == [8]
-    assert group_sizes(8, 3, 2) == [4, 4]
-    assert group_sizes(3, 1, 2) == [2, 1]
-    assert group_sizes(2, 1, 8) == [1, 1]
-    assert group_sizes(8, 2, 8) == [2, 2, 2, 2]
-
-
-def test_only_small_models_on_the_explicit_path_of_the_cpu_share_a_job():
-    assert all(can_share(load_recipe(name, ["execution.device=cpu"])[1]) for name in ("sinusoid", "logistic"))
-    assert not can_share(load_recipe("sinusoid", ["model.width=400", "execution.device=cpu"])[1])
-    assert not can_share(load_recipe("sinusoid", ["execution.path=loop"])[1])
-    assert not can_share(load_recipe("glyphs-5way-1shot")[1])
-
-
-def small_sweep(num_seeds):
-    return depth_sweep(
-        "linear-regression",
-        small_recipe("linear-regression", "tasks.dimension=3"),
-        depths=(1, 2),
-        num_seeds=num_seeds,
-        inner_lrs=(),
-    )
-
-
-def test_a_study_with_shared_jobs_has_the_results_of_one_without(tmp_path):
-    sweep = small_sweep(3)
-    assert [len(group) for group in cell_groups(cells_of(sweep), 1)] == [3, 3]
-    for way in ("together", "alone"):
-        open_study(tmp_path / way, sweep, "command")
-    started, ends = [], []
-    outcome = run_sweep(
-        sweep,
-        tmp_path / "together",
-        num_workers=1,
-        argv=["mamlcli"],
-        on_start=lambda name, _: started.append(name),
-        on_end=ends.append,
-    )
-    assert not outcome.failures
-    assert set(started) == {cell.name for cell in cells_of(sweep)}
-    assert [(end.status, end.num_ended) for end in ends] == [("done", number) for number in range(1, 7)]
-    for cell in cells_of(sweep):
-        run_cells(cell_job(sweep, tmp_path / "alone", [cell], argv=[], num_threads=1).payload, lambda: False)
-        assert_equal_up_to_rounding(*(tmp_path / way / "cells" / cell.name for way in ("together", "alone")))
-    other = run_sweep(sweep, tmp_path / "alone", num_workers=1, argv=[])
-    means = [[cell.final.mean("loss") for cell in found.result.cells] for found in (outcome, other)]
-    assert np.allclose(*means, rtol=TOLERANCE, atol=0)
-
-
-def test_a_shared_job_finishes_what_is_left_of_its_cells_and_tells_which_failed(tmp_path, monkeypatch):
-    sweep = small_sweep(3)
-    open_study(tmp_path, sweep, "command")
-    cells = [cell for cell in cells_of(sweep) if cell.value.value == 1]
-    run_cells(cell_job(sweep, tmp_path, cells[:1], argv=[], num_threads=1).payload, lambda: False)
-    before = (tmp_path / "cells" / cells[0].name / "evaluation.json").read_text()
-    job = cell_job(sweep, tmp_path, cells, argv=[], num_threads=1)
-    calls = iter([False] * 3 + [True])
-    with pytest.raises(Interrupted):
-        run_cells(job.payload, lambda: next(calls))
-
-    def fails_once(runs, **settings):
-        if len(runs) == 1:  # tried again alone
-            return train_runs(runs, **settings)
-        assert len(runs) == 2  # the first is done
-        return [NonFiniteError("iteration 3", expected="finite", got="inf"), OSError("disk full")]
-
-    monkeypatch.setattr("mamlcli.studies.sweeps.cells.train_runs", fails_once)
-    value = run_cells(job.payload, lambda: False)
-    assert value == {cells[1].name: {"reason": "iteration 3: expected finite, got inf.", "error": "NonFiniteError"}}
-    assert (tmp_path / "cells" / cells[0].name / "evaluation.json").read_text() == before
-    assert (tmp_path / "cells" / cells[2].name / "evaluation.json").is_file()  # tried again alone
-
-
-def test_the_outcome_of_a_shared_job_is_that_of_each_cell():
-    value = {"b": {"reason": "why", "error": "NonFiniteError"}}
-    parts = cell_outcomes(Outcome("a", "done", value, wall_s=4.0), ["a", "b"], is_done=lambda _: False)
-    assert [(part.key, part.status, part.reason, part.wall_s) for part in parts] == [
-        ("a", "done", "", 2.0),
-        ("b", "failed", "why", 2.0),
-    ]
-    died = Outcome("a", "failed", reason="killed", error="died")
-    parts = cell_outcomes(died, ["a", "b"], is_done=lambda name: name == "a")
-    assert [(part.key, part.status, part.error) for part in parts] == [("a", "done", ""), ("b", "failed", "died")]

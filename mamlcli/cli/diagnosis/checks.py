@@ -185,8 +185,8 @@ def data_findings() -> Iterator[Finding]:
 
 def glyph_findings() -> Iterator[Finding]:
     """Tell whether the glyphs are drawn already."""
+    from mamlcli.tasks.images.fonts import load_faces
     from mamlcli.tasks.images.glyphs import GLYPHS_VERSION
-    from mamlcli.tasks.images.letters import load_faces
 
     drawn = cache_dir() / f"glyphs-v{GLYPHS_VERSION}-seed0.npz"
     try:

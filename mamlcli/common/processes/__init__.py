@@ -1,1 +1,1 @@
-"""Processes: jobs of a pool, the workers of one run, signals."""
+"""Processes are started and stopped here: a pool with its jobs, the workers of one run, signals."""

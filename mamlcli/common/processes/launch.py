@@ -1,6 +1,6 @@
-"""Processes that work on one run together: their place among each other, and those that `--workers` starts here.
+"""`--workers` starts the workers of a run here, as processes of this machine, watches them and ends them together.
 
-Both ways end in the same environment variables, so a worker does not care who started it. Imports no torch.
+A worker finds its place in the environment variables that torchrun sets, too, and does not care who started it.
 """
 
 from __future__ import annotations
@@ -20,28 +20,25 @@ from pathlib import Path
 
 from mamlcli.common.processes.signals import signals_handled
 
-# Of workers started here: the file where they meet, in the place of an address, and a pipe that ends with the parent.
+# Names of the variables that workers started here have: the file where they meet, in the place of an address, and
+# a pipe that ends with the parent.
 RENDEZVOUS, LIFELINE = "MAMLCLI_RENDEZVOUS", "MAMLCLI_LIFELINE"
 
-
-# A worker exits with this where another one has failed, or all have for the same reason: it has nothing to add.
+# Exit code of a worker that stops because another one has failed, or all for the same reason: it has nothing to add.
 EXIT_LOST = 75
-
 
 # How often the parent looks at its workers.
 _POLL_S = 0.05
 
-
 # How long the others may take to end, once one has failed or worker 0 is done, before they are killed.
-_PATIENCE_S = 15.0
-
+PATIENCE_S = 15.0
 
 # Lines of a worker's own words that are shown.
 _NUM_LAST_WORDS = 12
 
 
 def end_with_parent(environment: Mapping[str, str]) -> None:
-    """Stop this process when its parent is gone, however it went; nothing happens where none started it."""
+    """Stop this process once the parent that started it as a worker is gone, however the parent ended."""
     if LIFELINE not in environment:
         return
     pipe = int(environment[LIFELINE])
@@ -50,7 +47,7 @@ def end_with_parent(environment: Mapping[str, str]) -> None:
         os.read(pipe, 1)  # nothing is ever written: this returns when the parent's end is closed
         shutil.rmtree(Path(environment[RENDEZVOUS]).parent, ignore_errors=True)
         os.kill(os.getpid(), signal.SIGTERM)  # saves the run where it can be saved
-        time.sleep(_PATIENCE_S)
+        time.sleep(PATIENCE_S)
         os._exit(EXIT_LOST)
 
     threading.Thread(target=wait, daemon=True, name="lifeline").start()
@@ -61,7 +58,7 @@ def end_with_parent(environment: Mapping[str, str]) -> None:
 
 @dataclass(frozen=True)
 class Ending:
-    """How the workers of a run ended.
+    """Says how the workers of a run ended.
 
     Attributes:
         code: the exit code of the run.
@@ -73,7 +70,7 @@ class Ending:
 
 
 class _Worker:
-    """A process and what it says; worker 0 speaks for itself."""
+    """Holds the process of a worker and the file of what it says; worker 0 writes to the terminal."""
 
     def __init__(self, rank: int, command: Sequence[str], environment: Mapping[str, str], log: Path, pipe: int) -> None:
         self.rank, self.log = rank, log
@@ -94,7 +91,7 @@ class _Worker:
 
     @property
     def is_at_fault(self) -> bool:
-        """Whether it failed by itself: not told to stop, not killed here, not for the loss of another."""
+        """Return whether it failed by itself: not told to stop, not killed here, not for the loss of another."""
         return not self.is_killed_here and self.process.poll() not in (None, 0, EXIT_LOST, 130)
 
     def stop(self) -> None:
@@ -108,7 +105,7 @@ class _Worker:
             self.process.wait()
 
     def problems(self) -> Iterator[str]:
-        """Yield what is to be said of a worker at fault."""
+        """Yield the lines that say how a worker at fault ended."""
         code = self.process.returncode
         if code < 0:
             name = signal.Signals(-code).name
@@ -122,7 +119,7 @@ class _Worker:
 
 
 def run_workers(num_workers: int, command: Sequence[str]) -> Ending:
-    """Run a command as so many processes of this machine that work together, and wait for their end.
+    """Run a command as several workers of one run, processes of this machine, and wait for their end.
 
     The first SIGINT or SIGTERM is handed on, once, and ends the run as it ends one of a single process; the second
     kills. If a worker dies, the others end too. No worker outlives this process, however it ends.
@@ -152,22 +149,23 @@ def run_workers(num_workers: int, command: Sequence[str]) -> Ending:
 
 def _watch(workers: Sequence[_Worker], received: Sequence[int]) -> None:
     """Wait until all workers have ended; return early where some have to be killed."""
-    is_told, deadline = False, None
+    has_stopped_them, deadline = False, None
     while any(worker.is_alive for worker in workers):
         if len(received) > 1:
             return
-        if received and not is_told:
-            is_told = True
+        if received and not has_stopped_them:
+            has_stopped_them = True
             for worker in workers:
                 worker.stop()
         if deadline is None and (not workers[0].is_alive or any(w.process.poll() for w in workers)):
-            deadline = time.monotonic() + _PATIENCE_S
+            deadline = time.monotonic() + PATIENCE_S
         if deadline is not None and time.monotonic() > deadline:
             return
         time.sleep(_POLL_S)
 
 
 def _ending(workers: Sequence[_Worker], *, is_stopped: bool) -> Ending:
+    """Return how the run ended, by the worker that is the cause."""
     code: int = workers[0].process.returncode
     if is_stopped:
         return Ending(0 if code == 0 else 130)
@@ -182,7 +180,7 @@ def _ending(workers: Sequence[_Worker], *, is_stopped: bool) -> Ending:
 
 @contextmanager
 def _lifeline() -> Iterator[int]:
-    """Yield the end of a pipe that children read: it ends once this process is gone."""
+    """Yield the end of a pipe that the workers read: they learn from it that this process is gone."""
     theirs, ours = os.pipe()
     try:
         yield theirs

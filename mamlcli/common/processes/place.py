@@ -1,4 +1,4 @@
-"""The place of a process among the workers of one run, read from the environment."""
+"""A process reads its place among the workers of one run from the environment here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 @dataclass(frozen=True)
 class Place:
-    """A worker's place among the workers of a run.
+    """Says where a worker stands among the workers of a run.
 
     Attributes:
         rank: from 0; worker 0 alone writes.
@@ -32,7 +32,7 @@ class Place:
 
 
 def place_in(environment: Mapping[str, str]) -> Place | None:
-    """Return the place that an environment gives a process among workers; None where it is alone.
+    """Return the place among workers that an environment gives to a process; None where it works alone.
 
     Raises:
         MamlError: torchrun's variables are half set, or make no sense.
@@ -59,6 +59,7 @@ def place_in(environment: Mapping[str, str]) -> Place | None:
 
 
 def _integer(environment: Mapping[str, str], name: str, least: int, most: int | None) -> int:
+    """Return a variable as an integer within its bounds."""
     text = environment[name]
     value = int(text) if text.isdecimal() else -1
     if value < least or (most is not None and value > most):

@@ -1,9 +1,9 @@
-"""A pool of processes that take job after job. One that dies fails its own job and no other.
+"""A pool has processes that take job after job; one that dies fails its own job and no other.
 
-Workers are spawned, so each has its own interpreter and its own CUDA context, and imports torch once for all its
-jobs. Parent and worker share one pipe each and no lock: a worker can be killed at any moment without leaving the
-others to wait. While a job runs, the only thing that can arrive in a worker's pipe is the word to stop, or the end
-of the parent.
+Processes are spawned, so each has its own interpreter and its own CUDA context, and imports torch once for all its
+jobs. The parent shares one pipe with each and no lock: a process can be killed at any moment without leaving the
+others to wait. While a job runs, the only thing that can arrive in its process's pipe is the word to stop, or the
+end of the parent.
 """
 
 from __future__ import annotations
@@ -15,54 +15,57 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import NoReturn, cast
 
 from mamlcli.common.errors import Interrupted, MamlError, is_out_of_memory
 from mamlcli.common.processes.signals import interruption_flag, sigint_ignored
 
 IsStopped = Callable[[], bool]
 
+# A function whose payload is of whatever type; NoReturn, as the type of an argument, admits them all.
+JobFunction = Callable[[NoReturn, IsStopped], object]
 
-JobFunction = Callable[[Any, IsStopped], dict[str, Any]]
-
-
-# How often the parent looks for a signal while all workers are busy.
+# How often the parent looks for a signal while all processes are busy.
 _POLL_S = 0.2
 
-
-# How long a worker may take to end when asked, before it is killed.
+# How long a process may take to end when asked, before it is killed.
 _PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of work.
+    """Holds one piece of work for a process.
 
     Attributes:
         key: its name, unique among the jobs.
         function: a function of a module, called with the payload and a function that says whether to stop; it
-            raises `Interrupted` once it has stopped.
-        payload: what the function takes, pickled.
-        can_stop: whether the function looks at that; if not, an interruption ends its process.
+            raises `Interrupted` once it has stopped. What it takes and returns is pickled.
+        payload: what the function takes.
+        can_stop: whether the function asks if it is to stop; if not, an interruption ends its process.
     """
 
     key: str
     function: JobFunction
-    payload: Any = field(default_factory=dict)
+    payload: object
     can_stop: bool = True
+
+    def run(self, is_stopped: IsStopped) -> object:
+        """Call the function in this process and return its value."""
+        # The types of function and payload are those of whoever made the job; they are not known here.
+        return self.function(cast(NoReturn, self.payload), is_stopped)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended.
+    """Says how a job ended.
 
     Attributes:
         key: of the job.
         status: "done", "failed" or "interrupted".
-        value: what the function returned; empty unless done.
+        value: what the function returned; None unless done.
         reason: why it failed, in words.
         error: the name of the exception's class, or "died".
         details: the traceback, for errors that are not the user's.
@@ -72,7 +75,7 @@ class Outcome:
 
     key: str
     status: str
-    value: dict[str, Any] = field(default_factory=dict)
+    value: object = None
     reason: str = ""
     error: str = ""
     details: str = ""
@@ -80,8 +83,8 @@ class Outcome:
     wall_s: float = 0.0
 
 
-class _Worker:
-    """A process, the parent's end of its pipe, and the job it has."""
+class _Process:
+    """Holds a process, the parent's end of its pipe, and the job it has."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -90,7 +93,7 @@ class _Worker:
         self.process: BaseProcess = context.Process(target=_work, args=(theirs,), daemon=False)
         with sigint_ignored():
             self.process.start()
-        theirs.close()  # or the death of the worker would not close the pipe
+        theirs.close()  # or the death of the process would not close the pipe
         self.job: Job | None = None
         self.attempt = 0
         self.began = 0.0
@@ -101,23 +104,28 @@ class _Worker:
             self.connection.send(job)
 
     def finish(self, *, was_interrupted: bool) -> Outcome:
-        """Return how the job ended; the worker has none after that.
+        """Return how the job ended; the process has none after that.
 
-        A job may end as interrupted by a signal to its worker alone; unless the parent was interrupted too, that
+        A job may end as interrupted by a signal to its process alone; unless the parent was interrupted too, that
         is a death like any other.
         """
         assert self.job is not None
+        outcome = self._received(self.job.key, was_interrupted=was_interrupted)
+        if outcome.status == "interrupted" and not was_interrupted:  # not by the parent: as good as killed
+            reason = "its process was told to stop (SIGTERM or SIGINT)"
+            outcome = Outcome(self.job.key, "failed", reason=reason, error="died")
+        self.job = None
+        return replace(outcome, attempts=self.attempt, wall_s=time.monotonic() - self.began)
+
+    def _received(self, key: str, *, was_interrupted: bool) -> Outcome:
+        """Return the outcome that the process sends, or how the process died."""
         try:
-            status, fields = self.connection.recv()
+            outcome = self.connection.recv()
         except (EOFError, ConnectionError):
             self.process.join(_PATIENCE_S)
             status = "interrupted" if was_interrupted else "failed"
-            fields = {"reason": _death(self.process.exitcode), "error": "died"}
-        if status == "interrupted" and not was_interrupted:  # not by the parent: as good as killed
-            status, fields = "failed", {"reason": "its process was told to stop (SIGTERM or SIGINT)", "error": "died"}
-        wall_s = time.monotonic() - self.began
-        outcome = Outcome(self.job.key, status, **fields, attempts=self.attempt, wall_s=wall_s)
-        self.job = None
+            return Outcome(key, status, reason=_death(self.process.exitcode), error="died")
+        assert isinstance(outcome, Outcome)
         return outcome
 
     def tell_to_stop(self) -> None:
@@ -144,7 +152,7 @@ class _Worker:
 def run_jobs(
     jobs: Sequence[Job],
     *,
-    num_workers: int,
+    num_processes: int,
     max_attempts: int = 2,
     hopeless: Sequence[str] = (),
     on_start: Callable[[Job, int], None] | None = None,
@@ -154,7 +162,7 @@ def run_jobs(
 
     Args:
         jobs: taken in this order.
-        num_workers: processes.
+        num_processes: how many work at the same time.
         max_attempts: how often a job is tried.
         hopeless: names of the errors that come again however often a job is tried, whatever the process.
         on_start: called with a job and the id of its process when it begins, each time.
@@ -164,68 +172,75 @@ def run_jobs(
         The outcomes by key.
 
     Raises:
-        Interrupted: SIGINT or SIGTERM came; the workers have stopped, each as its job does.
+        Interrupted: SIGINT or SIGTERM came; the processes have stopped, each as its job does.
     """
     queue = deque((job, 1) for job in jobs)
+    by_key = {job.key: job for job in jobs}
     outcomes: dict[str, Outcome] = {}
-    workers: list[_Worker] = []
+    processes: list[_Process] = []
     is_clean = False
     with interruption_flag() as is_interrupted:
         try:
-            while queue or any(worker.job for worker in workers):
+            while queue or any(process.job for process in processes):
                 if is_interrupted():
-                    queue.clear()
-                    for worker in workers:
-                        worker.interrupt()
-                _hand_out(queue, workers, num_workers, on_start)
-                for worker in _finished(workers):
-                    outcome = worker.finish(was_interrupted=is_interrupted())
-                    job = next(job for job in jobs if job.key == outcome.key)
-                    is_hopeless = outcome.error in hopeless
-                    if outcome.status == "failed" and not is_hopeless:
-                        workers.remove(worker)  # whatever made it fail may still be in its memory
-                        worker.close()
-                    has_hope = outcome.attempts < max_attempts and not is_hopeless
-                    if outcome.status == "failed" and has_hope:
-                        queue.append((job, outcome.attempts + 1))
+                    _stop_all(queue, processes)
+                _hand_out(queue, processes, num_processes, on_start)
+                for process in _finished(processes):
+                    outcome = process.finish(was_interrupted=is_interrupted())
+                    can_retry = outcome.status == "failed" and outcome.error not in hopeless
+                    if can_retry:
+                        processes.remove(process)  # whatever made it fail may still be in its memory
+                        process.close()
+                    if can_retry and outcome.attempts < max_attempts:
+                        queue.append((by_key[outcome.key], outcome.attempts + 1))
                         continue
                     outcomes[outcome.key] = outcome
                     if on_end:
                         on_end(outcome)
             is_clean = True
         finally:
-            for worker in workers:
-                worker.close(is_patient=is_clean)
+            for process in processes:
+                process.close(is_patient=is_clean)
         if is_interrupted():
             raise Interrupted("interrupted")
     return outcomes
 
 
+def _stop_all(queue: deque[tuple[Job, int]], processes: list[_Process]) -> None:
+    """Begin no more jobs, and tell those that run to stop."""
+    queue.clear()
+    for process in processes:
+        process.interrupt()
+
+
 def _hand_out(
     queue: deque[tuple[Job, int]],
-    workers: list[_Worker],
-    num_workers: int,
+    processes: list[_Process],
+    num_processes: int,
     on_start: Callable[[Job, int], None] | None,
 ) -> None:
+    """Give the next jobs to processes that have none, and start processes as long as there may be more."""
     while queue:
-        worker = next((worker for worker in workers if worker.job is None), None)
-        if worker is None:
-            if len(workers) >= num_workers:
+        process = next((process for process in processes if process.job is None), None)
+        if process is None:
+            if len(processes) >= num_processes:
                 return
-            worker = _Worker()
-            workers.append(worker)
+            process = _Process()
+            processes.append(process)
         job, attempt = queue.popleft()
-        worker.begin(job, attempt)
+        process.begin(job, attempt)
         if on_start:
-            on_start(job, worker.process.pid or 0)
+            on_start(job, process.process.pid or 0)
 
 
-def _finished(workers: list[_Worker]) -> list[_Worker]:
-    busy = {worker.connection: worker for worker in workers if worker.job is not None}
+def _finished(processes: list[_Process]) -> list[_Process]:
+    """Return the processes whose jobs have ended; wait a moment for the first."""
+    busy = {process.connection: process for process in processes if process.job is not None}
     return [busy[ready] for ready in wait(list(busy), _POLL_S) if isinstance(ready, Connection)]
 
 
 def _death(exit_code: int | None) -> str:
+    """Return in words how a process ended that sent no outcome."""
     if exit_code is not None and exit_code < 0:
         name = signal.Signals(-exit_code).name
         hint = ", most often by the system for lack of memory" if name == "SIGKILL" else ""
@@ -233,10 +248,10 @@ def _death(exit_code: int | None) -> str:
     return f"its process ended without a word (exit code {exit_code})"
 
 
-# In the worker ------------------------------------------------------------------------------------------------
+# In a process of the pool --------------------------------------------------------------------------------------
 
 
-def _work(connection: Connection) -> None:
+def _work(connection: Connection[Outcome, Job | None]) -> None:
     """Take jobs until told to stop, or until the parent is gone."""
     while True:
         try:
@@ -245,24 +260,25 @@ def _work(connection: Connection) -> None:
             return
         if job is None:
             return
-        reply = _reply(job, connection.poll)
+        outcome = _outcome(job, connection.poll)
         try:
-            connection.send(reply)
+            connection.send(outcome)
         except OSError:
             return
 
 
-def _reply(job: Job, is_stopped: IsStopped) -> tuple[str, dict[str, Any]]:
+def _outcome(job: Job, is_stopped: IsStopped) -> Outcome:
     try:
-        return "done", {"value": job.function(job.payload, is_stopped)}
+        return Outcome(job.key, "done", job.run(is_stopped))
     except (Interrupted, KeyboardInterrupt):
-        return "interrupted", {}
+        return Outcome(job.key, "interrupted")
     except Exception as error:
-        return "failed", failure(error)
+        why = failure(error)
+        return Outcome(job.key, "failed", reason=why["reason"], error=why["error"], details=why.get("details", ""))
 
 
 def failure(error: BaseException) -> dict[str, str]:
-    """Return the fields of an `Outcome` that say why a job failed."""
+    """Return why a job failed, by the names of the fields of `Outcome`: reason, error and, for a bug, details."""
     name = type(error).__name__
     if isinstance(error, MamlError):
         return {"reason": str(error), "error": name}

@@ -1,8 +1,7 @@
-"""Signals as flags: a process that is asked to stop saves its work first."""
+"""Signals become flags here, so that a process that is asked to stop can save its work first."""
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ def interruption_flag(*, second_ends: bool = True) -> Iterator[Callable[[], bool
     """Yield a function that tells whether SIGINT or SIGTERM came; a second one ends the process at once.
 
     Args:
-        second_ends: whether the second one does; a job's process may hear of one interruption twice.
+        second_ends: whether a second one does; not in the process of a job, which may get one interruption twice.
     """
     received: list[int] = []
 
@@ -34,9 +33,9 @@ def interruption_flag(*, second_ends: bool = True) -> Iterator[Callable[[], bool
             signal.signal(number, handler)
 
 
-@contextlib.contextmanager
+@contextmanager
 def sigint_ignored() -> Iterator[None]:
-    """Let a process be born that ignores SIGINT: ^C reaches the whole group, and the parent decides."""
+    """Ignore SIGINT while a process is started that is to ignore it: ^C reaches all, and the parent alone decides."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -49,7 +48,7 @@ def sigint_ignored() -> Iterator[None]:
 
 @contextmanager
 def signals_handled() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of acting on them."""
+    """Yield a list that gets every SIGINT and SIGTERM, and let none of them end the process."""
     received: list[int] = []
     names = (signal.SIGINT, signal.SIGTERM)
     previous = {name: signal.signal(name, lambda number, frame: received.append(number)) for name in names}

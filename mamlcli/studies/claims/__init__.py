@@ -1,1 +1,1 @@
-"""The paper's claims, and how each is decided."""
+"""This folder holds the paper's claims and decides each of them."""

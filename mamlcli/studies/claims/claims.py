@@ -1,4 +1,4 @@
-"""The paper's claims, each a function from results to a verdict.
+"""Each claim of the paper is a function here, from results to a verdict.
 
 C1 to C6 are decided by paired differences over seeds, after the rule of `decisions`; C3 and C7 also have a part that
 is exact and is checked at every scale. All numbers are on meta-test tasks after adaptation, at inner learning rates
@@ -33,8 +33,8 @@ from mamlcli.studies.claims.predictions import (
 def c1(studies: Sequence[Study], pairs: Mapping[str, tuple[str, str]]) -> ClaimResult:
     """Decide C1 on synthetic tasks; `pairs` gives for each study (deeper, shallow)."""
     predictions, missing = paired_differences(studies, {key: [pair] for key, pair in pairs.items()})
-    found = {study.key for study in studies}
-    missing += [f"{key}: no cell finished" for key in pairs if key not in found]
+    finished = {study.key for study in studies}
+    missing += [f"{key}: no cell finished" for key in pairs if key not in finished]
     return decided(
         "C1",
         "On tasks that a linear model solves, a shallow linear model cannot adapt fast; the same function class with "

@@ -1,4 +1,4 @@
-"""How a claim is decided: stated rules over paired differences, never a tuned threshold.
+"""A claim is decided by stated rules over paired differences, never by a tuned threshold.
 
 A prediction is a set of paired differences, one per seed, and a sign. It `holds` when the interval of the mean
 lies wholly on the predicted side of zero, `fails` when wholly on the other, and is `undecided` otherwise, and
@@ -17,13 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
-
-
 ERROR_RATE = 0.05
-
-
 MIN_SEEDS = 3
-
 
 # Above this, more seeds are no answer; the report says "more than".
 MAX_SEEDS = 1000
@@ -31,7 +26,7 @@ MAX_SEEDS = 1000
 
 @dataclass(frozen=True)
 class Prediction:
-    """One prediction about paired differences.
+    """A prediction says which sign paired differences have.
 
     Attributes:
         name: what is compared, in words.
@@ -46,7 +41,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Decision:
-    """The outcome of one prediction.
+    """A decision is the outcome of one prediction.
 
     Attributes:
         prediction: what was tested.
@@ -114,7 +109,7 @@ def _decide_one(prediction: Prediction, error_rate: float, closed_at: float | No
     if closed_at is None and num >= MIN_SEEDS and abs(mean) > half_width:
         verdict = HOLDS if math.copysign(1.0, mean) == prediction.predicted_sign else FAILS
     else:
-        # One that stands behind a closed door needs what would open the door, and more seeds than there are.
+        # Where Holm's procedure stopped at an earlier prediction, that level must be reached first, with more seeds.
         needed = _seeds_needed(mean, deviation, error_rate if closed_at is None else closed_at, num + 1)
     return Decision(prediction, verdict, mean, half_width, 1.0 - error_rate, _p_value(data), needed)
 

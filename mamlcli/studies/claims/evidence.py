@@ -1,4 +1,4 @@
-"""From finished studies to the evidence of each claim."""
+"""Finished studies become the evidence of each claim."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from mamlcli.studies.claims.scales import OPTIMIZER, Family, Scale
 from mamlcli.studies.layers.operators import movement_operator
 from mamlcli.studies.layers.optimum import OperatorComparison, OptimumReport, compare_with_optimum
 from mamlcli.studies.sweeps.cell_result import CellResult, FixedRateScores
-from mamlcli.studies.sweeps.collection import final_scores, mean_scores, read_report
+from mamlcli.studies.sweeps.collection import final_scores, mean_scores
 from mamlcli.studies.sweeps.result import StudyResult
-from mamlcli.studies.sweeps.scores import METRICS, Scores
+from mamlcli.studies.sweeps.scores import METRICS, StudyScores
 from mamlcli.tasks.episodes import sample_tasks
 from mamlcli.tasks.synthetic import LinearRegressionTasks
 from mamlcli.training.experiment import build
@@ -42,7 +42,7 @@ def study_of_family(family: Family, result: StudyResult, num_seeds: int, *, fixe
             continue
         key = value_key(cell.grid.depth, cell.grid.layers or 0, cell.grid.optimizer)
         runs = [RunDirectory.open(Path(run)) for run in cell.run_dirs]
-        finals = [final_scores(read_report(run)) for run in runs]
+        finals = [final_scores(run.read_report()) for run in runs]
         for metric, by_value in scores.items():
             if metric in finals[0]:
                 by_value[key] = np.array([final.mean(metric) for final in finals], dtype=np.float64)
@@ -54,15 +54,12 @@ def study_of_family(family: Family, result: StudyResult, num_seeds: int, *, fixe
 
 def _at_rate(cell: CellResult, rate: float) -> FixedRateScores:
     """Return rate and final scores, over seeds, of a cell's runs at another inner rate; no scores if they diverged."""
+    chosen, wanted = f"-lr{cell.inner_lr:g}-seed", f"-lr{rate:g}-seed"
     paths = [Path(run) for run in cell.run_dirs]
-    fixed = [path.with_name(path.name.replace(f"-lr{cell.inner_lr:g}-seed", f"-lr{rate:g}-seed")) for path in paths]
-    if not all(RunDirectory(path).has_report for path in fixed):
+    fixed = [RunDirectory(path.with_name(path.name.replace(chosen, wanted))) for path in paths]
+    if not all(run.has_report for run in fixed):
         return FixedRateScores(rate, None)
-    finals = [final_scores(read_report(RunDirectory(path))) for path in fixed]
-    scores = [
-        Scores({metric: final.values[metric] for metric in METRICS if metric in final}, final.over) for final in finals
-    ]
-    return FixedRateScores(rate, mean_scores(scores))
+    return FixedRateScores(rate, mean_scores([StudyScores.of_run(run.read_report().final, METRICS) for run in fixed]))
 
 
 def operator_report(run: RunDirectory) -> OptimumReport:
@@ -104,7 +101,7 @@ def operator_report(run: RunDirectory) -> OptimumReport:
 
 
 def decide_claims(scale: Scale, studies: Sequence[Study]) -> list[ClaimResult]:
-    """Decide every claim."""
+    """Decide every claim of the paper, as far as a scale looks at it."""
     by_key = {study.key: study for study in studies}
     synthetic = [by_key[key] for key in scale.deeper if key in by_key]
     maml = [study for study in studies if study.key.endswith("-maml")]

@@ -1,10 +1,10 @@
-"""Figures of a reproduction: scores against depth, adaptation curves, and learned operators."""
+"""Figures of a reproduction show scores against depth, adaptation curves, and learned operators."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from mamlcli.common.figures import (
 from mamlcli.studies.claims.report import Picture, cell_words
 from mamlcli.studies.layers.optimum import OptimumReport
 from mamlcli.studies.sweeps.result import StudyResult
-from mamlcli.studies.sweeps.scores import Scores
+from mamlcli.studies.sweeps.scores import StudyScores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 
 _LONG_NAME = 18  # characters; two columns of names have no room for more
-
-
 _LAYER_DASHES = ("-", "--", ":", "-.")  # by the number of appended layers
 
 
@@ -83,7 +81,7 @@ def _name_below(figure: Figure, panels: tuple[Axes, ...]) -> None:
 
 
 def _draw_depth(axes: Axes, result: StudyResult, metric: str, scale: float) -> None:
-    """One line for each transform over depth; appended linear layers stand beside depth 1."""
+    """Draw one line for each transform over depth; appended linear layers stand beside depth 1."""
     optimizers = list(dict.fromkeys(cell.grid.optimizer for cell in result.cells))
     for index, optimizer in enumerate(optimizers):
         cells = [c for c in result.cells if c.grid.optimizer == optimizer and not c.grid.layers]
@@ -97,8 +95,8 @@ def _draw_depth(axes: Axes, result: StudyResult, metric: str, scale: float) -> N
         layers = cell.grid.layers or 0
         name = f"depth {cell.grid.depth} + {layers} linear layer{'s' if layers > 1 else ''}"
         where = [cell.grid.depth + 0.15 + 0.08 * index]
-        mark: dict[str, Any] = {"color": "black", "marker": "+x*1"[index % 4], "linestyle": "none", "markersize": 6}
-        axes.errorbar(where, *_means_and_widths([cell.final], metric, scale), label=name, **mark)
+        look = Series("black", "+x*1"[index % 4], "none")._asdict()
+        axes.errorbar(where, *_means_and_widths([cell.final], metric, scale), label=name, markersize=6, **look)
     if metric == "accuracy" and result.chance_accuracy is not None:
         axes.axhline(scale * result.chance_accuracy, **CHANCE_STYLE)
     for (name, values), (colour, dashes) in zip(result.references.items(), REFERENCE_STYLES, strict=False):
@@ -107,7 +105,7 @@ def _draw_depth(axes: Axes, result: StudyResult, metric: str, scale: float) -> N
 
 
 def _draw_curves(axes: Axes, result: StudyResult, metric: str, scale: float) -> None:
-    """The query curves of the cells without a transform: one look for each depth, dashed with appended layers."""
+    """Draw the query curves of the cells without a transform, one look for each depth, dashed with appended layers."""
     cells = [cell for cell in result.cells if cell.grid.optimizer == "none"]
     depths = sorted({cell.grid.depth for cell in cells})
     for index, cell in enumerate(cells):
@@ -128,18 +126,17 @@ def operators_figure(operators: Mapping[str, Sequence[OptimumReport]]) -> Figure
     """
     figure = printed_figure(TWO_COLUMNS, 3.4)
     axes = figure.add_subplot(1, 1, 1)
-    reports = next(iter(operators.values()))
-    best = np.diag(reports[0].optimal.operator)
+    best = np.diag(next(iter(operators.values()))[0].optimal.operator)
     index = np.arange(1, len(best) + 1)
     axes.plot(index, best, label="best operator D*", linewidth=2.0, **Series("black", "", "-")._asdict())
-    for series, (value, found) in zip(SERIES, operators.items(), strict=False):
-        present = [report.all_steps for report in found if report.all_steps is not None]
+    for series, (value, reports) in zip(SERIES, operators.items(), strict=False):
+        present = [report.all_steps for report in reports if report.all_steps is not None]
         if not present:
             continue
         diagonals = np.array([item.scale * np.diag(item.operator) for item in present])
         axes.plot(index, diagonals.mean(axis=0), label=value, **series._asdict())
-        band: dict[str, Any] = {"color": series.color, "alpha": 0.2, "linewidth": 0}
-        axes.fill_between(index, diagonals.min(axis=0), diagonals.max(axis=0), **band)
+        low, high = diagonals.min(axis=0), diagonals.max(axis=0)
+        axes.fill_between(index, low, high, color=series.color, alpha=0.2, linewidth=0)
     axes.set_yscale("symlog", linthresh=1.0)
     axes.set_xlabel("input direction, from most to least variance")
     axes.set_ylabel("gain on the gradient (diagonal of D, scaled)")
@@ -149,5 +146,5 @@ def operators_figure(operators: Mapping[str, Sequence[OptimumReport]]) -> Figure
     return figure
 
 
-def _means_and_widths(scores: Sequence[Scores], metric: str, scale: float) -> tuple[list[float], list[float]]:
-    return [scale * one.mean(metric) for one in scores], [scale * one.half_width(metric) for one in scores]
+def _means_and_widths(scores: Sequence[StudyScores], metric: str, scale: float) -> tuple[list[float], list[float]]:
+    return [scale * score.mean(metric) for score in scores], [scale * score.half_width(metric) for score in scores]

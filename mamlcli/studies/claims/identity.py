@@ -1,4 +1,4 @@
-"""Claim C7 where it is exact: a stack of three linear layers is linear KFO."""
+"""Claim C7 is checked where it is exact: a stack of three linear layers is linear KFO."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a claim predicts of a study's cells, and how each prediction is tested."""
+"""A claim predicts the signs of differences between a study's cells; the predictions are made and tested here."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Study:
-    """Finished cells of one family of tasks under one algorithm.
+    """A study holds the finished cells of one family of tasks under one algorithm.
 
     Attributes:
         key: as in "glyphs-maml".
@@ -44,12 +44,13 @@ class Study:
     operators: Mapping[str, Sequence[OptimumReport]] = field(default_factory=dict)
 
     def has(self, *values: str) -> bool:
+        """Return whether all these values have a score of every seed."""
         return all(value in self.scores["loss"] for value in values)
 
 
 @dataclass(frozen=True)
 class ExactCheck:
-    """A statement that is true to rounding or false.
+    """An exact check is a statement that is true to rounding or false.
 
     Attributes:
         name: in words.
@@ -63,12 +64,13 @@ class ExactCheck:
 
     @property
     def holds(self) -> bool:
+        """Whether the error is one that rounding explains."""
         return self.value <= self.tolerance
 
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """A decided claim.
+    """A claim result is a decided claim with all that its verdict rests on.
 
     Attributes:
         id: "C1" to "C7".
@@ -111,7 +113,7 @@ def depth_slope(study: Study, depths: Sequence[int]) -> Prediction:
 
 def advantage_slopes(study: Study, depths: Sequence[int], optimizer: str) -> list[Prediction]:
     """Predict that the advantage of a transform over none shrinks with depth, on query loss and on log-odds."""
-    found = []
+    slopes_of_advantage = []
     for metric, name, sign in (("loss", "query loss", 1), ("accuracy", "log-odds of accuracy", -1)):
         scores = study.scores[metric]
         convert: Callable[[Array], Array] = log_odds if metric == "accuracy" else np.asarray
@@ -120,8 +122,8 @@ def advantage_slopes(study: Study, depths: Sequence[int], optimizer: str) -> lis
             for depth in depths
         ]
         name = f"{study.words}: slope over depth of the difference {optimizer} minus none, on {name}"
-        found.append(Prediction(name, slopes(values, depths), sign))
-    return found
+        slopes_of_advantage.append(Prediction(name, slopes(values, depths), sign))
+    return slopes_of_advantage
 
 
 def decided(
@@ -161,4 +163,5 @@ def paired_differences(
 
 
 def without_result(studies: Sequence[Study], complete: Sequence[Study], what: str) -> list[str]:
+    """Return in words which studies are not complete, and what of them did not finish."""
     return [f"{study.words}: {what} did not finish" for study in studies if study not in complete]

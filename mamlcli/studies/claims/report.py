@@ -1,4 +1,4 @@
-"""A reproduction as a report: report.md beside its figures, and report.html, one file that opens without a network.
+"""A reproduction is reported in report.md beside its figures, and in report.html, which needs no other file.
 
 It is written once, as Markdown, and HTML is made from that.
 """
@@ -25,7 +25,7 @@ from mamlcli.studies.sweeps.scores import GridValue
 
 @dataclass(frozen=True)
 class Grid:
-    """A table: a header and rows of plain text."""
+    """A grid is a table: a header and rows of plain text."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -39,7 +39,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure: a file beside the report, its bytes (PNG) for the one-file form, and the same as SVG for print."""
+    """A picture is a figure of the report, in bytes: as PNG for report.html, and as SVG for print."""
 
     name: str
     png: bytes

@@ -1,4 +1,4 @@
-"""Every claim of the paper, from nothing to verdicts: what is run at each scale, and how results become evidence.
+"""The studies that the claims rest on are run here, those of one scale.
 
 A scale is a list of sweeps; each is an ordinary study folder under the reproduction's own, so that a cut
 reproduction continues where it was.
@@ -79,16 +79,16 @@ def present_families(scale: Scale) -> tuple[list[Family], list[str]]:
     return [family for family in scale.families if family not in absent], left_out
 
 
-def cost_s(families: Sequence[Family], num_seeds: int, num_workers: int, device: str | None) -> float:
+def cost_s(families: Sequence[Family], num_seeds: int, num_processes: int, device: str | None) -> float:
     """Return a rough cost of the families in seconds: every value measured on a few meta-iterations, for its cells."""
     total = 0.0
     for family in families:
         cells = cells_of(sweep_of(family, num_seeds, device))
         for label in dict.fromkeys(cell.value.label for cell in cells):
-            own = [cell for cell in cells if cell.value.label == label]
-            cost = dry_run(own[0].recipe)
-            total += (cost.training_s + cost.evaluation_s) * len(own)
-    return total / num_workers
+            of_value = [cell for cell in cells if cell.value.label == label]
+            cost = dry_run(of_value[0].recipe)
+            total += (cost.training_s + cost.evaluation_s) * len(of_value)
+    return total / num_processes
 
 
 def run_families(
@@ -96,7 +96,7 @@ def run_families(
     path: Path,
     *,
     num_seeds: int,
-    num_workers: int,
+    num_processes: int,
     argv: Sequence[str],
     command: str,
     device: str | None,
@@ -115,9 +115,9 @@ def run_families(
     for family, sweep in sweeps:
         open_study(path / family.key, sweep, command)
         on_family(family, sweep)
-        outcome = run_sweep(sweep, path / family.key, num_workers=num_workers, argv=argv, on_end=on_end)
-        failures += [f"{family.words}, {label}: {reason}" for label, reason in outcome.failures]
-        studies.append(study_of_family(family, outcome.result, num_seeds, fixed_rate=sweep.recipe.inner.lr))
+        result = run_sweep(sweep, path / family.key, num_processes=num_processes, argv=argv, on_end=on_end)
+        failures += [f"{family.words}, {label}: {reason}" for label, reason in result.failures]
+        studies.append(study_of_family(family, result, num_seeds, fixed_rate=sweep.recipe.inner.lr))
     return studies, failures
 
 
@@ -135,7 +135,7 @@ def wall_s(studies: Sequence[Study]) -> float:
     """Return the seconds of computing in all runs of the studies, candidates for inner rates included."""
     folders = [folder for study in studies for folder in (Path(study.result.directory) / "cells").glob("*")]
     manifests = [RunDirectory.open(folder).manifest for folder in folders if (folder / "manifest.json").is_file()]
-    return sum(float(manifest.get("wall_s", 0.0)) for manifest in manifests)
+    return sum(manifest.wall_s or 0.0 for manifest in manifests)
 
 
 def candidates(study: Study) -> list[float]:

@@ -1,4 +1,4 @@
-"""The studies of each scale of `mamlcli reproduce`: smoke, laptop, paper."""
+"""The studies of each scale of `mamlcli reproduce` are listed here: smoke, laptop, paper."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CellValue = tuple[int, int, str]
 
 @dataclass(frozen=True)
 class Family:
-    """A sweep of a reproduction.
+    """A family is one sweep of a reproduction: a source of tasks under one algorithm.
 
     Attributes:
         key: of its study, as in "glyphs-maml".
@@ -38,7 +38,7 @@ class Family:
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of everything.
+    """A scale says how much of everything a reproduction runs.
 
     Attributes:
         name: "smoke", "laptop" or "paper".
@@ -67,14 +67,8 @@ class Scale:
 
 # One transform is looked at over depths and under ANIL; all are at depth 1.
 OPTIMIZER = "kfo"
-
-
 _GLYPHS = ("glyphs-5way-1shot", "glyphs-5way-1shot")
-
-
 _OMNIGLOT = ("omniglot-5way-1shot", "omniglot-5way-1shot")
-
-
 _LINREG_VALUES = ((1, 0, "none"), (2, 0, "none"), (1, 0, "dense"), (1, 0, "kfo"))
 
 
@@ -199,12 +193,34 @@ def paper() -> Scale:
     depths, layers = (1, 2, 3, 4), (1, 2, 3)
     values = _maml_values(depths, layers, ("meta-sgd", "meta-curvature", "kfo-mlp"))
     anil = _maml_values(depths, layers, ())
+    return Scale(
+        "paper",
+        "the release's protocol and lengths (differences are named in the documentation of this scale), five "
+        "seeds, for a GPU",
+        num_seeds=5,
+        families=(
+            *_synthetic_families(5000, 3000, 600, (0.1, 0.2, 0.5, 1.0, 1.2, 1.3), (0.5, 1.0, 2.0, 4.0, 8.0)),
+            *_paper_images(values, anil, depths),
+        ),
+        depths=depths,
+        layers=layers,
+        anil_layers=layers,
+        optimizers=("meta-sgd", "meta-curvature", "kfo-mlp", OPTIMIZER),
+        deeper={"linear-regression": 2, "logistic": 3},
+        needs_packs=True,
+    )
+
+
+def _paper_images(
+    maml: tuple[CellValue, ...], anil: tuple[CellValue, ...], depths: Sequence[int]
+) -> tuple[Family, ...]:
+    """Return the families of the paper's three data sets."""
     omniglot = _image_families(
         "omniglot",
         ("omniglot-5way-1shot-full", "omniglot-5way-1shot-full"),
         ("tasks.shots=5", "tasks.queries=5", "inner.steps=5", "outer.tasks=16", "outer.iterations=20000"),
         (0.1, 0.4),
-        maml=values,
+        maml=maml,
         anil=anil,
         pack="omniglot",
         adapts=True,
@@ -214,41 +230,23 @@ def paper() -> Scale:
         ("cifar-fs-5way-5shot", "cifar-fs-5way-5shot-anil"),
         (),
         (0.03, 0.1, 0.3),
-        maml=values,
+        maml=maml,
         anil=anil,
         pack="cifar-fs",
         adapts=True,
     )
-    pools = {depth: {"model.pool": max(4 // depth, 1)} for depth in depths}
-    mini = _image_families(
+    mini_imagenet = _image_families(
         "mini-imagenet",
         ("mini-imagenet-5way-5shot", "mini-imagenet-5way-5shot"),
         ("tasks.queries=5", "model.head=mean", "outer.lr=0.0005", "outer.iterations=20000", "outer.tasks=16"),
         (0.01, 0.05, 0.2),
-        maml=values,
+        maml=maml,
         anil=anil,
         pack="mini-imagenet",
-        more=pools,
+        more={depth: {"model.pool": max(4 // depth, 1)} for depth in depths},
         adapts=True,
     )
-    return Scale(
-        "paper",
-        "the release's protocol and lengths (differences are named in the documentation of this scale), five "
-        "seeds, for a GPU",
-        num_seeds=5,
-        families=(
-            *_synthetic_families(5000, 3000, 600, (0.1, 0.2, 0.5, 1.0, 1.2, 1.3), (0.5, 1.0, 2.0, 4.0, 8.0)),
-            *omniglot,
-            *cifar,
-            *mini,
-        ),
-        depths=depths,
-        layers=layers,
-        anil_layers=layers,
-        optimizers=("meta-sgd", "meta-curvature", "kfo-mlp", OPTIMIZER),
-        deeper={"linear-regression": 2, "logistic": 3},
-        needs_packs=True,
-    )
+    return (*omniglot, *cifar, *mini_imagenet)
 
 
 SCALES: dict[str, Callable[[], Scale]] = {"smoke": smoke, "laptop": laptop, "paper": paper}

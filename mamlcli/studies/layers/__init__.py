@@ -1,1 +1,1 @@
-"""What each layer does when a network adapts."""
+"""This folder measures what each layer does when a network adapts."""

@@ -1,4 +1,4 @@
-"""The report of `mamlcli layers` as one figure of up to four panels."""
+"""The report of `mamlcli layers` is drawn as one figure of up to four panels."""
 
 from __future__ import annotations
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 
 _PANEL_HEIGHT = 2.5  # inches
-
-
 _MOST_MARKED = 40  # ranks; markers of more would touch
 
 
@@ -168,8 +166,8 @@ def _draw_optimum(axes: Axes, optimum: OptimumReport) -> None:
 def _draw_spectrum(axes: Axes, values: Array, label: str, series: Series) -> None:
     # Values that are zero up to rounding would stretch the axis over many decades of nothing.
     shown = [value for value in values if value > 1e-9 * values[0]]
-    look = series._asdict() | ({} if len(shown) <= _MOST_MARKED else {"marker": None})
-    axes.plot(range(1, len(shown) + 1), shown, markersize=3, label=label, **look)
+    look = series if len(shown) <= _MOST_MARKED else series._replace(marker="")
+    axes.plot(range(1, len(shown) + 1), shown, markersize=3, label=label, **look._asdict())
 
 
 def _draw_bottom(axes: Axes, report: LayersReport) -> None:

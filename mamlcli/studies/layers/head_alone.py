@@ -1,4 +1,4 @@
-"""The bottom layers' update in the full network, beside the one they would get through a head alone."""
+"""The bottom layers' update in the full network is compared with the one they would get through a head alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mamlcli.tasks.episodes import Episode
 
 @dataclass(frozen=True)
 class BottomUpdate:
-    """The update of the bottom layers in the full network, beside that through a head alone.
+    """A bottom update compares the update of the bottom layers in the full network with that through a head alone.
 
     Attributes:
         layers: the bottom layers.
@@ -86,8 +86,8 @@ def bottom_network(network: Network, num_layers: int) -> Network:
     body, head = list(network.body), list(network.head)
     starts = [index for index, module in enumerate(body) if next(module.parameters(), None) is not None]
     if num_layers >= len(starts):
-        kept = head[: num_layers - len(starts)]
-        return Network(network.body, nn.Sequential(*kept), network.input_shape)
+        below = head[: num_layers - len(starts)]
+        return Network(network.body, nn.Sequential(*below), network.input_shape)
     # What stands before the next layer with parameters (a non-linearity) belongs to the one below.
     modules = body[: starts[num_layers]]
     if isinstance(body[-1], GlobalMean | nn.Flatten):
@@ -120,9 +120,9 @@ def _bottom_update(
         full, alone = (_flat(grad(loss)(lower)) for loss in (full_loss, head_loss))
         return torch.stack([angle_between(full, alone), full.norm() / alone.norm()])
 
-    found = map_tasks(comparison, meta, episodes, execution)
+    compared = map_tasks(comparison, meta, episodes, execution)
     layers = layer_names(network)[:num_layers]
-    return BottomUpdate(layers, int(weight.shape[1]), rank, num_points, explained, found[:, 0], found[:, 1])
+    return BottomUpdate(layers, int(weight.shape[1]), rank, num_points, explained, compared[:, 0], compared[:, 1])
 
 
 def _flat(tensors: Params) -> Tensor:
@@ -154,7 +154,8 @@ def _least_squares_head(
     like = next(iter(meta.model.values()))
     top = network.head[-1]
     assert isinstance(top, nn.Linear), "a head is linear layers only"
-    points = torch.from_numpy(map_tasks(pairs, meta, episodes, execution)).flatten(0, 1)
+    # A tensor of its own memory: the last bits of products depend on how memory is aligned, and arrays vary in that.
+    points = torch.from_numpy(map_tasks(pairs, meta, episodes, execution)).clone().flatten(0, 1)
     features, outputs = points[:, : -top.out_features], points[:, -top.out_features :]
     has_bias = top.bias is not None
     inputs = torch.cat([features, features.new_ones(len(features), 1)], dim=1) if has_bias else features

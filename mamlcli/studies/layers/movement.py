@@ -1,4 +1,4 @@
-"""Which layers adapt, and what the upper layers do to the updates of the lower ones.
+"""How far each layer moves in adaptation, and what adapts when only some layers may move, is measured here.
 
 Functions over (objective, meta-parameters, episodes) that return one value per task, so that intervals can be
 shown. `episodes` is any collection that can be gone through more than once: a list, or a `TaskStream`, which draws
@@ -38,7 +38,7 @@ def layer_of(parameter_name: str) -> str:
 
 @dataclass(frozen=True)
 class LayerMovement:
-    """How far the layers move in adaptation.
+    """A layer movement says how far each layer moves in adaptation.
 
     Attributes:
         layers: names, from input to output.
@@ -88,7 +88,7 @@ def _layer_norms(layers: Sequence[str], tensors: Mapping[str, Tensor]) -> Tensor
 
 @dataclass(frozen=True)
 class PartialAdaptation:
-    """Scores when only some layers may move.
+    """A partial adaptation has the scores when only some layers may move.
 
     Attributes:
         part: "lower" or "upper".
@@ -118,7 +118,7 @@ def partial_adaptation(
     layers = layer_names(objective.network)
     # Sets of layers that hold the same adapted parameters score the same: each such set is run once.
     scored: dict[tuple[str, ...], Array] = {}
-    found = []
+    rows = []
     for part in ("lower", "upper"):
         for num in range(len(layers) + 1):
             chosen = layers[:num] if part == "lower" else layers[len(layers) - num :]
@@ -126,8 +126,8 @@ def partial_adaptation(
             if moving not in scored:
                 scored[moving] = _scores_when_moving(objective, meta, episodes, execution, moving)
             loss, right = scored[moving].T
-            found.append(PartialAdaptation(part, num, chosen, loss, right))
-    return found
+            rows.append(PartialAdaptation(part, num, chosen, loss, right))
+    return rows
 
 
 def _scores_when_moving(
@@ -160,5 +160,5 @@ def least_squares(inputs: Tensor, outputs: Tensor, dtype: torch.dtype) -> tuple[
         dtype: of the computation that gave the inputs.
     """
     rounding = torch.finfo(dtype).eps * max(inputs.shape)
-    found = torch.linalg.lstsq(inputs, outputs, rcond=rounding, driver="gelsd")
-    return found.solution, int(found.rank)
+    fit = torch.linalg.lstsq(inputs, outputs, rcond=rounding, driver="gelsd")
+    return fit.solution, int(fit.rank)

@@ -1,4 +1,4 @@
-"""What the layers of a linear stack do to each other's gradients: operators and their spectra.
+"""The layers of a linear stack transform each other's gradients; these operators and their spectra are computed here.
 
 With E = W_L ... W_1 the map of the collapsed head and G = dL/dE, the gradient of W_i is P_i^T G Q_i^T, with
 P_i = W_L ... W_{i+1} the layers above and Q_i = W_{i-1} ... W_1 those below. Where layers have biases everything is
@@ -25,14 +25,13 @@ from mamlcli.engine.transforms import Identity, is_linear
 
 Array = NDArray[np.float64]
 
-
 # The full operator has the square of this many entries, and its spectrum takes the cube in time.
 MAX_OPERATOR_SIZE = 1024
 
 
 @dataclass(frozen=True)
 class LayerFactors:
-    """The layers above and below one layer of a stack, as what they do to its gradient.
+    """Layer factors are what the layers above and below one layer of a stack do to its gradient.
 
     Attributes:
         layer: its name, `head.<index>`.
@@ -100,17 +99,17 @@ def layer_factors(network: Network, params: Mapping[str, Tensor], adapted: Itera
         our addition.
     """
     moving = set(adapted)
-    found = []
+    factors = []
     for layer in _stack(network, params):
         mask = layer.mask(moving)
         if mask.any():
             right = layer.below.T @ (mask.unsqueeze(-1) * layer.below)
-            found.append((layer.name, layer.above @ layer.above.T, right))
-    sizes = [float(torch.trace(left) * torch.trace(right)) for _, left, right in found]
+            factors.append((layer.name, layer.above @ layer.above.T, right))
+    sizes = [float(torch.trace(left) * torch.trace(right)) for _, left, right in factors]
     total = sum(sizes) or float("nan")  # a stack at zero moves nothing, and no layer has a share in that
     return [
         LayerFactors(name, left.numpy(), right.numpy(), size / total)
-        for (name, left, right), size in zip(found, sizes, strict=True)
+        for (name, left, right), size in zip(factors, sizes, strict=True)
     ]
 
 

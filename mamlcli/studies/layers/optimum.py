@@ -1,4 +1,4 @@
-"""Linear regression, where the best operator is known: how near a network's own operators come to it."""
+"""On linear regression the best operator is known; a network's operators are compared with it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MIN_TASKS_PER_UNKNOWN = 2
 
 @dataclass(frozen=True)
 class OperatorComparison:
-    """An operator D on the gradient of a linear regression task beside the best one, D*.
+    """An operator comparison sets an operator D on the gradient of linear regression tasks beside the best, D*.
 
     Distances are Frobenius norms in coordinates in which the inputs are white, |D| = |Sx^1/2 D Sx^1/2|_F: there
     every direction counts by what the inputs have of it. In plain coordinates the directions with the least input,
@@ -68,7 +68,7 @@ class OperatorComparison:
 
 @dataclass(frozen=True)
 class OptimumReport:
-    """The learned operators of a linear network on linear regression tasks, and the best one.
+    """An optimum report holds the operators of a linear network on linear regression tasks, and the best one.
 
     Attributes:
         optimal: D*, at distance 0; its loss is the least of any D.
@@ -181,7 +181,8 @@ def _fitted_operator(
         moved = {name: end[name] - start[name] for name in start}
         return torch.stack([torch.cat([part[n].flatten() for n in start]) for part in (gradient, moved)])
 
-    pairs = torch.from_numpy(map_tasks(movement, meta, episodes, execution))
+    # A tensor of its own memory: the last bits of products depend on how memory is aligned, and arrays vary in that.
+    pairs = torch.from_numpy(map_tasks(movement, meta, episodes, execution)).clone()
     gradients, moved = pairs[:, 0], pairs[:, 1]
     if len(pairs) < MIN_TASKS_PER_UNKNOWN * gradients.shape[1]:
         return None

@@ -1,4 +1,4 @@
-"""All that `mamlcli layers` finds out about a trained run, worked out on the same tasks."""
+"""All that `mamlcli layers` finds out about a trained run is worked out here, on the same tasks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ from mamlcli.training.trained import num_inner_steps, open_trained, recipe_elsew
 
 # Query points of meta-train tasks that a head alone is fitted to: many times the features of the shipped recipes.
 NUM_FIT_POINTS = 2000
-
 
 # Features above which the factors of a stack (matrices of that size) are not worked out.
 MAX_FEATURES = 2048

@@ -1,4 +1,4 @@
-"""What `mamlcli layers` finds out about a run, as types, and their JSON."""
+"""The types here hold what `mamlcli layers` finds out about a run, and give its JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mamlcli.studies.layers.optimum import OptimumReport
 
 @dataclass(frozen=True)
 class MovementRow:
-    """How far one layer moves.
+    """A movement row says how far one layer moves.
 
     Attributes:
         layer: its name.
@@ -37,7 +37,7 @@ class MovementRow:
 
 @dataclass(frozen=True)
 class PartScore:
-    """A query score when some layers may move, and how far it is from that with all layers, task by task."""
+    """A part score is a query score when some layers may move, and its distance from that with all layers."""
 
     value: Estimate
     minus_all_layers: Estimate
@@ -45,7 +45,7 @@ class PartScore:
 
 @dataclass(frozen=True)
 class PartialRow:
-    """Query scores when only some layers may move.
+    """A partial row has the query scores when only some layers may move.
 
     Attributes:
         part: "lower" or "upper".
@@ -78,7 +78,7 @@ class PartialRow:
 
 @dataclass(frozen=True)
 class OperatorReport:
-    """What stands between the gradient of a linear head and its movement.
+    """An operator report says what stands between the gradient of a linear head and its movement.
 
     Attributes:
         inner_lr: alpha.
@@ -107,7 +107,7 @@ class OperatorReport:
 
 @dataclass(frozen=True)
 class BottomRow:
-    """The bottom layers' update in the full network beside the one through a head alone; see `BottomUpdate`.
+    """A bottom row sums up a `BottomUpdate` over tasks.
 
     Attributes:
         layers: the bottom layers.
@@ -128,6 +128,7 @@ class BottomRow:
 
     @property
     def num_layers(self) -> int:
+        """The number of bottom layers."""
         return len(self.layers)
 
     def to_json(self) -> dict[str, object]:
@@ -143,7 +144,7 @@ class BottomRow:
 
 @dataclass(frozen=True)
 class CollapseReport:
-    """How far adapted stacks and their collapsed models are apart, and the sizes of both.
+    """A collapse report says how far adapted stacks and their collapsed models are apart, and how large both are.
 
     Attributes:
         num_parameters, num_parameters_collapsed: of the stack and of its collapsed model.
@@ -160,7 +161,7 @@ class CollapseReport:
 
 @dataclass(frozen=True)
 class LayersReport:
-    """All that `mamlcli layers` shows.
+    """A layers report holds all that `mamlcli layers` shows.
 
     Attributes:
         run, recipe, weights: what was studied: the run's path, its recipe's name, and which weights in words.

@@ -1,4 +1,4 @@
-"""The report of `mamlcli layers` as tables that fit 80 columns."""
+"""The report of `mamlcli layers` is shown in tables that fit 80 columns."""
 
 from __future__ import annotations
 
@@ -60,12 +60,10 @@ a gradient G of the collapsed head becomes left G right: largest and smallest
 eigenvalue of left (from the layers above) and of right (from those below)
 share: of the layer in the first-order movement of the collapsed head"""
 
-
 _OPTIMUM_NOTE = """\
 distance: relative Frobenius norm, in coordinates where inputs are white
 shape: the distance after rescaling by scale, the best factor
 loss: expected query loss after one single step with the operator"""
-
 
 _BOTTOM_NOTE = """\
 head alone: least squares from the bottom's features to the full outputs

@@ -1,1 +1,1 @@
-"""Studies: values of an axis times seeds, each cell a run."""
+"""A study sweeps the values of an axis times seeds, each cell a run."""

@@ -1,7 +1,7 @@
-"""The capacity arm: what a network reaches on a task without meta-learning, trained on many examples of it.
+"""A network is trained on each task alone, on many examples and without meta-learning.
 
-It answers "even if the tasks need only a shallow model": a network that gets to the floor here has the capacity, so
-what it lacks after a few inner steps is the ability to adapt.
+This is the capacity arm of a study. It answers "even if the tasks need only a shallow model": a network that gets to
+the floor here has the capacity, so what it lacks after a few inner steps is the ability to adapt.
 """
 
 from __future__ import annotations
@@ -22,23 +22,16 @@ from mamlcli.tasks.episodes import ReferenceScores, TaskDistribution, sample_tas
 
 Array = NDArray[np.float64]
 
-
 # The rule of convergence: see `capacity`.
 WINDOW = 100
-
-
 RELATIVE_TOLERANCE = 1e-4
-
-
 ABSOLUTE_TOLERANCE = 1e-10
-
-
 LR_FACTORS = (1.0, 0.1, 0.01)
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """What a network reaches on each task when it is trained on it alone.
+    """A capacity is what a network reaches on each task when it is trained on it alone.
 
     Attributes:
         loss, accuracy: [num_tasks] on query sets, at the end; accuracy is NaN for regression.
@@ -99,20 +92,22 @@ def capacity(
     start = initial_params(network, init=init, seed=init_seed, dtype=x.dtype, device=x.device)
     params = {name: value.expand(num_tasks, *value.shape).clone() for name, value in start.items()}
 
-    def outputs(values: Params, inputs: Tensor) -> Tensor:
-        return vmap(lambda own, task_x: apply_network(network, own, task_x))(values, inputs)
+    def losses(values: Params) -> Tensor:
+        return vmap(example_loss)(_outputs(network, values, x), y)
 
-    def losses(values: Params, inputs: Tensor, targets: Tensor) -> Tensor:
-        return vmap(example_loss)(outputs(values, inputs), targets)
-
-    is_converged, num_steps = _train_apart(params, lambda values: losses(values, x, y), lr, max_steps)
+    is_converged, num_steps = _train_apart(params, losses, lr, max_steps)
     with torch.no_grad():
-        query = outputs(params, episode.query_x)
+        query = _outputs(network, params, episode.query_x)
         loss, right = vmap(example_loss)(query, episode.query_y), vmap(accuracy)(query, episode.query_y)
-        scores = (loss, right, losses(params, x, y))
+        scores = (loss, right, losses(params))
     references = distribution.references(episode)
     loss_np, accuracy_np, support_np = (value.double().cpu().numpy() for value in scores)
     return Capacity(loss_np, accuracy_np, support_np, is_converged.cpu().numpy(), num_steps, references)
+
+
+def _outputs(network: Network, params: Params, inputs: Tensor) -> Tensor:
+    """Return the outputs of each task's own network on its inputs, [num_tasks, num_examples, num_outputs]."""
+    return vmap(lambda of_task, task_x: apply_network(network, of_task, task_x))(params, inputs)
 
 
 def _train_apart(params: Params, losses: Callable[[Params], Tensor], lr: float, max_steps: int) -> tuple[Tensor, int]:
@@ -149,9 +144,9 @@ def _window(optimizer: torch.optim.Optimizer, leaves: Params, losses: Callable[[
     total: Tensor | float = 0.0
     for _ in range(WINDOW):
         optimizer.zero_grad()
-        found = losses(leaves)
-        torch.autograd.backward(found.sum())
+        of_tasks = losses(leaves)
+        torch.autograd.backward(of_tasks.sum())
         optimizer.step()
-        total = total + found.detach()
+        total = total + of_tasks.detach()
     assert isinstance(total, Tensor)
     return total / WINDOW

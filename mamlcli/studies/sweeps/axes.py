@@ -1,4 +1,4 @@
-"""The paper's studies: what each one's axis changes in a recipe, and what it shows beyond its cells' scores.
+"""The paper's studies are made here: what the axis of each changes in a recipe, and which values are compared.
 
 sweep-depth: model.depth, with closed forms for linear regression and a capacity arm.
 add-linear: model.linear_layers, with the real collapse of the layers into one.
@@ -19,8 +19,6 @@ from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.sweeps.scores import GridValue
 from mamlcli.studies.sweeps.sweep import DEPTH, LAYERS, OPTIMIZER, AxisValue, Sweep
-
-# The three axes ------------------------------------------------------------------------------------------------
 
 
 def depth_sweep(
@@ -92,29 +90,17 @@ def optimizer_sweep(
     _check_values(optimizers, "--optimizers")
     if depths:
         _check_values(depths, "--depths")
-    unknown = [
-        f"--optimizers: expected one of {', '.join(TRANSFORMS)}, got {found!r}.{nearest(found, TRANSFORMS)}"
-        for found in optimizers
-        if found not in TRANSFORMS
-    ]
-    if unknown:
-        raise RecipeError(unknown)
-    if not depths:
-        values = tuple(
-            AxisValue(found, found, _transform_changes(found), f"--optimizers {found}") for found in optimizers
+    if unknown := [name for name in optimizers if name not in TRANSFORMS]:
+        known = ", ".join(TRANSFORMS)
+        raise RecipeError(
+            [f"--optimizers: expected one of {known}, got {name!r}.{nearest(name, TRANSFORMS)}" for name in unknown]
         )
+    if not depths:
+        values = tuple(map(_optimizer_value, optimizers))
         pairs = tuple((b, a) for a, b in itertools.combinations(range(len(values)), 2))
         axis = OPTIMIZER
     else:
-        values = tuple(
-            AxisValue(
-                GridValue(depth, found),
-                f"depth {depth}, {found}",
-                {DEPTH: depth, **_transform_changes(found)},
-                f"--depths {depth} --optimizers {found}",
-            )
-            for depth, found in itertools.product(depths, optimizers)
-        )
+        values = tuple(_grid_value(depth, optimizer) for depth, optimizer in itertools.product(depths, optimizers))
         pairs = _grid_pairs(len(depths), len(optimizers))
         axis = f"{DEPTH} x {OPTIMIZER}"
     return Sweep("meta-opt", axis, name, recipe, values, num_seeds=num_seeds, inner_lrs=tuple(inner_lrs), pairs=pairs)
@@ -146,6 +132,19 @@ def sweep_over(
     named = {"depths": depths, "layers": layers, "optimizers": optimizers}
     got = " and ".join(axis for axis, values in named.items() if values) or "none of them"
     raise MamlError("sweep", expected="values of depths, layers or optimizers, or of depths and optimizers", got=got)
+
+
+def _optimizer_value(optimizer: str) -> AxisValue:
+    return AxisValue(optimizer, optimizer, _transform_changes(optimizer), f"--optimizers {optimizer}")
+
+
+def _grid_value(depth: int, optimizer: str) -> AxisValue:
+    return AxisValue(
+        GridValue(depth, optimizer),
+        f"depth {depth}, {optimizer}",
+        {DEPTH: depth, **_transform_changes(optimizer)},
+        f"--depths {depth} --optimizers {optimizer}",
+    )
 
 
 def _transform_changes(name: str) -> dict[str, object]:

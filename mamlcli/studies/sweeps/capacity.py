@@ -1,24 +1,24 @@
-"""The capacity arm: the same networks trained on many shots without meta-learning."""
+"""The capacity arm of a study is run here: the same networks, without meta-learning."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import is_dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch import Tensor
 
 from mamlcli.common.files import atomic_write
 from mamlcli.common.processes.pool import IsStopped, Job
 from mamlcli.common.statistics import summary
 from mamlcli.recipe.changes import changed_recipe
-from mamlcli.recipe.files import recipe_from_tree, recipe_to_tree
-from mamlcli.recipe.schema import SyntheticKeys
+from mamlcli.recipe.schema import Recipe
+from mamlcli.recipe.tasks_schema import SyntheticKeys
 from mamlcli.studies.sweeps.alone import Array, capacity
 from mamlcli.studies.sweeps.cell_result import CapacityRecord, CellResult
 from mamlcli.studies.sweeps.result import StudyResult
-from mamlcli.studies.sweeps.scores import Scores
+from mamlcli.studies.sweeps.scores import StudyScores
 from mamlcli.studies.sweeps.sweep import AxisValue, Sweep, cells_of
 from mamlcli.tasks.episodes import TaskDistribution
 from mamlcli.tasks.fewshot import FewShotTasks
@@ -26,18 +26,24 @@ from mamlcli.training.experiment import build
 
 # The capacity arm: so many examples that a model which can express the task also finds it.
 NUM_CAPACITY_TASKS = 5
-
-
 NUM_CAPACITY_SHOTS = 1000
-
-
 MAX_CAPACITY_SHOTS_OF_A_CLASS = 100
-
-
 MAX_CAPACITY_STEPS = {"synthetic": 20_000, "images": 2_000}
 
 
-# The capacity arm ----------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class PlannedCapacity:
+    """A planned capacity is the capacity arm of one axis value as it is handed to a process, pickled.
+
+    Attributes:
+        recipe: of the value's first cell.
+        file: where what is reached goes.
+        num_threads: that the process may use.
+    """
+
+    recipe: Recipe
+    file: Path
+    num_threads: int
 
 
 def capacity_jobs(sweep: Sweep, path: Path, *, num_threads: int) -> list[Job]:
@@ -53,9 +59,8 @@ def capacity_jobs(sweep: Sweep, path: Path, *, num_threads: int) -> list[Job]:
     for value in sweep.values:
         file = _capacity_file(path, value)
         if not file.is_file():
-            recipe = recipe_to_tree(first_seed[value.label].recipe)
-            payload = {"recipe": recipe, "file": str(file), "num_threads": num_threads}
-            jobs.append(Job(f"capacity/{value.label}", run_capacity, payload, can_stop=False))
+            planned = PlannedCapacity(first_seed[value.label].recipe, file, num_threads)
+            jobs.append(Job(f"capacity/{value.label}", run_capacity, planned, can_stop=False))
     return jobs
 
 
@@ -63,15 +68,15 @@ def _capacity_file(path: Path, value: AxisValue) -> Path:
     return path / "capacity" / f"{value.slug}.json"
 
 
-def run_capacity(payload: dict[str, Any], is_stopped: IsStopped) -> dict[str, Any]:
+def run_capacity(planned: PlannedCapacity, is_stopped: IsStopped) -> dict[str, object]:
     """Train a cell's network without meta-learning on many examples of meta-test tasks, and write what it reaches.
 
     Each of 5 tasks is learned by itself: from 1000 support points in float64 (synthetic tasks), or from all the
     images of its classes that are not queries, up to 100 of each.
     """
-    recipe = recipe_from_tree(payload["recipe"], where="capacity")
+    recipe = planned.recipe
     # Before building: the recipe, or a model too small for threads, may set another number.
-    torch.set_num_threads(payload["num_threads"])
+    torch.set_num_threads(planned.num_threads)
     is_synthetic = isinstance(recipe.tasks, SyntheticKeys)
     if is_synthetic:
         recipe = changed_recipe(recipe, {"execution.dtype": "float64"}, "capacity")
@@ -81,7 +86,7 @@ def run_capacity(payload: dict[str, Any], is_stopped: IsStopped) -> dict[str, An
     distribution = experiment.distributions[split]
     richer, shots = _with_many_shots(distribution)
     max_steps = MAX_CAPACITY_STEPS["synthetic" if is_synthetic else "images"]
-    found = capacity(
+    reached = capacity(
         experiment.network,
         richer,
         num_tasks=num_tasks,
@@ -91,21 +96,20 @@ def run_capacity(payload: dict[str, Any], is_stopped: IsStopped) -> dict[str, An
         init_seed=recipe.seed,
         max_steps=max_steps,
     )
-    accuracy = found.accuracy if experiment.recipe.is_classification else None
+    accuracy = reached.accuracy if experiment.recipe.is_classification else None
     record = CapacityRecord(
-        scores=scores_over_tasks(found.loss, accuracy),
+        scores=scores_over_tasks(reached.loss, accuracy),
         references={
-            name: scores_over_tasks(*(None if part is None else part.double().cpu().numpy() for part in parts))
-            for name, parts in ((name, (scores.loss, scores.accuracy)) for name, scores in found.references.items())
+            name: scores_over_tasks(_array(scores.loss), _array(scores.accuracy))
+            for name, scores in reached.references.items()
         },
         shots=shots,
         num_tasks=num_tasks,
-        num_converged=int(found.is_converged.sum()),
-        num_steps=found.num_steps,
+        num_converged=int(reached.is_converged.sum()),
+        num_steps=reached.num_steps,
     )
-    file = Path(payload["file"])
-    file.parent.mkdir(exist_ok=True)
-    atomic_write(file, (json.dumps(record.to_json(), indent=2) + "\n").encode())
+    planned.file.parent.mkdir(exist_ok=True)
+    atomic_write(planned.file, (json.dumps(record.to_json(), indent=2) + "\n").encode())
     return {}
 
 
@@ -130,6 +134,11 @@ def add_capacity(result: StudyResult, sweep: Sweep, path: Path) -> StudyResult:
     return replace(result, cells=tuple(replace(cell, capacity=record(cell)) for cell in result.cells))
 
 
-def scores_over_tasks(loss: Array | None, accuracy: Array | None) -> Scores:
+def _array(values: Tensor | None) -> Array | None:
+    return None if values is None else values.double().cpu().numpy()
+
+
+def scores_over_tasks(loss: Array | None, accuracy: Array | None) -> StudyScores:
+    """Return the means of losses and accuracies, [num_tasks] each, with their intervals over tasks."""
     scores = {"loss": loss, "accuracy": accuracy}
-    return Scores({name: summary(values) for name, values in scores.items() if values is not None}, "tasks")
+    return StudyScores({name: summary(values) for name, values in scores.items() if values is not None}, "tasks")

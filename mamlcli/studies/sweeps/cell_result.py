@@ -1,4 +1,4 @@
-"""One axis value of a study's result as a type: scores, collapse, capacity, rates. Imports no torch."""
+"""The types here hold the result of one axis value: scores, collapse, capacity, rates. They import no torch."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mamlcli.studies.sweeps.scores import METRICS, GridValue, Scores, Value, value_from_json, value_to_json
+from mamlcli.studies.sweeps.scores import METRICS, GridValue, StudyScores, Value, value_from_json, value_to_json
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One point of a cell's mean adaptation curve.
+    """A curve point holds the mean scores of a cell after some inner steps.
 
     Attributes:
         step: inner steps done; 0 is before adaptation.
@@ -20,7 +20,7 @@ class CurvePoint:
     """
 
     step: int
-    scores: Scores
+    scores: StudyScores
 
     def to_json(self) -> dict[str, object]:
         """Return the point as result.json holds it."""
@@ -29,7 +29,7 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class RateCandidate:
-    """One inner learning rate of those that a cell's was chosen from.
+    """A rate candidate is one of the inner learning rates that a cell's was chosen from.
 
     Attributes:
         inner_lr: the rate.
@@ -44,7 +44,7 @@ class RateCandidate:
 
 @dataclass(frozen=True)
 class CollapseRecord:
-    """How far adapted stacks and their collapsed models are apart, as collapse.json of a cell holds it.
+    """A collapse record says how far adapted stacks and their collapsed models are apart; collapse.json holds it.
 
     Attributes:
         num_parameters, num_parameters_collapsed: of the stack and of the model with its layers multiplied into one.
@@ -77,7 +77,7 @@ class CollapseRecord:
 
 @dataclass(frozen=True)
 class Collapse:
-    """The collapse of a cell's runs.
+    """A collapse sums up the collapse records of a cell's runs.
 
     Attributes:
         num_parameters: of the collapsed models.
@@ -98,7 +98,7 @@ class Collapse:
 
 @dataclass(frozen=True)
 class CapacityRecord:
-    """What a cell's network reaches on tasks without meta-learning, as capacity/<value>.json holds it.
+    """A capacity record says what a cell's network reaches without meta-learning; capacity/<value>.json holds it.
 
     Attributes:
         scores: loss and accuracy over tasks.
@@ -108,8 +108,8 @@ class CapacityRecord:
         num_steps: gradient steps taken.
     """
 
-    scores: Scores
-    references: Mapping[str, Scores]
+    scores: StudyScores
+    references: Mapping[str, StudyScores]
     shots: int
     num_tasks: int
     num_converged: int
@@ -120,8 +120,8 @@ class CapacityRecord:
         """Return the record in a JSON object."""
         scores = {metric: value[metric] for metric in METRICS if metric in value}
         return cls(
-            Scores.from_json(scores),
-            {name: Scores.from_json(item) for name, item in value["references"].items()},
+            StudyScores.from_json(scores),
+            {name: StudyScores.from_json(item) for name, item in value["references"].items()},
             *(value[key] for key in ("shots", "num_tasks", "num_converged", "num_steps")),
         )
 
@@ -139,7 +139,7 @@ class CapacityRecord:
 
 @dataclass(frozen=True)
 class FixedRateScores:
-    """The final scores of a cell at an inner learning rate that was not chosen.
+    """Fixed-rate scores are the final scores of a cell at the recipe's own inner learning rate.
 
     Attributes:
         inner_lr: the rate.
@@ -147,7 +147,7 @@ class FixedRateScores:
     """
 
     inner_lr: float
-    scores: Scores | None
+    scores: StudyScores | None
 
     def to_json(self) -> dict[str, object] | None:
         """Return rate and scores, None where there are none."""
@@ -156,7 +156,7 @@ class FixedRateScores:
 
 @dataclass(frozen=True)
 class CellResult:
-    """One axis value of a study, over its seeds.
+    """A cell result is what one axis value of a study came to, over its seeds.
 
     Attributes:
         value: of the axis.
@@ -184,7 +184,7 @@ class CellResult:
     at_fixed_rate: FixedRateScores | None = None
 
     @property
-    def final(self) -> Scores:
+    def final(self) -> StudyScores:
         """The scores after the last inner step."""
         return self.curve[-1].scores
 
@@ -201,13 +201,13 @@ class CellResult:
         at_fixed_rate = None
         if "at_fixed_rate" in value:
             rate = math.nan if fixed is None else fixed["inner_lr"]
-            at_fixed_rate = FixedRateScores(rate, fixed and Scores.from_json(fixed))
+            at_fixed_rate = FixedRateScores(rate, fixed and StudyScores.from_json(fixed))
         return cls(
             value=value_from_json(value["value"]),
             seeds=tuple(value["seeds"]),
             run_dirs=tuple(value["run_dirs"]),
             inner_lr=value["inner_lr"],
-            curve=tuple(CurvePoint(point["step"], Scores.from_json(point)) for point in value["curve"]),
+            curve=tuple(CurvePoint(point["step"], StudyScores.from_json(point)) for point in value["curve"]),
             num_parameters=value["num_parameters"],
             num_transform_parameters=value["num_transform_parameters"],
             candidates=tuple(RateCandidate(**candidate) for candidate in value.get("inner_lr_candidates", ())),

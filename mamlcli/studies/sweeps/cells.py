@@ -1,4 +1,4 @@
-"""Cells of a study, as a process runs them: run directories made or continued, trained, scored, collapsed."""
+"""A process runs cells of a study here: it makes or continues their run directories, trains, scores, collapses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,9 +14,10 @@ from mamlcli.common.errors import Interrupted, NonFiniteError, RunError
 from mamlcli.common.processes.pool import IsStopped, Outcome, failure
 from mamlcli.engine.execution import NUMBERS_WORTH_THREADS
 from mamlcli.engine.sizes import activation_size, count_parameters
-from mamlcli.recipe.files import recipe_from_tree
-from mamlcli.recipe.schema import Recipe, SyntheticKeys
+from mamlcli.recipe.schema import Recipe
+from mamlcli.recipe.tasks_schema import SyntheticKeys
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.report import RunReport
 from mamlcli.studies.sweeps.collapsed import collapse_record
 from mamlcli.studies.sweeps.from_trained import write_start
 from mamlcli.training.experiment import build
@@ -29,13 +29,13 @@ from mamlcli.training.scoring import finished_result
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """One cell of a study, as it is handed to a process; it is pickled.
+    """A planned cell is one cell of a study as it is handed to a process, pickled.
 
     Attributes:
         name: of the cell, unique in its study.
         path: its run directory.
         recipe_name: what the run notes as the name of its recipe.
-        recipe: the resolved recipe, as a tree.
+        recipe: resolved.
         argv: the command, for the manifest.
         num_threads: that the process may use.
         started_from: a trained run whose weights it starts from, with linear layers appended; None for none.
@@ -45,26 +45,41 @@ class PlannedCell:
     name: str
     path: Path
     recipe_name: str
-    recipe: dict[str, Any]
+    recipe: Recipe
     argv: tuple[str, ...]
     num_threads: int
     started_from: Path | None = None
     with_collapse: bool = False
 
 
-def run_cells(cells: tuple[PlannedCell, ...], is_stopped: IsStopped) -> dict[str, dict[str, str]]:
+@dataclass(frozen=True)
+class CellFailure:
+    """A cell failure says why one of several cells of a job failed, in the fields of a pool's `Outcome`.
+
+    Attributes:
+        reason: in words.
+        error: the name of the exception's class.
+        details: the traceback, for errors that are not the user's.
+    """
+
+    reason: str
+    error: str
+    details: str = ""
+
+
+def run_cells(cells: tuple[PlannedCell, ...], is_stopped: IsStopped) -> dict[str, CellFailure]:
     """Train and score cells in their run directories, each from where it was cut if it was.
 
     Several cells differ in their seed alone and are trained together. One of them that fails is tried again alone,
     as the pool tries a job again, unless its training diverged.
 
     Returns:
-        By name of the cells that failed: "reason", "error" and "details" as in `pool.Outcome`.
+        The failures, by the names of the cells.
 
     Raises:
         Interrupted: told to stop; every cell is saved. What the only cell ended by, if it failed.
     """
-    failed: dict[str, dict[str, str]] = {}
+    failures: dict[str, CellFailure] = {}
     for cell, error in _train_cells(cells, is_stopped):
         if len(cells) > 1 and not isinstance(error, NonFiniteError):
             try:
@@ -76,8 +91,8 @@ def run_cells(cells: tuple[PlannedCell, ...], is_stopped: IsStopped) -> dict[str
                 error = last
         if len(cells) == 1:
             raise error
-        failed[cell.name] = failure(error)
-    return failed
+        failures[cell.name] = CellFailure(**failure(error))
+    return failures
 
 
 def _train_cells(cells: Sequence[PlannedCell], is_stopped: IsStopped) -> list[tuple[PlannedCell, BaseException]]:
@@ -104,22 +119,21 @@ def _train_cells(cells: Sequence[PlannedCell], is_stopped: IsStopped) -> list[tu
             raise Interrupted("interrupted") from error
     for index, cell in enumerate(cells):
         if cell.with_collapse and index not in errors:
-            opened[index].write_json("collapse.json", collapse_record(opened[index], experiments[index]))
+            opened[index].write_json("collapse.json", collapse_record(opened[index], experiments[index]).to_json())
     return [(cells[index], error) for index, error in errors.items()]
 
 
 def _open_cell(cell: PlannedCell) -> RunDirectory:
     """Open the cell's run directory, or make it."""
-    recipe = recipe_from_tree(cell.recipe, where="cell")
     # Before building: the recipe, or a model too small for threads, may set another number.
     torch.set_num_threads(cell.num_threads)
     if (cell.path / "recipe.yaml").is_file() and (cell.path / "manifest.json").is_file():
         run = RunDirectory.open(cell.path)
-        run.check_recipe(recipe)
+        run.check_recipe(cell.recipe)
         return run
     if cell.path.exists():  # cut while it was being made; there is nothing in it yet
         shutil.rmtree(cell.path)
-    return RunDirectory.create(cell.path, recipe, cell.recipe_name)
+    return RunDirectory.create(cell.path, cell.recipe, cell.recipe_name)
 
 
 def can_share(recipe: Recipe) -> bool:
@@ -139,13 +153,13 @@ def can_share(recipe: Recipe) -> bool:
     return how.path == "explicit" and numbers * recipe.outer.tasks < NUMBERS_WORTH_THREADS
 
 
-def group_sizes(num_runs: int, num_values: int, num_workers: int) -> list[int]:
+def group_sizes(num_runs: int, num_values: int, num_processes: int) -> list[int]:
     """Return how many runs of one axis value are trained together in each job.
 
     As many as can be while the jobs of all values still spread evenly over the processes: with one value, 8 seeds
     and 2 processes 4 and 4; with two values 8.
     """
-    num_jobs = min(num_workers // math.gcd(num_values, num_workers), num_runs)
+    num_jobs = min(num_processes // math.gcd(num_values, num_processes), num_runs)
     smaller, larger = divmod(num_runs, num_jobs)
     return [smaller + (job < larger) for job in range(num_jobs)]
 
@@ -160,23 +174,22 @@ def cell_outcomes(outcome: Outcome, names: Sequence[str], *, is_done: Callable[[
     """
     if len(names) == 1:
         return [replace(outcome, key=names[0])]
-    failed = outcome.value if outcome.status == "done" else {}
+    failures: dict[str, CellFailure] = outcome.value if isinstance(outcome.value, dict) else {}
     wall_s = outcome.wall_s / len(names)
     outcomes = []
     for name in names:
-        of_cell = replace(outcome, key=name, value={}, wall_s=wall_s)
-        if name in failed:
-            of_cell = replace(of_cell, status="failed", **failed[name])
+        of_cell = replace(outcome, key=name, value=None, wall_s=wall_s)
+        if name in failures:
+            of_cell = replace(of_cell, status="failed", **vars(failures[name]))
         elif of_cell.status != "done" and is_done(name):
             of_cell = Outcome(name, "done", attempts=outcome.attempts, wall_s=wall_s)
         outcomes.append(of_cell)
     return outcomes
 
 
-def finished_report(run: RunDirectory) -> dict[str, Any] | None:
-    """Return the content of evaluation.json of a run that is done, else None."""
+def finished_report(run: RunDirectory) -> RunReport | None:
+    """Return the result of a run that is done, else None."""
     try:
-        done = finished_result(run)
+        return finished_result(run)
     except RunError:  # a damaged evaluation.json: it is written again from the checkpoint
         return None
-    return None if done is None else done.to_json()

@@ -1,4 +1,4 @@
-"""What closed forms say of a study on linear regression."""
+"""Closed forms of linear regression are added to a study of depth."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from mamlcli.common.statistics import Score, summary
 from mamlcli.engine.networks import linear
 from mamlcli.engine.objective import MetaParams
 from mamlcli.recipe.changes import changed_recipe
-from mamlcli.recipe.schema import LinearRegressionTasks
+from mamlcli.recipe.tasks_schema import LinearRegressionTasks
 from mamlcli.studies.sweeps.result import ClosedForm, StudyResult
 from mamlcli.studies.sweeps.sweep import DEPTH, LAYERS, Sweep
 from mamlcli.tasks import closed_forms, synthetic
 from mamlcli.training.experiment import Experiment
 from mamlcli.training.scoring import ScoredTasks, score
-
-# Closed forms --------------------------------------------------------------------------------------------------
 
 
 def add_closed_form(result: StudyResult, sweep: Sweep, experiment: Experiment) -> StudyResult:
@@ -84,5 +82,5 @@ def _shallow_from_zero(experiment: Experiment, inner_lr: float) -> Score:
         {name: torch.zeros_like(value, dtype=experiment.dtype) for name, value in network.named_parameters()}, {}
     )
     tasks = ScoredTasks(spec.split, spec.tasks, spec.steps, with_references=False)
-    [found] = score(shallow, [zero], tasks)
-    return summary(found.column("query_loss", -1))
+    [evaluation] = score(shallow, [zero], tasks)
+    return summary(evaluation.column("query_loss", -1))

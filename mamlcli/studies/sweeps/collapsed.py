@@ -1,4 +1,4 @@
-"""Appended linear layers collapsed into one: outputs compared, models exported."""
+"""Appended linear layers are collapsed into one here, their outputs compared, the collapsed model exported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save as save_tensors
@@ -42,7 +41,7 @@ from mamlcli.training.trained import best_weights
 
 @dataclass(frozen=True)
 class CollapseCheck:
-    """How far adapted stacks and their collapsed models are apart, over the support and query inputs of a task.
+    """A collapse check says how far adapted stacks and their collapsed models are apart on the inputs of each task.
 
     Attributes:
         absolute: [num_tasks], the largest difference of outputs.
@@ -64,15 +63,15 @@ def collapse_check(
         sets = [collapse_difference(network, collapsed, adapted, x) for x in (data[0], data[2])]
         return torch.stack([torch.stack(pair) for pair in sets]).amax(dim=0)
 
-    found = map_tasks(differences, meta, episodes, execution)
-    return CollapseCheck(found[:, 0], found[:, 1])
+    largest = map_tasks(differences, meta, episodes, execution)
+    return CollapseCheck(largest[:, 0], largest[:, 1])
 
 
 # Tasks on which a collapsed model is compared with its stack; the differences are of rounding alone.
 NUM_COLLAPSE_TASKS = 100
 
 
-def collapse_record(run: RunDirectory, experiment: Experiment) -> dict[str, Any]:
+def collapse_record(run: RunDirectory, experiment: Experiment) -> CollapseRecord:
     """Return how far a run's adapted stacks and their collapsed models are apart, and the sizes of both."""
     spec = experiment.recipe.evaluation
     meta, _ = best_weights(run, experiment)
@@ -81,14 +80,14 @@ def collapse_record(run: RunDirectory, experiment: Experiment) -> dict[str, Any]
     tasks = TaskStream(experiment.distributions[spec.split], spec.seed, spec.split, num_tasks, how.chunk)
     check = collapse_check(experiment.objective(spec.steps), meta, tasks, how)
     num_parameters, num_collapsed = parameter_counts(experiment.network, meta.model)
-    return {
-        "num_parameters": num_parameters,
-        "num_parameters_collapsed": num_collapsed,
-        "num_tasks": num_tasks,
-        "largest_difference": float(check.absolute.max()),
-        "largest_relative_difference": float(check.relative.max()),
-        "tolerance": COLLAPSE_TOLERANCE[experiment.dtype],
-    }
+    return CollapseRecord(
+        num_parameters=num_parameters,
+        num_parameters_collapsed=num_collapsed,
+        num_tasks=num_tasks,
+        largest_difference=float(check.absolute.max()),
+        largest_relative_difference=float(check.relative.max()),
+        tolerance=COLLAPSE_TOLERANCE[experiment.dtype],
+    )
 
 
 # A collapsed model of its own ----------------------------------------------------------------------------------
@@ -112,7 +111,7 @@ def export_collapsed(run_path: Path, out: Path) -> CollapseRecord:
     experiment.use_threads()
     if len(experiment.network.head) < 2:
         raise RunError(str(run_path), expected="a run with a stack of linear layers", got="one linear layer")
-    record = CollapseRecord.from_json(collapse_record(run, experiment))
+    record = collapse_record(run, experiment)
     if not record.agrees:
         raise MamlError(
             str(run_path),

@@ -1,4 +1,4 @@
-"""Finished runs of a study -> its machine-readable result: means, intervals, curves and paired differences.
+"""The finished runs of a study become numbers here: means, intervals, curves and paired differences.
 
 Over several seeds, a number is the mean of the seeds' means over tasks, its interval is over seeds, and two axis
 values are compared seed by seed. With one seed, intervals are over that run's tasks, and values are compared task
@@ -11,50 +11,33 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mamlcli.common.statistics import Score, paired_difference, summary
-from mamlcli.runs.folder import SCORE_COLUMNS, RunDirectory
-from mamlcli.studies.sweeps.cell_result import CellResult, Collapse, CurvePoint, RateCandidate
+from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.report import Point, Protocol, RunReport
+from mamlcli.runs.scores_table import SCORE_COLUMNS
+from mamlcli.studies.sweeps.cell_result import CellResult, CurvePoint
+from mamlcli.studies.sweeps.finished import FinishedCell
 from mamlcli.studies.sweeps.result import Comparison, StudyResult
-from mamlcli.studies.sweeps.scores import METRICS, Scores, Value, value_to_json
+from mamlcli.studies.sweeps.scores import METRICS, StudyScores, value_to_json
 
-_CURVE_KEYS = ("loss", "accuracy", "support_loss", "support_accuracy")
+_CURVE_METRICS = ("loss", "accuracy", "support_loss", "support_accuracy")
 
-
+# The column of tasks.csv that holds a metric.
 _COLUMN_OF = {"loss": "query_loss", "accuracy": "query_accuracy"}
 
 
 @dataclass(frozen=True)
-class FinishedCell:
-    """One axis value and its finished runs.
-
-    Attributes:
-        value: of the axis.
-        inner_lr: the rate of these runs.
-        runs: their directories by seed; empty where none has finished.
-        candidates: the inner learning rates that theirs was chosen from; empty where there was no choice.
-        collapse: of their linear layers; None where the study does not collapse them.
-    """
-
-    value: Value
-    inner_lr: float
-    runs: Mapping[int, RunDirectory]
-    candidates: tuple[RateCandidate, ...] = ()
-    collapse: Collapse | None = None
-
-
-@dataclass(frozen=True)
 class Collected:
-    """The parts of a study's result that are read from runs; attributes as those of `StudyResult`."""
+    """The parts of a study's result that are read from runs are collected; attributes as those of `StudyResult`."""
 
     cells: tuple[CellResult, ...]
     comparisons: tuple[Comparison, ...]
-    protocol: Mapping[str, Any] | None
-    references: Mapping[str, Scores]
+    protocol: Protocol | None
+    references: Mapping[str, StudyScores]
     chance_accuracy: float | None
 
 
@@ -67,82 +50,84 @@ def collect(cells: Sequence[FinishedCell], pairs: Sequence[tuple[int, int]], *, 
         num_seeds: seeds asked for; one means intervals over tasks.
     """
     over = "tasks" if num_seeds == 1 else "seeds"
-    reports = [{seed: read_report(run) for seed, run in cell.runs.items()} for cell in cells]
+    scored = [_ScoredCell(cell, {seed: run.read_report() for seed, run in cell.runs.items()}) for cell in cells]
     # One report of each seed: all axis values have the seed's tasks, and with them its references.
-    by_seed = {seed: report for of_cell in reversed(reports) for seed, report in of_cell.items()}
-    first = next((report for of_cell in reports for report in of_cell.values()), None)
-    compared = (_comparison(cells[a], cells[b], metric, over) for a, b in pairs for metric in METRICS)
+    by_seed = {seed: report for cell in reversed(scored) for seed, report in cell.reports.items()}
+    first = next((report for cell in scored for report in cell.reports.values()), None)
+    compared = (_comparison(scored[a], scored[b], metric, over) for a, b in pairs for metric in METRICS)
     return Collected(
-        cells=tuple(_cell(cell, of_cell, over) for cell, of_cell in zip(cells, reports, strict=True) if of_cell),
+        cells=tuple(_cell_result(cell, over) for cell in scored if cell.reports),
         comparisons=tuple(comparison for comparison in compared if comparison is not None),
-        protocol=None if first is None else first["protocol"],
+        protocol=None if first is None else first.protocol,
         references=mean_references([references_of(by_seed[seed]) for seed in sorted(by_seed)]),
-        chance_accuracy=None if first is None else first.get("chance_accuracy"),
+        chance_accuracy=None if first is None else first.chance_accuracy,
     )
 
 
-def final_scores(report: Mapping[str, Any]) -> Scores:
-    """Return the scores after the last inner step in the content of evaluation.json."""
-    return Scores.from_json(report["final"])
+@dataclass(frozen=True)
+class _ScoredCell:
+    """An axis value with the reports of its runs, by seed."""
+
+    cell: FinishedCell
+    reports: Mapping[int, RunReport]
 
 
-def references_of(report: Mapping[str, Any]) -> dict[str, Scores]:
-    """Return floors and baselines in the content of evaluation.json, by name."""
-    return {name: Scores.from_json(value) for name, value in report["references"].items()}
+def final_scores(report: RunReport) -> StudyScores:
+    """Return the scores of a run after the last inner step."""
+    return StudyScores.of_run(report.final)
 
 
-def read_report(run: RunDirectory) -> dict[str, Any]:
-    """Return a run's result as JSON holds it."""
-    return run.read_report().to_json()
+def references_of(report: RunReport) -> dict[str, StudyScores]:
+    """Return the floors and baselines of a run, by name."""
+    return {name: StudyScores.of_run(scores) for name, scores in report.references.items()}
 
 
-def _cell(cell: FinishedCell, reports: Mapping[int, Mapping[str, Any]], over: str) -> CellResult:
+def _cell_result(scored: _ScoredCell, over: str) -> CellResult:
+    cell, curves = scored.cell, [report.curve for report in scored.reports.values()]
     manifest = next(iter(cell.runs.values())).manifest
-    curves = [report["curve"] for report in reports.values()]
     return CellResult(
         value=cell.value,
         seeds=tuple(cell.runs),
         run_dirs=tuple(str(run.path) for run in cell.runs.values()),
         inner_lr=cell.inner_lr,
         curve=tuple(_point([points[step] for points in curves], over) for step in range(len(curves[0]))),
-        num_parameters=manifest["num_parameters"],
-        num_transform_parameters=manifest["num_transform_parameters"],
+        num_parameters=manifest.num_parameters or 0,
+        num_transform_parameters=manifest.num_transform_parameters or 0,
         candidates=cell.candidates,
         collapse=cell.collapse,
     )
 
 
-def _point(points: Sequence[Mapping[str, Any]], over: str) -> CurvePoint:
-    """Return one point of the mean curve; with intervals over tasks it is the one run's own."""
-    scores = [Scores.from_json({key: point[key] for key in _CURVE_KEYS if key in point}) for point in points]
-    return CurvePoint(points[0]["step"], scores[0] if over == "tasks" else mean_scores(scores))
+def _point(points: Sequence[Point], over: str) -> CurvePoint:
+    """Return one point of the mean curve; with intervals over tasks it is that of the only run."""
+    scores = [StudyScores.of_run(point.scores, _CURVE_METRICS) for point in points]
+    return CurvePoint(points[0].step, scores[0] if over == "tasks" else mean_scores(scores))
 
 
-def mean_scores(scores: Sequence[Scores]) -> Scores:
+def mean_scores(scores: Sequence[StudyScores]) -> StudyScores:
     """Return the means over seeds, with their intervals, of the scores of each seed."""
-    return Scores({name: summary([one.mean(name) for one in scores]) for name in scores[0].values}, "seeds")
+    means = {name: [of_seed.mean(name) for of_seed in scores] for name in scores[0].values}
+    return StudyScores({name: summary(values) for name, values in means.items()}, "seeds")
 
 
-def _comparison(a: FinishedCell, b: FinishedCell, metric: str, over: str) -> Comparison | None:
+def _comparison(a: _ScoredCell, b: _ScoredCell, metric: str, over: str) -> Comparison | None:
     """Return the paired difference a - b of a metric after adaptation; None where there is nothing to compare."""
-    seeds = [seed for seed in a.runs if seed in b.runs]
-    if not seeds or metric not in final_scores(read_report(a.runs[seeds[0]])):
+    seeds = [seed for seed in a.reports if seed in b.reports]
+    if not seeds or a.reports[seeds[0]].final.of(metric) is None:
         return None
     if over == "tasks":
-        scores = [_task_scores(cell.runs[seeds[0]], metric) for cell in (a, b)]
+        scores = [_task_scores(scored.cell.runs[seeds[0]], metric) for scored in (a, b)]
     else:
-        scores = [
-            np.array([final_scores(read_report(cell.runs[seed])).mean(metric) for seed in seeds]) for cell in (a, b)
-        ]
+        scores = [np.array([scored.reports[seed].final.mean(metric) for seed in seeds]) for scored in (a, b)]
     difference = Score.of(paired_difference(scores[0], scores[1]))
-    return Comparison(a.value, b.value, metric, difference, over, len(scores[0]))
+    return Comparison(a.cell.value, b.cell.value, metric, difference, over, len(scores[0]))
 
 
 def _task_scores(run: RunDirectory, metric: str) -> NDArray[np.float64]:
     return run.read_scores()[:, -1, SCORE_COLUMNS.index(_COLUMN_OF[metric])]
 
 
-def mean_references(references: Sequence[Mapping[str, Scores]]) -> Mapping[str, Scores]:
+def mean_references(references: Sequence[Mapping[str, StudyScores]]) -> Mapping[str, StudyScores]:
     """Return the references: as any run has them, or their mean over seeds where the seeds' tasks differ.
 
     Args:

@@ -1,11 +1,11 @@
-"""A study's result -> figure.png and figure.svg: scores against the axis, curves of each value, or the grid."""
+"""The figure of a study is drawn here: scores against the axis with curves of each value, or the grid."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mamlcli.common.figures import (
     CHANCE_STYLE,
@@ -28,17 +28,16 @@ from mamlcli.common.statistics import Score
 from mamlcli.common.tables import PERCENT
 from mamlcli.runs.curve import task_words
 from mamlcli.studies.sweeps.result import ClosedForm, StudyResult, advantages_at_each_depth
-from mamlcli.studies.sweeps.scores import Scores
+from mamlcli.studies.sweeps.scores import StudyScores
 from mamlcli.studies.sweeps.tables import AXIS_WORDS, interval_words, protocol_of, value_label
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
 _PANEL_HEIGHT = 2.6  # inches
-
-
 _MOST_VALUES = 6  # on a horizontal axis before their names are turned
 
 
@@ -73,9 +72,9 @@ def _axis_figure(result: StudyResult) -> Figure:
 
 def _legend_panel(axes: Axes, named: list[Axes]) -> None:
     """Name every series of the other panels in a panel of its own."""
-    handles: dict[str, Any] = {}
-    for one in named:
-        handles |= dict(zip(*reversed(one.get_legend_handles_labels()), strict=True))
+    handles: dict[str, Artist] = {}
+    for panel in named:
+        handles |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
     axes.set_axis_off()
     axes.legend(handles.values(), handles.keys(), loc="center left")
 
@@ -101,8 +100,10 @@ def _draw_axis(axes: Axes, result: StudyResult, metric: str) -> None:
     _draw_references(axes, result, metric)
     if metric == "loss" and result.closed_form:
         _draw_closed_form(axes, result.closed_form, positions)
-    turned: dict[str, Any] = {} if is_ordered and len(labels) <= _MOST_VALUES else {"rotation": 30, "ha": "right"}
-    axes.set_xticks(range(len(labels)), labels, **turned)
+    axes.set_xticks(range(len(labels)), labels)
+    if not is_ordered or len(labels) > _MOST_VALUES:
+        for text in axes.get_xticklabels():
+            text.set(rotation=30, ha="right")
     axes.margins(x=0.08)
     axes.set_xlabel(AXIS_WORDS[result.axis])
     axes.set_ylabel(_metric_label(result, metric))
@@ -121,13 +122,14 @@ def _draw_references(axes: Axes, result: StudyResult, metric: str) -> None:
 
 
 def _draw_closed_form(axes: Axes, forms: ClosedForm, positions: dict[str, int]) -> None:
-    marks: dict[str, Any] = {"linewidth": 2, "zorder": 4}
+    def mark(loss: float, label: str, *, color: str, marker: str, size: int) -> None:
+        axes.scatter([shallow], [loss], color=color, marker=marker, s=size, label=label, linewidth=2, zorder=4)
+
     shallow = positions.get("1", 0)
-    label = "one layer, closed form (endless support)"
-    axes.scatter([shallow], [forms.shallow_infinite_support], color="black", marker="_", s=300, label=label, **marks)
     measured = math.nan if forms.shallow_from_zero.mean is None else forms.shallow_from_zero.mean
-    label = "one layer from its best start (Monte Carlo)"
-    axes.scatter([shallow], [measured], color=GREY, marker="x", s=40, label=label, **marks)
+    endless = forms.shallow_infinite_support
+    mark(endless, "one layer, closed form (endless support)", color="black", marker="_", size=300)
+    mark(measured, "one layer from its best start (Monte Carlo)", color=GREY, marker="x", size=40)
     axes.axhline(
         forms.preconditioned_one_step,
         color=GREY,
@@ -162,8 +164,8 @@ def _shade(index: int, num: int) -> Series:
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
-    own = SERIES[index % len(SERIES)]
-    return own._replace(color=to_hex(colormaps["viridis"](0.85 * index / max(num - 1, 1))))
+    series = SERIES[index % len(SERIES)]
+    return series._replace(color=to_hex(colormaps["viridis"](0.85 * index / max(num - 1, 1))))
 
 
 def _grid_figure(result: StudyResult) -> Figure:
@@ -195,15 +197,15 @@ def _grid_figure(result: StudyResult) -> Figure:
 
 def _draw_line(axes: Axes, by_depth: dict[int, Score], metric: str, index: int, label: str) -> None:
     known = {depth: score for depth, score in sorted(by_depth.items()) if score.mean is not None}
-    means, widths = _means_and_widths([Scores({metric: score}, None) for score in known.values()], metric)
+    means, widths = _means_and_widths([StudyScores({metric: score}, None) for score in known.values()], metric)
     # Side by side rather than on top of each other; the depth is the nearest whole number.
     where = [depth + 0.04 * index for depth in known]
     axes.errorbar(where, means, widths, label=label, **TRANSFORM_SERIES[label]._asdict())
 
 
-def _means_and_widths(scores: Sequence[Scores], metric: str) -> tuple[list[float], list[float]]:
-    means = [_scale(metric) * one.mean(metric) for one in scores]
-    return means, [_scale(metric) * one.half_width(metric) for one in scores]
+def _means_and_widths(scores: Sequence[StudyScores], metric: str) -> tuple[list[float], list[float]]:
+    means = [_scale(metric) * score.mean(metric) for score in scores]
+    return means, [_scale(metric) * score.half_width(metric) for score in scores]
 
 
 def _scale(metric: str) -> float:
@@ -220,6 +222,6 @@ def _metric_label(result: StudyResult, metric: str) -> str:
 def _title(result: StudyResult) -> str:
     protocol = protocol_of(result)
     return (
-        f"{result.study}: {result.recipe} ({task_words(protocol)}), {protocol['num_tasks']} "
-        f"{protocol['split']} tasks, {protocol['inner_steps']} inner steps\n{interval_words(result)}"
+        f"{result.study}: {result.recipe} ({task_words(protocol)}), {protocol.num_tasks} "
+        f"{protocol.split} tasks, {protocol.inner_steps} inner steps\n{interval_words(result)}"
     )

@@ -1,4 +1,4 @@
-"""The folder of a study: opened, checked against what is asked, its result written."""
+"""The folder of a study is opened here and checked against what is asked, and its result is written."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from mamlcli.studies.sweeps.collection import result_csv
 from mamlcli.studies.sweeps.figure import save_study_figure
 from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.sweep import Sweep
-
-# Files ---------------------------------------------------------------------------------------------------------
 
 
 def write_result(path: Path, result: StudyResult) -> None:
@@ -44,22 +42,22 @@ def open_study(path: Path, sweep: Sweep, command: str) -> bool:
         _make_folder(path, {**sweep.settings(), "command": command})
         return False
     try:
-        found = json.loads(file.read_text())
+        settings = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise RunError(
             str(file), expected="a readable study.json", got=str(error), next_step="Name another --dir"
         ) from error
-    difference = _settings_difference(found, sweep)
+    difference = _settings_difference(settings, sweep)
     if difference:
         raise RunError(
             str(path),
             expected="a folder of this study",
             got=f"another study's: {', '.join(difference)}",
-            next_step=f"Name another --dir, or continue that one: {found.get('command', '')}",
+            next_step=f"Name another --dir, or continue that one: {settings.get('command', '')}",
         )
-    if len(sweep.seeds) > len(found["seeds"]):
+    if len(sweep.seeds) > len(settings["seeds"]):
         with RunDirectory(path).lock():
-            _write_settings(path, {**found, "seeds": list(sweep.seeds), "command": command})
+            _write_settings(path, {**settings, "seeds": list(sweep.seeds), "command": command})
     return True
 
 
@@ -82,14 +80,15 @@ def _write_settings(path: Path, settings: Mapping[str, object]) -> None:
     atomic_write(path / "study.json", (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def _settings_difference(found: Mapping[str, Any], sweep: Sweep) -> list[str]:
+def _settings_difference(there: Mapping[str, Any], sweep: Sweep) -> list[str]:
+    """Return in words what another study's settings have otherwise; none for settings of the same study."""
     here = json.loads(json.dumps(sweep.settings()))
     # Seeds count up from the recipe's, which is compared below, so that more of them are a superset.
-    keys = [key for key in here if key not in ("recipe", "seeds") and found.get(key) != here[key]]
-    if not isinstance(found.get("seeds"), list):
+    keys = [key for key in here if key not in ("recipe", "seeds") and there.get(key) != here[key]]
+    if not isinstance(there.get("seeds"), list):
         keys.append("seeds")
-    differences = {key: (found.get(key), here[key]) for key in keys}
-    if isinstance(found.get("recipe"), dict):
-        old = recipe_from_tree(found["recipe"], where="study.json")
+    differences = {key: (there.get(key), here[key]) for key in keys}
+    if isinstance(there.get("recipe"), dict):
+        old = recipe_from_tree(there["recipe"], where="study.json")
         differences |= {f"recipe.{k}": pair for k, pair in recipe_difference(old, sweep.recipe).items()}
     return [f"{key} ({old!r} there, {new!r} here)" for key, (old, new) in differences.items()]

@@ -1,4 +1,4 @@
-"""Cells that start from a trained run with linear layers appended."""
+"""A cell can start from a trained run with linear layers appended; its first checkpoint is written here."""
 
 from __future__ import annotations
 

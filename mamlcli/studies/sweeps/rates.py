@@ -1,4 +1,4 @@
-"""The choice of an inner learning rate among several, by meta-validation and nothing else."""
+"""An inner learning rate is chosen among several by meta-validation and nothing else."""
 
 from __future__ import annotations
 

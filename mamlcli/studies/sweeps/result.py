@@ -1,4 +1,4 @@
-"""The result of a study as a type: what result.json holds. Imports no torch.
+"""The types here hold the result of a study, as result.json does. They import no torch.
 
 A result is made once the cells are done, written as JSON, and shown in tables, figures, verdicts and reports.
 """
@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mamlcli.common.statistics import Score
+from mamlcli.runs.report import Protocol
 from mamlcli.studies.sweeps.cell_result import CellResult
-from mamlcli.studies.sweeps.scores import GridValue, Scores, Value, value_from_json, value_to_json
+from mamlcli.studies.sweeps.scores import GridValue, StudyScores, Value, value_from_json, value_to_json
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The paired difference of two axis values.
+    """A comparison is the paired difference of two axis values.
 
     Attributes:
         a, b: the values; the difference is a minus b.
@@ -36,7 +37,7 @@ class Comparison:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Comparison:
         """Return the comparison in a JSON object."""
-        scores = Scores.from_json({"difference": value["difference"]})
+        scores = StudyScores.from_json({"difference": value["difference"]})
         values = value_from_json(value["a"]), value_from_json(value["b"])
         over = scores.over or "seeds"
         return cls(*values, value["metric"], scores.values["difference"], over, value["num_pairs"])
@@ -54,7 +55,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class ClosedForm:
-    """What is known of linear regression without training: query losses with label noise included.
+    """A closed form holds the query losses of linear regression that are known without training, with label noise.
 
     Attributes:
         inner_lr, inner_steps: of the inner loop that the forms are of.
@@ -78,7 +79,7 @@ class ClosedForm:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ClosedForm:
         """Return the forms in a JSON object."""
-        shallow = Scores.from_json(value).values["shallow_from_zero"]
+        shallow = StudyScores.from_json(value).values["shallow_from_zero"]
         return cls(**{**value, "shallow_from_zero": shallow})
 
     def to_json(self) -> dict[str, object]:
@@ -88,7 +89,7 @@ class ClosedForm:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What a study came to.
+    """A study result is all that a study came to.
 
     Attributes:
         study: the command's name.
@@ -116,8 +117,8 @@ class StudyResult:
     started_from: str | None
     cells: tuple[CellResult, ...]
     comparisons: tuple[Comparison, ...]
-    protocol: Mapping[str, Any] | None = None
-    references: Mapping[str, Scores] = field(default_factory=dict)
+    protocol: Protocol | None = None
+    references: Mapping[str, StudyScores] = field(default_factory=dict)
     chance_accuracy: float | None = None
     failures: tuple[tuple[str, str], ...] = ()
     closed_form: ClosedForm | None = None
@@ -129,13 +130,13 @@ class StudyResult:
 
     @property
     def main_metric(self) -> str:
-        """`accuracy`, or `loss` for regression."""
+        """The metric that counts: `accuracy`, or `loss` for regression."""
         return "accuracy" if "accuracy" in self.cells[0].final else "loss"
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> StudyResult:
         """Return the result in the content of result.json; KeyError names a key that is missing."""
-        closed_form = value.get("closed_form")
+        closed_form, protocol = value.get("closed_form"), value.get("protocol")
         return cls(
             study=value["study"],
             axis=value["axis"],
@@ -146,8 +147,8 @@ class StudyResult:
             started_from=value["started_from"],
             cells=tuple(map(CellResult.from_json, value["cells"])),
             comparisons=tuple(map(Comparison.from_json, value["comparisons"])),
-            protocol=value.get("protocol"),
-            references={name: Scores.from_json(scores) for name, scores in value.get("references", {}).items()},
+            protocol=None if protocol is None else Protocol.from_json(protocol),
+            references={name: StudyScores.from_json(scores) for name, scores in value.get("references", {}).items()},
             chance_accuracy=value.get("chance_accuracy"),
             failures=tuple((failure["cell"], failure["reason"]) for failure in value.get("failed", ())),
             closed_form=closed_form and ClosedForm.from_json(closed_form),
@@ -167,7 +168,7 @@ class StudyResult:
             "comparisons": [comparison.to_json() for comparison in self.comparisons],
         }
         if self.protocol is not None:
-            value["protocol"] = dict(self.protocol)
+            value["protocol"] = self.protocol.to_json()
             value["references"] = {name: scores.to_json() for name, scores in self.references.items()}
         if self.chance_accuracy is not None:
             value["chance_accuracy"] = self.chance_accuracy
@@ -179,7 +180,7 @@ class StudyResult:
 
 @dataclass(frozen=True)
 class Advantage:
-    """What an optimizer of a grid gains over the first one at the same depth.
+    """An advantage is what an optimizer of a grid gains over the first one at the same depth.
 
     Attributes:
         depth: of both.

@@ -1,4 +1,4 @@
-"""Numbers and axis values of a study's result, and their JSON forms. Imports no torch.
+"""The types here hold numbers and axis values of a study's result, and give their JSON. They import no torch.
 
 The name of an interval in JSON says what it is over: `ci95_over_seeds` or `ci95_over_tasks`.
 """
@@ -6,18 +6,19 @@ The name of an interval in JSON says what it is over: `ci95_over_seeds` or `ci95
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mamlcli.common.statistics import Score
+from mamlcli.runs import report
 
 METRICS = ("loss", "accuracy")
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Numbers by name, such as loss and accuracy on query sets, with intervals over one thing.
+class StudyScores:
+    """Study scores are numbers by name, such as loss and accuracy on query sets, with intervals over one thing.
 
     Attributes:
         values: the numbers that there are, in the order of the file.
@@ -45,7 +46,18 @@ class Scores:
         return 0.0 if score is None or score.ci95 is None else score.ci95
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Scores:
+    def of_run(cls, scores: report.Scores, metrics: Sequence[str] = report.METRICS) -> StudyScores:
+        """Return the scores of one run, whose intervals are over tasks.
+
+        Args:
+            scores: of the run.
+            metrics: those that are wanted, in order.
+        """
+        known = {metric: scores.of(metric) for metric in metrics}
+        return cls({metric: score for metric, score in known.items() if score is not None}, "tasks")
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> StudyScores:
         """Return the numbers in a JSON object; entries that are no numbers with a mean are passed over."""
         scores = {name: item for name, item in value.items() if isinstance(item, Mapping) and "mean" in item}
         over = next((key.removeprefix("ci95_over_") for item in scores.values() for key in item if key != "mean"), None)
@@ -64,7 +76,7 @@ def score_to_json(score: Score, over: str | None) -> dict[str, float | None]:
 
 @dataclass(frozen=True)
 class GridValue:
-    """A value on more than one axis.
+    """A grid value is a value on more than one axis.
 
     Attributes:
         depth: `model.depth`.

@@ -1,4 +1,4 @@
-"""The study engine: axis values x seeds over a recipe, each cell an ordinary run directory.
+"""A study sweeps axis values x seeds over a recipe; each cell is an ordinary run directory.
 
 A study folder holds study.json (what is studied; written first), cells/<slug>/ (run directories), and, once cells
 are done, result.json, table.csv, figure.png and figure.svg. The same command on the same folder skips cells that
@@ -27,7 +27,7 @@ from mamlcli.training.placement import resolve_device
 
 @dataclass(frozen=True)
 class AxisValue:
-    """One value of a study's axis.
+    """An axis value is one value of a study's axis, with what it changes in the recipe.
 
     Attributes:
         value: a number, a name, or both on a grid.
@@ -49,7 +49,7 @@ class AxisValue:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A study: what varies, and over what.
+    """A sweep is what defines a study: what varies, and over what.
 
     Attributes:
         study: the command's name.
@@ -78,10 +78,11 @@ class Sweep:
 
     @property
     def seeds(self) -> tuple[int, ...]:
+        """The seeds, from the recipe's upwards."""
         return tuple(range(self.recipe.seed, self.recipe.seed + self.num_seeds))
 
     def settings(self) -> dict[str, object]:
-        """Return all that makes two studies the same, primitives."""
+        """Return all that makes two studies the same, as JSON holds it."""
         return {
             "study": self.study,
             "axis": self.axis,
@@ -96,7 +97,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a study.
+    """A cell is one run of a study.
 
     Attributes:
         value: of the axis.
@@ -116,6 +117,7 @@ class Cell:
 
     @property
     def label(self) -> str:
+        """The cell in words."""
         rate = f", inner lr {self.inner_lr:g}" if self.is_candidate else ""
         return f"{self.value.label}{rate}, seed {self.seed}"
 

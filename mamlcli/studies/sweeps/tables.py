@@ -1,19 +1,19 @@
-"""A study's machine-readable result -> rich tables and sentences; a saved result shows as a fresh one."""
+"""The tables of a study are made here from its result."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from rich.table import Table
 
 from mamlcli.common.statistics import Score
 from mamlcli.common.tables import PERCENT, plain_table, sparkline, with_interval
 from mamlcli.runs.curve import batch_norm_words, task_words
+from mamlcli.runs.report import Protocol
 from mamlcli.studies.sweeps.cell_result import CellResult
 from mamlcli.studies.sweeps.result import StudyResult, advantages_at_each_depth
-from mamlcli.studies.sweeps.scores import GridValue, Scores, Value
+from mamlcli.studies.sweeps.scores import GridValue, StudyScores, Value
 
 AXIS_WORDS = {
     "model.depth": "depth",
@@ -22,14 +22,9 @@ AXIS_WORDS = {
     "model.depth x inner.transform.name": "depth, optimizer",
 }
 
-
 # More curves than these do not fit beside each other in 80 columns.
 _MOST_CURVES_WITH_INTERVALS = 5
-
-
 _MOST_CURVES = 9
-
-
 _CURVE_WIDTH = 12  # characters of a curve in blocks
 
 
@@ -68,10 +63,10 @@ def interval_words(result: StudyResult) -> str:
         fewer = [f"{value_label(c.value)}: {len(c.seeds)}" for c in result.cells if len(c.seeds) != num]
         exceptions = f" ({'; '.join(fewer)})" if fewer else ""
         return f"mean ± half-width of the 95 % interval over {num} seeds{exceptions}"
-    return f"one seed; ± half-width of the 95 % interval over {protocol_of(result)['num_tasks']} tasks"
+    return f"one seed; ± half-width of the 95 % interval over {protocol_of(result).num_tasks} tasks"
 
 
-def protocol_of(result: StudyResult) -> Mapping[str, Any]:
+def protocol_of(result: StudyResult) -> Protocol:
     """Return the protocol of a result with at least one cell."""
     assert result.protocol is not None, "a result with cells has a protocol"
     return result.protocol
@@ -84,9 +79,9 @@ def value_table(result: StudyResult) -> Table:
     has_collapse = any(cell.collapse for cell in cells)
     has_transform = any(cell.num_transform_parameters for cell in cells)
     title = (
-        f"{result.study}: {result.recipe}, after {protocol['inner_steps']} inner steps on "
-        f"{protocol['num_tasks']} {protocol['split']} tasks\n{task_words(protocol)}; "
-        f"batch norm: {batch_norm_words(protocol['batch_norm'])}"
+        f"{result.study}: {result.recipe}, after {protocol.inner_steps} inner steps on "
+        f"{protocol.num_tasks} {protocol.split} tasks\n{task_words(protocol)}; "
+        f"batch norm: {batch_norm_words(protocol.batch_norm)}"
     )
     table = plain_table(title, "\n".join(_notes(result)))
     table.add_column(AXIS_WORDS[result.axis])
@@ -120,11 +115,11 @@ def _add_references(table: Table, result: StudyResult, metric: str, has_capacity
     """Add floors, baselines and closed forms below the axis values."""
     num_between = len(table.columns) - 2 - (metric == "accuracy") - has_capacity
     lines = dict(result.references)
-    alone: Mapping[str, Scores] = next((cell.capacity.references for cell in result.cells if cell.capacity), {})
+    alone: Mapping[str, StudyScores] = next((cell.capacity.references for cell in result.cells if cell.capacity), {})
     if result.chance_accuracy is not None:
-        lines["chance"] = Scores({"accuracy": Score(result.chance_accuracy)}, None)
+        lines["chance"] = StudyScores({"accuracy": Score(result.chance_accuracy)}, None)
     for name, value in closed_form_lines(result):
-        lines[name] = Scores({"loss": value}, None)
+        lines[name] = StudyScores({"loss": value}, None)
     if lines:
         table.add_section()
     for name, values in lines.items():
@@ -161,7 +156,7 @@ def _notes(result: StudyResult) -> list[str]:
             )
     capacity = next((cell.capacity for cell in result.cells if cell.capacity), None)
     if capacity is not None:
-        per_class = " per class" if protocol_of(result)["per_class"] else ""
+        per_class = " per class" if protocol_of(result).per_class else ""
         notes.append(
             f"alone: without meta-learning, each of {capacity.num_tasks} of the tasks learned by itself from "
             f"{capacity.shots} examples{per_class} (± over tasks); the lines below show the same there"

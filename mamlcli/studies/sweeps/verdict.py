@@ -1,11 +1,9 @@
-"""What a study shows, in sentences."""
+"""The verdict of a study says in sentences what it shows."""
 
 from __future__ import annotations
 
 from mamlcli.studies.sweeps.result import Advantage, StudyResult, advantages_at_each_depth
 from mamlcli.studies.sweeps.tables import AXIS_WORDS, difference_text, is_clear, number, value_label
-
-# Sentences -----------------------------------------------------------------------------------------------------
 
 
 def study_verdict(result: StudyResult) -> str:

@@ -1,26 +1,25 @@
-"""Processes that work together: their place, and how they end when one of them does. No torch, so they are quick."""
+"""The workers of one run: how they end when one of them does. They load no torch, so they are quick."""
+
+from __future__ import annotations
 
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 import mamlcli
-from mamlcli.common.errors import MamlError
 from mamlcli.common.processes.launch import EXIT_LOST, Ending, run_workers
-from mamlcli.common.processes.place import Place, place_in
-
-TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+from tests.helpers.processes import is_alive, wait_for
 
 # A worker that waits for its end; the others of its script do what is tested.
 PREAMBLE = """
 import os, signal, sys, time
 from pathlib import Path
-from mamlcli.workers import end_with_parent, place_in
+from mamlcli.common.processes.launch import end_with_parent
+from mamlcli.common.processes.place import place_in
 place = place_in(os.environ)
 rank = place.rank
 """
@@ -28,44 +27,6 @@ rank = place.rank
 
 def run_script(script, num_workers=2):
     return run_workers(num_workers, [sys.executable, "-c", PREAMBLE + script])
-
-
-# Their place ---------------------------------------------------------------------------------------------------
-
-
-def test_process_without_torchruns_variables_is_alone():
-    assert place_in({}) is None
-    assert place_in({"RANK": ""}) is None
-
-
-def test_place_is_read_from_torchruns_variables():
-    assert place_in(TORCHRUN) == Place(1, 4, 1, 2)
-    assert place_in(TORCHRUN | {"LOCAL_WORLD_SIZE": "4"}) == Place(1, 4, 1, 4)
-
-
-@pytest.mark.parametrize("name", TORCHRUN)
-def test_torchruns_variables_half_set_are_refused(name):
-    with pytest.raises(MamlError, match=f"without {name}. Start with torchrun -m mamlcli train"):
-        place_in({key: value for key, value in TORCHRUN.items() if key != name})
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("RANK", "4"),
-        ("RANK", "-1"),
-        ("WORLD_SIZE", "0"),
-        ("WORLD_SIZE", "two"),
-        ("LOCAL_RANK", "2"),
-        ("MASTER_PORT", "70000"),
-    ],
-)
-def test_variable_that_makes_no_sense_is_named(name, value):
-    with pytest.raises(MamlError, match=f"environment: {name}: expected an integer"):
-        place_in(TORCHRUN | {name: value})
-
-
-# How they end --------------------------------------------------------------------------------------------------
 
 
 def test_workers_that_are_done_end_well(tmp_path):
@@ -76,13 +37,9 @@ def test_workers_that_are_done_end_well(tmp_path):
 
 def test_killed_worker_is_named_whatever_the_others_say():
     script = "os.kill(os.getpid(), signal.SIGKILL) if rank == 1 else sys.exit(1)"
-    assert run_script(script) == Ending(
-        1,
-        (
-            "worker 1: expected it to work to the end of the run, got killed (SIGKILL, most often by the system for "
-            "lack of memory).",
-        ),
-    )
+    cause = "SIGKILL, most often by the system for lack of memory"
+    problem = f"worker 1: expected it to work to the end of the run, got killed ({cause})."
+    assert run_script(script) == Ending(1, (problem,))
 
 
 def test_last_words_of_a_failed_worker_are_shown():
@@ -91,8 +48,8 @@ def test_last_words_of_a_failed_worker_are_shown():
 
 
 def test_failed_worker_without_words_is_named():
-    found = run_script("sys.exit(rank)")
-    assert found == Ending(1, ("worker 1: expected it to work to the end of the run, got exit code 1 without a word.",))
+    problem = "worker 1: expected it to work to the end of the run, got exit code 1 without a word."
+    assert run_script("sys.exit(rank)") == Ending(1, (problem,))
 
 
 def test_worker_0_speaks_for_itself_and_lost_workers_do_not():
@@ -100,26 +57,10 @@ def test_worker_0_speaks_for_itself_and_lost_workers_do_not():
 
 
 def test_worker_that_does_not_end_with_the_others_is_killed(monkeypatch):
-    monkeypatch.setattr("mamlcli.common.processes.launch._PATIENCE_S", 0.0)
+    monkeypatch.setattr("mamlcli.common.processes.launch.PATIENCE_S", 0.0)
     assert run_script("time.sleep(600 if rank else 0)") == Ending(0)
-    found = run_script("sys.exit(1) if rank else time.sleep(600)")
-    assert found.problems[0].startswith("worker 1: ")
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 60
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert condition()
-
-
-def is_alive(process_id: int) -> bool:
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{process_id}/stat")  # a process that nobody has waited for is dead, too
-    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    ending = run_script("sys.exit(1) if rank else time.sleep(600)")
+    assert ending.problems[0].startswith("worker 1: ")
 
 
 @pytest.fixture

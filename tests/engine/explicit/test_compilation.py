@@ -15,7 +15,7 @@ from tests.helpers.numerics import meta_gradient, relative_error
 
 @pytest.fixture(autouse=True)
 def no_failure_yet(monkeypatch):
-    monkeypatch.setattr("mamlcli.engine.outer_loop.explicit.compilation._reasons", [])
+    monkeypatch.setattr("mamlcli.engine.explicit.compilation._reasons", [])
 
 
 def broken_backend(graph, inputs):

@@ -5,16 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from mamlcli.studies.claims.decisions import (
-    FAILS,
-    HOLDS,
-    UNDECIDED,
-    Prediction,
-    combine,
-    decide,
-    log_odds,
-    slopes,
-)
+from mamlcli.studies.claims.decisions import FAILS, HOLDS, UNDECIDED, Prediction, combine, decide, log_odds, slopes
 
 
 def one(differences, sign=-1):
@@ -53,7 +44,7 @@ def test_holm_asks_more_of_the_smallest_p_value_and_stops_at_the_first_undecided
     assert decisions[1].level == pytest.approx(0.975)
     assert decisions[1].verdict == HOLDS
     assert decisions[0].verdict == UNDECIDED
-    # A weak first test closes the door for the second, however its own 95 % interval lies.
+    # After a first prediction that is undecided the second is, too, however its own 95 % interval lies.
     weak = one([-1.6, -1.0, -0.4])  # s = 0.6: half-width 1.49
     _, (first, second) = decide([weak, weak])
     assert first.verdict == second.verdict == UNDECIDED
@@ -96,7 +87,7 @@ def test_differences_that_are_not_numbers_change_no_other_verdict():
         }
 
 
-def test_prediction_behind_a_closed_door_needs_more_seeds_than_there_are():
+def test_prediction_after_one_that_is_undecided_needs_more_seeds_than_there_are():
     weak = one([-1.6, -1.0, -0.4])
     _, decisions = decide([weak, weak])
     assert all(decision.seeds_needed > 3 for decision in decisions)

@@ -9,15 +9,9 @@ from mamlcli.common.statistics import Score
 from mamlcli.studies.claims.decisions import Prediction
 from mamlcli.studies.claims.predictions import ExactCheck, Study, decided
 from mamlcli.studies.claims.report import Picture, escape, report_markdown, to_html
-from mamlcli.studies.sweeps.cell_result import (
-    CellResult,
-    Collapse,
-    CollapseRecord,
-    CurvePoint,
-    FixedRateScores,
-)
-from mamlcli.studies.sweeps.scores import GridValue, Scores
-from tests.studies.sweeps.test_axes import grid_result
+from mamlcli.studies.sweeps.cell_result import CellResult, Collapse, CollapseRecord, CurvePoint, FixedRateScores
+from mamlcli.studies.sweeps.scores import GridValue, StudyScores
+from tests.helpers.studies import grid_result
 
 PNG = b"\x89PNG not really"
 
@@ -34,7 +28,7 @@ def markdown():
         checks=[ExactCheck("an identity", 1e-15, 1e-12)],
         missing=["omniglot: no pack"],
     )
-    final = Scores({"loss": Score(0.5, 0.1), "accuracy": Score(0.8, 0.02)}, "seeds")
+    final = StudyScores({"loss": Score(0.5, 0.1), "accuracy": Score(0.8, 0.02)}, "seeds")
     cell = CellResult(
         GridValue(1, "kfo", 1),
         (0, 1, 2),
@@ -44,7 +38,7 @@ def markdown():
         1234,
         5,
         collapse=Collapse(1000, CollapseRecord(1234, 1000, 12, 0.0, 0.0, 1e-4)),
-        at_fixed_rate=FixedRateScores(0.4, Scores({"loss": Score(0.6)}, "seeds")),
+        at_fixed_rate=FixedRateScores(0.4, StudyScores({"loss": Score(0.6)}, "seeds")),
     )
     result_of_study = replace(grid_result(), cells=(cell,), chance_accuracy=0.2)
     study = Study("glyphs-maml", "glyphs, MAML", {"loss": {}, "accuracy": {}}, result_of_study)

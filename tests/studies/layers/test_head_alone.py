@@ -7,21 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from mamlcli.engine.execution import Execution
 from mamlcli.engine.initial import initial_params
 from mamlcli.engine.networks import apply_network, cnn, linear, mlp
 from mamlcli.engine.objective import MetaObjective, MetaParams, example_loss, inner_loop_for
 from mamlcli.studies.layers.head_alone import angle_between, bottom_network, bottom_updates
 from mamlcli.tasks.episodes import Episode
-from tests.helpers.numerics import DOUBLE, classification_episode, perturbed, regression_episode
-
-LOOP, BATCHED = Execution("loop", 1), Execution("batched", 2)
-
-
-def objective_and_meta(network):
-    """Return an objective and meta-parameters away from the start, so that no bias is zero."""
-    model = perturbed(initial_params(network, init="release", seed=0, dtype=DOUBLE), scale=0.2)
-    return MetaObjective(network, inner_loop_for("maml", network, lr=0.1, num_steps=2)), MetaParams(model, {})
+from tests.helpers.layers import BATCHED, LOOP, objective_and_meta
+from tests.helpers.numerics import DOUBLE, classification_episode, regression_episode
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])

@@ -7,45 +7,14 @@ import pytest
 import torch
 
 from mamlcli.engine.evaluation import TaskStream, adapted_params, map_tasks
-from mamlcli.engine.execution import Execution
-from mamlcli.engine.initial import initial_params
-from mamlcli.engine.linear_stack import COLLAPSE_TOLERANCE
 from mamlcli.engine.networks import apply_network, cnn, linear, mlp
-from mamlcli.engine.objective import (
-    TRAJECTORY_COLUMNS,
-    MetaObjective,
-    MetaParams,
-    example_loss,
-    inner_loop_for,
-)
+from mamlcli.engine.objective import TRAJECTORY_COLUMNS, MetaParams, example_loss
 from mamlcli.engine.transforms import KFO
 from mamlcli.studies.layers.movement import layer_movement, layer_names, partial_adaptation
-from mamlcli.studies.sweeps.collapsed import collapse_check
-from mamlcli.tasks.episodes import Episode, sample_tasks
+from mamlcli.tasks.episodes import sample_tasks
 from mamlcli.tasks.synthetic import LinearRegressionTasks
-from tests.helpers.numerics import DOUBLE, classification_episode, perturbed, regression_episode, trajectories
-
-LOOP, BATCHED = Execution("loop", 1), Execution("batched", 2)
-
-
-def objective_and_meta(network, *, algorithm="maml", lr=0.1, num_steps=2, **settings):
-    """Return an objective and meta-parameters away from the start, so that no bias is zero."""
-    inner = inner_loop_for(algorithm, network, lr=lr, num_steps=num_steps, **settings)
-    model = perturbed(initial_params(network, init="release", seed=0, dtype=DOUBLE), scale=0.2)
-    xi = inner.transform.init({name: model[name] for name in inner.adapted}, 0)
-    return MetaObjective(network, inner), MetaParams(model, xi)
-
-
-def conv_case(*, linear_layers=0, depth=2, norm="batch", **settings):
-    network = cnn((1, 6, 6), 3, depth=depth, width=4, norm=norm, linear_layers=linear_layers)
-    episode = classification_episode((1, 6, 6), num_tasks=3, ways=3)
-    return *objective_and_meta(network, **settings), [episode]
-
-
-def as_float32(meta, episodes):
-    model = {name: value.float() for name, value in meta.model.items()}
-    singles = [Episode(e.support_x.float(), e.support_y, e.query_x.float(), e.query_y, truth={}) for e in episodes]
-    return MetaParams(model, {}), singles
+from tests.helpers.layers import BATCHED, LOOP, conv_case, objective_and_meta
+from tests.helpers.numerics import DOUBLE, regression_episode, trajectories
 
 
 def test_layers_are_blocks_and_linear_layers_from_input_to_output():
@@ -146,29 +115,3 @@ def test_layers_that_never_adapt_change_nothing_when_they_may():
     rows = {(row.part, row.num_layers): row for row in partial_adaptation(objective, meta, episodes, BATCHED)}
     np.testing.assert_array_equal(rows["lower", 2].loss, rows["lower", 0].loss)
     np.testing.assert_array_equal(rows["upper", 1].loss, rows["upper", 3].loss)
-
-
-# The collapse, after adaptation ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("num_extra", [0, 1, 2, 3])
-def test_adapted_stacks_collapse_exactly_in_float64(num_extra):
-    objective, meta, episodes = conv_case(linear_layers=num_extra, depth=1)
-    found = collapse_check(objective, meta, episodes, BATCHED)
-    assert found.relative.shape == (3,)
-    assert found.relative.max() < COLLAPSE_TOLERANCE[DOUBLE]
-    assert found.absolute.max() < COLLAPSE_TOLERANCE[DOUBLE]
-
-
-@pytest.mark.parametrize("num_extra", [1, 3])
-def test_adapted_stacks_collapse_within_rounding_in_float32(num_extra):
-    objective, meta, episodes = conv_case(linear_layers=num_extra, depth=1)
-    found = collapse_check(objective, *as_float32(meta, episodes), BATCHED)
-    assert found.relative.max() < COLLAPSE_TOLERANCE[torch.float32]
-
-
-def test_wide_and_narrow_stacks_collapse_after_adaptation_too():
-    for width in (1, 3, 12):
-        objective, meta = objective_and_meta(linear((6,), 1, depth=3, width=width), lr=0.05)
-        found = collapse_check(objective, meta, [regression_episode(6, num_tasks=3)], LOOP)
-        assert found.relative.max() < COLLAPSE_TOLERANCE[DOUBLE]

@@ -1,0 +1,111 @@
+"""The sections of a recipe for tasks say the keys of every source, with types, bounds, defaults and meanings."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from mamlcli.common.names import ImageSource
+from mamlcli.recipe.section import NonNegative, Positive, Rate, Section
+
+
+class ImageKeys(Section):
+    """Keys that every image source has."""
+
+    is_classification: ClassVar[bool] = True
+
+    ways: Annotated[int, Field(ge=2)] = Field(5, description="classes of a task, N")
+    shots: Positive = Field(1, description="support images of each class, K")
+    queries: Positive = Field(5, description="query images of each class")
+    path: str | None = Field(
+        None, description="file of the pack, if not the one found by name; for folder also the folder"
+    )
+    split_seed: int = Field(0, description="seed of class splits drawn at random; not the seed of the run")
+    rotations: bool = Field(
+        False,
+        description="whether every class turned by 90, 180 and 270 degrees is a class of its own, too, in all splits",
+    )
+
+
+class ImageTasks(ImageKeys):
+    """N-way K-shot tasks drawn from a pack of images."""
+
+    source: ImageSource
+    class_split: Literal["published", "vinyals", "seeded", "scripts"] | None = Field(
+        None,
+        description="lists of classes of each split; the source's own by default; omniglot has vinyals and seeded",
+    )
+
+
+class FolderTasks(ImageKeys):
+    """N-way K-shot tasks from a folder of class folders, or from a pack made of one."""
+
+    source: Literal["folder"]
+    class_split: Literal["folders", "seeded"] | None = Field(
+        None,
+        description="origin of the splits; folders: train, val and test below the path (the default "
+        "where they are); seeded: drawn by split_seed",
+    )
+    image_size: Annotated[int, Field(ge=8, le=512)] = Field(
+        84, description="side to which images are resized, in pixels"
+    )
+    channels: Literal[1, 3] = Field(3, description="colour channels: 1 for grey, 3 for colour")
+    invert: Literal["auto", "yes", "no"] = Field(
+        "no",
+        description="whether grey levels are inverted, dark ink on white to light on black; auto: "
+        "where the border is bright",
+    )
+
+    @field_validator("invert", mode="before")
+    @classmethod
+    def _yes_is_a_word_here(cls, value: object) -> object:
+        return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value  # YAML reads yes as true
+
+
+class SyntheticKeys(Section):
+    """Keys that every synthetic source has. Its shots and queries count points of a task, not per class."""
+
+    is_classification: ClassVar[bool] = False
+
+    shots: Positive = Field(10, description="support points of a task")
+    queries: Positive = Field(10, description="query points of a task")
+
+
+class InputKeys(SyntheticKeys):
+    """Keys of tasks whose inputs are Gaussian."""
+
+    dimension: Positive = Field(10, description="number of inputs")
+    condition_number: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
+        1.0, description="ratio of the largest to the smallest eigenvalue of the input covariance; the largest is 1"
+    )
+    weight_scale: Rate = Field(1.0, description="standard deviation of each true weight under the task prior")
+
+
+class LinearRegressionTasks(InputKeys):
+    """y = t.x + noise."""
+
+    source: Literal["linear-regression"]
+    noise: NonNegative = Field(0.0, description="standard deviation of the label noise")
+
+
+class LogisticTasks(InputKeys):
+    """Two classes, P(y = 1) = sigmoid(t.x), labels flipped with probability `label_noise`."""
+
+    is_classification: ClassVar[bool] = True
+
+    source: Literal["logistic"]
+    label_noise: Annotated[float, Field(ge=0, lt=0.5)] = Field(0.0, description="probability of a flipped label")
+
+
+class SinusoidTasks(SyntheticKeys):
+    """y = amplitude * sin(x - phase)."""
+
+    source: Literal["sinusoid"]
+    noise: NonNegative = Field(0.0, description="standard deviation of the label noise")
+
+
+Tasks = Annotated[
+    ImageTasks | FolderTasks | LinearRegressionTasks | LogisticTasks | SinusoidTasks,
+    Field(discriminator="source"),
+]

@@ -1,0 +1,92 @@
+"""The pool: a job that fails or whose process dies costs no other job. They load no torch, so they are quick."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from mamlcli.common.errors import DataError, Interrupted
+from mamlcli.common.processes.pool import Job, failure, run_jobs
+from mamlcli.common.processes.signals import interruption_flag
+
+
+def work(payload, is_stopped):
+    if payload.get("error"):
+        raise MemoryError("4 GiB")
+    deadline = time.monotonic() + payload.get("wait_s", 0.0)
+    while time.monotonic() < deadline:
+        if is_stopped():
+            raise Interrupted("stopped")
+        time.sleep(0.02)
+    return {"pid": os.getpid()}
+
+
+def test_a_process_takes_job_after_job_and_a_failed_job_is_tried_in_a_new_one():
+    pids = []
+    jobs = [Job("a", work, {}), Job("bad", work, {"error": True}), Job("b", work, {})]
+    outcomes = run_jobs(jobs, num_processes=1, on_start=lambda job, pid: pids.append((job.key, pid)))
+    assert [outcomes[key].status for key in ("a", "bad", "b")] == ["done", "failed", "done"]
+    assert outcomes["bad"].attempts == 2
+    assert "out of memory (4 GiB)" in outcomes["bad"].reason
+    of = dict(reversed(pids))
+    assert of["a"] == of["bad"] != of["b"]
+
+
+def test_a_job_that_fails_without_hope_is_tried_once_and_its_process_goes_on():
+    pids = []
+    jobs = [Job("bad", work, {"error": True}), Job("b", work, {})]
+    outcomes = run_jobs(jobs, num_processes=1, hopeless=["MemoryError"], on_start=lambda _, pid: pids.append(pid))
+    assert (outcomes["bad"].status, outcomes["bad"].attempts, outcomes["b"].status) == ("failed", 1, "done")
+    assert len(set(pids)) == 1
+
+
+def end_own_process(payload, is_stopped):
+    """Get SIGTERM as a training does: it stops in order, and says that it was interrupted."""
+    with interruption_flag() as is_interrupted:
+        os.kill(os.getpid(), signal.SIGTERM)
+        if is_interrupted():
+            raise Interrupted("interrupted")
+    return {}
+
+
+def test_a_job_whose_process_alone_gets_sigterm_is_tried_again_and_then_failed():
+    outcomes = run_jobs([Job("a", end_own_process, {}), Job("b", work, {})], num_processes=1)
+    assert (outcomes["a"].status, outcomes["a"].attempts) == ("failed", 2)
+    assert "SIGTERM" in outcomes["a"].reason
+    assert outcomes["b"].status == "done"
+
+
+def test_an_interruption_stops_the_jobs_and_starts_no_more():
+    started = []
+
+    def start(job, pid):
+        started.append(job.key)
+        signal.raise_signal(signal.SIGINT)
+
+    jobs = [Job("long", work, {"wait_s": 60.0}), Job("next", work, {})]
+    began = time.monotonic()
+    with pytest.raises(Interrupted):
+        run_jobs(jobs, num_processes=1, on_start=start)
+    assert started == ["long"]
+    assert time.monotonic() - began < 30
+
+
+def test_outcome_has_what_the_job_returned_and_how_long_it_took():
+    [outcome] = run_jobs([Job("a", work, {"wait_s": 0.05})], num_processes=1).values()
+    assert outcome.value["pid"] != os.getpid()
+    assert (outcome.key, outcome.status, outcome.attempts) == ("a", "done", 1)
+    assert outcome.wall_s >= 0.05
+
+
+def test_failure_of_a_users_mistake_is_its_message_and_of_a_bug_has_the_traceback():
+    mistake = DataError("x.npz", expected="a pack", got="none")
+    assert failure(mistake) == {"reason": "x.npz: expected a pack, got none.", "error": "DataError"}
+    try:
+        raise ZeroDivisionError("no such luck\nline 2")
+    except ZeroDivisionError as error:
+        fields = failure(error)
+    assert (fields["reason"], fields["error"]) == ("ZeroDivisionError: no such luck", "ZeroDivisionError")
+    assert fields["details"].startswith("Traceback")

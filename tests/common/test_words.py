@@ -1,0 +1,32 @@
+"""Words of messages: what cannot be printed is written out, and the nearest name is suggested."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from mamlcli.common.words import first_line, nearest, one_line, printable, shown
+
+
+def test_first_line_of_an_error_has_no_full_stop():
+    assert first_line(ValueError("no such file.\nat line 3")) == "no such file"
+    assert first_line(ValueError()) == "no message"
+
+
+@pytest.mark.parametrize(("text", "line"), [("a\nb\tc", r"a\nb\tc"), ("\x1b[31mred", r"\x1b[31mred"), ("ä ✓", "ä ✓")])
+def test_line_ends_and_escapes_are_written_out(text, line):
+    assert one_line(text) == shown(text) == line
+
+
+def test_bytes_that_are_no_text_are_written_out():
+    name = os.fsdecode(b"a\xff\n")
+    assert printable(name) == "a\\udcff\n"
+    assert shown(name) == "a\\udcff\\n"
+    assert printable(name).encode()
+
+
+def test_nearest_name_is_suggested_and_nothing_where_none_is_near():
+    assert nearest("kfo2", ["none", "kfo", "kfo-mlp"]) == " Did you mean 'kfo'?"
+    assert nearest("zzz", ["none", "kfo"]) == ""
+    assert nearest("none at all", ["none"], cutoff=0.9) == ""

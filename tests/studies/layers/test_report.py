@@ -1,0 +1,40 @@
+"""The report of `mamlcli layers`: all four analyses of one run."""
+
+import json
+
+import pytest
+
+from mamlcli.studies.layers.report import layers_report
+
+
+def content(run, **settings):
+    """Return the report of a run as `mamlcli layers --json` has it."""
+    return json.loads(json.dumps(layers_report(run, **settings).to_json()))
+
+
+def test_json_holds_all_four_analyses_of_a_linear_stack(deep):
+    report = content(deep, num_tasks=20)
+    assert [row["layer"] for row in report["movement"]] == ["head.0", "head.1", "head.2"]
+    assert [(row["part"], row["num_layers"]) for row in report["partial"]] == [
+        (part, num) for part in ("lower", "upper") for num in range(4)
+    ]
+    assert report["partial"][3]["minus_all_layers"]["loss"]["mean"] == 0.0
+    operator = report["operator"]
+    assert [row["layer"] for row in operator["layers"]] == ["head.0", "head.1", "head.2"]
+    assert len(operator["spectrum"]) == 3
+    assert operator["optimum"]["optimal"]["distance"] == 0.0
+    assert operator["optimum"]["plain"]["loss_as_one_step"] > operator["optimum"]["optimal"]["loss_as_one_step"]
+    assert operator["optimum"]["all_steps"]["distance"] > 0
+    assert [row["upper_is_linear"] for row in report["bottom"]] == [True, True]
+    assert all(row["length_ratio"]["mean"] == pytest.approx(1.0, abs=1e-3) for row in report["bottom"])
+    assert report["collapse"]["max_relative_difference"] < report["collapse"]["tolerance"]
+    assert (report["collapse"]["num_parameters"], report["collapse"]["num_parameters_collapsed"]) == (21, 3)
+    assert report["protocol"]["num_tasks"] == 20
+
+
+def test_an_image_network_with_a_stack_has_operators_but_no_known_optimum(conv_with_stack):
+    report = content(conv_with_stack, num_tasks=3)
+    assert len(report["operator"]["layers"]) == 3
+    assert len(report["operator"]["spectrum"]) == 5 * (3 + 1)
+    assert report["operator"]["optimum"] is None
+    assert report["collapse"]["max_relative_difference"] < 1e-4

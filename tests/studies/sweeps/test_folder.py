@@ -1,0 +1,41 @@
+"""The folder of a study: what is written there, and when it is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mamlcli.common.errors import RunError
+from mamlcli.studies.sweeps.folder import open_study, write_result
+from mamlcli.studies.sweeps.result import StudyResult
+from tests.helpers.studies import grid_result, tiny_sweep
+
+
+def test_figures_and_files_are_written(tmp_path):
+    from PIL import Image
+
+    write_result(tmp_path, grid_result())
+    with Image.open(tmp_path / "figure.png") as picture:
+        assert np.asarray(picture).std() > 0
+    assert (tmp_path / "figure.svg").read_text().startswith("<?xml")
+    assert StudyResult.from_json(json.loads((tmp_path / "result.json").read_text())) == grid_result()
+    assert (tmp_path / "table.csv").read_text().splitlines()[0].startswith("depth,optimizer,")
+
+
+def test_another_studys_folder_is_refused_with_the_keys_that_differ(study):
+    _, path = study
+    other = tiny_sweep(depths=(1, 3), overrides=["inner.lr=0.25"])
+    with pytest.raises(RunError, match=r"values \(\[1, 2\] there, \[1, 3\] here\).*recipe\.inner\.lr \(0\.5 there"):
+        open_study(path, other, "command")
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="a folder of something else"):
+        open_study(tmp_path, tiny_sweep(), "command")
+
+
+def test_other_seeds_than_the_folders_first_are_refused(study):
+    _, path = study
+    with pytest.raises(RunError, match=r"recipe\.seed \(0 there, 5 here\)"):
+        open_study(path, tiny_sweep(overrides=["seed=5"]), "command")
