@@ -80,15 +80,13 @@ def prose(text: str) -> str:
 
 
 def command_of(words: list[str]) -> tuple[Any, list[str]]:
-    """Return the command that words name, and the words after its name."""
-    found: Any = get_command(_app())
+    """Return the command, or the group of commands, that words name, and the words after its name."""
+    command: Any = get_command(_app())
     rest = words
-    while hasattr(found, "commands"):
-        if not rest and words != []:  # a group of commands is mentioned as a whole
-            return found, rest
-        assert rest[0] in found.commands, f"{' '.join(words)}: no command {rest[0]!r}"
-        found, rest = found.commands[rest[0]], rest[1:]
-    return found, rest
+    while rest and hasattr(command, "commands"):
+        assert rest[0] in command.commands, f"{' '.join(words)}: no command {rest[0]!r}"
+        command, rest = command.commands[rest[0]], rest[1:]
+    return command, rest
 
 
 def _app() -> typer.Typer:
@@ -99,8 +97,9 @@ def _app() -> typer.Typer:
 
 def parse(words: list[str]) -> None:
     """Fail where the command line is none."""
-    found, rest = command_of(words)
-    found.make_context("mamlcli", list(rest))
+    command, rest = command_of(words)
+    assert not hasattr(command, "commands"), f"{' '.join(words)}: a group of commands"
+    command.make_context("mamlcli", list(rest))
 
 
 # Amounts, not kinds: what is computed stays as documented.

@@ -1,4 +1,4 @@
-"""`mamlcli adapt`: adapt a trained run, to unseen tasks to show the curve, or to one's own images to classify them."""
+"""`mamlcli adapt` adapts a trained run to unseen tasks, or to one's own images to classify them."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def predict(run: Path, request: PredictionRequest, *, out: Path | None, sheet: P
 
 
 def _with_progress(run: Path, request: PredictionRequest) -> Predictions:
-    """Predict under a bar on stderr that goes away at the end."""
+    """Return the predictions of a run; a bar on stderr shows how far they are, and goes away at the end."""
     from rich.progress import Progress
 
     from mamlcli.deploy.prediction import predict_run
@@ -209,8 +209,7 @@ def _with_progress(run: Path, request: PredictionRequest) -> Predictions:
 
 
 def warn_of_doubts(report: PredictionReport) -> None:
-    """Warn of what makes the result doubtful, and list what was not taken."""
-
+    """Warn of what makes the result doubtful, and list the files that could not be used."""
     for text in report.warnings:
         console.warn(text)
     for file, reason in report.skipped[:_MAX_SKIPPED_SHOWN]:

@@ -1,8 +1,7 @@
-"""The command line: which commands there are. Imports no torch; each command imports what it needs when it runs."""
+"""The command line consists of the commands below; each imports what it needs, such as torch, only when it runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -25,27 +24,22 @@ app = typer.Typer(
 )
 
 
-# What a person wants -> the commands for it, in the order of the help.
-PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
-    "Train and use": {"train": train, "adapt": adapt, "recipes": recipes.app},
-    "The paper": {
-        "sweep-depth": sweep_depth,
-        "add-linear": add_linear,
-        "meta-opt": meta_opt,
-        "layers": layers,
-        "reproduce": reproduce,
-    },
-    "Your runs and data": {"runs": runs.app, "data": data.app},
-    "This installation": {"doctor": doctor, "bench": bench},
-}
+# Commands are grouped by what a person wants, in the order of the help.
+TRAIN, PAPER, YOURS, HERE = "Train and use", "The paper", "Your runs and data", "This installation"
 
 
-for _panel, _commands in PANELS.items():
-    for _name, _command in _commands.items():
-        if isinstance(_command, typer.Typer):
-            app.add_typer(_command, name=_name, rich_help_panel=_panel)
-        else:
-            app.command(_name, rich_help_panel=_panel)(_command)
+app.command("train", rich_help_panel=TRAIN)(train)
+app.command("adapt", rich_help_panel=TRAIN)(adapt)
+app.add_typer(recipes.app, name="recipes", rich_help_panel=TRAIN)
+app.command("sweep-depth", rich_help_panel=PAPER)(sweep_depth)
+app.command("add-linear", rich_help_panel=PAPER)(add_linear)
+app.command("meta-opt", rich_help_panel=PAPER)(meta_opt)
+app.command("layers", rich_help_panel=PAPER)(layers)
+app.command("reproduce", rich_help_panel=PAPER)(reproduce)
+app.add_typer(runs.app, name="runs", rich_help_panel=YOURS)
+app.add_typer(data.app, name="data", rich_help_panel=YOURS)
+app.command("doctor", rich_help_panel=HERE)(doctor)
+app.command("bench", rich_help_panel=HERE)(bench)
 
 
 def _show_version(is_asked: bool) -> None:

@@ -1,4 +1,4 @@
-"""`mamlcli bench`: speed and memory of the meta-gradient, beside its peers."""
+"""`mamlcli bench` measures speed and memory of the meta-gradient, beside other implementations."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def bench(
 def bench_settings(
     arguments: list[str] | None, cases: str | None, device: str | None, repeats: int | None, compiled: bool
 ) -> BenchSettings:
-    """Return what is to be measured.
+    """Return what the command is to measure.
 
     Raises:
         MamlError: a recipe without --tune, or a case that is none.

@@ -1,4 +1,4 @@
-"""Each function here completes an argument or option in the shell; it is the `autocompletion` of a parameter."""
+"""Each function here completes one kind of argument or option in the shell; typer calls it as `autocompletion`."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def pack(incomplete: str) -> Words:
 
 
 def one_of(*names: str) -> Callable[[str], Words]:
-    """Return the completer of a closed set."""
+    """Return a function that completes a word to one of these names."""
 
     def complete(incomplete: str) -> Words:
         return [(name, "") for name in names]
@@ -79,7 +79,7 @@ def one_of(*names: str) -> Callable[[str], Words]:
 
 
 def list_of(*names: str) -> Callable[[str], Words]:
-    """Return the completer of a comma-separated list from a closed set."""
+    """Return a function that completes a comma-separated list of these names."""
 
     def complete(incomplete: str) -> Words:
         return _brief(completion.list_words(incomplete, names))

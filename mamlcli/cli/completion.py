@@ -31,10 +31,10 @@ _MOST_RUNS = 500  # more would not be read, and take long to find
 
 
 def recipe_words(words: Sequence[str], incomplete: str, *, default: str, with_runs: bool = False) -> Words:
-    """Return what `[RECIPE] [KEY=VALUE ...]` may go on with.
+    """Return the words that may come next in `[RECIPE] [KEY=VALUE ...]`.
 
     Args:
-        words: the ones before. bash takes `key=value` apart: `key`, `=`, `value`.
+        words: those before it. bash takes `key=value` apart: `key`, `=`, `value`.
         incomplete: what is typed of the next one.
         default: the recipe where none is named; it says which keys there are.
         with_runs: whether the first word may be a run.
@@ -42,12 +42,12 @@ def recipe_words(words: Sequence[str], incomplete: str, *, default: str, with_ru
     given = _rejoined(words)
     if given and _is_key_of(given[-1]):
         return _values_after(given, incomplete, default)
-    found: Words = []
+    offered: Words = []
     if not given and "=" not in incomplete:
-        found += recipe_names(incomplete) + (run_words(incomplete) if with_runs else [])
+        offered += recipe_names(incomplete) + (run_words(incomplete) if with_runs else [])
     if given or incomplete:
-        found += _override_words(given, incomplete, default)
-    return found
+        offered += _override_words(given, incomplete, default)
+    return offered
 
 
 def recipe_names(incomplete: str) -> Words:
@@ -91,14 +91,14 @@ def _override_words(given: list[str], incomplete: str, default: str) -> Words:
     keys = {name: key for name, key in known_keys(_tags(given, default)).items() if name not in taken}
     typed = incomplete.partition("=")[0]
     matching = [name for name in keys if name.startswith(typed)]
-    found: Words = []
+    offered: Words = []
     for name in matching:
         key = keys[name]
         if "=" in incomplete or len(matching) == 1:
-            found += [(f"{name}={value}", _help_of(key)) for value in _values_of(key)]
+            offered += [(f"{name}={value}", _help_of(key)) for value in _values_of(key)]
         if "=" not in incomplete and not (len(matching) == 1 and key.is_closed):
-            found.append((f"{name}=", _help_of(key)))
-    return found
+            offered.append((f"{name}=", _help_of(key)))
+    return offered
 
 
 def _tags(given: Sequence[str], default: str) -> dict[str, str]:
@@ -133,7 +133,7 @@ def _help_of(key: RecipeKey) -> str:
 
 
 def run_words(incomplete: str, *, by_name: bool = False, with_studies: bool = False) -> Words:
-    """Return run directories: those below runs/, or below the folder that is typed; cells of studies too.
+    """Return the run directories below `runs/`, or below the folder that is typed, cells of studies included.
 
     Args:
         incomplete: what is typed.
@@ -146,30 +146,29 @@ def run_words(incomplete: str, *, by_name: bool = False, with_studies: bool = Fa
         base = Path("runs")
     kinds = [("a study", study_folders)] if with_studies else []
     kinds.append(("a run", run_folders))
-    found: Words = []
+    offered: Words = []
     for words, folders in kinds:
         for path in itertools.islice(folders(base), _MOST_RUNS):
             names = [str(path)] + ([str(path.relative_to("runs"))] if by_name and path.parts[0] == "runs" else [])
-            found += [(name, words) for name in names if name.startswith(incomplete)][:1]
-    return found
+            offered += [(name, words) for name in names if name.startswith(incomplete)][:1]
+    return offered
 
 
 def study_words(incomplete: str) -> Words:
-    """Return folders of studies."""
+    """Return the folders of studies below `runs/`, or below the folder that is typed."""
     base = Path(incomplete.rpartition("/")[0] or "runs")
     base = base if base.is_dir() else Path("runs")
     return [(str(path), "a study") for path in itertools.islice(study_folders(base), _MOST_RUNS)]
 
 
 def pack_words(incomplete: str) -> Words:
-    """Return sources of images, packs that are here under names of their own, and .npz files."""
-
-    found = dict.fromkeys(IMAGE_SOURCES, "a source of images")
+    """Return sources of images, packs that are here under other names, and .npz files."""
+    packs = dict.fromkeys(IMAGE_SOURCES, "a source of images")
     for folder in (data_dir(), cache_dir()):
         for path in sorted(folder.glob("*.npz")):
             if not path.name.startswith((".", "glyphs-v")):
-                found.setdefault(path.stem, str(path))
-    return [*found.items(), *files(incomplete, (".npz",))]
+                packs.setdefault(path.stem, str(path))
+    return [*packs.items(), *files(incomplete, (".npz",))]
 
 
 def list_words(incomplete: str, names: Iterable[str]) -> Words:
@@ -180,7 +179,7 @@ def list_words(incomplete: str, names: Iterable[str]) -> Words:
 
 
 def files(incomplete: str, suffixes: tuple[str, ...]) -> Words:
-    """Return files that end so, and the folders on the way to them once something is typed."""
+    """Return files with these suffixes and, once something is typed, the folders on the way to them."""
     above, _, begun = incomplete.rpartition("/")
     folder = Path(f"{above}/" if "/" in incomplete else ".").expanduser()
     prefix = incomplete[: len(incomplete) - len(begun)]
@@ -189,7 +188,8 @@ def files(incomplete: str, suffixes: tuple[str, ...]) -> Words:
     except OSError:
         return []
     entries = [path for path in entries if begun.startswith(".") or not path.name.startswith(".")]
-    found = [(f"{prefix}{path.name}", "a file") for path in entries if path.suffix in suffixes and path.is_file()]
+    matching = [(f"{prefix}{path.name}", "a file") for path in entries if path.suffix in suffixes and path.is_file()]
     folders = [f"{prefix}{path.name}/" for path in entries if path.is_dir()] if incomplete else []
     # The only way leads on; else the shell would put a space after it.
-    return files(folders[0], suffixes) if len(folders) == 1 and not found else [*found, *((f, "") for f in folders)]
+    is_only_way = len(folders) == 1 and not matching
+    return files(folders[0], suffixes) if is_only_way else [*matching, *((folder, "") for folder in folders)]

@@ -1,4 +1,4 @@
-"""The only module that writes to the terminal: results to stdout, everything else to stderr.
+"""This module alone writes to the terminal: results to stdout, everything else to stderr.
 
 A command hands its result to `show`, which alone decides between JSON and tables: `--json` tells this module, not the
 command.
@@ -67,14 +67,14 @@ _is_json = False
 
 
 def choose_json(is_json: bool) -> bool:
-    """Take what --json says, for the `show` of this command; return it unchanged."""
+    """Choose whether `show` prints JSON, as --json says; return the choice unchanged, as typer wants it."""
     global _is_json
     _is_json = is_json
     return is_json
 
 
 def json_form(report: object) -> object:
-    """Return what a report says of itself as JSON; lists, dictionaries and texts stand for themselves."""
+    """Return the JSON form of a report; lists, dictionaries and texts are their own."""
     return report.to_json() if isinstance(report, Report) else report
 
 
@@ -114,12 +114,12 @@ def result_text(text: str) -> None:
 
 
 def note(text: RenderableType) -> None:
-    """Tell the person something that is not a result, on stderr."""
+    """Show something that is not a result on stderr."""
     _stderr.print(text)
 
 
 def warn(text: str) -> None:
-    """Warn on stderr."""
+    """Show a warning on stderr."""
     _stderr.print(f"[yellow]warning:[/yellow] {_escaped(text)}", soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""`mamlcli data`: see, fetch, import, check and look at image sets."""
+"""`mamlcli data` lists, fetches, imports, checks, draws and exports image sets."""
 
 from __future__ import annotations
 

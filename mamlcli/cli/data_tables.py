@@ -1,4 +1,4 @@
-"""What `mamlcli data` lists and finds, as tables and as JSON."""
+"""Packs and what is wrong with them become tables and JSON here, for `mamlcli data`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ListedPack:
         return in_pack or (self.facts.licence if self.facts else None)
 
     def to_json(self) -> dict[str, object]:
-        """Return the facts as primitives; what does not apply is left out."""
+        """Return what is known of it as primitives; keys that do not apply are left out."""
         row: dict[str, object] = {}
         if self.facts:
             row |= {"what": self.facts.what, "licence": self.facts.licence, "get": self.facts.get}

@@ -1,4 +1,4 @@
-"""`mamlcli doctor`: what this installation has, what would not work, and what mends it."""
+"""`mamlcli doctor` shows what this installation has, what would not work, and what mends it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from mamlcli.cli.diagnosis.checks import diagnose
 from mamlcli.cli.diagnosis.findings import BROKEN, LACKING, Finding, broken, diagnosis_to_json
 from mamlcli.cli.options import JsonOption
 from mamlcli.common.errors import MamlError
-from mamlcli.common.tables import plain_table
 
 
 def doctor(as_json: JsonOption = False) -> None:
@@ -44,15 +43,17 @@ def diagnosis_parts(findings: list[Finding]) -> list[RenderableType]:
     """Return the table of findings, what mends those that are not well, and the verdict."""
     parts: list[RenderableType] = [_table(findings)]
     for status, title in ((BROKEN, "Broken"), (LACKING, "Not here, and not needed by the bare commands")):
-        found = [finding for finding in findings if finding.status == status]
-        if found:
-            parts.append(_remedies(title, found))
+        unwell = [finding for finding in findings if finding.status == status]
+        if unwell:
+            parts.append(_remedies(title, unwell))
     if not broken(findings):
         parts.append(Text("All that the bare commands need is here."))
     return parts
 
 
 def _table(findings: list[Finding]) -> Table:
+    from mamlcli.common.tables import plain_table
+
     table = plain_table()
     table.add_column("what", no_wrap=True)
     table.add_column("is", no_wrap=True)
@@ -67,6 +68,8 @@ def _table(findings: list[Finding]) -> Table:
 
 
 def _remedies(title: str, findings: list[Finding]) -> Table:
+    from mamlcli.common.tables import plain_table
+
     table = plain_table(title)
     table.add_column("what", no_wrap=True)
     table.add_column("what does not work", overflow="fold")

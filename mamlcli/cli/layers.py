@@ -1,4 +1,4 @@
-"""`mamlcli layers`: which layers adapt, and what the upper ones do to gradients."""
+"""`mamlcli layers` shows which layers adapt, and what the upper ones do to gradients."""
 
 from __future__ import annotations
 

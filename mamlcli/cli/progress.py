@@ -1,4 +1,4 @@
-"""Progress of a training run on stderr: a bar on a terminal, a line now and then elsewhere."""
+"""A training run shows its progress on stderr: by a bar on a terminal, by a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LINES_OFF_TERMINAL = 10
 
 
 class ProgressDisplay:
-    """Shows what a run tells as it goes on. Use as a context manager.
+    """Shows how a run starts, trains and is scored. Use as a context manager.
 
     Args:
         recipe: of the run.
@@ -104,7 +104,7 @@ class TrainingProgress:
         self._bar.stop()
 
     def show(self, record: Record) -> None:
-        """Show one record."""
+        """Show one step, validation or early stop."""
         if isinstance(record, StepRecord):
             self._show_step(record)
         elif isinstance(record, ValidationRecord):

@@ -1,4 +1,4 @@
-"""`mamlcli recipes`: list, show, copy and check recipes."""
+"""`mamlcli recipes` lists, shows, copies and checks recipes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from mamlcli.cli import complete, console
 from mamlcli.cli.options import JsonOption
 from mamlcli.common.errors import RecipeError, RunError
 from mamlcli.common.files import atomic_write
-from mamlcli.common.tables import plain_table
 
 app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=True)
 
@@ -38,6 +37,8 @@ def ls(as_json: JsonOption = False) -> None:
 
 def recipe_parts(rows: list[dict[str, str]]) -> list[Table]:
     """Return the list of recipes as a table."""
+    from mamlcli.common.tables import plain_table
+
     table = plain_table(caption="mamlcli recipes show NAME tells what to expect; mamlcli train NAME runs it")
     table.add_column("recipe", no_wrap=True)
     table.add_column("what it is")

@@ -1,4 +1,4 @@
-"""`mamlcli reproduce`: every claim of the paper, a verdict, a report."""
+"""`mamlcli reproduce` decides every claim of the paper and writes a report."""
 
 from __future__ import annotations
 
@@ -108,33 +108,33 @@ def raise_failures(failures: Sequence[str], path: Path) -> None:
         )
 
 
-def show_cost(scale: Scale, families: list[Family], num_seeds: int, num_workers: int, device: str | None) -> None:
+def show_cost(scale: Scale, families: list[Family], num_seeds: int, num_processes: int, device: str | None) -> None:
     """Say how many runs a scale has and what they cost, measured on a few meta-iterations of each."""
     from mamlcli.common.tables import duration
     from mamlcli.studies.claims.reproduction import cost_s, num_cells
 
-    total = cost_s(families, num_seeds, num_workers, device)
+    total = cost_s(families, num_seeds, num_processes, device)
     names = ", ".join(family.words for family in families)
     console.note(
-        f"scale {scale.name}: {scale.words}. {num_cells(families, num_seeds)} runs ({names}), {num_workers} at a time: "
-        f"about {duration(total)} (measured on a few meta-iterations of each value)"
+        f"scale {scale.name}: {scale.words}. {num_cells(families, num_seeds)} runs ({names}), "
+        f"{num_processes} at a time: about {duration(total)} (measured on a few meta-iterations of each value)"
     )
 
 
 class Display:
-    """A heading for each family, then one line for each of its cells."""
+    """Shows a heading for each family, then one line for each of its cells."""
 
-    def __init__(self, num_workers: int) -> None:
-        self._num_workers = num_workers
+    def __init__(self, num_processes: int) -> None:
+        self._num_processes = num_processes
         self._progress: SweepProgress | None = None
 
     def begin(self, family: Family, sweep: Sweep) -> None:
-        """Show that a family begins."""
-        self._progress = SweepProgress(sweep, self._num_workers)
+        """Show the heading of a family."""
+        self._progress = SweepProgress(sweep, self._num_processes)
         console.note(f"{family.words}: {self._progress.plan}")
 
     def show(self, end: CellEnd) -> None:
-        """Show one cell."""
+        """Show how one cell ended."""
         assert self._progress is not None
         self._progress.show(end)
 

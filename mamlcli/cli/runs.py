@@ -1,4 +1,4 @@
-"""`mamlcli runs`: list, show, compare and export runs."""
+"""`mamlcli runs` lists, shows, compares and exports runs."""
 
 from __future__ import annotations
 
@@ -115,33 +115,33 @@ def compare(
 
 
 def entries_of(words: list[str]) -> list[RunEntry]:
-    """Return the runs that arguments mean; a study stands for its finished cells."""
+    """Return the runs that these arguments name; a study stands for its finished cells."""
     from mamlcli.runs.catalogue import resolve_run, runs_at
 
     return [run for word in words for run in runs_at(resolve_run(word, RUNS))]
 
 
 def with_baseline(runs: list[RunEntry], baseline: str | None) -> tuple[list[RunEntry], int]:
-    """Return the runs and the index of the one to compare with; it is put first if it is none of them."""
+    """Return the runs and the index of the baseline among them; a baseline that is none of them is put first."""
     if baseline is None:
         return runs, 0
-    found = one_entry_of(baseline, "--baseline")
-    places = [run.path.resolve() for run in runs]
-    place = found.path.resolve()
-    return (runs, places.index(place)) if place in places else ([found, *runs], 0)
+    entry = one_entry_of(baseline, "--baseline")
+    paths = [run.path.resolve() for run in runs]
+    path = entry.path.resolve()
+    return (runs, paths.index(path)) if path in paths else ([entry, *runs], 0)
 
 
 def one_entry_of(word: str, where: str) -> RunEntry:
-    """Return the one run that an argument means."""
-    found = entries_of([word])
-    if len(found) != 1:
+    """Return the run that an argument names; it must be a single one."""
+    entries = entries_of([word])
+    if len(entries) != 1:
         raise RunError(
             where,
             expected="one run",
-            got=f"a study of {len(found)}",
+            got=f"a study of {len(entries)}",
             next_step=f"Name one of its cells. Run: mamlcli runs ls {word}",
         )
-    return found[0]
+    return entries[0]
 
 
 @app.command("export")
@@ -193,16 +193,15 @@ def _format(form: str | None, out: Path | None, is_standalone: bool) -> str:
     from mamlcli.runs.exports import SUFFIXES
 
     by_suffix = {suffix: name for name, suffix in SUFFIXES.items()}
-    found = form or (by_suffix.get(out.suffix, "markdown") if out else "latex" if is_standalone else "markdown")
-    if found not in SUFFIXES:
+    name = form or (by_suffix.get(out.suffix, "markdown") if out else "latex" if is_standalone else "markdown")
+    if name not in SUFFIXES:
         raise RunError("--format", expected=f"one of {', '.join(SUFFIXES)}", got=repr(form))
-    if is_standalone and found != "latex":
-        raise RunError("--standalone", expected="--format latex", got=found)
-    return found
+    if is_standalone and name != "latex":
+        raise RunError("--standalone", expected="--format latex", got=name)
+    return name
 
 
 def _write(text: str, out: Path | None, *, force: bool) -> None:
-
     if out is None:
         console.result_text(text)
         return

@@ -1,4 +1,4 @@
-"""`mamlcli sweep-depth`, `add-linear`, `meta-opt`: the paper's studies, one engine."""
+"""`mamlcli sweep-depth`, `add-linear` and `meta-opt` run the studies of the paper."""
 
 from __future__ import annotations
 

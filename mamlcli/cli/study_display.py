@@ -1,4 +1,4 @@
-"""How a study is run and shown by its command: progress by cell, tables, verdict, failures."""
+"""The commands of studies run a study here, and show its progress by cell, its tables, its verdict, its failures."""
 
 from __future__ import annotations
 
@@ -73,23 +73,22 @@ def again(path: Path) -> str:
 
 def warn_about_jobs(jobs: int | None) -> None:
     """Warn where more processes are asked for than there are cores."""
-
     if jobs is not None and jobs > num_cores():
         console.warn(f"--jobs {jobs}: there are {num_cores()} cores; more processes than that wait for each other")
 
 
 class SweepProgress:
-    """One line on stderr for each cell that ends, with the time that is left."""
+    """Shows a line on stderr for each cell that ends, with the time that is left."""
 
-    def __init__(self, sweep: Sweep, num_workers: int) -> None:
+    def __init__(self, sweep: Sweep, num_processes: int) -> None:
         seeds = f"{sweep.num_seeds} seed{'s' if sweep.num_seeds != 1 else ''}"
         rates = f" x {len(sweep.inner_lrs)} inner learning rates" if sweep.inner_lrs else ""
-        self.plan = f"{len(sweep.values)} values{rates} x {seeds}, {num_workers} at a time"
-        self._num_workers = num_workers
+        self.plan = f"{len(sweep.values)} values{rates} x {seeds}, {num_processes} at a time"
+        self._num_processes = num_processes
         self._walls: list[float] = []
 
     def show(self, end: CellEnd) -> None:
-        """Show one cell."""
+        """Show how one cell ended."""
         from mamlcli.common.tables import PERCENT, duration
 
         text = f"[{end.num_ended}/{end.num_total}] {end.label}: "
@@ -108,7 +107,7 @@ class SweepProgress:
             text += " (was done)"
         elif end.status != "interrupted":
             self._walls.append(end.wall_s)
-            left = sum(self._walls) / len(self._walls) * (end.num_total - end.num_ended) / self._num_workers
+            left = sum(self._walls) / len(self._walls) * (end.num_total - end.num_ended) / self._num_processes
             text += f" ({duration(end.wall_s)}" + (f"; about {duration(left)} left)" if left > 0 else ")")
         console.note(Text(text))
 
@@ -124,6 +123,7 @@ def study_parts(result: StudyResult, path: Path) -> Iterator[console.Part]:
 
 
 def raise_failures(result: StudyResult, path: Path, command: str) -> None:
+    """Raise MamlError where cells failed, or where a collapsed model has other outputs than its stack."""
     if result.failures:
         listed = "; ".join(f"{label}: {reason}" for label, reason in result.failures)
         raise MamlError(

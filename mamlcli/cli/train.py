@@ -1,4 +1,4 @@
-"""`mamlcli train`: meta-train a recipe, then score it on tasks it has never seen."""
+"""`mamlcli train` meta-trains a recipe, then scores it on tasks it has never seen."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def train(
 
 
 def follow(group: WorkerGroup) -> None:
-    """Be a worker other than 0."""
+    """Do the part of a worker other than 0: compute a share of each meta-batch, show nothing."""
     from mamlcli.training.follow import follow_run
 
     follow_run(group)
@@ -103,7 +103,7 @@ def follow(group: WorkerGroup) -> None:
 def run_recipe(
     arguments: list[str] | None, run_dir: Path | None, device: str | None, resume: bool
 ) -> tuple[str, Recipe]:
-    """Return the name and the recipe of the run: of the one that goes on, where no other is named."""
+    """Return the name and the recipe to train: those of the resumed run, where no other recipe is named."""
     if resume and run_dir is not None and not arguments and device is None:
         from mamlcli.runs.folder import RunDirectory
 

@@ -1,4 +1,4 @@
-"""`--workers`: how many there are, and what a process does that is one of them."""
+"""`--workers` starts processes that share a run; each of them joins the others here."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ WorkersOption = Annotated[
 
 @contextmanager
 def own_group() -> Iterator[WorkerGroup | None]:
-    """Join the workers that this process is one of; None if it is alone.
+    """Join the workers of the run that this process belongs to; yield None where it is alone.
 
     Workers other than 0 end quietly where worker 0 ends for the same reason, and says it.
     """
@@ -138,7 +138,7 @@ def _recorded(path: Path) -> int:
 
 
 def run_in_workers(num_workers: int) -> int:
-    """Run this same command in so many processes; return the exit code, once it is said which of them failed."""
+    """Run this same command in so many processes, show which of them failed, and return the exit code."""
     ending = run_workers(num_workers, [sys.executable, "-m", "mamlcli", *sys.argv[1:]])
     for line in ending.problems:
         console.error(line)

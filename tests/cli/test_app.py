@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 import mamlcli
-from mamlcli.cli.app import PANELS, app
+from mamlcli.cli.app import app
 
 ROOT = typer.main.get_command(app)
 
@@ -19,10 +19,6 @@ def leaves(command, words=()):
 
 
 COMMANDS = leaves(ROOT)
-
-
-def test_every_command_of_the_panels_is_registered_under_its_name():
-    assert sorted(ROOT.commands) == sorted(name for commands in PANELS.values() for name in commands)
 
 
 def test_the_commands_are_those_that_are_documented():

@@ -1,4 +1,4 @@
-"""What this installation has and lacks: packages, device, data, disk; what would not work, and what mends it.
+"""Each check here looks at one part of this installation: device, data, program; `diagnose` runs all checks.
 
 Imports the rest of the program only as it goes, so that a package that is missing or damaged is a finding.
 """
@@ -54,6 +54,7 @@ def diagnose() -> list[Finding]:
 
 
 def processor_findings() -> Iterator[Finding]:
+    """Look at the cores, the threads that torch uses, and the memory."""
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -81,6 +82,7 @@ def _memory() -> tuple[int | None, int | None]:
 
 
 def gpu_findings() -> Iterator[Finding]:
+    """Look at each GPU; where there is none, tell whether one could be used."""
     import torch
 
     with warnings.catch_warnings(record=True) as said:  # a driver that is too old is told by a warning
@@ -109,6 +111,7 @@ def gpu_findings() -> Iterator[Finding]:
 
 
 def compiler_findings() -> Iterator[Finding]:
+    """Look for what torch.compile needs."""
     from mamlcli.engine.explicit.compilation import has_compiler
 
     headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
@@ -134,6 +137,7 @@ def compiler_findings() -> Iterator[Finding]:
 
 
 def data_findings() -> Iterator[Finding]:
+    """Look at the folder of packs and at the pack of each image source."""
     from mamlcli.tasks.images.packs import find_pack, read_header
     from mamlcli.tasks.images.sources import SOURCES
 
@@ -180,6 +184,7 @@ def data_findings() -> Iterator[Finding]:
 
 
 def glyph_findings() -> Iterator[Finding]:
+    """Tell whether the glyphs are drawn already."""
     from mamlcli.tasks.images.fonts import load_faces
     from mamlcli.tasks.images.glyphs import GLYPHS_VERSION
 
@@ -205,6 +210,7 @@ def glyph_findings() -> Iterator[Finding]:
 
 
 def recipe_findings() -> Iterator[Finding]:
+    """Load every shipped recipe."""
     from mamlcli.recipe.files import load_recipe, shipped_dir, shipped_recipes
 
     names = list(shipped_recipes())
@@ -224,6 +230,7 @@ def recipe_findings() -> Iterator[Finding]:
 
 
 def meta_iteration_findings() -> Iterator[Finding]:
+    """Run one small training step and time it."""
     from mamlcli.recipe.files import load_recipe
     from mamlcli.training.dry_run import dry_run
 

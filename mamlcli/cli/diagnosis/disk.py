@@ -1,4 +1,4 @@
-"""What there is of disk: the folders that mamlcli writes to, and what its caches hold."""
+"""These checks look at the disk: at the folders that mamlcli writes to, and at what its caches hold."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LITTLE_DISK, _FULL_DISK = _GB, 50 * _MB
 
 
 def folder_findings() -> Iterator[Finding]:
-
+    """Look at the folders that mamlcli writes to."""
     yield folder_finding(
         "runs",
         Path("runs").absolute(),
@@ -67,7 +67,7 @@ def folder_finding(name: str, path: Path, effect: str, remedy: str, *, is_needed
 
 
 def cache_findings() -> Iterator[Finding]:
-
+    """Tell how much the caches hold."""
     compiled = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     if compiled is None:
         compiled = str(Path(tempfile.gettempdir()) / f"torchinductor_{re.sub(r'[^a-zA-Z0-9]', '_', getpass.getuser())}")
@@ -78,7 +78,7 @@ def cache_findings() -> Iterator[Finding]:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Return the size of all files in a folder; what cannot be read counts nothing."""
+    """Return the bytes of all files in a folder; files that cannot be read count nothing."""
     total = 0
     for place, _, names in os.walk(folder):
         for name in names:

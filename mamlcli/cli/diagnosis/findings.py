@@ -1,4 +1,4 @@
-"""What `mamlcli doctor` finds: one line each, with what mends it."""
+"""A finding is one line of `mamlcli doctor`: what was looked at, how it stands, what mends it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether Python and the packages that mamlcli needs are here, in versions that work."""
+"""These checks tell whether Python and the packages that mamlcli needs are here, in versions that work."""
 
 from __future__ import annotations
 
@@ -91,6 +91,7 @@ def is_at_least(version: str, smallest: str) -> bool:
 
 
 def python_finding() -> Iterator[Finding]:
+    """Look at the versions of mamlcli and Python."""
     is_new = sys.version_info >= _SMALLEST_PYTHON
     need = ".".join(map(str, _SMALLEST_PYTHON))
     yield Finding("packages", "mamlcli", OK, f"{_version('mamlcli')}, in {_PACKAGE}")
@@ -106,12 +107,14 @@ def python_finding() -> Iterator[Finding]:
 
 
 def package_findings() -> Iterator[Finding]:
+    """Look at every package that mamlcli itself needs."""
     for needed in requirements():
         if needed.extra is None:
             yield package_finding(needed.name, needed.smallest)
 
 
 def package_finding(name: str, smallest: str) -> Finding:
+    """Look at one package: whether it is installed, can be imported, and is new enough."""
     effect, remedy = "bare commands fail", f"pip install '{name}>={smallest}'"
     try:
         version = metadata.version(name)
@@ -138,6 +141,7 @@ def package_finding(name: str, smallest: str) -> Finding:
 
 
 def extras_findings() -> Iterator[Finding]:
+    """Look at the packages of each extra; they are not needed by bare commands."""
     for extra, effect in EXTRAS.items():
         versions: dict[str, str | None] = {}
         for name in [needed.name for needed in requirements() if needed.extra == extra]:
