@@ -113,8 +113,8 @@ class _Checked:
         implementation: what is timed.
         runner: runs it in this process, on the threads that suit it best.
         execution: how ours runs tasks; None of a peer.
-        memory: of a fresh process.
-        differences: from the reference.
+        memory: what a fresh process took.
+        differences: how far its meta-gradient is from the reference.
         first_s: seconds of the first call of what is compiled; None of others.
     """
 
@@ -185,7 +185,7 @@ def _checked(
     """Check an implementation's meta-gradient and return the implementation, ready to be timed.
 
     Raises:
-        _LeftOut: a peer cannot be measured, or is wrong.
+        _LeftOut: it cannot be measured, or a peer is wrong.
         MamlError: an implementation of ours is wrong.
     """
     device = settings.device

@@ -21,7 +21,7 @@ from mamlcli.training.tuned import TunedChoice, store_tuned, tuned_ignored
 # What the rounds of the candidates may take, in seconds.
 _BUDGET_S = 60.0
 
-# A candidate this many times slower than the best of those before is not measured again.
+# A candidate this many times slower than the best is not measured again.
 _HOPELESS = 1.5
 
 
@@ -50,9 +50,9 @@ class TuningReport:
     """Holds what `mamlcli bench --tune` measured on a recipe.
 
     Attributes:
-        recipe: its name.
-        tasks: of the meta-batch.
-        key: under which the choice is stored.
+        recipe: the recipe's name.
+        tasks: tasks of the meta-batch.
+        key: what the choice is stored under.
         file: where it is stored.
         candidates: the ways that were measured.
         chosen: the fastest of them.

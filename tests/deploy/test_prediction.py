@@ -17,6 +17,7 @@ from mamlcli.deploy.tables import prediction_notes
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.training.checkpoints import load_checkpoint, save_checkpoint
 from tests.helpers.image_files import class_folders, noise, save
+from tests.helpers.image_modes import SAVED
 from tests.helpers.predictions import TRAINING, predict, refused, shown_table, skipped_of
 from tests.helpers.running import train_tiny
 
@@ -144,36 +145,6 @@ def test_one_shot_has_no_leave_one_out_and_says_so(run, folders):
 
 
 # Images of every kind --------------------------------------------------------------------------------------
-
-
-def rotated(image, path):
-    exif = Image.Exif()
-    exif[0x0112] = 3
-    image.rotate(180).save(path, exif=exif, quality=100, subsampling=0)
-
-
-def alpha(image, path):
-    image = image.convert("RGBA")
-    image.putalpha(255)
-    image.save(path)
-
-
-SAVED = {
-    "png": lambda image, path: image.save(path),
-    "jpg": lambda image, path: image.save(path, quality=100, subsampling=0),
-    "bmp": lambda image, path: image.save(path),
-    "tiff": lambda image, path: image.save(path),
-    "webp": lambda image, path: image.save(path, lossless=True),
-    "gif": lambda image, path: image.save(path),
-    "palette.png": lambda image, path: image.quantize(256).save(path),
-    "grey.png": lambda image, path: image.convert("L").save(path),
-    "bit.png": lambda image, path: image.convert("1").save(path),
-    "alpha.png": alpha,
-    "deep.png": lambda image, path: Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257).save(path),
-    "cmyk.jpg": lambda image, path: image.convert("CMYK").save(path, quality=100),
-    "rotated.jpg": rotated,
-    "large.png": lambda image, path: image.resize((360, 360), Image.Resampling.NEAREST).save(path),
-}
 
 
 def test_every_mode_format_and_size_is_recognised(run, folders, tmp_path):

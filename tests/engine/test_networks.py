@@ -144,6 +144,12 @@ def test_head_of_a_linear_network_is_all_of_it():
     assert len(network.parameter_names()) == 6
 
 
+def test_outputs_are_those_of_the_last_layer():
+    assert cnn((1, 8, 8), 3, depth=1, width=4, linear_layers=2).num_outputs == 3
+    assert mlp((5,), 2, depth=1, width=4).num_outputs == 2
+    assert linear((6,), 1, depth=3, width=4).num_outputs == 1
+
+
 def test_too_deep_pooling_is_refused_and_names_the_depth():
     # 20 -> 5 -> 1 -> 0 with pool 4.
     cnn((3, 20, 20), 5, depth=2, width=4, pool=4)

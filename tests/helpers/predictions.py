@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console
 
 from mamlcli.deploy.prediction import predict_run
-from mamlcli.deploy.report import PredictionRequest
+from mamlcli.deploy.report import ImagePrediction, ImageSet, PredictionReport, PredictionRequest
 from mamlcli.deploy.tables import prediction_table
+from mamlcli.tasks.images.reading import Preprocessing
 from tests.helpers.running import TINY_IMAGES
 
 # Keys of a run of images that is trained in a moment and still tells three classes apart.
@@ -50,3 +51,30 @@ def shown_table(report, *, width):
     with console.file:
         console.print(prediction_table(report))
         return console.export_text()
+
+
+def made_up_report(**changes):
+    """Return the report of one query image and two classes, with made-up numbers."""
+    values = {
+        "run": "runs/x",
+        "recipe": "glyphs-5way-1shot",
+        "weights": "best by meta-validation, iteration 9",
+        "inner_steps": 3,
+        "num_outputs": 5,
+        "num_assignments": 5,
+        "batch_norm": "batch",
+        "depends_on_other_queries": False,
+        "frame": "file",
+        "preprocessing": Preprocessing(28, 1, invert=True),
+        "support": ImageSet("support", 3, True, "bright ground here, dark ground in training"),
+        "shots": {"a": 1, "b": 2},
+        "query": ImageSet("query", 1, False, "dark ground here"),
+        "classes": ("a", "b"),
+        "predictions": (ImagePrediction("query/x.png", "b", None, {"a": 0.25, "b": 0.75}),),
+        "accuracy": None,
+        "leave_one_out": None,
+        "meta_test": None,
+        "skipped": (),
+        "warnings": (),
+    }
+    return PredictionReport(**{**values, **changes})
