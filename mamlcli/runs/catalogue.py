@@ -49,9 +49,8 @@ def resolve_run(text: str, base: Path) -> Path:
     names = [run.name for run in find_runs(base)] if base.is_dir() else []
     got = "a file" if text.strip() and Path(text).exists() else "no such folder"
     hint = nearest(text.removeprefix(f"{base}/"), names).strip() or None
-    raise RunError(
-        one_line(text).strip() or "RUN", expected="a run directory", got=got, why=hint, next_step="Run: mamlcli runs ls"
-    )
+    where, next_step = one_line(text).strip() or "RUN", "Run: mamlcli runs ls"
+    raise RunError(where, expected="a run directory", got=got, why=hint, next_step=next_step)
 
 
 def runs_at(path: Path) -> list[RunEntry]:
@@ -62,21 +61,15 @@ def runs_at(path: Path) -> list[RunEntry]:
     """
     if any((path / mark).exists() for mark in RUN_MARKS):
         return [read_run(path)]
+    where = one_line(str(path))
     if not (path / STUDY_MARK).is_file():
-        raise RunError(
-            one_line(str(path)),
-            expected="a run directory",
-            got=f"a folder without {RECIPE} and {MANIFEST}",
-            next_step=f"Run: mamlcli runs ls {one_line(str(path))}",
-        )
+        got, next_step = f"a folder without {RECIPE} and {MANIFEST}", f"Run: mamlcli runs ls {where}"
+        raise RunError(where, expected="a run directory", got=got, next_step=next_step)
     cells = [read_run(cell.path) for cell in find_runs(path)]
     finished = [cell for cell in cells if cell.status in FINISHED]
     if not finished:
-        raise RunError(
-            one_line(str(path)),
-            expected="a study with finished cells",
-            got=f"{len(cells)} cells, none of them finished",
-        )
+        got = f"{len(cells)} cells, none of them finished"
+        raise RunError(where, expected="a study with finished cells", got=got)
     return finished
 
 

@@ -206,28 +206,16 @@ def _check(runs: Sequence[RunEntry]) -> None:
 
 def check_finished(run: RunEntry) -> None:
     """Raise RunError unless a run is finished and can be read."""
-    where = run.where
+    if run.status in FINISHED:
+        return
+    where, expected = run.where, "a finished run"
+    got, next_step = f"one that is {run.status}", f"Run: mamlcli train --resume --run-dir {where}"
     if run.status == "damaged":
-        raise RunError(
-            where,
-            expected="a run that can be read",
-            got=f"a damaged one: {run.reason}",
-            next_step=f"If its result alone is, run: mamlcli adapt {where} --out {where}",
-        )
+        expected, got = "a run that can be read", f"a damaged one: {run.reason}"
+        next_step = f"If its result alone is, run: mamlcli adapt {where} --out {where}"
     if run.status == "running":
-        raise RunError(
-            where,
-            expected="a finished run",
-            got=f"one at work, at iteration {run.iteration}",
-            next_step="Wait for it to end",
-        )
-    if run.status not in FINISHED:
-        raise RunError(
-            where,
-            expected="a finished run",
-            got=f"one that is {run.status}",
-            next_step=f"Run: mamlcli train --resume --run-dir {where}",
-        )
+        got, next_step = f"one at work, at iteration {run.iteration}", "Wait for it to end"
+    raise RunError(where, expected=expected, got=got, next_step=next_step)
 
 
 def _comparisons(

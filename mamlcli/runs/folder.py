@@ -62,12 +62,8 @@ class RunDirectory:
             run = cls(path)
             atomic_write(path / RECIPE, recipe_to_yaml(recipe).encode())
         except OSError as error:
-            raise RunError(
-                str(path),
-                expected="a folder that can be written",
-                got=error.strerror,
-                next_step="Name another --run-dir",
-            ) from error
+            expected, next_step = "a folder that can be written", "Name another --run-dir"
+            raise RunError(str(path), expected=expected, got=error.strerror, next_step=next_step) from error
         run.update_manifest({"recipe_name": name, "status": "created"})
         return run
 
@@ -132,13 +128,10 @@ class RunDirectory:
         difference = recipe_difference(self.recipe, recipe)
         if difference:
             listed = ", ".join(f"{key} ({old!r} there, {new!r} here)" for key, (old, new) in difference.items())
-            raise RunError(
-                str(self.path),
-                expected="a run of the same recipe",
-                got=f"another: {listed}",
-                next_step=f"Run: mamlcli train --resume --run-dir {self.path}, without recipe and keys, "
-                "or name another --run-dir",
-            )
+            resume = f"mamlcli train --resume --run-dir {self.path}"
+            next_step = f"Run: {resume}, without recipe and keys, or name another --run-dir"
+            got = f"another: {listed}"
+            raise RunError(str(self.path), expected="a run of the same recipe", got=got, next_step=next_step)
 
     def lock(self) -> AbstractContextManager[None]:
         """Hold the run for this process; the lock is released when the process ends, however it ends.
@@ -242,14 +235,9 @@ class RunDirectory:
             with path.open(newline="", encoding="utf-8") as stream:
                 return scores_in(stream)
         except (OSError, ValueError, OverflowError) as error:
-            where = one_line(str(self.path))
-            next_step = f"Run: mamlcli adapt {where} --out {where}"
-            raise RunError(
-                f"{where}/{_SCORES}",
-                expected="the scores of a run's tasks",
-                got=one_line(str(error)),
-                next_step=next_step,
-            ) from error
+            where, got = one_line(str(self.path)), one_line(str(error))
+            expected, next_step = "the scores of a run's tasks", f"Run: mamlcli adapt {where} --out {where}"
+            raise RunError(f"{where}/{_SCORES}", expected=expected, got=got, next_step=next_step) from error
 
     def write_scores(self, scores: NDArray[np.float64]) -> None:
         """Write the scores of every task, nine digits each.
@@ -278,12 +266,8 @@ def check_free(path: Path) -> None:
     """Raise RunError unless a new run can be made at a path."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         got = "a folder with files in it" if path.is_dir() else "a file"
-        raise RunError(
-            str(path),
-            expected="a new or empty folder",
-            got=got,
-            next_step="Add --resume to continue the run there, --force to replace it, or name another --run-dir",
-        )
+        next_step = "Add --resume to continue the run there, --force to replace it, or name another --run-dir"
+        raise RunError(str(path), expected="a new or empty folder", got=got, next_step=next_step)
 
 
 def remove_run(path: Path) -> None:

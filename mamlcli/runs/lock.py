@@ -28,12 +28,8 @@ def held_lock(folder: Path) -> Iterator[None]:
         # Whoever asks whether the run is held has the lock for less than this.
         lock.acquire(timeout=_ASKED_S, poll_interval=_ASKED_S / 5)
     except Timeout as error:
-        raise RunError(
-            str(folder),
-            expected="a run that no other process works on",
-            got="one in use",
-            next_step="Wait for it to end, or stop it",
-        ) from error
+        expected, next_step = "a run that no other process works on", "Wait for it to end, or stop it"
+        raise RunError(str(folder), expected=expected, got="one in use", next_step=next_step) from error
     except OSError as error:
         raise RunError(str(lock.lock_file), expected="a file that can be locked", got=error.strerror) from error
     try:

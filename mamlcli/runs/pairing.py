@@ -35,12 +35,8 @@ def final_task_scores(run: RunEntry) -> NDArray[np.float64]:
     if math.isfinite(expected):
         is_same &= bool(abs(mean - expected) <= _SAME_EVALUATION * max(1.0, abs(expected)))
     if not is_same:
-        raise RunError(
-            f"{run.where}/tasks.csv",
-            expected="the tasks of evaluation.json",
-            got="another evaluation's",
-            next_step=f"Run: mamlcli adapt {run.where} --out {run.where}",
-        )
+        where, next_step = f"{run.where}/tasks.csv", f"Run: mamlcli adapt {run.where} --out {run.where}"
+        raise RunError(where, expected="the tasks of evaluation.json", got="another evaluation's", next_step=next_step)
     return scores[:, -1]
 
 
@@ -76,17 +72,12 @@ def check_comparable(run: RunEntry, baseline: RunEntry, reasons: list[str], *, a
     assert baseline.recipe is not None
     where = f"{run.where} and {baseline.where}"
     if run.recipe.is_classification != baseline.recipe.is_classification:
-        raise RunError(
-            where,
-            expected="two classifications or two regressions",
-            got="one of each",
-            why="Their losses are different quantities",
-        )
+        expected, why = "two classifications or two regressions", "Their losses are different quantities"
+        raise RunError(where, expected=expected, got="one of each", why=why)
     if reasons and not allow_unpaired:
-        raise RunError(
-            where,
-            expected="runs scored on the same tasks",
-            got=f"runs that differ in {', '.join(reasons)}",
-            why="Their scores cannot be compared task by task",
-            next_step="Add --unpaired to compare the means of different tasks",
+        expected, why = "runs scored on the same tasks", "Their scores cannot be compared task by task"
+        got, next_step = (
+            f"runs that differ in {', '.join(reasons)}",
+            "Add --unpaired to compare the means of different tasks",
         )
+        raise RunError(where, expected=expected, got=got, why=why, next_step=next_step)

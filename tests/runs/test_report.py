@@ -12,7 +12,7 @@ import pytest
 from mamlcli.common.statistics import Score, estimate
 from mamlcli.engine.evaluation import Evaluation, Reference
 from mamlcli.recipe.files import load_recipe
-from mamlcli.runs.report import RunReport
+from mamlcli.runs.report import RunReport, Scores
 from mamlcli.training.scoring import evaluation_report
 
 PROTOCOL = {
@@ -88,6 +88,22 @@ def test_values_of_another_kind_are_refused(wrong):
         RunReport.from_json(content(**wrong))
     with pytest.raises(ValueError, match="expected numbers"):
         RunReport.from_json(content(final={"step": 1, "loss": {"mean": "low"}, "support_loss": score(1.0)}))
+
+
+def test_final_scores_are_those_of_the_last_point():
+    report = RunReport.from_json(content())
+    assert report.final == report.curve[-1].scores
+    assert report.final.mean("loss") == 1.0
+    assert report.means("loss") == [2.0, 1.0]
+    assert not report.has_accuracy
+    assert report.references["floor"].mean("loss") == 0.1
+
+
+def test_scores_that_do_not_exist_are_nan_with_no_interval():
+    scores = Scores(loss=Score(None), accuracy=Score(0.5, 0.1))
+    assert math.isnan(scores.mean("loss"))
+    assert math.isnan(scores.mean("support_loss"))
+    assert [scores.half_width(metric) for metric in ("loss", "support_loss", "accuracy")] == [0.0, 0.0, 0.1]
 
 
 def test_intervals_are_those_of_statistics():
