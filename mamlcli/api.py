@@ -91,7 +91,7 @@ class Run:
     @property
     def num_outputs(self) -> int:
         """The outputs of the network: the ways of its tasks, or 1 for regression."""
-        return self._experiment.num_outputs
+        return self._experiment.network.num_outputs
 
     @property
     def _meta(self) -> MetaParams:
@@ -279,7 +279,7 @@ def sweep(
     inner_lrs: Sequence[float] = (),
     jobs: int | None = None,
     folder: PathLike | None = None,
-    on_end: Callable[[CellEnd], None] | None = None,
+    on_end: Callable[[CellEnd], None] = lambda end: None,
 ) -> StudyResult:
     """Train a recipe at every value of an axis with several seeds, and compare: a study of the paper.
 

@@ -6,6 +6,7 @@ every rule. What cannot run here is in `NOT_RUN`, with the reason, and is only p
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import os
 import re
@@ -16,7 +17,6 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,7 @@ DOCUMENTS = {
         *sorted((ROOT / "docs").glob("*.md")),
     )
 }
+CONTRIBUTING = DOCUMENTS["CONTRIBUTING.md"].read_text()
 EVERY_DOCUMENT = pytest.mark.parametrize("document", DOCUMENTS)
 
 NOT_RUN = {("data", "fetch"): "needs the network"}
@@ -218,13 +219,10 @@ def run_jobs_here(jobs, *, on_start=None, on_end=None, **options):
 
 def _make_bench_short(monkeypatch):
     from mamlcli.bench import cases
-    from tests.bench.test_benchmark import MEMORY, TINY_CASE
+    from tests.helpers.benches import TINY_CASE, make_bench_quick
 
     monkeypatch.setitem(cases.CASES, "tiny", TINY_CASE)
-    monkeypatch.setattr("mamlcli.bench.timing._SAMPLE_S", 0.0)
-    monkeypatch.setattr("mamlcli.bench.timing.gc", SimpleNamespace(collect=lambda: 0))
-    monkeypatch.setattr("mamlcli.bench.benchmark.measure_memory", lambda request: MEMORY)
-    monkeypatch.setattr("mamlcli.bench.benchmark.matmul_flops_per_s", lambda device, threads: 1e9)
+    make_bench_quick(monkeypatch)
 
 
 @EVERY_DOCUMENT
@@ -309,6 +307,37 @@ def test_every_link_and_image_is_there(path):
         assert not anchor or anchor in anchors(file), f"{path.name}: {target}"
 
 
+# Files that the program writes, and those that a reader makes; all others that a document names are in the project.
+WRITTEN = {"module.py", "report.md"}
+
+
+@EVERY_DOCUMENT
+def test_every_source_file_that_is_named_is_in_the_project(document):
+    text = DOCUMENTS[document].read_text()
+    there = [path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/**/*.*")]]
+    for name in set(re.findall(r"[\w./-]*\w\.(?:py|md|cfg|toml)\b", prose(text))) - WRITTEN:
+        full = name.lstrip("./")
+        assert any(path == full or path.endswith(f"/{full}") for path in there), f"{document}: {name}"
+
+
+@EVERY_DOCUMENT
+def test_every_module_that_is_named_can_be_imported(document):
+    for name in set(re.findall(r"`(mamlcli(?:\.\w+)+)", prose(DOCUMENTS[document].read_text()))):
+        parts = name.split(".")
+        module = importlib.import_module(".".join(parts[:-1]))
+        assert hasattr(module, parts[-1]) or importlib.util.find_spec(name), f"{document}: {name}"
+
+
+def test_every_name_in_the_worked_examples_is_in_the_code():
+    """A worked example says where to look: what it calls by name is there."""
+    section = CONTRIBUTING.split("## Worked examples")[1].split("## Tests")[0]
+    names = set(re.findall(r"`(_?[A-Za-z]+_\w+|[A-Z][A-Za-z]*[a-z]\w*|[A-Z]{3,}_?[A-Z]*)`", prose(section)))
+    sources = [*(ROOT / "mamlcli").rglob("*.py"), *(ROOT / "tests" / "engine").rglob("*.py")]
+    code = "\n".join(path.read_text() for path in sources)
+    assert {"NETWORKS", "_layers_of", "is_linear", "SOURCES", "TaskDistribution"} <= names
+    assert not [name for name in names if not re.search(rf"\b{name}\b", code)]
+
+
 def test_recipe_reference_is_up_to_date():
     assert (ROOT / "docs" / "recipes.md").read_text() == recipe_reference(), "run: make docs"
 
@@ -319,8 +348,6 @@ def test_recipe_reference_has_every_conflict():
 
 
 # Worked examples ------------------------------------------------------------------------------------------------------
-
-CONTRIBUTING = DOCUMENTS["CONTRIBUTING.md"].read_text()
 
 
 def changes() -> list[tuple[str, str, str]]:

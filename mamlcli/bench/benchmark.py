@@ -1,4 +1,4 @@
-"""`mamlcli bench`: speed and memory of the meta-gradient, beside its peers, in one run of one program."""
+"""This module measures the meta-gradient's speed and memory beside its peers, in one run of one program."""
 
 from __future__ import annotations
 
@@ -42,14 +42,13 @@ from mamlcli.training.placement import resolve_device
 
 Note = Callable[[str], None]
 
-
 # What the rounds of one case may take, in seconds, where --repeats does not say how many there are.
 CASE_BUDGET_S = 45.0
 
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """What a bench measures.
+    """Says what a bench measures.
 
     Attributes:
         cases: in this order.
@@ -68,7 +67,7 @@ def run_benchmark(settings: BenchSettings, *, on_note: Note) -> BenchReport:
     """Measure all cases and return the report.
 
     Args:
-        settings: what.
+        settings: what is measured, and how.
         on_note: called with a line for every stage and for everything that is left out.
 
     Raises:
@@ -86,17 +85,12 @@ def run_benchmark(settings: BenchSettings, *, on_note: Note) -> BenchReport:
             rows_of_case, left_out = _case_rows(case, settings, all_threads, rates, on_note)
             rows += rows_of_case
             notes += left_out
-    return BenchReport(
-        _machine(device, all_threads, rates.as_gflop()),
-        _conditions(settings, device),
-        tuple(rows),
-        tuple(ratios(rows, AUTO)),
-        tuple(notes),
-    )
+    machine, conditions = _machine(device, all_threads, rates.as_gflop()), _conditions(settings, device)
+    return BenchReport(machine, conditions, tuple(rows), tuple(ratios(rows, AUTO)), tuple(notes))
 
 
 class _Rates:
-    """The machine's matrix-multiply rate by threads, measured when first asked for."""
+    """Measures the machine's rate of matrix products, once for each number of threads that is asked for."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -113,11 +107,11 @@ class _Rates:
 
 @dataclass(frozen=True)
 class _Checked:
-    """An implementation whose meta-gradient is right, ready to be timed.
+    """Holds an implementation whose meta-gradient is right, ready to be timed.
 
     Attributes:
-        implementation: which.
-        runner: it, in this process, on the threads that suit it best.
+        implementation: what is timed.
+        runner: runs it in this process, on the threads that suit it best.
         execution: how ours runs tasks; None of a peer.
         memory: of a fresh process.
         differences: from the reference.
@@ -137,7 +131,7 @@ class _Checked:
 
 
 class _LeftOut(Exception):
-    """An implementation that cannot be measured on a case; the text is the reason."""
+    """Is raised where an implementation cannot be measured on a case; its text is the reason."""
 
 
 def _case_rows(
@@ -188,10 +182,11 @@ def _row(case: Case, checked: _Checked, flops: int, num_checked: int, rates: _Ra
 def _checked(
     case: Case, implementation: Implementation, agreement: Agreement, settings: BenchSettings, all_threads: int
 ) -> _Checked:
-    """Return an implementation ready to be timed.
+    """Check an implementation's meta-gradient and return the implementation, ready to be timed.
 
     Raises:
-        _LeftOut: it cannot be measured.
+        _LeftOut: a peer cannot be measured, or is wrong.
+        MamlError: an implementation of ours is wrong.
     """
     device = settings.device
     candidates = own_threads(implementation, case, device=device, all_threads=all_threads)
@@ -215,7 +210,7 @@ def _checked(
 
 
 def _require_peer(case: Case, implementation: Implementation, difference: float) -> None:
-    """Refuse to go on with an implementation of ours that is wrong; a peer is left out."""
+    """Refuse to go on with an implementation of ours that is wrong; a peer that is wrong is only left out."""
     if implementation.is_ours:
         raise MamlError(
             f"{case.name}, {implementation.name}",

@@ -1,4 +1,4 @@
-"""The cases of `mamlcli bench`: shipped recipes with keys changed, and episodes of the right shapes.
+"""This module makes the cases of `mamlcli bench`: shipped recipes with keys changed, and episodes of the right shapes.
 
 The inputs are random patterns: how long a meta-gradient takes depends on shapes alone, and nothing has to be
 downloaded. All cases are 5-shot with 5 queries per class, 16 tasks, exact second order.
@@ -23,10 +23,7 @@ from mamlcli.tasks.episodes import Episode
 from mamlcli.training.experiment import Experiment, build_without_data
 
 SHOTS, QUERIES, NUM_TASKS = 5, 5, 16
-
-
 INNER_STEPS = 5
-
 
 # xi starts at the identity, where a transposed or a forgotten factor would not be seen.
 _XI_SCALE = 0.02
@@ -34,7 +31,7 @@ _XI_SCALE = 0.02
 
 @dataclass(frozen=True)
 class Case:
-    """One problem that is measured.
+    """Describes one problem that is measured.
 
     Attributes:
         name: as in `--cases`.
@@ -62,15 +59,11 @@ class Case:
 
 _COMMON = (f"outer.tasks={NUM_TASKS}", "inner.algorithm=maml", "inner.first_order=false")
 
-
 _IMAGES = (*_COMMON, "tasks.ways=5", f"tasks.shots={SHOTS}", f"tasks.queries={QUERIES}")
-
 
 _OMNIGLOT = (*_IMAGES, "model.depth=4", "model.width=64", "model.stride=2")
 
-
 _CIFAR = (*_IMAGES, "model.depth=4", "model.width=32", "model.stride=2", f"inner.steps={INNER_STEPS}")
-
 
 # The points of a logistic task are counted together, not per class.
 _LOGISTIC = (
@@ -119,9 +112,8 @@ CASES = {
     )
 }
 
-
+# Names that stand for several cases.
 GROUPS = {"steps": tuple(name for name in CASES if name.startswith("steps-"))}
-
 
 DEFAULT_CASES = ("omniglot", "cifar-fs", "cifar-fs-release", "logistic", "kfo")
 
@@ -136,12 +128,8 @@ def chosen_cases(names: list[str]) -> list[Case]:
     for name in names:
         if name not in CASES and name not in GROUPS:
             known = [*DEFAULT_CASES, *GROUPS, *GROUPS["steps"]]
-            raise MamlError(
-                "--cases",
-                expected=f"names of {', '.join(known)}",
-                got=repr(name),
-                why=nearest(name, known).strip() or None,
-            )
+            expected, why = f"names of {', '.join(known)}", nearest(name, known).strip() or None
+            raise MamlError("--cases", expected=expected, got=repr(name), why=why)
         cases.update({below: CASES[below] for below in GROUPS.get(name, (name,))})
     if not cases:
         raise MamlError("--cases", expected=f"names of {', '.join([*DEFAULT_CASES, *GROUPS])}", got="none")
@@ -150,7 +138,7 @@ def chosen_cases(names: list[str]) -> list[Case]:
 
 @dataclass(frozen=True)
 class Problem:
-    """A case made ready: what it is computed with, where, and on what.
+    """Holds what the meta-gradient of a case is computed from.
 
     Attributes:
         experiment: built from the recipe of the case.
@@ -169,9 +157,9 @@ def experiment_of(
     """Return the experiment of a case, without data; it sets the threads of this process as a run of it does.
 
     Args:
-        case: which.
+        case: the case.
         device: as in `execution.device`.
-        dtype: in what precision.
+        dtype: of the computation.
         extra: further overrides.
 
     Raises:

@@ -1,8 +1,9 @@
-"""The report of `mamlcli bench` as one figure: time and memory of every case, and of growing inner loops."""
+"""This module draws a bench as one figure: time and memory of every case, and of growing inner loops."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_LIGHT_BLUE, _YELLOW, _BLACK = "#56B4E9", "#E69F00", "#000000"  # the rest of Okabe and Ito's palette
-
+# The rest of Okabe and Ito's palette.
+_LIGHT_BLUE, _YELLOW, _BLACK = "#56B4E9", "#E69F00", "#000000"
 
 _STYLES = {
     "mamlcli (auto)": (BLUE, "o"),
@@ -29,11 +30,10 @@ _STYLES = {
     "TorchOpt": (GREEN, "X"),
 }
 
-
 _STEPS = "steps-"
 
-
-_BAR, _HEAD = 0.26, 0.95  # inches: of a bar, and of what else a case needs
+# Inches: of a bar, and of what else a case needs.
+_BAR, _HEAD = 0.26, 0.95
 
 
 def save_report(report: BenchReport, *, figure: Path | None, folder: Path | None) -> list[Path]:
@@ -47,31 +47,26 @@ def save_report(report: BenchReport, *, figure: Path | None, folder: Path | None
     Raises:
         RunError: a place that cannot be written.
     """
-    paths: list[Path] = []
     if figure is None and folder is None:
-        return paths
-    picture, place = bench_png(report), figure or folder
-    try:
-        if figure is not None:
-            place = figure
-            figure.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write(figure, picture)
-            paths.append(figure)
-        if folder is not None:
-            place = folder
-            folder.mkdir(parents=True, exist_ok=True)
-            contents = {"bench.json": json_text(report.to_json()).encode(), "bench.png": picture}
-            for name, content in contents.items():
-                atomic_write(folder / name, content)
-                paths.append(folder / name)
-    except OSError as error:
-        raise RunError(
-            str(place),
-            expected="a place that can be written",
-            got=str(error),
-            next_step="Name another with --figure or --out",
-        ) from error
+        return []
+    picture = bench_png(report)
+    paths = [] if figure is None else _written(figure, {figure: picture})
+    if folder is not None:
+        contents = {folder / "bench.json": json_text(report.to_json()).encode(), folder / "bench.png": picture}
+        paths += _written(folder, contents)
     return paths
+
+
+def _written(place: Path, contents: Mapping[Path, bytes]) -> list[Path]:
+    """Write files, make the folders above them, and return their paths."""
+    try:
+        for path, content in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(path, content)
+    except OSError as error:
+        expected, next_step = "a place that can be written", "Name another with --figure or --out"
+        raise RunError(str(place), expected=expected, got=str(error), next_step=next_step) from error
+    return list(contents)
 
 
 def bench_png(report: BenchReport) -> bytes:
@@ -145,17 +140,12 @@ def _draw_steps(figure: Figure, both: list[Axes], rows: list[BenchRow]) -> None:
     names = list(dict.fromkeys(row.implementation for row in rows))
     for axes, label in zip(both, ("seconds (median)", "peak memory (MB)"), strict=True):
         for name in names:
-            points = [
-                (int(row.case.removeprefix(_STEPS)), _step_value(row, label))
-                for row in rows
-                if row.implementation == name
-            ]
+            points = [(_num_steps(row), _step_value(row, label)) for row in rows if row.implementation == name]
             known = [(steps, value) for steps, value in points if value is not None]
             colour, marker = _STYLES.get(name, (_YELLOW, "o"))
-            axes.plot(
-                *zip(*known, strict=True), color=colour, marker=marker, markersize=4, label=name
-            ) if known else None
-        steps = sorted({int(row.case.removeprefix(_STEPS)) for row in rows})
+            if known:
+                axes.plot(*zip(*known, strict=True), color=colour, marker=marker, markersize=4, label=name)
+        steps = sorted({_num_steps(row) for row in rows})
         axes.set_xscale("log")
         axes.set_xticks(steps, [str(number) for number in steps])
         axes.minorticks_off()
@@ -169,6 +159,10 @@ def _draw_steps(figure: Figure, both: list[Axes], rows: list[BenchRow]) -> None:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(*both[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+
+
+def _num_steps(row: BenchRow) -> int:
+    return int(row.case.removeprefix(_STEPS))
 
 
 def _step_value(row: BenchRow, label: str) -> float | None:

@@ -1,4 +1,4 @@
-"""What `mamlcli bench` times: our ways of execution and the peers, with the check that all of them agree."""
+"""This module knows what `mamlcli bench` times, our ways of execution and the peers, and checks that they agree."""
 
 from __future__ import annotations
 
@@ -18,16 +18,12 @@ from mamlcli.training.placement import resolve_device
 
 Params = dict[str, Tensor]
 
-
 AUTO, LOOP, CONSTANT, COMPILED = "mamlcli (auto)", "mamlcli loop", "mamlcli constant", "mamlcli compiled"
-
-
-# Implementations ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Implementation:
-    """One way to compute the meta-gradient of a case.
+    """Names one way to compute the meta-gradient of a case.
 
     Attributes:
         name: as in tables.
@@ -54,9 +50,7 @@ OURS = {
 }
 
 
-def implementations(
-    case: Case, *, device: str, with_compiled: bool = False, peers: tuple[str, ...] = tuple(PEERS)
-) -> tuple[list[Implementation], list[str]]:
+def implementations(case: Case, *, device: str, with_compiled: bool = False) -> tuple[list[Implementation], list[str]]:
     """Return what is measured on a case, ours first, and a line for everything that is left out."""
     wanted = [OURS[AUTO], OURS[LOOP]]
     wanted += [OURS[CONSTANT]] if case.memory_modes else []
@@ -69,17 +63,17 @@ def implementations(
         except RecipeError as error:
             left_out.append(f"{case.name}: {implementation.name} is left out: {error.problems[0]}")
     absent = absent_peers()
-    usable += [Implementation(name) for name in peers if name not in absent]
+    usable += [Implementation(name) for name in PEERS if name not in absent]
     return usable, left_out
 
 
 def our_execution(experiment: Experiment) -> Execution:
-    """Return how ours runs a meta-batch: what the recipe says, by default what `auto` picks."""
+    """Return how mamlcli runs a meta-batch: as the recipe says, by default as `auto` picks."""
     return experiment.execution(num_tasks=NUM_TASKS, num_steps=experiment.recipe.inner.steps)
 
 
 def prepared(implementation: Implementation, problem: Problem) -> MetaGradientFunction:
-    """Return the function that computes one meta-gradient; everything a program does once is done here."""
+    """Return the function that computes one meta-gradient; what a program does once is done here."""
     experiment, meta, episode = problem.experiment, problem.meta, problem.episode
     if implementation.is_ours:
         objective, execution = experiment.objective(), our_execution(experiment)
@@ -90,7 +84,7 @@ def prepared(implementation: Implementation, problem: Problem) -> MetaGradientFu
 
 
 def own_threads(implementation: Implementation, case: Case, *, device: str, all_threads: int) -> list[int]:
-    """Return the numbers of threads of one operation to try: for ours what a run gets, for a peer 1 and all."""
+    """Return the numbers of threads to try for one operation: for ours what a run gets, for a peer 1 and all."""
     if implementation.is_ours:
         torch.set_num_threads(all_threads)
         experiment_of(case, device=device, extra=implementation.extra)
@@ -124,26 +118,22 @@ def difference_of_norms(measured: Mapping[str, Tensor], expected: Mapping[str, T
     return math.sqrt(error / sum(float(value.square().sum()) for value in expected.values()))
 
 
-# One case -----------------------------------------------------------------------------------------------------
-
 # Larger cases are checked on their first tasks only: double precision would take longer than all timing.
 _CHECK_FLOPS = 2e11
+_NUM_CHECKED = 4
 
-
-NUM_CHECKED = 4
-
-
+# How far a meta-gradient in float64 may be from the plain loop's: more than rounding explains is another one.
 TOLERANCE = 1e-8
 
 
 def num_checked_tasks(flops: float) -> int:
     """Return how many tasks of a case the agreement is checked on."""
-    return NUM_TASKS if flops <= _CHECK_FLOPS else NUM_CHECKED
+    return NUM_TASKS if flops <= _CHECK_FLOPS else _NUM_CHECKED
 
 
 @dataclass(frozen=True)
 class Differences:
-    """How far a meta-gradient is from the reference: by `strict_difference` in float64, as a norm in float32."""
+    """Tells how far a meta-gradient is from the reference: `strict_difference` in float64, a norm in float32."""
 
     float64: float
     float32: float
@@ -151,13 +141,13 @@ class Differences:
 
 @dataclass
 class Agreement:
-    """The plain loop's meta-gradient in float64, with which those of other implementations are compared.
+    """Compares implementations with the plain loop's meta-gradient in float64.
 
     Attributes:
-        case: which.
-        device: where.
+        case: the case it is of.
+        device: as in `execution.device`.
         num_tasks: tasks of the episode.
-        reference: its meta-gradient.
+        reference: the plain loop's meta-gradient.
     """
 
     case: Case

@@ -1,4 +1,4 @@
-"""How much memory a meta-gradient takes, each measured in a fresh process."""
+"""This module measures how much memory a meta-gradient takes, each time in a fresh process."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ from mamlcli.common.machine import peak_memory_mb
 from mamlcli.common.processes.pool import IsStopped, Job, run_jobs
 from mamlcli.training.placement import resolve_device
 
-# Memory -------------------------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True)
 class MemoryRequest:
-    """The meta-gradient that a fresh process computes on `threads` threads, after preparing it on `all_threads`."""
+    """Says which meta-gradient to compute: prepared on `all_threads` threads, computed on `threads` threads."""
 
     case: Case
     implementation: Implementation
@@ -31,7 +29,7 @@ class MemoryRequest:
 
 @dataclass(frozen=True)
 class Memory:
-    """The peak memory of a fresh process that computes one meta-gradient, in MB.
+    """Holds the peak memory of a fresh process that computes one meta-gradient, in MB.
 
     On CUDA it is of torch's allocator on the device.
 

@@ -1,4 +1,4 @@
-"""The peers of `mamlcli bench`: the same meta-gradient as users of other code would write it.
+"""This module holds the peers of `mamlcli bench`: the same meta-gradient as users of other code would write it.
 
 Three of them: a plain hand-written loop, `higher` and TorchOpt. Their networks are ordinary modules or functional
 calls with torch's fused batch norm, and each runs one task after the other, as its documentation shows. A peer is a
@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -19,15 +19,17 @@ from torch.nn import functional
 
 from mamlcli.tasks.episodes import Episode
 
-Params = dict[str, Tensor]
+if TYPE_CHECKING:
+    from torchopt.base import GradientTransformation
 
+Params = dict[str, Tensor]
 
 MetaGradientFunction = Callable[[], Params]
 
 
 @dataclass(frozen=True)
 class PeerProblem:
-    """The tensors and settings that a peer is given: those that mamlcli gets.
+    """Holds the tensors and settings that a peer is given: those that mamlcli gets.
 
     Attributes:
         theta: parameters of the network by our names, in the order of the layers.
@@ -134,7 +136,7 @@ class _GlobalMean(nn.Module):
 
 
 def ordinary_module(problem: PeerProblem) -> nn.Sequential:
-    """Return the network as a user of torch would write it, with theta as its parameters, in the same order."""
+    """Return the network as a user of torch would write it, its parameters set to theta, in the same order."""
     layers: list[nn.Module] = []
     for name, value in problem.theta.items():
         if name.endswith("conv.weight"):
@@ -218,8 +220,8 @@ def by_torchopt(problem: PeerProblem) -> MetaGradientFunction:
     return compute
 
 
-def _torchopt_kfo(xi: Params, names: Sequence[str]) -> Any:
-    """Return KFO as a TorchOpt gradient transformation on updates by module parameter name, in the order of names."""
+def _torchopt_kfo(xi: Params, names: Sequence[str]) -> GradientTransformation:
+    """Return KFO as a gradient transformation of TorchOpt, whose updates come in the order of `names`."""
     from torchopt.base import EmptyState, GradientTransformation
 
     def update(updates: Params, state: object, *, params: object = None, inplace: bool = True) -> tuple[Params, object]:
@@ -243,14 +245,13 @@ def _gradients(problem: PeerProblem, leaves: Sequence[Tensor]) -> Params:
 
 PLAIN_LOOP = "plain loop"
 
-
 PEERS: dict[str, Callable[[PeerProblem], MetaGradientFunction]] = {
     PLAIN_LOOP: plain_loop,
     "higher": by_higher,
     "TorchOpt": by_torchopt,
 }
 
-
+# The package of each peer that is a library.
 _PACKAGES = {"higher": "higher", "TorchOpt": "torchopt"}
 
 

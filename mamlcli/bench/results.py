@@ -1,4 +1,4 @@
-"""What `mamlcli bench` has measured, as types; `BenchReport.to_json` is the form of bench.json and of `--json`."""
+"""This module holds the results of `mamlcli bench` as types, and turns them into bench.json."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mamlcli.training.tuned import TimeSpread
 
 @dataclass(frozen=True)
 class BenchRow:
-    """What was measured of one implementation on one case.
+    """Holds what was measured of one implementation on one case.
 
     Attributes:
         case: its name.
@@ -48,7 +48,7 @@ class BenchRow:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times faster ours (`mamlcli`) is than a peer on a case, by their medians."""
+    """Tells how many times faster an implementation of ours is than a peer on a case, by their medians."""
 
     case: str
     mamlcli: str
@@ -59,7 +59,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Machine:
-    """What the bench ran on.
+    """Describes the machine that the bench ran on.
 
     Attributes:
         device: in words.
@@ -97,7 +97,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What was the same for every row of a bench.
+    """Holds what was the same for every row of a bench.
 
     Attributes:
         cases: what each case is, in words, by name.
@@ -148,7 +148,7 @@ def ratios(rows: Sequence[BenchRow], ours: str) -> list[Ratio]:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """All that a bench measured, and a line for everything that was left out (`notes`)."""
+    """Holds all that a bench measured, and a line for everything that was left out (`notes`)."""
 
     machine: Machine
     settings: Conditions
@@ -157,7 +157,7 @@ class BenchReport:
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, object]:
-        """Return the report as primitives."""
+        """Return the content of bench.json, which `--json` prints."""
         return {
             "machine": self.machine.to_json(),
             "settings": asdict(self.settings),

@@ -1,4 +1,4 @@
-"""The report of `mamlcli bench` as tables that fit 80 columns."""
+"""This module shows the results of `mamlcli bench` as tables that fit 80 columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mamlcli.training.tuned import TimeSpread
 
 
 def bench_parts(report: BenchReport) -> list[RenderableType]:
-    """Return what to show, in order; no line of a table is longer than 80 characters.
+    """Return what to show of a bench, in order; no line of a table is longer than 80 characters.
 
     Args:
         report: what `run_benchmark` returns.
@@ -72,7 +72,7 @@ def _case_table(rows: list[BenchRow], all_ratios: Sequence[Ratio]) -> Table:
 
 
 def _case_note(rows: list[BenchRow]) -> str:
-    """Return threads, repeats and ours' execution in a line or two."""
+    """Return lines on threads, memory, and how implementations of ours run tasks."""
     threads = "; ".join(f"{row.implementation} {row.threads}" for row in rows)
     base = min((row.baseline_memory_mb for row in rows if row.baseline_memory_mb is not None), default=None)
     lines = [f"threads: {threads}"]
@@ -88,7 +88,7 @@ def _case_note(rows: list[BenchRow]) -> str:
 
 
 def tuning_parts(report: TuningReport) -> list[RenderableType]:
-    """Return what `mamlcli bench --tune` measured, and what it chose.
+    """Return what to show of a tuning: what was measured, what was chosen, and where it is stored.
 
     Args:
         report: what `tune` returns.
@@ -122,5 +122,5 @@ def _spread_cells(seconds: TimeSpread | None) -> tuple[str, str]:
 
 
 def _seconds(value: float) -> str:
-    """Return seconds with three digits that count."""
+    """Return seconds with three significant digits."""
     return f"{value:.4f}" if value < 0.1 else f"{value:.3f}" if value < 10 else f"{value:.1f}"

@@ -1,4 +1,4 @@
-"""What `mamlcli bench` measures: agreement first, then time in alternating rounds, and memory in fresh processes."""
+"""This module measures the time of meta-gradients, in rounds in which all implementations take turns."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from mamlcli.common.errors import Interrupted
 from mamlcli.training.tuned import TimeSpread
 
 # A sample of time is at least this long, so that the clock and the waking of threads do not count.
-_SAMPLE_S = 0.2
+SAMPLE_S = 0.2
 
-
+# Calls of one sample, whatever they take: what takes no time would never fill it.
 _MAX_CALLS = 200
 
 
@@ -37,17 +37,14 @@ def threads_restored() -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-# Time ---------------------------------------------------------------------------------------------------------
-
-
 @dataclass
 class Runner:
-    """An implementation in this process.
+    """Runs an implementation in this process and keeps how long it took.
 
     Attributes:
-        implementation: which.
+        implementation: what is run.
         function: computes one meta-gradient.
-        device: where.
+        device: where it computes.
         threads: CPU threads of one operation.
         calls: meta-gradients in one sample of time.
         samples: seconds per meta-gradient, one for each round.
@@ -85,7 +82,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def best_threads(runner: Runner, candidates: list[int]) -> int:
-    """Return the thread count with which a runner is fastest, each tried after one call for warmth."""
+    """Return the number of threads with which a runner is fastest; each is tried after one call for warmth."""
     if len(candidates) == 1:
         return candidates[0]
     seconds: dict[int, float] = {}
@@ -98,7 +95,7 @@ def best_threads(runner: Runner, candidates: list[int]) -> int:
 
 
 def measure_rounds(runners: list[Runner], *, repeats: int | None, budget_s: float) -> None:
-    """Take samples of all runners in turn, in the other order every second round.
+    """Take samples of all runners in turn, in reverse order every second round.
 
     Args:
         runners: each with its thread count chosen.
@@ -117,7 +114,7 @@ def measure_rounds(runners: list[Runner], *, repeats: int | None, budget_s: floa
 
 
 def _calls_for(seconds: float) -> int:
-    return min(_MAX_CALLS, max(1, math.ceil(_SAMPLE_S / seconds)))
+    return min(_MAX_CALLS, max(1, math.ceil(SAMPLE_S / seconds)))
 
 
 def spread(samples: list[float]) -> TimeSpread:

@@ -1,4 +1,4 @@
-"""`mamlcli bench --tune`: measure how a recipe runs fastest on this machine, and keep the choice."""
+"""This module measures how a recipe runs fastest on this machine, and stores the choice."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ from mamlcli.training.tuned import TunedChoice, store_tuned, tuned_ignored
 # What the rounds of the candidates may take, in seconds.
 _BUDGET_S = 60.0
 
-
 # A candidate this many times slower than the best of those before is not measured again.
 _HOPELESS = 1.5
 
 
 def candidates(auto: Execution, num_tasks: int, *, with_vmap: bool = True) -> list[Execution]:
-    """Return the ways of running tasks that are measured: the loop, and chunks of each kind up to all tasks.
+    """Return the executions to measure: what `auto` picks, the loop, and chunks of each kind up to all tasks.
 
     Args:
         auto: what is chosen without measuring; it comes first. Chunks are never more than eight times as large,
@@ -48,7 +47,7 @@ def candidates(auto: Execution, num_tasks: int, *, with_vmap: bool = True) -> li
 
 @dataclass(frozen=True)
 class TuningReport:
-    """What `mamlcli bench --tune` measured on a recipe.
+    """Holds what `mamlcli bench --tune` measured on a recipe.
 
     Attributes:
         recipe: its name.
@@ -101,20 +100,21 @@ def tune(name: str, recipe: Recipe, *, repeats: int | None = None, on_note: Call
         executions = candidates(auto, num_tasks, with_vmap=recipe.inner.memory == "unrolled")
         runners = _promising(experiment, episode, executions, on_note)
         measure_rounds([runner for _, runner in runners], repeats=repeats, budget_s=_BUDGET_S)
-    measured = [
-        (spread(runner.samples), TunedChoice(execution, runner.threads, spread(runner.samples)))
-        for execution, runner in runners
+    spreads = [spread(runner.samples) for _, runner in runners]
+    choices = [
+        TunedChoice(execution, runner.threads, seconds)
+        for (execution, runner), seconds in zip(runners, spreads, strict=True)
     ]
-    _, chosen = min(measured, key=lambda pair: pair[0].median)
+    chosen, _ = min(zip(choices, spreads, strict=True), key=lambda pair: pair[1].median)
     key = experiment.tuning_key(num_tasks=num_tasks, num_steps=num_steps)
     path = store_tuned(key, dataclasses.replace(chosen, recipe=name))
-    return TuningReport(name, num_tasks, key, path, tuple(choice for _, choice in measured), chosen)
+    return TuningReport(name, num_tasks, key, path, tuple(choices), chosen)
 
 
 def _promising(
     experiment: Experiment, episode: Episode, executions: list[Execution], on_note: Callable[[str], None]
 ) -> list[tuple[Execution, Runner]]:
-    """Return the candidates that are not far slower than the best, each run twice: once for warmth, once measured."""
+    """Time each candidate once, after a call for warmth, and return those that are not far slower than the best."""
     objective, meta = experiment.objective(), experiment.initial_meta()
     timed: list[tuple[Execution, Runner, float]] = []
     for execution in executions:

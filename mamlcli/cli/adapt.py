@@ -96,18 +96,17 @@ def adapt(
       mamlcli adapt runs/glyphs-5way-1shot-1 --support letters --query page.png --sheet sheet.png
     """
     if support is not None or query is not None:
-        _refuse({"--tasks": tasks, "--split": split}, "--support and --query")
-        _predict(
+        refuse({"--tasks": tasks, "--split": split}, "--support and --query")
+        predict(
             run,
             (support, query),
             (invert, frame, joint),
             steps=steps,
             device=device,
             files=(out, sheet),
-            as_json=as_json,
         )
         return
-    _refuse(
+    refuse(
         {"--invert": invert != "auto", "--joint": joint, "--frame": frame != "file", "--sheet": sheet},
         "a run's own tasks",
     )
@@ -120,15 +119,10 @@ def adapt(
     if out is not None:
         write_evaluation(out, evaluation, report)
         console.note(f"Written: {out}/evaluation.json, tasks.csv, curve.png, curve.svg")
-    if as_json:
-        console.result_json(report.to_json())
-        return
-    console.result(curve_table(report))
-    console.result(curve_line(report))
-    console.result(verdict(report))
+    console.show(report, lambda report: [curve_table(report), curve_line(report), verdict(report)])
 
 
-def _refuse(options: Mapping[str, object], what: str) -> None:
+def refuse(options: Mapping[str, object], what: str) -> None:
     given = [name for name, value in options.items() if value]
     if given:
         raise MamlError(
@@ -136,7 +130,7 @@ def _refuse(options: Mapping[str, object], what: str) -> None:
         )
 
 
-def _predict(
+def predict(
     run: Path,
     folders: tuple[Path | None, Path | None],
     how: tuple[str, str, bool],
@@ -144,7 +138,6 @@ def _predict(
     steps: int | None,
     device: str | None,
     files: tuple[Path | None, Path | None],
-    as_json: bool,
 ) -> None:
     """Classify the user's images; `how` is (invert, frame, joint), `files` (out, sheet)."""
     from rich.markup import escape
@@ -165,17 +158,14 @@ def _predict(
     check_outputs(out, sheet)
     request = PredictionRequest(support, query, how[0], how[1], steps, device, how[2])
     predictions = _with_progress(run, request)
-    _tell(predictions.report)
+    warn_of_doubts(predictions.report)
     if out is not None:
         write_predictions(predictions.report, out)
         console.note(escape(f"Written: {shown(out)}"))
     if sheet is not None:
         write_sheet(predictions, sheet)
         console.note(escape(f"Written: {shown(sheet)}"))
-    if as_json:
-        console.result_json(predictions.report.to_json())
-        return
-    _show(predictions.report)
+    console.show(predictions.report, prediction_parts)
 
 
 def _with_progress(run: Path, request: PredictionRequest) -> Predictions:
@@ -195,7 +185,7 @@ def _with_progress(run: Path, request: PredictionRequest) -> Predictions:
         return predict_run(RunDirectory.open(run), request, on_progress=advance)
 
 
-def _tell(report: PredictionReport) -> None:
+def warn_of_doubts(report: PredictionReport) -> None:
     """Warn of what makes the result doubtful, and list what was not taken."""
 
     for text in report.warnings:
@@ -207,11 +197,11 @@ def _tell(report: PredictionReport) -> None:
         console.warn(f"skipped {more} more files; --json and --out FILE.json list them all")
 
 
-def _show(report: PredictionReport) -> None:
+def prediction_parts(report: PredictionReport) -> list[console.Part]:
+    """Return the predictions as a table, with what was done above it and what to know below it."""
     from rich.markup import escape
 
     from mamlcli.deploy.tables import prediction_notes, prediction_table, prediction_title
 
-    console.result(f"[bold]{escape(prediction_title(report))}[/bold]")
-    console.result(prediction_table(report))
-    console.result(escape(prediction_notes(report)))
+    title = f"[bold]{escape(prediction_title(report))}[/bold]"
+    return [title, prediction_table(report), escape(prediction_notes(report))]

@@ -74,17 +74,13 @@ def bench(
     from mamlcli.bench.tables import bench_parts
 
     if tune:
-        show_tuning(arguments, device, repeats, as_json)
+        show_tuning(arguments, device, repeats)
         return
     settings = bench_settings(arguments, cases, device, repeats, compiled)
     report = run_benchmark(settings, on_note=_note)
     for path in save_report(report, figure=figure, folder=out):
         _note(f"Written: {path}")
-    if as_json:
-        console.result_json(report.to_json())
-        return
-    for part in bench_parts(report):
-        console.result(part)
+    console.show(report, bench_parts)
 
 
 def bench_settings(
@@ -109,7 +105,7 @@ def bench_settings(
     return BenchSettings(tuple(chosen_cases(names)), device or "auto", repeats, compiled)
 
 
-def show_tuning(arguments: list[str] | None, device: str | None, repeats: int | None, as_json: bool) -> None:
+def show_tuning(arguments: list[str] | None, device: str | None, repeats: int | None) -> None:
     """Tune a recipe and show what was measured."""
     from mamlcli.bench.tables import tuning_parts
     from mamlcli.bench.tuning import tune
@@ -117,12 +113,7 @@ def show_tuning(arguments: list[str] | None, device: str | None, repeats: int | 
 
     name, recipe = recipe_and_overrides(arguments, device)
     load_tuned("", on_problem=console.warn)  # a damaged file is replaced below; say so
-    report = tune(name, recipe, repeats=repeats, on_note=_note)
-    if as_json:
-        console.result_json(report.to_json())
-        return
-    for part in tuning_parts(report):
-        console.result(part)
+    console.show(tune(name, recipe, repeats=repeats, on_note=_note), tuning_parts)
 
 
 def _note(line: str) -> None:

@@ -1,10 +1,16 @@
-"""The only module that writes to the terminal: results to stdout, everything else to stderr."""
+"""The only module that writes to the terminal: results to stdout, everything else to stderr.
+
+A command hands its result to `show`, which alone decides between JSON and tables: `--json` tells this module, not the
+command.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 from rich.console import Console, RenderableType
 
@@ -26,8 +32,75 @@ _stderr = Console(
 )
 
 
+# The result of a command ---------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Report(Protocol):
+    """A result that has a JSON form."""
+
+    def to_json(self) -> object:
+        """Return the result as primitives."""
+
+
+@dataclass(frozen=True)
+class Verbatim:
+    """A part that is shown on stdout as it is: no markup, no folding."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """A part that is no result, such as where files are; it goes to stderr, and is left out with --json."""
+
+    text: str
+
+
+Part = RenderableType | Verbatim | Note
+
+
+R = TypeVar("R")
+
+
+_is_json = False
+
+
+def choose_json(is_json: bool) -> bool:
+    """Take what --json says, for the `show` of this command; return it unchanged."""
+    global _is_json
+    _is_json = is_json
+    return is_json
+
+
+def json_form(report: object) -> object:
+    """Return what a report says of itself as JSON; lists, dictionaries and texts stand for themselves."""
+    return report.to_json() if isinstance(report, Report) else report
+
+
+def show(report: R, parts: Callable[[R], Iterable[Part]], *, to_json: Callable[[R], object] = json_form) -> None:
+    """Show the result of a command in the form that was asked for.
+
+    Args:
+        report: the result.
+        parts: makes of it what a person reads, in order; not called with --json.
+        to_json: makes of it the one JSON document that --json prints; called with --json alone.
+    """
+    if _is_json:
+        sys.stdout.write(json_text(to_json(report)))
+        sys.stdout.flush()
+        return
+    for part in parts(report):
+        if isinstance(part, Verbatim):
+            result_text(part.text)
+        elif isinstance(part, Note):
+            note(part.text)
+        else:
+            result(part)
+
+
 def result(renderable: RenderableType) -> None:
-    """Show a result (a table, a finished text) on stdout."""
+    """Show a result that has no JSON form on stdout: a table, or a text with markup."""
     _stdout.print(renderable)
 
 
@@ -37,10 +110,7 @@ def result_text(text: str) -> None:
     sys.stdout.flush()
 
 
-def result_json(value: Any) -> None:
-    """Show a result as one JSON document on stdout."""
-    sys.stdout.write(json_text(value))
-    sys.stdout.flush()
+# Beside the result ---------------------------------------------------------------------------------------------
 
 
 def note(text: RenderableType) -> None:
@@ -68,3 +138,8 @@ def _escaped(text: str) -> str:
 def stderr_console() -> Console:
     """Return the stderr console, for progress bars."""
     return _stderr
+
+
+def stdout_console() -> Console:
+    """Return the stdout console, whose width tests set."""
+    return _stdout

@@ -40,7 +40,7 @@ SplitOption = Annotated[
 
 
 @app.command("ls")
-def ls(json: JsonOption = False) -> None:
+def ls(as_json: JsonOption = False) -> None:
     """List the sources that are known and the packs that are here.
 
     Packs are looked for in $MAMLCLI_DATA, then in the user's cache folder.
@@ -49,13 +49,9 @@ def ls(json: JsonOption = False) -> None:
 
       mamlcli data ls --json
     """
-    from mamlcli.cli.data_tables import listed_packs, packs_table
+    from mamlcli.cli.data_tables import listed_packs, pack_parts, packs_to_json
 
-    packs = listed_packs()
-    if json:
-        console.result_json([pack.to_json() for pack in packs])
-    else:
-        console.result(packs_table(packs))
+    console.show(listed_packs(), pack_parts, to_json=packs_to_json)
 
 
 @app.command("fetch")
@@ -136,7 +132,7 @@ def check(
         str | None,
         typer.Option(help="train, validation or test; by default all three.", autocompletion=complete.one_of(*SPLITS)),
     ] = None,
-    json: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Look for what is wrong with a pack and its class splits.
 
@@ -148,16 +144,13 @@ def check(
 
       mamlcli data check omniglot --split test
     """
-    from mamlcli.cli.data_tables import findings_table
+    from mamlcli.cli.data_tables import CheckedPack, finding_parts
 
     findings, where = _findings(name_or_path, split)
-    if json:
-        console.result_json({"pack": where, "findings": [vars(finding) for finding in findings]})
-    else:
-        console.result(findings_table(findings))
-    num_errors = sum(finding.severity == "error" for finding in findings)
-    if num_errors:
-        raise DataError(where, expected="a pack without errors", got=f"{num_errors}, listed above")
+    checked = CheckedPack(where, findings)
+    console.show(checked, finding_parts)
+    if checked.num_errors:
+        raise DataError(where, expected="a pack without errors", got=f"{checked.num_errors}, listed above")
 
 
 @app.command("show")

@@ -76,7 +76,12 @@ def _listed(name: str, path: Path | None, facts: SourceFacts | None) -> ListedPa
         return ListedPack(name, path, facts, problem=str(error))
 
 
-def packs_table(packs: Sequence[ListedPack]) -> Table:
+def packs_to_json(packs: Sequence[ListedPack]) -> list[dict[str, object]]:
+    """Return what `mamlcli data ls --json` prints."""
+    return [pack.to_json() for pack in packs]
+
+
+def pack_parts(packs: Sequence[ListedPack]) -> list[Table]:
     """Return the table of `mamlcli data ls`."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("source", min_width=17, overflow="fold")
@@ -87,7 +92,7 @@ def packs_table(packs: Sequence[ListedPack]) -> Table:
     for pack in packs:
         cells = (pack.name, *_size_cells(pack.header), pack.licence or "", _place(pack))
         table.add_row(*(escape(cell) for cell in cells))
-    return table
+    return [table]
 
 
 def _size_cells(header: PackHeader | None) -> tuple[str, str, str]:
@@ -103,12 +108,34 @@ def _place(pack: ListedPack) -> str:
     return str(pack.path) if pack.path else pack.facts.get if pack.facts else ""
 
 
-def findings_table(findings: Sequence[Finding]) -> Table:
+@dataclass(frozen=True)
+class CheckedPack:
+    """What `mamlcli data check` finds.
+
+    Attributes:
+        pack: its name in messages.
+        findings: what is wrong with it, and what is worth knowing.
+    """
+
+    pack: str
+    findings: Sequence[Finding]
+
+    @property
+    def num_errors(self) -> int:
+        """The number of findings that make commands fail."""
+        return sum(finding.severity == "error" for finding in self.findings)
+
+    def to_json(self) -> dict[str, object]:
+        """Return the findings as primitives."""
+        return {"pack": self.pack, "findings": [vars(finding) for finding in self.findings]}
+
+
+def finding_parts(checked: CheckedPack) -> list[Table]:
     """Return the table of `mamlcli data check`."""
     styles = {"error": "red", "warning": "yellow", "note": ""}
     table = Table("severity", "check", "what was found", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for finding in findings:
+    for finding in checked.findings:
         style = styles[finding.severity]
         severity = f"[{style}]{finding.severity}[/]" if style else finding.severity
         table.add_row(severity, finding.check, escape(finding.message))
-    return table
+    return [table]

@@ -26,14 +26,8 @@ def doctor(as_json: JsonOption = False) -> None:
 
       mamlcli doctor --json
     """
-    from mamlcli.cli.doctor import diagnosis_parts
-
     findings = diagnose()
-    if as_json:
-        console.result_json(diagnosis_to_json(findings))
-    else:
-        for part in diagnosis_parts(findings):
-            console.result(part)
+    console.show(findings, diagnosis_parts, to_json=diagnosis_to_json)
     if bad := broken(findings):
         raise MamlError(
             "this installation",

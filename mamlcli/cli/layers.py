@@ -55,8 +55,4 @@ def layers(
     report = layers_report(opened, device=device, num_tasks=tasks, split=split)
     pictures = save_layers(report, out or opened.path)
     console.note(f"Written: {', '.join(str(path) for path in pictures)}")
-    if as_json:
-        console.result_json(report.to_json())
-        return
-    for part in layer_parts(report):
-        console.result(part)
+    console.show(report, layer_parts)

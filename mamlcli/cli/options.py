@@ -28,7 +28,8 @@ DeviceOption = Annotated[
 ]
 
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+# The console is told, and shows the result accordingly; commands take the option and do nothing with it.
+JsonOption = Annotated[bool, typer.Option("--json", callback=console.choose_json, help="Print the result as JSON.")]
 
 
 def recipe_and_overrides(

@@ -9,8 +9,63 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mamlcli.cli import console
 from mamlcli.engine.outer_loop import Record, StepRecord, StopRecord, ValidationRecord
+from mamlcli.recipe.schema import Recipe
+from mamlcli.runs.folder import RunDirectory
+from mamlcli.training.experiment import Experiment
+from mamlcli.training.planned import Progress as RunProgress
 
 _LINES_OFF_TERMINAL = 10
+
+
+class ProgressDisplay:
+    """Shows what a run tells as it goes on. Use as a context manager.
+
+    Args:
+        recipe: of the run.
+        is_resumed: whether the run was begun before.
+    """
+
+    def __init__(self, recipe: Recipe, is_resumed: bool) -> None:
+        self._recipe = recipe
+        self._is_resumed = is_resumed
+        self._training: TrainingProgress | None = None
+
+    def __enter__(self) -> ProgressDisplay:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end_training()
+
+    def callbacks(self) -> RunProgress:
+        """Return what the run calls as it goes on."""
+        return RunProgress(on_start=self._show_start, on_record=self._show_record, on_evaluation=self._show_evaluation)
+
+    def _show_start(self, experiment: Experiment, run: RunDirectory, iteration: int) -> None:
+        manifest = run.manifest
+        number = manifest["execution"]["workers"]
+        workers = f", {number} workers" if number > 1 else ""
+        console.note(
+            f"{run.name} on {manifest['device']}{workers}: {manifest['num_parameters']:,} parameters, run in {run.path}"
+        )
+        if self._is_resumed:
+            begin = f"from iteration {iteration}" if iteration else "from the start: the run has no checkpoint yet"
+            console.note(f"resuming {begin}")
+        self._training = TrainingProgress(self._recipe.outer.iterations, iteration).__enter__()
+
+    def _show_record(self, record: Record) -> None:
+        if self._training is not None:
+            self._training.show(record)
+
+    def _show_evaluation(self, num_tasks: int) -> None:
+        self._end_training()
+        console.note(f"adapting to {num_tasks} {self._recipe.evaluation.split} tasks")
+
+    def _end_training(self) -> None:
+        if self._training is not None:
+            self._training.__exit__(None, None, None)
+            self._training = None
 
 
 class TrainingProgress:

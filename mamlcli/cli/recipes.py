@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from mamlcli.cli import complete, console
 from mamlcli.cli.options import JsonOption
 from mamlcli.common.errors import RecipeError, RunError
 from mamlcli.common.files import atomic_write
+from mamlcli.common.tables import plain_table
 
 app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=True)
 
@@ -28,19 +30,20 @@ def ls(as_json: JsonOption = False) -> None:
 
       mamlcli recipes ls --json
     """
-    from mamlcli.common.tables import plain_table
     from mamlcli.recipe.files import recipe_summary, shipped_recipes
 
-    rows = [(name, recipe_summary(path)) for name, path in shipped_recipes().items()]
-    if as_json:
-        console.result_json([{"name": name, "summary": summary} for name, summary in rows])
-        return
+    rows = [{"name": name, "summary": recipe_summary(path)} for name, path in shipped_recipes().items()]
+    console.show(rows, recipe_parts)
+
+
+def recipe_parts(rows: list[dict[str, str]]) -> list[Table]:
+    """Return the list of recipes as a table."""
     table = plain_table(caption="mamlcli recipes show NAME tells what to expect; mamlcli train NAME runs it")
     table.add_column("recipe", no_wrap=True)
     table.add_column("what it is")
-    for name, summary in rows:
-        table.add_row(name, summary)
-    console.result(table)
+    for row in rows:
+        table.add_row(row["name"], row["summary"])
+    return [table]
 
 
 @app.command("show")

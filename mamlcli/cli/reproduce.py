@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,8 +14,8 @@ from mamlcli.cli.study_display import RUNS, SweepProgress, again, warn_about_job
 from mamlcli.common.errors import Interrupted, MamlError
 
 if TYPE_CHECKING:
-    from mamlcli.studies.claims.predictions import ClaimResult
     from mamlcli.studies.claims.scales import Family, Scale
+    from mamlcli.studies.start import Reproduction
     from mamlcli.studies.sweeps.run import CellEnd
     from mamlcli.studies.sweeps.sweep import Sweep
 
@@ -83,7 +84,7 @@ def reproduce(
         raise Interrupted(f"interrupted; what was done is saved. Continue: {again(path)}") from error
     results, failures, content = list(done.claims), done.failures, done.to_json()
     write_report(path, chosen, num_seeds, results, list(done.studies), [*done.left_out, *failures], content)
-    show(results, path, content, as_json)
+    console.show(done, lambda done: verdict_parts(done, path))
     if failures:
         raise MamlError(
             str(path),
@@ -124,19 +125,16 @@ class Display:
         self._progress.show(end)
 
 
-def show(results: list[ClaimResult], path: Path, content: dict[str, object], as_json: bool) -> None:
-    """Show the verdicts."""
+def verdict_parts(done: Reproduction, path: Path) -> Iterator[console.Part]:
+    """Yield the verdicts on all claims, then where the report is."""
     from mamlcli.common.tables import plain_table
     from mamlcli.studies.claims.report import verdict_grid
 
-    if as_json:
-        console.result_json(content)
-        return
-    grid = verdict_grid(results)
+    grid = verdict_grid(list(done.claims))
     table = plain_table(caption="holds, fails or undecided: by intervals over seeds and exact checks, see the report")
     for name in grid.header:
         table.add_column(name, no_wrap=name in ("claim", "verdict"))
     for row in grid.rows:
         table.add_row(*row)
-    console.result(table)
-    console.note(f"\nReport: {path}/report.html (also report.md, result.json)")
+    yield table
+    yield console.Note(f"\nReport: {path}/report.html (also report.md, result.json)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,19 +49,23 @@ def ls(
       mamlcli runs ls studies/depth --json
     """
     from mamlcli.runs.catalogue import find_runs
-    from mamlcli.runs.tables import problems_text, run_row, runs_table
+    from mamlcli.runs.tables import run_row
 
     runs = find_runs(folder)
-    if as_json:
-        console.result_json([run_row(run) for run in runs])
-        return
+    console.show(runs, lambda runs: list_parts(runs, folder), to_json=lambda runs: [run_row(run) for run in runs])
+
+
+def list_parts(runs: list[RunEntry], folder: Path) -> Iterator[console.Part]:
+    """Yield the table of the runs in a folder, then what is wrong with some of them."""
+    from mamlcli.runs.tables import problems_text, runs_table
+
     if not runs:
-        console.note(f"no runs in {folder}. Run: mamlcli train")
+        yield console.Note(f"no runs in {folder}. Run: mamlcli train")
         return
-    console.result(runs_table(runs))
+    yield runs_table(runs)
     problems = problems_text(runs)
     if problems is not None:
-        console.result(problems)
+        yield problems
 
 
 @app.command("show")
@@ -75,12 +80,7 @@ def show(run: RunArgument, as_json: JsonOption = False) -> None:
     """
     from mamlcli.runs.tables import run_parts, run_report
 
-    found = one_entry_of(run, "RUN")
-    if as_json:
-        console.result_json(run_report(found))
-        return
-    for part in run_parts(found):
-        console.result(part)
+    console.show(one_entry_of(run, "RUN"), run_parts, to_json=run_report)
 
 
 @app.command("compare")
@@ -111,12 +111,7 @@ def compare(
     from mamlcli.runs.comparison_tables import comparison_parts
 
     entries, index = with_baseline(entries_of(runs), baseline)
-    result = compare_runs(entries, baseline=index, allow_unpaired=unpaired)
-    if as_json:
-        console.result_json(result.to_json())
-        return
-    for part in comparison_parts(result):
-        console.result(part)
+    console.show(compare_runs(entries, baseline=index, allow_unpaired=unpaired), comparison_parts)
 
 
 def entries_of(words: list[str]) -> list[RunEntry]:

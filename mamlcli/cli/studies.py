@@ -122,7 +122,7 @@ def sweep_depth(
     sweep = depth_sweep(
         name, recipe, depths=integers(depths, "--depths"), num_seeds=seeds, inner_lrs=rates(inner_lrs, arguments)
     )
-    study(sweep, directory, jobs, as_json=as_json, with_capacity=capacity)
+    study(sweep, directory, jobs, with_capacity=capacity)
 
 
 def add_linear(
@@ -169,7 +169,7 @@ def add_linear(
 
     run = _run_of(arguments)
     if collapse is not None:
-        show_collapse(run, collapse, as_json)
+        show_collapse(run, collapse)
         return
     name, recipe = _study_recipe(arguments, device, (LAYERS,), run)
     sweep = linear_sweep(
@@ -180,7 +180,7 @@ def add_linear(
         inner_lrs=rates(inner_lrs, arguments),
         started_from=run,
     )
-    study(sweep, directory, jobs, as_json=as_json, with_capacity=False)
+    study(sweep, directory, jobs, with_capacity=False)
 
 
 def meta_opt(
@@ -235,7 +235,7 @@ def meta_opt(
         num_seeds=seeds,
         inner_lrs=rates(inner_lrs, arguments),
     )
-    study(sweep, directory, jobs, as_json=as_json, with_capacity=False)
+    study(sweep, directory, jobs, with_capacity=False)
 
 
 def _run_of(arguments: list[str] | None) -> Path | None:

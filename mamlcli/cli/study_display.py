@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from mamlcli.common.errors import Interrupted, MamlError
 from mamlcli.common.machine import num_cores
 
 if TYPE_CHECKING:
+    from mamlcli.studies.sweeps.cell_result import CollapseRecord
     from mamlcli.studies.sweeps.result import StudyResult
     from mamlcli.studies.sweeps.run import CellEnd
     from mamlcli.studies.sweeps.sweep import Sweep
@@ -27,7 +29,7 @@ RUNS = Path("runs")
 # Running and showing -------------------------------------------------------------------------------------------
 
 
-def study(sweep: Sweep, directory: Path | None, jobs: int | None, *, as_json: bool, with_capacity: bool | None) -> None:
+def study(sweep: Sweep, directory: Path | None, jobs: int | None, *, with_capacity: bool | None) -> None:
     """Check a study, run what is missing of it, write and show its result.
 
     Raises:
@@ -58,7 +60,7 @@ def study(sweep: Sweep, directory: Path | None, jobs: int | None, *, as_json: bo
     except Interrupted as error:
         continues = f" Continue: {again(folders[0])}" if folders else ""
         raise Interrupted(f"interrupted; what was done is saved.{continues}") from error
-    show_study(result, folders[0], as_json)
+    console.show(result, lambda result: study_parts(result, folders[0]))
     _raise_failures(result, folders[0], again(folders[0]))
 
 
@@ -111,18 +113,14 @@ class SweepProgress:
         console.note(Text(text))
 
 
-def show_study(result: StudyResult, path: Path, as_json: bool) -> None:
-    """Show a study's tables and what they say, or its JSON."""
+def study_parts(result: StudyResult, path: Path) -> Iterator[console.Part]:
+    """Yield a study's tables, what they say, and where its files are."""
     from mamlcli.studies.sweeps.tables import study_tables
     from mamlcli.studies.sweeps.verdict import study_verdict
 
-    if as_json:
-        console.result_json(result.to_json())
-        return
-    for table in study_tables(result):
-        console.result(table)
-    console.result(study_verdict(result))
-    console.note(f"\nFigure: {path}/figure.png; numbers: {path}/result.json, {path}/table.csv")
+    yield from study_tables(result)
+    yield study_verdict(result)
+    yield console.Note(f"\nFigure: {path}/figure.png; numbers: {path}/result.json, {path}/table.csv")
 
 
 def _raise_failures(result: StudyResult, path: Path, command: str) -> None:
@@ -145,7 +143,7 @@ def _raise_failures(result: StudyResult, path: Path, command: str) -> None:
         )
 
 
-def show_collapse(run: Path | None, out: Path, as_json: bool) -> None:
+def show_collapse(run: Path | None, out: Path) -> None:
     """Export a run collapsed, and say how far the collapsed model is from the stack."""
     from mamlcli.studies.sweeps.collapsed import export_collapsed
 
@@ -156,11 +154,12 @@ def show_collapse(run: Path | None, out: Path, as_json: bool) -> None:
             got="none",
             next_step="As in: mamlcli add-linear runs/NAME --collapse OUT.safetensors",
         )
-    record = export_collapsed(run, out)
-    if as_json:
-        console.result_json(record.to_json())
-        return
-    console.result(
+    console.show(export_collapsed(run, out), lambda record: [collapse_text(record, out)])
+
+
+def collapse_text(record: CollapseRecord, out: Path) -> str:
+    """Return in words what became of the parameters, and how far the outputs are apart."""
+    return (
         f"{out}: {record.num_parameters:,} parameters collapsed to {record.num_parameters_collapsed:,}; the "
         f"largest difference of outputs on {record.num_tasks} adapted tasks is "
         f"{record.largest_relative_difference:.1e} of the largest output (allowed: {record.tolerance:.0e})"

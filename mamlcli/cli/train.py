@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,9 +17,8 @@ from mamlcli.common.errors import RunError
 if TYPE_CHECKING:
     from mamlcli.engine.sharing import WorkerGroup
     from mamlcli.recipe.schema import Recipe
-    from mamlcli.runs.folder import RunDirectory
-    from mamlcli.training.experiment import Experiment
-    from mamlcli.training.planned import Progress
+    from mamlcli.runs.report import RunReport
+    from mamlcli.training.dry_run import RunCost
 
 
 def train(
@@ -78,18 +78,15 @@ def train(
         name, recipe = run_recipe(arguments, run_dir, device, resume)
         if dry_run:
             number = num_workers_of(workers, recipe, group, run=None)
-            show_dry_run(name, recipe, as_json, number)
+            show_dry_run(name, recipe, number)
             return
         path = run_path(name, run_dir, resume) if resume else None
         number = num_workers_of(workers, recipe, group, run=path)
         if number > 1 and group is None:
             raise typer.Exit(run_in_workers(number))
         path = path or run_path(name, run_dir, resume)
-        report = train_to_report(name, recipe, path, resume=resume, force=force, group=group)
-        if as_json:
-            console.result_json(report)
-        else:
-            show_report(report, recipe, path)
+        report = train_run(name, recipe, path, resume=resume, force=force, group=group)
+        console.show(report, lambda report: report_parts(report, recipe, path))
 
 
 def follow(group: WorkerGroup) -> None:
@@ -118,23 +115,24 @@ def run_path(name: str, run_dir: Path | None, resume: bool) -> Path:
     return run_dir or default_path(name, is_resumed=resume)
 
 
-def train_to_report(
+def train_run(
     name: str, recipe: Recipe, path: Path, *, resume: bool, force: bool, group: WorkerGroup | None = None
-) -> dict[str, Any]:
-    """Train a run under a bar of progress and return its evaluation; one that is done is not trained again."""
+) -> RunReport:
+    """Train a run under a bar of progress and return its report; one that is done is not trained again."""
+    from mamlcli.cli.progress import ProgressDisplay
     from mamlcli.engine.sharing import ALONE
     from mamlcli.training.start import Start
 
     start, group = Start(name, recipe, path, is_resumed=resume, is_forced=force), group or ALONE
-    if (result := start.finished()) is not None:
+    if (report := start.finished()) is not None:
         console.note(f"{path} is already done; this is its result.")
-        return result.to_json()
+        return report
     warn_about_selection(recipe)
     if resume:
         note_other_workers(path, group.num_workers)
     argv = ["mamlcli", *sys.argv[1:]] if group.place else sys.argv  # as it was typed, not as workers are started
     with ProgressDisplay(recipe, resume) as display:
-        return start.train(argv=argv, progress=display.callbacks(), group=group).to_json()
+        return start.train(argv=argv, progress=display.callbacks(), group=group)
 
 
 def note_other_workers(path: Path, num_workers: int) -> None:
@@ -147,66 +145,16 @@ def note_other_workers(path: Path, num_workers: int) -> None:
         console.note(f"workers: {num_workers} now, {recorded} before; sums in another order round differently")
 
 
-class ProgressDisplay:
-    """Turns a run's callbacks into what the terminal shows."""
-
-    def __init__(self, recipe: Recipe, resume: bool) -> None:
-        self._recipe = recipe
-        self._resume = resume
-        self._training: object | None = None
-
-    def __enter__(self) -> ProgressDisplay:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stop()
-
-    def callbacks(self) -> Progress:
-        """Return what the session calls as the run goes on."""
-        from mamlcli.training.planned import Progress
-
-        return Progress(on_start=self._start, on_record=self._record, on_evaluation=self._evaluation)
-
-    def _start(self, experiment: Experiment, run: RunDirectory, iteration: int) -> None:
-        from mamlcli.cli.progress import TrainingProgress
-
-        manifest = run.manifest
-        number = manifest["execution"]["workers"]
-        workers = f", {number} workers" if number > 1 else ""
-        console.note(
-            f"{run.name} on {manifest['device']}{workers}: {manifest['num_parameters']:,} parameters, run in {run.path}"
-        )
-        if self._resume:
-            begin = f"from iteration {iteration}" if iteration else "from the start: the run has no checkpoint yet"
-            console.note(f"resuming {begin}")
-        self._training = TrainingProgress(self._recipe.outer.iterations, iteration).__enter__()
-
-    def _record(self, record: object) -> None:
-        self._training.show(record)  # type: ignore[union-attr]
-
-    def _evaluation(self, num_tasks: int) -> None:
-        self._stop()
-        split = self._recipe.evaluation.split
-        console.note(f"adapting to {num_tasks} {split} tasks")
-
-    def _stop(self) -> None:
-        if self._training is not None:
-            self._training.__exit__(None, None, None)  # type: ignore[attr-defined]
-            self._training = None
-
-
-def show_report(report: dict[str, Any], recipe: Recipe, path: Path) -> None:
-    """Show the adaptation curve, what it means, and what to try next."""
+def report_parts(report: RunReport, recipe: Recipe, path: Path) -> Iterator[console.Part]:
+    """Yield the adaptation curve, what it means, and what to try next."""
     from mamlcli.runs.curve import curve_line, curve_table, verdict
-    from mamlcli.runs.report import RunReport
 
-    typed = RunReport.from_json(report)
-    console.result(curve_table(typed))
-    console.result(curve_line(typed))
-    console.result(verdict(typed))
-    console.note(f"\nThe picture of this curve: {path}/curve.png (and .svg). Next:")
-    for command, purpose in next_commands(report["recipe"], report["protocol"]["inner_steps"], recipe, path):
-        console.note(f"  {command}   [dim]# {purpose}[/dim]")
+    yield curve_table(report)
+    yield curve_line(report)
+    yield verdict(report)
+    yield console.Note(f"\nThe picture of this curve: {path}/curve.png (and .svg). Next:")
+    for command, purpose in next_commands(report.recipe, report.protocol.inner_steps, recipe, path):
+        yield console.Note(f"  {command}   [dim]# {purpose}[/dim]")
 
 
 def next_commands(name: str, num_inner_steps: int, recipe: Recipe, path: Path) -> list[tuple[str, str]]:
@@ -222,17 +170,24 @@ def next_commands(name: str, num_inner_steps: int, recipe: Recipe, path: Path) -
     return [*commands, ("mamlcli recipes ls", "other data and settings")]
 
 
-def show_dry_run(name: str, recipe: Recipe, as_json: bool, num_workers: int) -> None:
+def show_dry_run(name: str, recipe: Recipe, num_workers: int) -> None:
     """Show the resolved recipe and its measured cost."""
-    from mamlcli.recipe.files import recipe_to_tree, recipe_to_yaml
-    from mamlcli.runs.curve import cost_text
+    from mamlcli.recipe.files import recipe_to_tree
     from mamlcli.training.dry_run import dry_run
 
     if num_workers > 1:
         console.note(f"measured in one process; the run shares the tasks among {num_workers}")
-    cost = dry_run(recipe).to_json()
-    if as_json:
-        console.result_json({"recipe": recipe_to_tree(recipe), "cost": cost})
-        return
-    console.result_text(f"# {name}, resolved\n{recipe_to_yaml(recipe)}")
-    console.result(cost_text(cost, recipe.outer.iterations))
+    console.show(
+        dry_run(recipe),
+        lambda cost: dry_run_parts(name, recipe, cost),
+        to_json=lambda cost: {"recipe": recipe_to_tree(recipe), "cost": cost.to_json()},
+    )
+
+
+def dry_run_parts(name: str, recipe: Recipe, cost: RunCost) -> Iterator[console.Part]:
+    """Yield the resolved recipe, as a file could hold it, then its cost in words."""
+    from mamlcli.recipe.files import recipe_to_yaml
+    from mamlcli.runs.curve import cost_text
+
+    yield console.Verbatim(f"# {name}, resolved\n{recipe_to_yaml(recipe)}")
+    yield cost_text(cost.to_json(), recipe.outer.iterations)

@@ -1,7 +1,7 @@
-"""Adapt a meta-trained network to one support set of a user's own, and say how probable each class is of new images.
+"""This module adapts a meta-trained network to a user's support set and classifies query images.
 
-What evaluation never meets and a user's images bring: fewer classes than the head has outputs, unequal shots, and a
-single query image. How each is handled stands in `SupportClassifier`.
+A user's images bring what evaluation never meets: fewer classes than the head has outputs, unequal shots, and a
+single query image. `SupportClassifier` says how each is handled.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from mamlcli.engine.transforms import Params
 # Assignments of classes to outputs that are averaged; more cost time and were not measured.
 MAX_ASSIGNMENTS = 5
 
+# Query images that go through the network at once, where no prediction depends on another image.
+QUERY_CHUNK = 256
 
-_QUERY_CHUNK = 256
-
-
+# Is called with the number of images done since the last call.
 Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class SupportClassifier:
-    """A meta-trained network as a classifier of images by a few examples of each class.
+    """Classifies images by a few examples of each class, with a meta-trained network.
 
     Which class belongs to which output is arbitrary: meta-training draws it anew for every task. So the inner loop is
     run for several assignments, the classes shifted along the outputs, and the probabilities are averaged; the answer
@@ -68,9 +68,7 @@ class SupportClassifier:
 
     @property
     def num_outputs(self) -> int:
-        last = self.objective.network.head[-1]
-        assert isinstance(last, nn.Linear)
-        return last.out_features
+        return self.objective.network.num_outputs
 
     @property
     def has_batch_statistics(self) -> bool:
@@ -92,9 +90,9 @@ class SupportClassifier:
         outputs = assignments(int(support_y.max()) + 1, self.num_outputs, self.num_assignments).to(support_y.device)
         fast = self._fast_weights(support_x, support_y, class_weights(support_y), outputs)
         parts = []
-        for chunk in [query_x] if self.is_joint else torch.split(query_x, _QUERY_CHUNK):
+        for chunk in [query_x] if self.is_joint else torch.split(query_x, QUERY_CHUNK):
             inputs = as_inputs(chunk, support_x.dtype)
-            logits = torch.stack([self._query_outputs(one, support_x, inputs)[:, chosen] for one, chosen in fast])
+            logits = torch.stack([self._query_outputs(phi, support_x, inputs)[:, chosen] for phi, chosen in fast])
             parts.append(logits.softmax(dim=-1).mean(dim=0))
             if advance is not None:
                 advance(len(chunk))
@@ -116,8 +114,8 @@ class SupportClassifier:
         """
         rows = []
         for index in indices:
-            kept = torch.arange(len(support_y), device=support_y.device) != index
-            rows.append(self.classify(support_x[kept], support_y[kept], support_x[index : index + 1]))
+            others = torch.arange(len(support_y), device=support_y.device) != index
+            rows.append(self.classify(support_x[others], support_y[others], support_x[index : index + 1]))
             if advance is not None:
                 advance(1)
         return torch.cat(rows)
@@ -171,18 +169,18 @@ def assignments(num_classes: int, num_outputs: int, at_most: int) -> Tensor:
 
 
 def as_inputs(images: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return uint8 images as the network takes them, scaled to [0, 1]; others as they are."""
+    """Return images as the network takes them: uint8 ones are scaled to [0, 1], others stay as they are."""
     return images.to(dtype) / 255 if images.dtype == torch.uint8 else images
 
 
 def class_weights(y: Tensor) -> Tensor:
-    """Return a weight for each image, so that every class has the same and all together 1, [num_images] float32."""
+    """Return a weight for each image, [num_images] float32: every class weighs the same, and all of them 1."""
     counts = torch.bincount(y)
     return 1.0 / (len(counts) * counts[y].float())
 
 
 def with_statistics_of_first(network: Network, num: int) -> Network:
-    """Return the network with batch norms that take their statistics from the first `num` images of a batch alone.
+    """Return a copy of the network whose batch norms take their statistics from the first `num` images of a batch.
 
     Parameter names are the same, so it runs with the same parameters.
     """
@@ -195,7 +193,7 @@ def with_statistics_of_first(network: Network, num: int) -> Network:
 
 
 class _FirstImagesNorm(nn.Module):
-    """`BatchStatisticsNorm` with the statistics of the first `num` images of the batch."""
+    """Normalises as `BatchStatisticsNorm` does, by the statistics of the first `num` images of the batch."""
 
     def __init__(self, norm: BatchStatisticsNorm, num: int) -> None:
         super().__init__()
@@ -209,7 +207,7 @@ class _FirstImagesNorm(nn.Module):
 
 
 def left_out_indices(y: Tensor, at_most: int) -> Iterator[int]:
-    """Yield images to leave out: those of classes with another image, spread evenly if there are too many."""
+    """Yield which images to leave out: those whose class has another image, spread evenly where they are too many."""
     counts = torch.bincount(y)
     candidates = [index for index, label in enumerate(y.tolist()) if counts[label] > 1]
     num = min(len(candidates), at_most)

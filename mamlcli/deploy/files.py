@@ -1,4 +1,4 @@
-"""Predictions -> files: CSV, JSON, a picture."""
+"""This module writes predictions to files: CSV, JSON, or a picture."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ OUT_SUFFIXES = (".csv", ".json")
 
 
 def check_outputs(out: Path | None, sheet: Path | None) -> None:
-    """Raise MamlError, before anything is computed, if results cannot go where they are to go."""
+    """Check that results can be written to these files, before anything is computed.
+
+    Raises:
+        MamlError: a file of another kind, or a folder.
+    """
     for option, path, suffixes in (("--out", out, OUT_SUFFIXES), ("--sheet", sheet, (".png",))):
         if path is None:
             continue
+        where = f"{option} {shown(path)}"
         if path.suffix.lower() not in suffixes:
-            raise MamlError(
-                f"{option} {shown(path)}",
-                expected=f"a file name that ends in {' or '.join(suffixes)}",
-                got=repr(path.suffix),
-            )
+            expected = f"a file name that ends in {' or '.join(suffixes)}"
+            raise MamlError(where, expected=expected, got=repr(path.suffix))
         if path.is_dir():
-            raise MamlError(f"{option} {shown(path)}", expected="a file", got="a folder")
+            raise MamlError(where, expected="a file", got="a folder")
 
 
 def write_predictions(report: PredictionReport, path: Path) -> None:
-    """Write predictions as CSV (one line for each image) or JSON (the whole report), by the file's suffix."""
+    """Write predictions as CSV (a line for each image) or JSON (the whole report), as the file's suffix says."""
     text = json_text(report.to_json()) if path.suffix.lower() == ".json" else _csv(report)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,13 +54,12 @@ def _csv(report: PredictionReport) -> str:
 
 
 def write_sheet(predictions: Predictions, path: Path) -> None:
-    """Write a picture: the support images of each class, below them the query images predicted to be of it."""
+    """Write a picture: the support images of each class, and below them the query images predicted to be of it."""
     classes = predictions.report.classes
     support = [predictions.support.images[predictions.labels == index] for index in range(len(classes))]
     query: list[list[PredictedImage]] = [[] for _ in classes]
-    for image, row, name in zip(
-        predictions.query.images, predictions.probabilities, predictions.query.class_names, strict=True
-    ):
+    images, names = predictions.query.images, predictions.query.class_names
+    for image, row, name in zip(images, predictions.probabilities, names, strict=True):
         index = int(row.argmax())
         is_right = classes[index] == name if name in classes else None
         query[index].append(PredictedImage(image, float(row[index]), is_right))

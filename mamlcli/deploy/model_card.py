@@ -1,4 +1,4 @@
-"""The model card of exported weights: what they are, on what data, by which protocol, how to load them."""
+"""This module writes the model card of exported weights: data, protocol, result, limits, and how to load them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ from mamlcli.runs.text_tables import escape_markdown
 
 CONFIG_FORMAT = 1
 
-
-# What config.json has of evaluation.json.
-_OF_RESULT = ("protocol", "curve", "final", "references")
-
+# The keys of evaluation.json that stand in config.json.
+_RESULT_KEYS = ("protocol", "curve", "final", "references")
 
 _DATASETS = {
     "glyphs": "letters of many scripts, drawn from fonts",
@@ -32,7 +30,6 @@ _DATASETS = {
     "sinusoid": "generated sinusoids",
 }
 
-
 _TRANSDUCTIVE = (
     "Batch norm uses the statistics of the batch at hand and keeps none: the outputs for an image depend on the other "
     "images of the batch (transductive). Score a task's query set as one batch, as in the protocol above; a single "
@@ -42,7 +39,7 @@ _TRANSDUCTIVE = (
 
 @dataclass(frozen=True)
 class WeightsConfig:
-    """What stands beside exported weights: all that is needed to rebuild the network, and what it is worth.
+    """Describes exported weights: all that is needed to rebuild the network, and the result it reached.
 
     Attributes:
         made_by: the version of mamlcli that trained them.
@@ -73,6 +70,7 @@ class WeightsConfig:
         tree["execution"]["device"] = "auto"
         tree["tasks"].pop("path", None)  # a place on one machine
         result = None if self.result is None else self.result.to_json()
+        source = {} if self.source is None else {"source": dict(self.source)}
         return {
             "format": CONFIG_FORMAT,
             "made_by": self.made_by,
@@ -84,12 +82,9 @@ class WeightsConfig:
             "num_parameters": self.num_parameters,
             "dtype": self.recipe.execution.dtype,
             "is_classification": self.recipe.is_classification,
-            "preprocessing": {
-                "inputs": self.inputs,
-                **({} if self.source is None else {"source": dict(self.source)}),
-            },
+            "preprocessing": {"inputs": self.inputs, **source},
             "inner": {**tree["inner"], "adapted": list(self.adapted)},
-            "result": result and {key: result[key] for key in _OF_RESULT},
+            "result": result and {key: result[key] for key in _RESULT_KEYS},
             "recipe": tree,
         }
 
@@ -115,7 +110,7 @@ def model_card(config: WeightsConfig, *, has_adapt: bool) -> str:
 
 
 def _front_matter(config: WeightsConfig) -> str:
-    """Return the metadata block as the Hugging Face hub reads it; values are JSON, which is YAML."""
+    """Return the metadata block that the Hugging Face hub reads; its values are written as JSON, which is YAML."""
     source, algorithm = config.recipe.tasks.source, config.recipe.inner.algorithm
     values: dict[str, object] = {
         "library_name": "pytorch",

@@ -1,14 +1,20 @@
-"""A trained network as a Python file of its own, which needs torch and safetensors alone."""
+"""This module writes a trained network as a Python file that needs torch and safetensors alone."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 
 from torch import nn
 
-from mamlcli.engine import networks
-from mamlcli.engine.networks import ConvBlock, GlobalMean, Network
+from mamlcli.engine.networks import (
+    NORM_EPSILON,
+    NUM_NORM_GROUPS,
+    BatchStatisticsNorm,
+    ConvBlock,
+    GlobalMean,
+    Network,
+    norm_layer,
+)
 from mamlcli.training.experiment import Experiment
 
 _HEADER = '''"""The network of {name}, with torch and safetensors alone. Written by mamlcli (MIT licence)."""
@@ -28,7 +34,6 @@ NUM_NORM_GROUPS = {num_norm_groups!r}
 NORM_EPSILON = {norm_epsilon!r}
 '''
 
-
 _LOAD = '''def load(folder: str | Path = Path(__file__).parent) -> Network:
     """Return the network with its weights."""
     network = Network(
@@ -39,7 +44,6 @@ _LOAD = '''def load(folder: str | Path = Path(__file__).parent) -> Network:
     network.load_state_dict(load_file(Path(folder) / "model.safetensors"))
     return network
 '''
-
 
 _ADAPT = '''def adapt(
     network: nn.Module, support_x: Tensor, support_y: Tensor, lr: float = {lr!r}, steps: int = {steps!r}
@@ -58,7 +62,7 @@ _ADAPT = '''def adapt(
 ADAPTED = {adapted!r}
 '''
 
-
+# By whether the tasks are classifications.
 _LOSSES = {
     True: "functional.cross_entropy(outputs, support_y)",
     False: "0.5 * (outputs - support_y).square().sum(dim=-1).mean()",
@@ -66,7 +70,7 @@ _LOSSES = {
 
 
 def has_adapt(experiment: Experiment) -> bool:
-    """Return whether the inner loop is plain gradient descent, which module.py has in a few lines."""
+    """Return whether module.py has `adapt`: it does where the inner loop is plain gradient descent."""
     inner = experiment.recipe.inner
     return inner.transform.name == "none" and not inner.joint_features
 
@@ -74,16 +78,12 @@ def has_adapt(experiment: Experiment) -> bool:
 def module_source(experiment: Experiment) -> str:
     """Return a Python file that rebuilds an experiment's network without mamlcli.
 
-    The layers' code is that of `models`, taken from its source, so that both compute the same.
+    The layers' code is taken from the source of `mamlcli.engine.networks`, so that both compute the same.
     """
     network, recipe = experiment.network, experiment.recipe
-    blocks = any(isinstance(layer, ConvBlock) for layer in network.body)
-    layers: list[Callable[..., nn.Module]] = (
-        [networks.BatchStatisticsNorm, networks.norm_layer, ConvBlock] if blocks else []
-    )
     name = recipe.tasks.source
-    parts = [_HEADER.format(name=name, num_norm_groups=networks.NUM_NORM_GROUPS, norm_epsilon=networks.NORM_EPSILON)]
-    parts += [inspect.getsource(layer) for layer in (*layers, GlobalMean, Network)]
+    parts = [_HEADER.format(name=name, num_norm_groups=NUM_NORM_GROUPS, norm_epsilon=NORM_EPSILON)]
+    parts += _layer_sources(network)
     norm = getattr(recipe.model, "norm", "none")
     parts.append(
         _LOAD.format(
@@ -98,6 +98,16 @@ def module_source(experiment: Experiment) -> str:
         loss = _LOSSES[recipe.is_classification]
         parts.append(_ADAPT.format(lr=inner.lr, steps=inner.num_steps, loss=loss, adapted=inner.adapted))
     return "\n\n".join(part.strip("\n") + "\n" for part in parts)
+
+
+def _layer_sources(network: Network) -> list[str]:
+    """Return the source of every class and function that the network's layers need."""
+    blocks = [inspect.getsource(BatchStatisticsNorm), inspect.getsource(norm_layer), inspect.getsource(ConvBlock)]
+    has_blocks = any(isinstance(layer, ConvBlock) for layer in network.body)
+    # `num_outputs` serves who does not know the network; in this file `load` states it.
+    num_outputs = inspect.getsource(vars(Network)["num_outputs"].fget)
+    network_source = inspect.getsource(Network).replace(num_outputs, "")
+    return [*(blocks if has_blocks else []), inspect.getsource(GlobalMean), network_source]
 
 
 def _expression(layer: nn.Module, norm: str) -> str:

@@ -1,4 +1,4 @@
-"""Classify a user's own images with a trained run, which needs its checkpoint and its recipe but not its data."""
+"""This module classifies a user's images with a trained run: with its checkpoint and recipe, without its data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from mamlcli.common.errors import DataError, MamlError, RunError
 from mamlcli.common.statistics import proportion
 from mamlcli.common.words import printable, shown
-from mamlcli.deploy.classifier import SupportClassifier, as_inputs, left_out_indices
+from mamlcli.deploy.classifier import Advance, SupportClassifier, as_inputs, left_out_indices
 from mamlcli.deploy.report import (
     ImageSet,
     LeaveOneOut,
@@ -39,11 +39,10 @@ from mamlcli.training.trained import noted_images, num_inner_steps, open_trained
 # Each image left out is an adaptation of its own.
 MAX_LEFT_OUT = 30
 
-
 # One batch of all query images must fit into memory.
 MAX_JOINT_IMAGES = 1000
 
-
+# Is called with (what is done, how much of it is done, how much there is).
 OnProgress = Callable[[str, int, int], None]
 
 
@@ -53,24 +52,17 @@ def predict_run(run: RunDirectory, request: PredictionRequest, *, on_progress: O
     Args:
         run: trained on images.
         request: what to classify by what.
-        on_progress: is called with (what is done, done, in all).
+        on_progress: is called as the work goes on.
 
     Raises:
         MamlError: the run was not trained on images, or an option does not suit; DataError: too few or too many
             classes, no query image; RunError: the run has no checkpoint.
     """
-    told = on_progress or (lambda what, done, total: None)
-    recipe = _recipe(run, request)
-    record = stored_record(run, recipe)
-    support = _support(request, record, recipe, told)
-    query = read_own_images(
-        find_query(request.query),
-        record,
-        invert=request.invert,
-        frame=request.frame,
-        progress=_part(told, "reading query images"),
-    )
-    _require_query(query, request)
+    report_progress = on_progress or (lambda what, done, total: None)
+    recipe, tasks = _recipe(run, request)
+    record = stored_record(run, tasks)
+    support = _support(request, record, tasks, report_progress)
+    query = _query(request, record, report_progress)
     trained = open_trained(run, recipe)
     experiment = trained.experiment
     objective = experiment.objective(num_inner_steps(recipe, request.num_steps))
@@ -79,11 +71,9 @@ def predict_run(run: RunDirectory, request: PredictionRequest, *, on_progress: O
     labels = np.array([classes.index(str(name)) for name in support.class_names], dtype=np.int64)
     support_x, support_y = _inputs(support, experiment), torch.from_numpy(labels).to(experiment.device)
     query_x = _tensor(query.images, experiment)
-    probabilities = classifier.classify(
-        support_x, support_y, query_x, advance=_counted(told, "classifying", len(query_x))
-    )
-    finite = _checked(probabilities, request)
-    images = predicted_images(query, classes, finite)
+    advance = _counted(report_progress, "classifying", len(query_x))
+    probabilities = _finite(classifier.classify(support_x, support_y, query_x, advance=advance), request)
+    images = predicted_images(query, classes, probabilities)
     report = PredictionReport(
         run=str(run.path),
         recipe=run.name,
@@ -101,31 +91,37 @@ def predict_run(run: RunDirectory, request: PredictionRequest, *, on_progress: O
         classes=tuple(classes),
         predictions=images,
         accuracy=accuracy_of(images),
-        leave_one_out=_leave_one_out(classifier, support_x, support_y, told),
+        leave_one_out=_leave_one_out(classifier, support_x, support_y, report_progress),
         meta_test=meta_test_of(run),
         skipped=tuple((printable(file), why) for file, why in support.skipped + query.skipped),
         warnings=(*image_warnings(support, query, classes, request), *size_warnings(support, query, record)),
     )
-    return Predictions(report, support, query, labels, finite)
+    return Predictions(report, support, query, labels, probabilities)
 
 
-def _part(told: OnProgress, what: str) -> Callable[[int, int], None]:
-    return lambda done, total: told(what, done, total)
+def _part(report_progress: OnProgress, what: str) -> Callable[[int, int], None]:
+    return lambda done, total: report_progress(what, done, total)
 
 
-def _counted(told: OnProgress, what: str, total: int) -> Callable[[int], None]:
+def _counted(report_progress: OnProgress, what: str, total: int) -> Advance:
+    """Return a function that adds up what is done and reports the sum."""
     done = 0
 
     def advance(num: int) -> None:
         nonlocal done
         done += num
-        told(what, done, total)
+        report_progress(what, done, total)
 
     return advance
 
 
-def _recipe(run: RunDirectory, request: PredictionRequest) -> Recipe:
-    """Return the run's recipe on the device asked for, after checking what needs no image."""
+def _recipe(run: RunDirectory, request: PredictionRequest) -> tuple[Recipe, ImageTasks | FolderTasks]:
+    """Return the run's recipe on the device asked for, and its tasks.
+
+    Raises:
+        DataError: `invert` is no choice.
+        MamlError: the run was not trained on images.
+    """
     if request.invert not in INVERT_CHOICES:
         raise DataError("--invert", expected=f"one of {', '.join(INVERT_CHOICES)}", got=repr(request.invert))
     recipe = recipe_elsewhere(run, where="mamlcli adapt", device=request.device)
@@ -136,11 +132,11 @@ def _recipe(run: RunDirectory, request: PredictionRequest) -> Recipe:
             got=f"tasks.source={recipe.tasks.source}",
             next_step="Run: mamlcli train glyphs-5way-1shot, and use that run",
         )
-    return recipe
+    return recipe, recipe.tasks
 
 
-def stored_record(run: RunDirectory, recipe: Recipe) -> ImageRecord:
-    """Return how the run's images became arrays: from its manifest, for runs older than that from its data.
+def stored_record(run: RunDirectory, tasks: ImageTasks | FolderTasks) -> ImageRecord:
+    """Return how the run's images became arrays, from its manifest; where an old one does not say it, from the data.
 
     Raises:
         RunError: neither says it.
@@ -148,8 +144,6 @@ def stored_record(run: RunDirectory, recipe: Recipe) -> ImageRecord:
     if (noted := noted_images(run)) is not None:
         return noted
     why = "The run was made before mamlcli kept this, or on images that are not square"
-    tasks = recipe.tasks
-    assert isinstance(tasks, ImageTasks | FolderTasks)
     try:
         record = image_record(load_image_pack(tasks)[0])
     except MamlError as error:
@@ -165,40 +159,44 @@ def stored_record(run: RunDirectory, recipe: Recipe) -> ImageRecord:
     return record
 
 
-def _support(request: PredictionRequest, record: ImageRecord, recipe: Recipe, told: OnProgress) -> OwnImages:
+def _support(
+    request: PredictionRequest, record: ImageRecord, tasks: ImageTasks | FolderTasks, report_progress: OnProgress
+) -> OwnImages:
+    """Read the support set.
+
+    Raises:
+        DataError: it has fewer than two classes, or more than the head has outputs.
+    """
     files = find_support(request.support)
-    where = f"--support {shown(request.support)}"
-    names = dict.fromkeys(name for name in files.class_names if name is not None)
-    num_outputs = recipe.tasks.ways  # type: ignore[union-attr]  # an image source, checked before
-    if len(names) > num_outputs:
-        listed = ", ".join(shown(name) for name in list(names)[:10]) + (", ..." if len(names) > 10 else "")
-        raise DataError(
-            where,
-            expected=f"2 to {num_outputs} class folders, the outputs of the run's head",
-            got=f"{len(names)}: {listed}",
-            next_step=f"Take some away, or train a run with more: mamlcli train {_recipe_word(recipe)} "
-            f"tasks.ways={len(names)}",
-        )
-    support = read_own_images(
-        files, record, invert=request.invert, frame=request.frame, progress=_part(told, "reading support images")
-    )
+    names = list(dict.fromkeys(name for name in files.class_names if name is not None))
+    _require_outputs(names, tasks, request)
+    progress = _part(report_progress, "reading support images")
+    support = read_own_images(files, record, invert=request.invert, frame=request.frame, progress=progress)
     classes = _classes(support)
     if len(classes) < 2:
-        got = f"{len(classes)}" + (f" ({shown(classes[0])})" if classes else "")
         raise DataError(
-            where,
-            expected=f"2 to {num_outputs} class folders with images",
-            got=got,
+            f"--support {shown(request.support)}",
+            expected=f"2 to {tasks.ways} class folders with images",
+            got=f"{len(classes)}" + (f" ({shown(classes[0])})" if classes else ""),
             why=_first_skipped(support),
             next_step=f"Make one folder for each class: {shown(request.support)}/CLASS/IMAGE.png",
         )
-    lost = [name for name in names if name not in classes]
-    return replace(support, skipped=[*support.skipped, *((name, "a class without a usable image") for name in lost)])
+    empty = [(name, "a class without a usable image") for name in names if name not in classes]
+    return replace(support, skipped=[*support.skipped, *empty])
 
 
-def _recipe_word(recipe: Recipe) -> str:
-    source = recipe.tasks.source
-    return "folder tasks.path=DIR" if source == "folder" else f"RECIPE-OF-{source.upper()}"
+def _require_outputs(names: list[str], tasks: ImageTasks | FolderTasks, request: PredictionRequest) -> None:
+    """Refuse more classes than the head has outputs."""
+    if len(names) <= tasks.ways:
+        return
+    listed = ", ".join(map(shown, names[:10])) + (", ..." if len(names) > 10 else "")
+    recipe = "folder tasks.path=DIR" if tasks.source == "folder" else f"RECIPE-OF-{tasks.source.upper()}"
+    raise DataError(
+        f"--support {shown(request.support)}",
+        expected=f"2 to {tasks.ways} class folders, the outputs of the run's head",
+        got=f"{len(names)}: {listed}",
+        next_step=f"Take some away, or train a run with more: mamlcli train {recipe} tasks.ways={len(names)}",
+    )
 
 
 def _first_skipped(images: OwnImages) -> str | None:
@@ -209,8 +207,15 @@ def _classes(support: OwnImages) -> list[str]:
     return list(dict.fromkeys(name for name in support.class_names if name is not None))
 
 
-def _require_query(query: OwnImages, request: PredictionRequest) -> None:
-    where = f"--query {shown(request.query)}"
+def _query(request: PredictionRequest, record: ImageRecord, report_progress: OnProgress) -> OwnImages:
+    """Read the query images.
+
+    Raises:
+        DataError: there is none, or there are too many for one batch.
+    """
+    where, progress = f"--query {shown(request.query)}", _part(report_progress, "reading query images")
+    files = find_query(request.query)
+    query = read_own_images(files, record, invert=request.invert, frame=request.frame, progress=progress)
     if not query.paths:
         raise DataError(where, expected="at least one image that can be read", got="none", why=_first_skipped(query))
     if request.is_joint and len(query.paths) > MAX_JOINT_IMAGES:
@@ -221,6 +226,7 @@ def _require_query(query: OwnImages, request: PredictionRequest) -> None:
             why="They are one batch",
             next_step="Leave --joint out",
         )
+    return query
 
 
 def _tensor(images: NDArray[np.uint8], experiment: Experiment) -> Tensor:
@@ -231,7 +237,12 @@ def _inputs(images: OwnImages, experiment: Experiment) -> Tensor:
     return as_inputs(_tensor(images.images, experiment), experiment.dtype)
 
 
-def _checked(probabilities: Tensor, request: PredictionRequest) -> NDArray[np.float64]:
+def _finite(probabilities: Tensor, request: PredictionRequest) -> NDArray[np.float64]:
+    """Return probabilities as an array.
+
+    Raises:
+        MamlError: some are not finite.
+    """
     values = np.asarray(probabilities.double().cpu().numpy())
     if not np.isfinite(values).all():
         next_step = f"Use {'fewer --steps' if request.num_steps else 'a run with a smaller inner.lr'}"
@@ -240,12 +251,15 @@ def _checked(probabilities: Tensor, request: PredictionRequest) -> NDArray[np.fl
     return values
 
 
-def _leave_one_out(classifier: SupportClassifier, x: Tensor, y: Tensor, told: OnProgress) -> LeaveOneOut | None:
-    """Classify support images by the others; None where no class has two."""
+def _leave_one_out(
+    classifier: SupportClassifier, x: Tensor, y: Tensor, report_progress: OnProgress
+) -> LeaveOneOut | None:
+    """Classify support images by the others; return None where no class has two."""
     indices = list(left_out_indices(y.cpu(), MAX_LEFT_OUT))
     if not indices:
         return None
-    probabilities = classifier.leave_one_out(x, y, indices, advance=_counted(told, "leaving one out", len(indices)))
+    advance = _counted(report_progress, "leaving one out", len(indices))
+    probabilities = classifier.leave_one_out(x, y, indices, advance=advance)
     num_right = int((probabilities.argmax(dim=-1) == y[indices]).sum())
     num_candidates = sum(count for count in Counter(y.tolist()).values() if count > 1)
     return LeaveOneOut(proportion(num_right, len(indices)), num_candidates)

@@ -1,4 +1,4 @@
-"""What `mamlcli adapt --support --query` finds out, as types, and their JSON."""
+"""This module holds the results of `mamlcli adapt --support --query` as types, and turns them into JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAX_SIZE_RATIO = 1.25
 
 @dataclass(frozen=True)
 class PredictionRequest:
-    """What to classify by what.
+    """Says which images to classify by which, and how.
 
     Attributes:
         support: a folder of class folders.
@@ -48,7 +48,7 @@ class PredictionRequest:
 
 @dataclass(frozen=True)
 class LeaveOneOut:
-    """Support images classified by the others.
+    """Tells how many support images are classified right by the others.
 
     Attributes:
         accuracy: over the images that were left out.
@@ -65,7 +65,7 @@ class LeaveOneOut:
 
 @dataclass(frozen=True)
 class MetaTest:
-    """The run's own result on meta-test tasks: protocol and final accuracy."""
+    """Holds the run's own result on meta-test tasks: protocol and final accuracy."""
 
     protocol: Protocol
     accuracy: Score
@@ -77,7 +77,7 @@ class MetaTest:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """One of a user's folders, as it was read.
+    """Describes one of a user's folders as it was read.
 
     Attributes:
         path: the folder, or the one image.
@@ -92,13 +92,13 @@ class ImageSet:
 
     @classmethod
     def of(cls, images: OwnImages) -> ImageSet:
-        """Return what is to be told of images that were read."""
+        """Return the description of images that were read."""
         return cls(printable(images.root), len(images.paths), images.is_inverted, images.inversion)
 
 
 @dataclass(frozen=True)
 class ImagePrediction:
-    """What was predicted for one image.
+    """Holds what was predicted for one image.
 
     Attributes:
         image: its path.
@@ -115,7 +115,7 @@ class ImagePrediction:
 
 @dataclass(frozen=True)
 class PredictionReport:
-    """All that is known of a classification of a user's images.
+    """Holds all that is known of a classification of a user's images.
 
     Attributes:
         run, recipe, weights: the run's path, its recipe's name, and which of its weights in words.
@@ -178,7 +178,7 @@ class PredictionReport:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What was predicted, and the images that it was predicted for.
+    """Holds what was predicted, and the images that it was predicted for.
 
     Attributes:
         report: what is shown and written.
@@ -226,35 +226,48 @@ def meta_test_of(run: RunDirectory) -> MetaTest | None:
 
 
 def image_warnings(support: OwnImages, query: OwnImages, classes: list[str], request: PredictionRequest) -> list[str]:
-    """Return what makes the result doubtful, or unlike what was asked for."""
-    warnings = []
+    """Return warnings of what makes the result doubtful, or unlike what was asked for."""
+    return [
+        *_warnings_of_seen(support, query, request),
+        *_warnings_of_unknown_classes(query, classes),
+        *_warnings_of_ground("support", support),
+        *_warnings_of_ground("query", query),
+    ]
+
+
+def _warnings_of_seen(support: OwnImages, query: OwnImages, request: PredictionRequest) -> list[str]:
+    """Warn of query images that the network has adapted to."""
     if _is_same(request.support, request.query):
-        warnings.append(
-            "the query folder is the support folder: the network has seen every image that it is asked about"
-        )
-    else:
-        seen = {image.tobytes() for image in support.images}
-        num = sum(image.tobytes() in seen for image in query.images)
-        if num:
-            warnings.append(
-                f"{num} of {len(query.images)} query images are support images, too: of these it knows the answer"
-            )
+        return ["the query folder is the support folder: the network has seen every image that it is asked about"]
+    seen = {image.tobytes() for image in support.images}
+    num = sum(image.tobytes() in seen for image in query.images)
+    if num == 0:
+        return []
+    return [f"{num} of {len(query.images)} query images are support images, too: of these it knows the answer"]
+
+
+def _warnings_of_unknown_classes(query: OwnImages, classes: list[str]) -> list[str]:
+    """Warn of query folders that are no class, where others are."""
     unknown = dict.fromkeys(name for name in query.class_names if name is not None and name not in classes)
-    if unknown and len(unknown) < len(set(query.class_names)):
-        listed = ", ".join(shown(name) for name in unknown)
-        warnings.append(f"query folders that are no class of the support are predicted, and not scored: {listed}")
-    for which, images in (("support", support), ("query", query)):
-        if images.odd:
-            listed = ", ".join(shown(path) for path in images.odd[:5]) + (", ..." if len(images.odd) > 5 else "")
-            warnings.append(
-                f"{len(images.odd)} of {len(images.paths)} {which} images have another ground (bright or dark) than "
-                f"most, and were inverted or not like these: {listed}"
-            )
-    return warnings
+    if not unknown or len(unknown) == len(set(query.class_names)):
+        return []
+    listed = ", ".join(map(shown, unknown))
+    return [f"query folders that are no class of the support are predicted, and not scored: {listed}"]
+
+
+def _warnings_of_ground(which: str, images: OwnImages) -> list[str]:
+    """Warn of drawings on another ground than most of their folder."""
+    if not images.odd:
+        return []
+    listed = ", ".join(map(shown, images.odd[:5])) + (", ..." if len(images.odd) > 5 else "")
+    return [
+        f"{len(images.odd)} of {len(images.paths)} {which} images have another ground (bright or dark) than most, "
+        f"and were inverted or not like these: {listed}"
+    ]
 
 
 def size_warnings(support: OwnImages, query: OwnImages, record: ImageRecord) -> list[str]:
-    """Warn where drawings fill much less or more of their frame than those of the run: this costs most accuracy."""
+    """Warn where drawings fill much less or more of their frame than the run's do: nothing costs more accuracy."""
     warnings = []
     for which, images in (("support", support), ("query", query)):
         if record.extent is None or images.extent is None or not math.isfinite(images.extent):

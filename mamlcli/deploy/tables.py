@@ -1,4 +1,4 @@
-"""Predictions -> a rich table and what must be known beside it. Probabilities stay between 0 and 1."""
+"""This module shows predictions as a table, and below it how they were made and how certain they are."""
 
 from __future__ import annotations
 
@@ -15,24 +15,18 @@ from mamlcli.runs.curve import task_words
 
 MAX_ROWS = 50
 
-
-_MAX_COLUMNS = 8  # classes with a column each; of more, the best three are named
-
-
-_MAX_HEADS = 40  # characters of all their names together; longer ones get numbers
-
-
+# Classes with a column each; of more, the best are named.
+_MAX_COLUMNS = 8
 _NUM_BEST = 3
 
-
+# Characters: of the names of all columns together (longer ones get numbers), of a class, of an image.
+_MAX_HEADS = 40
 _MAX_NAME = 15
-
-
 _MAX_IMAGE = 24
 
 
 def prediction_table(report: PredictionReport) -> Table:
-    """Return image, predicted class and the probability of each class; it fits 80 columns.
+    """Return a table of each image's predicted class and probabilities, between 0 and 1; it fits 80 columns.
 
     Args:
         report: at least one prediction.
@@ -92,19 +86,21 @@ def _best_cells(row: ImagePrediction) -> list[str]:
 def _cut(text: str, length: int = _MAX_NAME) -> str:
     """Return a name of at most so many characters, its middle left out: names often differ at their ends."""
     text = shown(text)
-    kept = length - 2
-    return text if len(text) <= length else f"{text[: kept - kept // 2]}..{text[-(kept // 2) :]}"
+    if len(text) <= length:
+        return text
+    num_last = (length - 2) // 2
+    return f"{text[: length - 2 - num_last]}..{text[-num_last:]}"
 
 
 def _image_name(image: str, root: str) -> str:
-    """Return an image's place below the query folder, at most so long: the end tells more than the start."""
+    """Return an image's path below the query folder, its start left out where it is long: the end tells more."""
     text = image if image == root else image.removeprefix(root).lstrip("/\\")
     text = shown(text)
     return text if len(text) <= _MAX_IMAGE else ".." + text[2 - _MAX_IMAGE :]
 
 
 def prediction_title(report: PredictionReport) -> str:
-    """Return how many images were classified by what, one line."""
+    """Return one line on how many images were classified by which support set."""
     shots = report.shots.values()
     each = f"{min(shots)} each" if len(set(shots)) == 1 else f"{min(shots)} to {max(shots)} each"
     num = report.query.num_images
@@ -113,7 +109,7 @@ def prediction_title(report: PredictionReport) -> str:
 
 
 def prediction_notes(report: PredictionReport) -> str:
-    """Return how it was done and how certain it is, a line each."""
+    """Return lines on how the images were classified and how certain the result is."""
     lines = [
         f"weights: {report.weights}; {report.inner_steps} inner steps",
         f"preprocessing (the run's): {_preprocessing_words(report)}",

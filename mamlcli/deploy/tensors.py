@@ -1,4 +1,4 @@
-"""Tensors that a program hands to a trained run: checked, and brought to its device and precision."""
+"""This module checks tensors that a program hands to a trained run, and brings them to its device and precision."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mamlcli.training.experiment import Experiment
 
 
 def network_with(network: Network, params: Mapping[str, Tensor]) -> Network:
-    """Return a copy of a network with these parameters, in evaluation mode; it shares nothing with either."""
+    """Return a copy of a network with these parameters, in evaluation mode, which shares no memory with them."""
     module = copy.deepcopy(network)
     for name, value in params.items():
         parent, _, last = name.rpartition(".")
@@ -124,8 +124,9 @@ def class_probabilities(
 def _checked_classes(experiment: Experiment, y: Tensor, num_support: int) -> Tensor:
     if not isinstance(y, Tensor) or y.dtype != torch.int64 or y.shape != (num_support,):
         raise MamlError("support_y", expected=f"int64 classes [{num_support}]", got=_described(y))
-    if int(y.min()) < 0 or int(y.max()) >= experiment.num_outputs:
-        expected = f"classes from 0 to {experiment.num_outputs - 1}, the run's outputs"
+    num_outputs = experiment.network.num_outputs
+    if int(y.min()) < 0 or int(y.max()) >= num_outputs:
+        expected = f"classes from 0 to {num_outputs - 1}, the run's outputs"
         raise MamlError("support_y", expected=expected, got=f"{int(y.min())} to {int(y.max())}")
     return y
 

@@ -1,4 +1,4 @@
-"""A run's weights as a folder of their own: safetensors, what rebuilds the network, a model card; and back.
+"""This module exports a run's weights to a folder that rebuilds the network without the run, and reads it back.
 
 model.safetensors      the network's parameters by name
 transform.safetensors  the gradient transform's meta-parameters, where the run has one
@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
-from torch import Tensor, nn
+from torch import Tensor
 
 from mamlcli.common.errors import RecipeError, RunError
 from mamlcli.common.files import atomic_write, json_text
@@ -53,9 +53,8 @@ def export_weights(run: RunEntry, folder: Path, *, is_forced: bool = False) -> l
     check_finished(run)
     if folder.exists() and not is_forced and (not folder.is_dir() or any(folder.iterdir())):
         got = "a folder with files in it" if folder.is_dir() else "a file"
-        raise RunError(
-            str(folder), expected="a new or empty folder", got=got, next_step="Name another --weights, or add --force"
-        )
+        next_step = "Name another --weights, or add --force"
+        raise RunError(str(folder), expected="a new or empty folder", got=got, next_step=next_step)
     directory = RunDirectory.open(run.path)
     trained = open_trained(directory, recipe_elsewhere(directory, where=run.where, device="cpu"))
     config, meta = _config(run, trained), trained.meta
@@ -102,12 +101,8 @@ def load_module(folder: Path | str) -> Network:
         network.to(getattr(torch, recipe.execution.dtype))
         network.load_state_dict(load_file(path / "model.safetensors"))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, RecipeError) as error:
-        raise RunError(
-            str(path),
-            expected="a folder that mamlcli runs export --weights wrote",
-            got=str(error),
-            next_step="Export it again",
-        ) from error
+        expected = "a folder that mamlcli runs export --weights wrote"
+        raise RunError(str(path), expected=expected, got=str(error), next_step="Export it again") from error
     return network
 
 
@@ -119,16 +114,16 @@ def _tensors(tensors: dict[str, Tensor]) -> bytes:
 
 def _config(run: RunEntry, trained: TrainedRun) -> WeightsConfig:
     recipe, network = trained.recipe, trained.experiment.network
-    # A result is of the weights beside it, or it is none of theirs.
+    # The report may be of other weights: of a checkpoint that was best when the run was scored.
     report = run.report if run.report is not None and run.report.weights == trained.weights else None
     inputs, source = _inputs(run, recipe)
     return WeightsConfig(
-        made_by=f"mamlcli {run.manifest.get('versions', {}).get('mamlcli', '')}".strip(),
+        made_by=f"mamlcli {run.manifest.versions.get('mamlcli', '')}".strip(),
         recipe_name=run.recipe_name,
         weights=trained.weights,
         recipe=recipe,
         input_shape=network.input_shape,
-        num_outputs=_num_outputs(network),
+        num_outputs=network.num_outputs,
         num_parameters=sum(value.numel() for value in network.parameters()),
         adapted=trained.experiment.objective().inner.adapted,
         inputs=inputs,
@@ -137,16 +132,11 @@ def _config(run: RunEntry, trained: TrainedRun) -> WeightsConfig:
     )
 
 
-def _num_outputs(network: Network) -> int:
-    last = network.head[-1]
-    assert isinstance(last, nn.Linear)
-    return last.out_features
-
-
 def _inputs(run: RunEntry, recipe: Recipe) -> tuple[str, Mapping[str, object] | None]:
     """Return what was done to inputs before the network saw them, and what images were made from."""
     if not isinstance(recipe.tasks, ImageKeys):
         return "as drawn", None
-    about = run.manifest.get("data", {}).get("preprocessing") or {}
-    source = {key: about[key] for key in ("name", "licence", "citation", "preprocessing") if key in about}
+    about = run.manifest.data.get("preprocessing")
+    keys = ("name", "licence", "citation", "preprocessing")
+    source = {key: about[key] for key in keys if key in about} if isinstance(about, dict) else {}
     return "images, [channels, height, width], scaled to [0, 1]", source

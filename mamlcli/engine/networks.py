@@ -117,6 +117,13 @@ class Network(nn.Module):
         """Return the names of the head's parameters, which ANIL adapts."""
         return tuple(name for name in self.parameter_names() if name.startswith("head."))
 
+    @property
+    def num_outputs(self) -> int:
+        """The outputs of the last layer: the ways of a classification, 1 for regression."""
+        last = self.head[-1]
+        assert isinstance(last, nn.Linear), "a head is linear layers only"
+        return last.out_features
+
 
 def apply_network(network: Network, params: Mapping[str, Tensor], x: Tensor, part: str = "all") -> Tensor:
     """Run a network, or its body or head, with the given parameters.

@@ -1,1 +1,1 @@
-"""What a run has on disk: read, listed, compared, exported; no torch."""
+"""Runs on disk: how they are read, written, listed, compared and exported, without torch."""

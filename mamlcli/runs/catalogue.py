@@ -1,26 +1,26 @@
-"""What runs there are and how each stands, read from their folders alone; imports no torch.
+"""Finds runs on disk, and says which runs a word of the user means and how a run's recipe differs from others.
 
-A folder is taken for a run if it holds recipe.yaml, manifest.json or checkpoints/. One that cannot be read is listed
-with the reason. Folders below each other are searched too, so that the cells of studies are found.
+A folder that holds recipe.yaml, manifest.json or checkpoints/ is taken for a run. A run that cannot be read is listed
+with the reason. Folders inside a run's folder are searched too, so that the cells of studies are found.
 """
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 from mamlcli.common.errors import RunError
 from mamlcli.common.words import nearest, one_line
 from mamlcli.recipe.changes import recipe_difference
 from mamlcli.recipe.files import load_recipe, recipe_from_tree, shipped_recipes
 from mamlcli.recipe.schema import Recipe
-from mamlcli.runs.entry import FINISHED, RunEntry, read_run
+from mamlcli.runs.entry import RunEntry, read_run
+from mamlcli.runs.manifest import FINISHED
 from mamlcli.runs.search import MANIFEST, RECIPE, RUN_MARKS, STUDY_MARK, run_folders
 
 
 def find_runs(base: Path) -> list[RunEntry]:
-    """Return every run in a folder and below it, in the order of their names, numbers by value.
+    """Return every run in a folder and below it, sorted by name, with numbers in names compared by value.
 
     Raises:
         RunError: there is no such folder.
@@ -38,7 +38,7 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
 
 
 def resolve_run(text: str, base: Path) -> Path:
-    """Return the folder that the user means: a path, or the name of a run below `base`.
+    """Return the folder that the user means by a path or by the name of a run below `base`.
 
     Raises:
         RunError: neither; the message names the nearest run there is.
@@ -55,7 +55,7 @@ def resolve_run(text: str, base: Path) -> Path:
 
 
 def runs_at(path: Path) -> list[RunEntry]:
-    """Return the run in a folder, or, for the folder of a study, all its finished cells.
+    """Return the run in a folder; for the folder of a study, return its finished cells.
 
     Raises:
         RunError: it is neither; the cells of a study are named if none is finished.
@@ -81,21 +81,22 @@ def runs_at(path: Path) -> list[RunEntry]:
 
 
 def recipe_base(run: RunEntry) -> tuple[str, Recipe] | None:
-    """Return the recipe that a run's is best read against, and what it is in words.
+    """Return a recipe to compare a run's recipe with, after words that say which it is.
 
-    The shipped recipe of its name; for a recipe of the user's own, the schema's defaults for its tasks and model.
+    It is the shipped recipe of the same name. For a recipe of the user's own it is the schema's defaults for the same
+    tasks and model. None if the run's recipe cannot be read.
     """
     if run.recipe is None:
         return None
-    name = str(run.manifest.get("recipe_name", ""))
+    name = run.manifest.recipe_name or ""
     if name in shipped_recipes():
         return f"the shipped recipe {name}", load_recipe(str(shipped_recipes()[name]))[1]
     tree = {"tasks": {"source": run.recipe.tasks.source}, "model": {"kind": run.recipe.model.kind}}
     return f"the defaults ({one_line(name)} is not a shipped recipe)", recipe_from_tree(tree)
 
 
-def changed_keys(run: RunEntry) -> dict[str, tuple[Any, Any]]:
-    """Return the dotted keys in which a run's recipe differs from `recipe_base`, (there, here)."""
+def changed_keys(run: RunEntry) -> dict[str, tuple[object, object]]:
+    """Return the dotted keys in which a run's recipe differs from `recipe_base`: (value there, value here)."""
     base = recipe_base(run)
     assert run.recipe is not None, "a recipe that can be read"
     return {} if base is None else recipe_difference(base[1], run.recipe)

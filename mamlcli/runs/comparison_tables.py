@@ -1,4 +1,4 @@
-"""Tables of runs compared: differences, and the keys in which their recipes differ."""
+"""Shows a comparison of runs as tables and sentences."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ from mamlcli.common.words import one_line
 from mamlcli.runs.comparison import Differences, RunComparison
 from mamlcli.runs.tables import value_text
 
-# A comparison --------------------------------------------------------------------------------------------------
-
 
 def letters(index: int) -> str:
-    """Return A, B, ..., Z, AA, AB, ..."""
+    """Return the letters that stand for a run in tables: A, B, ..., Z, AA, AB, ..."""
     text = ""
     while index >= 0:
         index, text = index // 26 - 1, chr(ord("A") + index % 26) + text
@@ -63,7 +61,7 @@ def _differences_table(result: RunComparison, label: Mapping[str, str]) -> Table
 
 
 def _common_folder(paths: Sequence[str]) -> str:
-    """Return what all paths begin with, up to and with a slash, so that the rest of each can be read in a table."""
+    """Return the folders that all paths begin with, as text with a slash at its end."""
     parts = [path.split("/")[:-1] for path in paths]
     shared = itertools.takewhile(lambda names: len(set(names)) == 1, zip(*parts, strict=False))
     return "".join(f"{names[0]}/" for names in shared)
@@ -86,8 +84,8 @@ def _keys_table(rows: Differences, label: Mapping[str, str]) -> Table:
     table.add_column("differs in", overflow="fold")
     table.add_column("value (runs)", overflow="fold")
     for key, values in rows.items():
-        found: dict[str, list[str]] = {}
+        runs_with: dict[str, list[str]] = {}
         for run, value in values.items():
-            found.setdefault(value_text(value), []).append(label[run])
-        table.add_row(key, Text(", ".join(f"{value} ({' '.join(runs)})" for value, runs in found.items())))
+            runs_with.setdefault(value_text(value), []).append(label[run])
+        table.add_row(key, Text(", ".join(f"{text} ({' '.join(runs)})" for text, runs in runs_with.items())))
     return table

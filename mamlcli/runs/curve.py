@@ -1,10 +1,9 @@
-"""An adaptation curve as a table, a line of blocks and a sentence."""
+"""Shows an adaptation curve as a table, as a line of blocks, and in a sentence."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 from rich.table import Table
 
@@ -13,13 +12,8 @@ from mamlcli.common.tables import PERCENT, duration, number_text, plain_table, s
 from mamlcli.runs.report import Protocol, RunReport, Scores
 
 
-def curve_means(points: Sequence[dict[str, Any]], metric: str) -> list[float]:
-    """Return the mean of a metric at every inner step; NaN where it overflowed."""
-    return [math.nan if point[metric]["mean"] is None else float(point[metric]["mean"]) for point in points]
-
-
 def curve_line(report: RunReport) -> str:
-    """Return the query curve of an evaluation in one line: the first number, a block for each step, the last one.
+    """Return the query curve in one line: the first number, a block for each inner step, the last number.
 
     Accuracies are drawn on a scale of 0 to 100 %, losses from 0 to the largest.
     """
@@ -32,7 +26,7 @@ def curve_line(report: RunReport) -> str:
 
 
 def curve_table(report: RunReport) -> Table:
-    """Return the adaptation curve of an evaluation as a table, with its floors and baselines below."""
+    """Return the adaptation curve of an evaluation as a table, with the references below it."""
     protocol = report.protocol
     title = (
         f"{report.recipe}: adaptation on {protocol.num_tasks} {protocol.split} tasks\n"
@@ -58,11 +52,11 @@ def step_words(step: int) -> str:
     return str(step) if step else "0 (before)"
 
 
-def task_words(protocol: Protocol | Mapping[str, Any]) -> str:
-    """Return what one task is, in words; images count per class, points of synthetic tasks in all.
+def task_words(protocol: Protocol | Mapping[str, object]) -> str:
+    """Return the size of a task in words; images are counted per class, points of synthetic tasks in all.
 
     Args:
-        protocol: of a report, or one as results in JSON hold it.
+        protocol: of a report, as a type or as JSON.
     """
     keys = protocol.to_json() if isinstance(protocol, Protocol) else protocol
     if keys["per_class"]:
@@ -71,7 +65,7 @@ def task_words(protocol: Protocol | Mapping[str, Any]) -> str:
 
 
 def batch_norm_words(norm: str) -> str:
-    """Return what the norm key means for a result."""
+    """Return in words what the recipe key `model.norm` means for a result."""
     return {"batch": "batch statistics (transductive)"}.get(norm, norm)
 
 
@@ -90,7 +84,7 @@ def _cells(scores: Scores, has_accuracy: bool) -> list[str]:
 
 
 def verdict(report: RunReport) -> str:
-    """Return in one or two sentences what adaptation reached, and how far that is above what."""
+    """Return sentences that say what adaptation reached and how far above chance and references that is."""
     steps = report.curve[-1].step
     where = f"after {steps} inner step{'s' * (steps != 1)} on {report.protocol.num_tasks} {report.protocol.split} tasks"
     return _accuracy_verdict(report, where) if report.has_accuracy else _loss_verdict(report, where)
@@ -118,17 +112,24 @@ def _accuracy_verdict(report: RunReport, where: str) -> str:
     )
 
 
-def cost_text(cost: dict[str, Any], num_iterations: int) -> str:
-    """Return the cost of a dry run in words."""
+def cost_text(cost: Mapping[str, object], num_iterations: int) -> str:
+    """Return in words what a dry run measured.
+
+    Args:
+        cost: the JSON form of training's `RunCost`.
+        num_iterations: meta-iterations of the whole run.
+    """
     how = cost["execution"]
-    transform = cost["num_transform_parameters"]
+    assert isinstance(how, Mapping)
+    numbers = {key: value for key, value in cost.items() if isinstance(value, int | float)}
+    transform, megabytes = numbers["num_transform_parameters"], numbers.get("peak_memory_mb")
     extra = f" and {transform:,} of the transform" if transform else ""
-    total = cost["training_s"] + cost["evaluation_s"]
-    memory = f", about {cost['peak_memory_mb']:,.0f} MB of memory" if cost["peak_memory_mb"] else ""
+    memory = f", about {megabytes:,.0f} MB of memory" if megabytes else ""
+    training_s, evaluation_s = numbers["training_s"], numbers["evaluation_s"]
     return (
-        f"{cost['num_parameters']:,} parameters{extra}. On {cost['device']}, {how['path']} with {how['chunk']} tasks "
-        f"at a time and {how['threads']} threads: {1000 * cost['seconds_per_iteration']:.0f} ms a meta-iteration; "
-        f"{num_iterations:,} of them with their validations {duration(cost['training_s'])}, the evaluation "
-        f"{duration(cost['evaluation_s'])}; about {duration(total)} in all{memory} (measured on a few "
+        f"{numbers['num_parameters']:,} parameters{extra}. On {cost['device']}, {how['path']} with {how['chunk']} "
+        f"tasks at a time and {how['threads']} threads: {1000 * numbers['seconds_per_iteration']:.0f} ms a "
+        f"meta-iteration; {num_iterations:,} of them with their validations {duration(training_s)}, the evaluation "
+        f"{duration(evaluation_s)}; about {duration(training_s + evaluation_s)} in all{memory} (measured on a few "
         "meta-iterations; nothing was written)."
     )

@@ -1,4 +1,4 @@
-"""An adaptation curve as a figure."""
+"""Draws an adaptation curve as a figure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @print_style()
 def save_curve(report: RunReport, path: Path) -> list[Path]:
-    """Draw the adaptation curve of an evaluation: support and query against inner steps.
+    """Draw the adaptation curve of an evaluation, support and query against inner steps, and write it to files.
 
     Args:
         report: what is drawn.
@@ -42,8 +42,8 @@ def save_curve(report: RunReport, path: Path) -> list[Path]:
     figure = printed_figure(TWO_COLUMNS if report.has_accuracy else ONE_COLUMN, 2.9)
     drawn = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, quantity in zip(drawn, panels, strict=True):
-        _draw_arm(axes, report, f"support_{quantity}", SERIES[1], "support")
-        _draw_arm(axes, report, quantity, SERIES[0], "query")
+        _draw_metric(axes, report, f"support_{quantity}", SERIES[1], "support")
+        _draw_metric(axes, report, quantity, SERIES[0], "query")
         _draw_references(axes, report, quantity)
         _label(axes, report, quantity)
     legend_below(figure, drawn, ncols=5 if report.has_accuracy else 2)
@@ -55,15 +55,15 @@ def _scale(metric: str) -> float:
     return PERCENT if metric.endswith("accuracy") else 1.0
 
 
-def _draw_arm(axes: Axes, report: RunReport, metric: str, series: Series, label: str) -> None:
+def _draw_metric(axes: Axes, report: RunReport, metric: str, series: Series, label: str) -> None:
     steps = [point.step for point in report.curve]
     # A mean that overflowed is NaN; a gap in the line stands for it.
     means = [_scale(metric) * mean for mean in report.means(metric)]
     widths = [_scale(metric) * point.scores.half_width(metric) for point in report.curve]
-    draw_band(axes, steps, means, widths, series, label)
+    _draw_band(axes, steps, means, widths, series, label)
 
 
-def draw_band(
+def _draw_band(
     axes: Axes, steps: Sequence[float], means: Sequence[float], widths: Sequence[float], series: Series, label: str
 ) -> None:
     """Draw a line with its intervals as a band."""

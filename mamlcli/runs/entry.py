@@ -1,20 +1,20 @@
-"""One run as its folder tells it; what cannot be read makes it damaged."""
+"""Reads one run's folder into a RunEntry; a run with files that cannot be read is damaged."""
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from mamlcli.common.errors import RecipeError, RunError
 from mamlcli.common.statistics import Score
 from mamlcli.common.words import one_line
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.manifest import FINISHED, Manifest, number
 from mamlcli.runs.report import RunReport
 from mamlcli.runs.search import MANIFEST
 
@@ -22,22 +22,19 @@ _Content = TypeVar("_Content")
 
 
 # How a run can stand. "cut": it says that it runs, and no process does; "damaged": it cannot be read.
-FINISHED = ("done", "stopped early")
-
-
 STATUSES = (*FINISHED, "running", "interrupted", "failed", "created", "cut", "damaged")
 
 
 @dataclass(frozen=True)
 class RunEntry:
-    """One run as its folder tells it.
+    """Holds what the folder of one run says.
 
     Attributes:
         path: the folder.
         name: its path below the folder that was searched, printable in one line.
         status: one of `STATUSES`.
         reason: why it is damaged or failed; None otherwise.
-        manifest: what it notes of itself; empty if it cannot be read.
+        manifest: what the run notes of itself; empty if it cannot be read.
         recipe: resolved; None if it cannot be read.
         report: its result; None unless the run is finished and it can be read.
         iteration: meta-iterations done.
@@ -48,7 +45,7 @@ class RunEntry:
     name: str
     status: str
     reason: str | None
-    manifest: dict[str, Any]
+    manifest: Manifest
     recipe: Recipe | None
     report: RunReport | None
     iteration: int
@@ -56,7 +53,7 @@ class RunEntry:
 
     @property
     def folder(self) -> str:
-        """The folder as text that any file can hold: a byte that is no UTF-8 is written out."""
+        """The folder as text that any file can hold; bytes that are not UTF-8 are written out."""
         return os.fsencode(self.path).decode("utf-8", "backslashreplace")
 
     @property
@@ -66,15 +63,18 @@ class RunEntry:
 
     @property
     def recipe_name(self) -> str:
-        return one_line(str(self.manifest.get("recipe_name", self.path.name)))
+        """Name of the recipe in one printable line; of a run that does not note it, the name of its folder."""
+        return one_line(self.manifest.recipe_name or self.path.name)
 
     @property
     def num_iterations(self) -> int | None:
+        """Meta-iterations that the recipe asks for; None if the recipe cannot be read."""
         return None if self.recipe is None else self.recipe.outer.iterations
 
     @property
     def started_at(self) -> datetime | None:
-        return _time(self.manifest.get("started_at"))
+        """Time of the first start; None if it is not known."""
+        return _time(self.manifest.started_at)
 
     def age_s(self, now: datetime | None = None) -> float | None:
         """Return the seconds since the run was started; None if it is not known."""
@@ -82,20 +82,20 @@ class RunEntry:
         return None if started is None else ((now or datetime.now(timezone.utc)) - started).total_seconds()
 
     def final(self, metric: str) -> Score | None:
-        """Return mean and interval over tasks of "loss" or "accuracy" after adaptation; None if there is none."""
+        """Return the score of "loss" or "accuracy" on query sets after adaptation; None if there is none."""
         return None if self.report is None else self.report.final.of(metric)
 
 
-def _time(text: object) -> datetime | None:
+def _time(text: str | None) -> datetime | None:
     try:
-        found = datetime.fromisoformat(str(text))
+        time = datetime.fromisoformat(text or "")
     except ValueError:
         return None
-    return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
+    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
 
 
 def read_run(path: Path, base: Path | None = None) -> RunEntry:
-    """Read one run's folder; what cannot be read makes it damaged, and is never an error.
+    """Read one run's folder. Files that cannot be read make the run damaged; they never raise an error.
 
     Args:
         path: the folder.
@@ -105,49 +105,45 @@ def read_run(path: Path, base: Path | None = None) -> RunEntry:
     name = one_line(os.fsencode(relative).decode("utf-8", "backslashreplace"))
     problems: list[str] = []
     run = RunDirectory(path)
-    manifest = _read(lambda: run.manifest, problems) or {}
+    manifest = _read(lambda: run.manifest, problems) or Manifest({})
     recipe = _recipe(run, problems)
-    status, reason = str(manifest.get("status", "created")), manifest.get("reason")
+    status, reason = manifest.status, manifest.reason
     if status in ("running", "created"):
         status = _standing(status, run.is_held())
     report = _read(run.read_report, problems) if status in FINISHED else None
     if status not in STATUSES:
         problems.append(f"{MANIFEST}: status: expected one of {', '.join(STATUSES)}, got {status!r}")
-    last = run.last_record()
-    iteration, wall_s = manifest.get("iterations_done"), manifest.get("wall_s")
+    iteration, wall_s = manifest.iterations_done, manifest.wall_s
     if status in ("running", "cut"):
+        last = run.last_record()
         iteration = last.get("iteration")
         # Until a resumed run has written its first record, the last one is of the process before.
-        is_new = iteration not in manifest.get("resumed_from", [])[-1:]
-        wall_s = (_number(wall_s) or 0.0) + (_number(last.get("elapsed_s")) or 0.0) * is_new
+        is_new = iteration not in manifest.resumed_from[-1:]
+        wall_s = (wall_s or 0.0) + (number(last.get("elapsed_s")) or 0.0) * is_new
     if problems:
         status, reason = "damaged", "; ".join(problems)
     return RunEntry(
         path=path,
         name=name,
         status=status,
-        reason=None if reason is None else one_line(str(reason)),
+        reason=None if reason is None else one_line(reason),
         manifest=manifest,
         recipe=recipe,
         report=report,
-        iteration=iteration if isinstance(iteration, int) else 0,
-        wall_s=_number(wall_s),
+        iteration=iteration or 0,
+        wall_s=wall_s,
     )
 
 
 def _standing(noted: str, is_held: bool | None) -> str:
-    """Return how a run that is not over stands, by its manifest and its lock; the manifest is believed in doubt."""
+    """Return the status of a run that has not ended, from its manifest and its lock; in doubt by its manifest."""
     if is_held:
         return "running"
     return "cut" if noted == "running" and is_held is False else noted
 
 
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
 def _read(read: Callable[[], _Content], problems: list[str]) -> _Content | None:
-    """Return what a reader returns; None where the file cannot be read, which is added to the problems."""
+    """Return what a reader returns; None if it fails, and then add the reason to the problems."""
     try:
         return read()
     except RunError as error:
@@ -156,6 +152,7 @@ def _read(read: Callable[[], _Content], problems: list[str]) -> _Content | None:
 
 
 def _recipe(run: RunDirectory, problems: list[str]) -> Recipe | None:
+    """Return the recipe; None if it cannot be read, and then add the reason to the problems."""
     path = run.recipe_path
     if not path.is_file():
         problems.append(f"{path.name}: no such file or directory")
@@ -163,7 +160,7 @@ def _recipe(run: RunDirectory, problems: list[str]) -> Recipe | None:
     try:
         return run.recipe
     except RecipeError as error:
-        # The place is named without the folders above, which stand beside it.
+        # Messages name the run already; the file alone is enough.
         problems.append(error.problems[0].replace(str(path), path.name))
     except (OSError, UnicodeError) as error:
         problems.append(f"{path.name}: {error}")

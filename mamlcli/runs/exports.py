@@ -1,7 +1,7 @@
-"""Runs as tables for papers and programs: CSV, JSON, Markdown and LaTeX, as text. Imports no torch.
+"""Exports finished runs as text for papers and programs: CSV, JSON, Markdown and LaTeX.
 
-One run gives its adaptation curve, several give one row each. CSV and JSON hold plain numbers (accuracies as
-fractions), Markdown and LaTeX what a reader wants: per cent, mean and interval, and the protocol in the caption.
+One run is exported as its adaptation curve, several as one row each. CSV and JSON hold plain numbers (accuracies as
+fractions). Markdown and LaTeX are for readers: per cent, mean and interval, and the protocol in the caption.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from mamlcli.common.files import json_text
 from mamlcli.common.statistics import Score
@@ -28,10 +27,10 @@ from mamlcli.runs.text_tables import TextTable, latex, latex_document, markdown
 SUFFIXES = {"csv": ".csv", "json": ".json", "markdown": ".md", "latex": ".tex"}
 
 
-METRICS = ("support_loss", "support_accuracy", "loss", "accuracy")
+_METRICS = ("support_loss", "support_accuracy", "loss", "accuracy")
 
 
-# Keys that say how it was computed or scored, not what was trained; the protocol tells the latter.
+# Keys that say how a run was computed or scored, not what was trained; the protocol says how it was scored.
 _NOT_OF_THE_METHOD = ("execution.", "evaluation.", "logging")
 
 
@@ -69,23 +68,22 @@ def export_runs(runs: Sequence[RunEntry], form: str, *, is_standalone: bool = Fa
 # Plain numbers ---------------------------------------------------------------------------------------------------
 
 
-def run_record(run: RunEntry) -> dict[str, Any]:
-    """Return a run for programs: its line of the list, its whole recipe, its result."""
+def run_record(run: RunEntry) -> dict[str, object]:
+    """Return a run as JSON: its line of the list, its whole recipe and its result."""
     report = _report_of(run)
     assert run.recipe is not None
     return {**run_row(run), "recipe_keys": recipe_to_tree(run.recipe), "evaluation": report.to_json()}
 
 
-def curve_rows(run: RunEntry) -> list[dict[str, Any]]:
-    """Return the adaptation curve as rows: an inner step (or a reference) and its numbers."""
+def curve_rows(run: RunEntry) -> list[dict[str, object]]:
+    """Return the adaptation curve as rows, one for each inner step and each reference."""
     report = _report_of(run)
-    curve = [{"inner_step": point.step, **_numbers(point.scores)} for point in report.curve]
-    below = [{"inner_step": name, **_numbers(scores)} for name, scores in report.references.items()]
-    return [*curve, *below]
+    points = [(point.step, point.scores) for point in report.curve]
+    return [{"inner_step": name, **_numbers(scores)} for name, scores in (*points, *report.references.items())]
 
 
-def flat_row(run: RunEntry) -> dict[str, Any]:
-    """Return a run as one row: what it is, its protocol, its result, and the keys it changes."""
+def flat_row(run: RunEntry) -> dict[str, object]:
+    """Return a run as one row: its name, its result, its protocol, and the recipe keys that it changes."""
     report = _report_of(run)
     assert run.recipe is not None
     protocol = {f"protocol_{key}": value for key, value in report.protocol.to_json().items()}
@@ -98,7 +96,7 @@ def flat_row(run: RunEntry) -> dict[str, Any]:
         **_numbers(report.final),
         **protocol,
         "weights": report.weights,
-        "num_parameters": run.manifest.get("num_parameters"),
+        "num_parameters": run.manifest.num_parameters,
         "wall_s": run.wall_s,
         "changed_keys": changed,
     }
@@ -110,16 +108,16 @@ def _report_of(run: RunEntry) -> RunReport:
 
 
 def _numbers(scores: Scores) -> dict[str, float | None]:
-    """Return scores as `<metric>_mean` and `<metric>_ci95_over_tasks`; `loss` is of the query set."""
+    """Return scores as columns `<metric>_mean` and `<metric>_ci95_over_tasks`."""
     numbers: dict[str, float | None] = {}
-    for metric in METRICS:
+    for metric in _METRICS:
         if (score := scores.of(metric)) is not None:
             name = metric if metric.startswith("support") else f"query_{metric}"
             numbers |= {f"{name}_{key}": value for key, value in score.to_json().items()}
     return numbers
 
 
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def _csv(rows: Sequence[Mapping[str, object]]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
     writer.writeheader()
@@ -131,7 +129,7 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def protocol_words(protocol: Protocol) -> str:
-    """Return all of a protocol in words, as a caption needs it."""
+    """Return a whole protocol in words, for a caption."""
     steps = protocol.inner_steps
     return (
         f"{task_words(protocol)}; {steps} inner step{'s' * (steps != 1)}; {protocol.num_tasks} "
@@ -141,9 +139,9 @@ def protocol_words(protocol: Protocol) -> str:
 
 
 def curve_text_table(run: RunEntry) -> TextTable:
-    """Return the adaptation curve of one run."""
+    """Return the adaptation curve of one run as a table for readers."""
     report = _report_of(run)
-    metrics = [metric for metric in METRICS if report.final.of(metric) is not None]
+    metrics = [metric for metric in _METRICS if report.final.of(metric) is not None]
     rows = [(step_words(point.step), *_cells(point.scores, metrics)) for point in report.curve]
     rows += [(name, *_cells(scores, metrics)) for name, scores in report.references.items()]
     if report.chance_accuracy:
@@ -159,9 +157,9 @@ def curve_text_table(run: RunEntry) -> TextTable:
 
 
 def runs_text_table(runs: Sequence[RunEntry]) -> TextTable:
-    """Return one row for each run; what all share of the protocol stands in the caption, the rest in a column."""
+    """Return a table with one row for each run; a protocol that all share stands in the caption."""
     reports = [_report_of(run) for run in runs]
-    metrics = [metric for metric in METRICS[2:] if any(report.final.of(metric) is not None for report in reports)]
+    metrics = [metric for metric in _METRICS[2:] if any(report.final.of(metric) is not None for report in reports)]
     protocols = [protocol_words(report.protocol) for report in reports]
     is_shared = len(set(protocols)) == 1
     changes = _changes(runs)
@@ -188,14 +186,14 @@ def _sentence(text: str) -> str:
 
 
 def _changes(runs: Sequence[RunEntry]) -> list[str]:
-    """Return of each run the keys that tell it from its shipped recipe, or from others of the same name."""
+    """Return for each run the recipe keys that it changes, or in which runs of its recipe differ."""
     texts = []
     for run in runs:
-        if run.manifest.get("recipe_name") in shipped_recipes():
+        if run.manifest.recipe_name in shipped_recipes():
             values = {key: here for key, (_, here) in changed_keys(run).items()}
         else:
             same = [other for other in runs if other.recipe_name == run.recipe_name]
-            values = {key: found[run.folder] for key, found in recipe_differences(same, run).items()}
+            values = {key: of_runs[run.folder] for key, of_runs in recipe_differences(same, run).items()}
         texts.append(
             ", ".join(f"{k}={value_text(v)}" for k, v in values.items() if not k.startswith(_NOT_OF_THE_METHOD))
         )

@@ -1,9 +1,9 @@
-"""The run directory: the one reader and writer of its files; nothing in it is ever half-written.
+"""Reads and writes all files of a run but its checkpoints; no file is ever half-written.
 
 recipe.yaml                      the resolved recipe
 manifest.json                    argv, versions, device, data, status, wall time, peak memory
 metrics.jsonl                    one record a line: steps and validations
-checkpoints/last.safetensors     the whole training state: tensors, and primitives as JSON in the header
+checkpoints/last.safetensors     the whole training state, read and written by training/checkpoints.py
 checkpoints/best.safetensors     the meta-parameters of the best meta-validation
 evaluation.json                  the result: a `RunReport`
 tasks.csv                        the scores of every task at every inner step
@@ -13,17 +13,14 @@ lock                             held by the process that works on the run
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import io
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from mamlcli.common.errors import RunError
@@ -32,24 +29,21 @@ from mamlcli.common.words import one_line
 from mamlcli.recipe.changes import recipe_difference
 from mamlcli.recipe.files import load_recipe, recipe_to_yaml
 from mamlcli.recipe.schema import Recipe
+from mamlcli.runs.lock import held_lock, is_lock_held
+from mamlcli.runs.manifest import Manifest
+from mamlcli.runs.metrics import MetricsRecord, last_record_in, metrics_line, records_in, records_until
 from mamlcli.runs.report import RunReport
+from mamlcli.runs.scores_table import scores_in, scores_text
 from mamlcli.runs.search import CHECKPOINTS, MANIFEST, RECIPE
 
-# The columns of tasks.csv after task and inner step, and of the scores of a run: [num_tasks, num_inner_steps + 1, 4].
-SCORE_COLUMNS = ("support_loss", "support_accuracy", "query_loss", "query_accuracy")
-
-
-_REPORT, _SCORES, _METRICS, _LOCK = "evaluation.json", "tasks.csv", "metrics.jsonl", "lock"
-
-
-_ASKED_S = 0.05  # seconds to wait for a lock that is only looked at
+_REPORT, _SCORES, _METRICS = "evaluation.json", "tasks.csv", "metrics.jsonl"
 
 
 _TAIL_BYTES = 1 << 16  # more than the last record of the metrics
 
 
 class RunDirectory:
-    """One run's folder. Make it with `create` or `open`."""
+    """Reads and writes the files in one run's folder. Make it with `create` or `open`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -100,26 +94,27 @@ class RunDirectory:
         return self.path / RECIPE
 
     @property
-    def manifest(self) -> dict[str, Any]:
-        """The manifest as it is on disk."""
+    def manifest(self) -> Manifest:
+        """What the run notes of itself, as it is on disk; RunError if it cannot be read."""
         next_step = "Train again with --force, or name another run"
-        return self._read_json(MANIFEST, expected="a readable manifest", next_step=next_step)
+        return Manifest(self._read_json(MANIFEST, expected="a readable manifest", next_step=next_step))
 
     @property
     def name(self) -> str:
-        return str(self.manifest.get("recipe_name", self.path.name))
+        """Name of the run's recipe; of a run that does not note it, the name of its folder."""
+        return self.manifest.recipe_name or self.path.name
 
-    def update_manifest(self, changes: Mapping[str, Any]) -> None:
+    def update_manifest(self, changes: Mapping[str, object]) -> None:
         """Change some keys of the manifest."""
         current = self.manifest if (self.path / MANIFEST).is_file() else {}
         self.write_json(MANIFEST, {**current, **changes})
 
-    def write_json(self, name: str, value: Any) -> None:
+    def write_json(self, name: str, value: object) -> None:
         """Write a JSON file of the run."""
         atomic_write(self.path / name, json_text(value).encode())
 
-    def _read_json(self, name: str, *, expected: str, next_step: str) -> dict[str, Any]:
-        """Return the JSON object in a file of the run, or raise RunError, whose `got` is what is wrong with it."""
+    def _read_json(self, name: str, *, expected: str, next_step: str) -> dict[str, object]:
+        """Return the JSON object in a file of the run; a RunError says in `got` what is wrong with the file."""
         path = self.path / name
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
@@ -130,7 +125,7 @@ class RunDirectory:
         return value
 
     def check_recipe(self, recipe: Recipe) -> None:
-        """Raise RunError unless `recipe` is the run's own; how it is computed must agree too.
+        """Raise RunError unless a recipe is the same as that of the run, the keys of `execution` included.
 
         Sums in another order round differently, and a resumed run must equal an uninterrupted one.
         """
@@ -145,58 +140,29 @@ class RunDirectory:
                 "or name another --run-dir",
             )
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the run for one process; released when the process ends, however it ends.
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the run for this process; the lock is released when the process ends, however it ends.
 
         Raises:
             RunError: another process holds it.
         """
-        lock = FileLock(self.path / _LOCK, thread_local=False)
-        try:
-            # Whoever asks whether the run is held has the lock for less than this.
-            lock.acquire(timeout=_ASKED_S, poll_interval=_ASKED_S / 5)
-        except Timeout as error:
-            raise RunError(
-                str(self.path),
-                expected="a run that no other process works on",
-                got="one in use",
-                next_step="Wait for it to end, or stop it",
-            ) from error
-        except OSError as error:
-            raise RunError(str(lock.lock_file), expected="a file that can be locked", got=error.strerror) from error
-        try:
-            yield
-        finally:
-            lock.release()
+        return held_lock(self.path)
 
     def is_held(self) -> bool | None:
-        """Return whether a process works on the run: it holds the lock as long as it lives.
-
-        None if that cannot be known, as where the user may only read the run. The file stays where and as it is.
-        """
-        path = self.path / _LOCK
-        if not path.is_file():
-            return False
-        try:
-            with FileLock(path).acquire(timeout=_ASKED_S, poll_interval=_ASKED_S / 5):
-                return False
-        except Timeout:
-            return True
-        except OSError:
-            return None
+        """Return whether a process works on the run; None if that cannot be known."""
+        return is_lock_held(self.path)
 
     # Metrics -----------------------------------------------------------------------------------------------
 
-    def append_metrics(self, record: Mapping[str, Any]) -> None:
-        """Append one record to the metrics."""
+    def append_metrics(self, record: Mapping[str, object]) -> None:
+        """Append one record to the metrics; other processes can read it when this returns."""
         if self._metrics is None:
             self._metrics = (self.path / _METRICS).open("a")
-        self._metrics.write(json.dumps(record) + "\n")
+        self._metrics.write(metrics_line(record))
         self._metrics.flush()
 
-    def read_metrics(self) -> list[dict[str, Any]]:
-        """Return the whole records of the metrics; lines that are none, as one cut by a crash, are left out.
+    def read_metrics(self) -> list[MetricsRecord]:
+        """Return the whole records of the metrics, without a line that a crash has cut.
 
         Raises:
             RunError: the file cannot be read.
@@ -205,21 +171,19 @@ class RunDirectory:
         if not path.is_file():
             return []
         try:
-            lines = path.read_bytes().splitlines()
+            return records_in(path.read_bytes())
         except OSError as error:
             raise RunError(str(path), expected="a file that can be read", got=error.strerror) from error
-        return [record for line in lines if (record := _record(line)) is not None]
 
-    def last_record(self) -> dict[str, Any]:
+    def last_record(self) -> MetricsRecord:
         """Return the last whole record of the metrics without reading all of them; empty if there is none."""
         path = self.path / _METRICS
         try:
             with path.open("rb") as stream:
                 stream.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-                lines = stream.read().splitlines()
+                return last_record_in(stream.read())
         except OSError:
-            return {}
-        return next((record for line in reversed(lines) if (record := _record(line)) is not None), {})
+            return MetricsRecord()
 
     def rewind_metrics(self, iteration: int, last_validated: int) -> None:
         """Drop the records that training from a checkpoint will write again.
@@ -228,14 +192,11 @@ class RunDirectory:
             iteration: meta-iterations done at the checkpoint.
             last_validated: meta-iterations done at its last validation.
         """
-        kept = [
-            record
-            for record in self.read_metrics()
-            if record["iteration"] <= (iteration if record["kind"] == "step" else last_validated)
-        ]
-        atomic_write(self.path / _METRICS, "".join(json.dumps(r) + "\n" for r in kept).encode())
+        remaining = records_until(self.read_metrics(), iteration=iteration, last_validated=last_validated)
+        atomic_write(self.path / _METRICS, "".join(map(metrics_line, remaining)).encode())
 
     def close(self) -> None:
+        """Close the file that metrics are appended to."""
         if self._metrics is not None:
             self._metrics.close()
             self._metrics = None
@@ -271,7 +232,7 @@ class RunDirectory:
         self.write_json(_REPORT, report.to_json())
 
     def read_scores(self) -> NDArray[np.float64]:
-        """Return the scores of every task, [num_tasks, num_inner_steps + 1, 4], columns as `SCORE_COLUMNS`.
+        """Return the scores of every task: [num_tasks, num_inner_steps + 1, 4], columns as `SCORE_COLUMNS`.
 
         Raises:
             RunError: the file is not there, or not whole.
@@ -279,9 +240,8 @@ class RunDirectory:
         path = self.path / _SCORES
         try:
             with path.open(newline="", encoding="utf-8") as stream:
-                header, *rows = csv.reader(stream)
-            return _scores_of(header, rows)
-        except (OSError, ValueError, IndexError) as error:
+                return scores_in(stream)
+        except (OSError, ValueError, OverflowError) as error:
             where = one_line(str(self.path))
             next_step = f"Run: mamlcli adapt {where} --out {where}"
             raise RunError(
@@ -297,13 +257,7 @@ class RunDirectory:
         Args:
             scores: [num_tasks, num_inner_steps + 1, 4], columns as `SCORE_COLUMNS`.
         """
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["task", "inner_step", *SCORE_COLUMNS])
-        for task, rows in enumerate(scores):
-            for inner_step, row in enumerate(rows):
-                writer.writerow([task, inner_step, *(f"{value:.9g}" for value in row)])
-        atomic_write(self.path / _SCORES, text.getvalue().encode())
+        atomic_write(self.path / _SCORES, scores_text(scores).encode())
 
 
 def _reason(error: Exception, path: Path) -> str:
@@ -315,34 +269,13 @@ def _reason(error: Exception, path: Path) -> str:
     return f"not JSON ({error})" if path.stat().st_size else "an empty file"
 
 
-def _record(line: bytes) -> dict[str, Any] | None:
-    """Return one record of the metrics; None if the line is none."""
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) and isinstance(value.get("iteration"), int) else None
-
-
-def _scores_of(header: list[str], rows: list[list[str]]) -> NDArray[np.float64]:
-    """Return the numbers of tasks.csv, [num_tasks, num_inner_steps + 1, 4]; ValueError if the table is not whole."""
-    table = np.array(rows, dtype=np.float64)
-    num_tasks, num_points = (int(table[:, column].max()) + 1 for column in (0, 1))
-    if header != ["task", "inner_step", *SCORE_COLUMNS] or table.shape != (num_tasks * num_points, 6):
-        raise ValueError("rows or columns are missing")
-    expected = np.stack(np.divmod(np.arange(num_tasks * num_points), num_points), axis=1)
-    if not np.array_equal(table[:, :2], expected):
-        raise ValueError("rows are missing or out of order")
-    return table[:, 2:].reshape(num_tasks, num_points, len(SCORE_COLUMNS))
-
-
 def is_run(path: Path) -> bool:
-    """Return whether a folder is a run directory: it has its recipe and its manifest."""
+    """Return whether a folder is a run directory, with a recipe and a manifest."""
     return (path / RECIPE).is_file() and (path / MANIFEST).is_file()
 
 
 def check_free(path: Path) -> None:
-    """Raise RunError unless a new run can go to the path."""
+    """Raise RunError unless a new run can be made at a path."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         got = "a folder with files in it" if path.is_dir() else "a file"
         raise RunError(
@@ -354,7 +287,7 @@ def check_free(path: Path) -> None:
 
 
 def remove_run(path: Path) -> None:
-    """Delete a run directory; anything else is refused.
+    """Delete a run directory, and refuse to delete anything else.
 
     Raises:
         RunError: the path is a file, or a folder with files that is not a run directory.

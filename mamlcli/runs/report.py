@@ -1,4 +1,4 @@
-"""The result of a run as a type: what evaluation.json holds. Imports no torch.
+"""Gives types to evaluation.json: the result of a run.
 
 A report is made where a run is scored, written as JSON, and read back where it is listed, shown, compared, exported.
 Reading is strict about every key that is used, and passes over the others.
@@ -19,7 +19,7 @@ METRICS = ("loss", "support_loss", "accuracy", "support_accuracy")
 
 @dataclass(frozen=True)
 class Protocol:
-    """Everything about an evaluation that a number needs to be compared with others.
+    """Says which tasks a result was measured on, and how: what must agree before numbers are compared.
 
     Attributes:
         split: of the tasks.
@@ -47,14 +47,14 @@ class Protocol:
         """Return the protocol in a JSON object; KeyError names a key that is missing."""
         return cls(**{name: value[name] for name in cls.__dataclass_fields__})
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the protocol as evaluation.json holds it."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Losses and accuracies over tasks; each is None where there is none, as accuracies of a regression.
+    """Holds losses and accuracies over tasks; each is None where there is none, as accuracies of a regression.
 
     Attributes:
         loss, accuracy: on query sets.
@@ -67,12 +67,12 @@ class Scores:
     support_accuracy: Score | None = None
 
     def of(self, metric: str) -> Score | None:
-        """Return the score of one of `METRICS`, None if there is none."""
+        """Return the score of one of `METRICS`; None if there is none."""
         score: Score | None = getattr(self, metric)
         return score
 
     def mean(self, metric: str) -> float:
-        """Return a mean as a number to calculate with or to draw: NaN where there is none or it overflowed."""
+        """Return the mean of a metric; NaN if there is none or it overflowed."""
         score = self.of(metric)
         return math.nan if score is None or score.mean is None else score.mean
 
@@ -86,7 +86,7 @@ class Scores:
         """Return the scores in a JSON object, which may have other keys, too."""
         return cls(**{metric: _score(value[metric]) for metric in METRICS if metric in value})
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the scores that there are as evaluation.json holds them."""
         scores = {metric: self.of(metric) for metric in METRICS}
         return {metric: score.to_json() for metric, score in scores.items() if score is not None}
@@ -101,7 +101,7 @@ def _score(value: Mapping[str, Any]) -> Score:
 
 @dataclass(frozen=True)
 class Point:
-    """One point of an adaptation curve.
+    """Holds one point of an adaptation curve.
 
     Attributes:
         step: inner steps done; 0 is before adaptation.
@@ -118,21 +118,21 @@ class Point:
             _ = value[metric]
         return cls(value["step"], Scores.from_json(value))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the point as evaluation.json holds it."""
         return {"step": self.step, **self.scores.to_json()}
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """The result of a run: how well its weights adapt to tasks they have not seen.
+    """Holds the result of a run: how well its weights adapt to tasks they have not seen.
 
     Attributes:
         recipe: the name of the run's recipe.
         weights: which checkpoint was scored, in words.
         protocol: which tasks, and how they were scored.
         curve: the scores at every inner step, at least one.
-        references: floors and baselines on the same tasks, by name.
+        references: scores of floors and baselines on the same tasks, by name.
         chance_accuracy: of guessing; None for regression.
         run: the folder, as it was named when the run was scored; None if that was not noted.
     """
@@ -160,7 +160,7 @@ class RunReport:
         return [point.scores.mean(metric) for point in self.curve]
 
     @classmethod
-    def from_json(cls, value: Any) -> RunReport:
+    def from_json(cls, value: Mapping[str, Any]) -> RunReport:
         """Return the report in the content of evaluation.json.
 
         Raises:
@@ -179,7 +179,7 @@ class RunReport:
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not the result of a run ({type(error).__name__}: {error})") from error
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the content of evaluation.json.
 
         Every `ci95_over_tasks` is a half-width from the t distribution; accuracies are fractions. What does not

@@ -1,4 +1,4 @@
-"""Where runs and studies are, told by what their folders hold; nothing of it is read."""
+"""Finds the folders of runs and studies by the names of the files in them, and numbers new runs."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ def _walk(base: Path) -> Iterator[tuple[Path, set[str]]]:
             continue
         seen.add(real)
         yield Path(folder), {*below, *files}
-        # Links last: what they lead to is listed under its own name where that is here, too.
-        kept = [name for name in below if name not in _NOT_SEARCHED and not name.startswith(".")]
-        below[:] = sorted(kept, key=lambda name: (os.path.islink(os.path.join(folder, name)), name))
+        # Links come last: a run that is here too is listed under its own name.
+        searched = [name for name in below if name not in _NOT_SEARCHED and not name.startswith(".")]
+        below[:] = sorted(searched, key=lambda name: (os.path.islink(os.path.join(folder, name)), name))
     for error in failed:
         yield Path(str(error.filename)), set(RUN_MARKS)
 
 
 def next_run_path(base: Path, name: str) -> Path:
-    """Return `<base>/<name>-<number>`, the number one above the highest there is."""
+    """Return the path of a new run, `<base>/<name>-<number>`, numbered one above the highest there is."""
     return base / f"{name}-{max([0, *_numbers(base, name)]) + 1}"
 
 
 def newest_run_path(base: Path, name: str) -> Path | None:
-    """Return the run of that name with the highest number, or None."""
+    """Return the path of the run of that name with the highest number; None if there is none."""
     numbers = _numbers(base, name)
     return base / f"{name}-{max(numbers)}" if numbers else None
 

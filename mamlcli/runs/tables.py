@@ -1,4 +1,4 @@
-"""Runs -> rich renderables: the list, one run, a comparison. Imports no torch."""
+"""Shows runs in the terminal and as JSON: the list of them, and everything about one run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
-from typing import Any
+from typing import TypedDict
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -21,6 +21,7 @@ from mamlcli.runs.catalogue import changed_keys, recipe_base
 from mamlcli.runs.curve import curve_table, verdict
 from mamlcli.runs.entry import RunEntry
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.manifest import Manifest
 
 SPARK_WIDTH = 20
 
@@ -33,7 +34,7 @@ _STATUS_WORDS = {
 
 
 def age(seconds: float | None) -> str:
-    """Return a time that has passed, as `45 s`, `12 min`, `3.5 h`, `8 d`; `-` if it is not known."""
+    """Return a time that has passed in words: `45 s`, `12 min`, `3.5 h` or `8 d`; `-` if it is not known."""
     if seconds is None:
         return "-"
     return duration(max(seconds, 0.0)) if seconds < 36 * 3600 else f"{seconds / 86400:.0f} d"
@@ -43,7 +44,7 @@ def age(seconds: float | None) -> str:
 
 
 def runs_table(runs: Sequence[RunEntry], now: datetime | None = None) -> Table:
-    """Return the list of runs; those in a folder of their own, as the cells of a study, under its name."""
+    """Return the list of runs as a table; the cells of a study stand under the name of their folder."""
     present = {run.status for run in runs}
     notes = ["query: accuracy in %, for regression the loss; ± half-width of the 95 % interval over tasks"]
     notes += [words for status, words in _STATUS_WORDS.items() if status in present]
@@ -55,14 +56,14 @@ def runs_table(runs: Sequence[RunEntry], now: datetime | None = None) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     now, group = now or datetime.now(timezone.utc), ""
     for run in runs:
-        parent, _, own = run.name.rpartition("/") if run.name != run.where else ("", "", run.name)
+        parent, _, last_name = run.name.rpartition("/") if run.name != run.where else ("", "", run.name)
         if parent != group:
             group = parent
             if parent:
                 table.add_row(Text(f"{parent}/", style="dim"), "", "", "", "", "")
-        name = f"  {own}" if parent else run.name
+        name = f"  {last_name}" if parent else run.name
         cells = (_status(run), _score(run), age(run.age_s(now)), "-" if run.wall_s is None else duration(run.wall_s))
-        table.add_row(Text(name), Text(run.recipe_name if "recipe_name" in run.manifest else "-"), *cells)
+        table.add_row(Text(name), Text(run.recipe_name if run.manifest.recipe_name else "-"), *cells)
     return table
 
 
@@ -81,13 +82,13 @@ def _score(run: RunEntry) -> str:
 
 
 def problems_text(runs: Iterable[RunEntry]) -> Text | None:
-    """Return why runs are damaged or failed, one line each; None if none is."""
+    """Return why runs are damaged or failed, one line each; None if no run is."""
     lines = [f"{run.name}: {run.status}: {run.reason}" for run in runs if run.status in ("damaged", "failed")]
     return Text("\n".join(lines)) if lines else None
 
 
-def run_row(run: RunEntry, now: datetime | None = None) -> dict[str, Any]:
-    """Return one line of the list in machine-readable form."""
+def run_row(run: RunEntry, now: datetime | None = None) -> dict[str, object]:
+    """Return a run's line of the list as JSON."""
     accuracy, loss = run.final("accuracy"), run.final("loss")
     return {
         "run": run.folder,
@@ -99,7 +100,7 @@ def run_row(run: RunEntry, now: datetime | None = None) -> dict[str, Any]:
         "num_iterations": run.num_iterations,
         "accuracy": None if accuracy is None else accuracy.to_json(),
         "loss": None if loss is None else loss.to_json(),
-        "started_at": run.manifest.get("started_at"),
+        "started_at": run.manifest.started_at,
         "age_s": run.age_s(now),
         "wall_s": run.wall_s,
     }
@@ -108,8 +109,8 @@ def run_row(run: RunEntry, now: datetime | None = None) -> dict[str, Any]:
 # One run -------------------------------------------------------------------------------------------------------
 
 
-def run_report(run: RunEntry) -> dict[str, Any]:
-    """Return everything about one run in machine-readable form."""
+def run_report(run: RunEntry) -> dict[str, object]:
+    """Return everything about one run as JSON."""
     base = recipe_base(run)
     tree = None if run.recipe is None else run.recipe.model_dump(mode="json")
     changed = {} if base is None else changed_keys(run)
@@ -120,65 +121,72 @@ def run_report(run: RunEntry) -> dict[str, Any]:
         "recipe_keys": tree,
         "training": training_curves(run),
         "evaluation": None if run.report is None else run.report.to_json(),
-        "manifest": run.manifest,
+        "manifest": run.manifest.to_json(),
         "files": sorted(str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()),
     }
 
 
-def training_curves(run: RunEntry) -> dict[str, dict[str, list[Any]]]:
-    """Return what the metrics tell of meta-training: {name: {"iteration": [...], "value": [...]}}."""
-    curves: dict[str, dict[str, list[Any]]] = {}
-    names = {"step": {"outer_loss": "outer loss", "accuracy": "outer accuracy"}}
-    names["validation"] = {"loss": "meta-validation loss", "accuracy": "meta-validation accuracy"}
+_CURVE_NAMES = {
+    "step": {"outer_loss": "outer loss", "accuracy": "outer accuracy"},
+    "validation": {"loss": "meta-validation loss", "accuracy": "meta-validation accuracy"},
+}
+
+
+class TrainingCurve(TypedDict):
+    """Holds one quantity of meta-training: its values, and the meta-iterations that were done at each."""
+
+    iteration: list[int]
+    value: list[float]
+
+
+def training_curves(run: RunEntry) -> dict[str, TrainingCurve]:
+    """Return the curves of meta-training that a run's metrics hold, by name."""
+    curves: dict[str, TrainingCurve] = {}
     try:
         records = RunDirectory(run.path).read_metrics()
     except RunError:
         return {}
     for record in records:
-        for key, name in names.get(str(record.get("kind")), {}).items():
-            if isinstance(record.get(key), int | float):
+        numbers: Mapping[str, object] = record
+        for key, name in _CURVE_NAMES.get(str(record.get("kind")), {}).items():
+            value = numbers.get(key)
+            if isinstance(value, int | float):
                 curve = curves.setdefault(name, {"iteration": [], "value": []})
                 curve["iteration"].append(record["iteration"])
-                curve["value"].append(record[key])
+                curve["value"].append(value)
     return curves
 
 
 def run_parts(run: RunEntry) -> list[RenderableType]:
-    """Return everything about one run: how it stands, its recipe, its curves, its result, its environment."""
+    """Return everything about one run as parts to show: facts, recipe, curves and result."""
     parts: list[RenderableType] = [_facts(run), _recipe_part(run)]
     curves = _curves_table(run)
     if curves.row_count:
         parts.append(curves)
     if run.report is not None:
-        # A name is no markup and has no line ends here.
+        # The name may look like markup, and may have line ends in the report.
         parts += [curve_table(replace(run.report, recipe=escape(run.recipe_name))), verdict(run.report)]
     return parts
 
 
 def _facts(run: RunEntry) -> Group:
-    manifest, versions = run.manifest, run.manifest.get("versions", {})
-    took = "-" if run.wall_s is None else duration(run.wall_s)
-    memory = manifest.get("peak_memory_mb")
-    data, git = manifest.get("data", {}), manifest.get("git")
+    """Return how a run stands and what its results depend on, a line each."""
+    manifest = run.manifest
     rows = {
         "status": f"{run.status}{f': {run.reason}' if run.reason else ''}",
         "recipe": run.recipe_name,
         "iterations": f"{run.iteration} of {run.num_iterations}" if run.num_iterations else f"{run.iteration}",
-        "started": f"{manifest['started_at']}, {age(run.age_s())} ago" if "started_at" in manifest else None,
-        "time": f"{took}{f', {memory:,.0f} MB at most' if memory else ''}",
-        "resumed from": ", ".join(f"iteration {number}" for number in manifest.get("resumed_from", [])),
+        "started": f"{manifest.started_at}, {age(run.age_s())} ago" if manifest.started_at else None,
+        "time": _time_and_memory(run),
+        "resumed from": ", ".join(f"iteration {number}" for number in manifest.resumed_from),
         "parameters": _parameters(manifest),
-        "seeds": f"{manifest['seed']}, of the evaluation {manifest.get('evaluation_seed')}"
-        if "seed" in manifest
-        else None,
+        "seeds": None if manifest.seed is None else f"{manifest.seed}, of the evaluation {manifest.evaluation_seed}",
         "device": _device(manifest),
-        "data": ", ".join(str(data[key]) for key in ("source", "digest") if data.get(key)),
-        "versions": ", ".join(f"{name} {number}" for name, number in versions.items() if name != "platform"),
-        "platform": versions.get("platform"),
-        "git": f"{git['commit'][:12]}{', with changes' if git.get('is_dirty') else ''}" if git else None,
-        "command": shlex.join([os.path.basename(word) if not n else word for n, word in enumerate(manifest["argv"])])
-        if manifest.get("argv")
-        else None,
+        "data": ", ".join(str(manifest.data[key]) for key in ("source", "digest") if manifest.data.get(key)),
+        "versions": ", ".join(f"{name} {number}" for name, number in manifest.versions.items() if name != "platform"),
+        "platform": manifest.versions.get("platform"),
+        "git": _commit(manifest),
+        "command": _command(manifest),
     }
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
@@ -189,25 +197,42 @@ def _facts(run: RunEntry) -> Group:
     return Group(Text(run.where, style="bold"), table)
 
 
-def _parameters(manifest: Mapping[str, Any]) -> str | None:
-    if "num_parameters" not in manifest:
-        return None
-    of_transform = manifest.get("num_transform_parameters")
-    return f"{manifest['num_parameters']:,}" + (f", and {of_transform:,} of the transform" if of_transform else "")
+def _time_and_memory(run: RunEntry) -> str:
+    took = "-" if run.wall_s is None else duration(run.wall_s)
+    memory = run.manifest.peak_memory_mb
+    return f"{took}{f', {memory:,.0f} MB at most' if memory else ''}"
 
 
-def _device(manifest: Mapping[str, Any]) -> str | None:
-    how = manifest.get("execution", {})
-    if "device" not in manifest:
+def _parameters(manifest: Manifest) -> str | None:
+    if manifest.num_parameters is None:
         return None
-    threads, workers = how.get("threads"), how.get("workers", 1)
+    of_transform = manifest.num_transform_parameters
+    return f"{manifest.num_parameters:,}" + (f", and {of_transform:,} of the transform" if of_transform else "")
+
+
+def _device(manifest: Manifest) -> str | None:
+    if manifest.device is None:
+        return None
+    threads, workers = manifest.execution.get("threads"), manifest.num_workers
     words = [
-        manifest["device"],
-        how.get("dtype"),
+        manifest.device,
+        manifest.execution.get("dtype"),
         f"{threads} thread{'s' * (threads != 1)}" if threads else None,
         f"{workers} workers" if workers != 1 else None,
     ]
     return ", ".join(str(word) for word in words if word)
+
+
+def _commit(manifest: Manifest) -> str | None:
+    if not manifest.git:
+        return None
+    return f"{str(manifest.git.get('commit'))[:12]}{', with changes' if manifest.git.get('is_dirty') else ''}"
+
+
+def _command(manifest: Manifest) -> str:
+    """Return the command line of the last start, the program without its folder."""
+    program, arguments = manifest.argv[:1], manifest.argv[1:]
+    return shlex.join([*map(os.path.basename, program), *arguments])
 
 
 def _recipe_part(run: RunEntry) -> RenderableType:
@@ -234,7 +259,7 @@ def value_text(value: object) -> str:
 
 def _curves_table(run: RunEntry) -> Table:
     """Return the curves of training and adaptation as sparklines, each with its first and last number."""
-    curves = {
+    curves: dict[str, tuple[str, list[float]]] = {
         name: (f"iteration {curve['iteration'][0]} to {curve['iteration'][-1]}", curve["value"])
         for name, curve in training_curves(run).items()
     }

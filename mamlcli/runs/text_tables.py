@@ -1,4 +1,4 @@
-"""Tables as text for other programs: Markdown and LaTeX."""
+"""Writes tables as Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mamlcli.common.words import one_line
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table for readers: cells are text, columns that are numbers say so.
+    """Holds a table for readers, its cells as text.
 
     Attributes:
         caption: in plain words.
         headers: of the columns.
-        is_number: of each column, whether its cells are numbers.
+        is_number: for each column, whether its cells are numbers.
         rows: cells, as many as there are headers.
         label: for references to the table.
     """
@@ -34,12 +34,12 @@ _MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~&#$!])")
 
 
 def escape_markdown(text: str) -> str:
-    """Return a text that Markdown (GitHub's, tables included) shows as it is, in one line."""
+    """Return a text escaped so that GitHub's Markdown shows it as it is, in one line and in tables too."""
     return _MARKDOWN_SPECIAL.sub(r"\\\1", one_line(text))
 
 
 def markdown(table: TextTable) -> str:
-    """Return a table as GitHub Markdown, its caption below."""
+    """Return a table as GitHub Markdown, with its caption below it."""
     rows = [[escape_markdown(cell) for cell in row] for row in (table.headers, *table.rows)]
     rule = ["---:" if is_number else "---" for is_number in table.is_number]
     lines = ["| " + " | ".join(row) + " |" for row in (rows[0], rule, *rows[1:])]
@@ -90,7 +90,7 @@ _PACKAGES = r"\usepackage{booktabs,textcomp}"
 
 
 def escape_latex(text: str) -> str:
-    """Return a text that LaTeX shows as it is, in one line; dashes and commas do not join to ligatures."""
+    """Return a text escaped so that LaTeX shows it as it is, in one line and without ligatures."""
     escaped = "".join(_LATEX_SPECIAL.get(char, char) for char in one_line(text))
     return re.sub(r"([-,])(?=\1)", r"\1{}", escaped)
 
@@ -98,12 +98,12 @@ def escape_latex(text: str) -> str:
 def _latex_number(text: str) -> str:
     if not _NUMBER.fullmatch(text):
         return "--" if text == "-" else escape_latex(text)
-    powers = re.sub(r"e([+-][0-9]+)", lambda found: rf" \times 10^{{{int(found[1])}}}", text)
+    powers = re.sub(r"e([+-][0-9]+)", lambda match: rf" \times 10^{{{int(match[1])}}}", text)
     return f"${powers.replace('±', chr(92) + 'pm')}$"
 
 
 def latex(table: TextTable) -> str:
-    """Return a table as LaTeX (booktabs), to be put into a document; its first lines say what that needs."""
+    """Return a table as LaTeX to be put into a document; its first lines say which packages that needs."""
     # Columns of text that is long get a width, so that their lines break.
     widths = [max(len(row[n]) for row in (table.headers, *table.rows)) for n in range(len(table.headers))]
     spec = "".join(
@@ -129,14 +129,14 @@ _LONG = 30  # letters of a column that must not set the table's width
 
 
 def _share(widths: Sequence[int], column: int) -> float:
-    """Return a long column's part of the line: what the short ones leave, some 90 letters in all."""
+    """Return the share of the line's width for a long column; a line has some 90 letters."""
     num_long = sum(width > _LONG for width in widths)
     left = 1.0 - sum(width / 90 for width in widths if width <= _LONG) - 0.05 * len(widths)
     return max(0.15, left / num_long) if widths[column] > _LONG else 0.0
 
 
 def _breakable(text: str) -> str:
-    """Return an escaped cell whose long words (names, keys) may break after their punctuation."""
+    """Return an escaped cell; in long ones, words may break after punctuation."""
     escaped = escape_latex(text)
     return re.sub(r"(-|\\_|=|\.|/)(?!\{)", r"\1\\allowbreak{}", escaped) if len(text) > _LONG else escaped
 
@@ -146,7 +146,7 @@ def _latex_row(cells: Sequence[str], written: Sequence[Callable[[str], str]]) ->
 
 
 def _foreign(text: str) -> set[str]:
-    """Return the letters of a text that pdfLaTeX has no glyph for by itself."""
+    """Return the letters of a text that pdfLaTeX cannot show by itself."""
     return {c for c in one_line(text) if c not in _LATEX_SPECIAL and not any(ord(c) in r for r in _LATEX_LETTERS)}
 
 

@@ -1,1 +1,1 @@
-"""What an episode is and where it comes from."""
+"""Define what an episode is, and draw episodes: synthetic tasks, and few-shot tasks of images."""

@@ -1,4 +1,4 @@
-"""What can be known of linear regression tasks without training: losses and best operators in closed form.
+"""Compute losses and best operators of linear regression tasks in closed form, without training.
 
 Throughout, x ~ N(0, Sx), t ~ N(0, St), y = t.x + sigma * eps, the model is w.x from w = 0, and the loss is
 half the squared error. Every function takes and returns float64 tensors, and autograd can differentiate it.
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def shallow_loss_infinite_support(input_cov: Tensor, task_cov: Tensor, *, inner_lr: float, num_steps: int) -> Tensor:
-    """Return the outer loss of a one-layer linear model whose support sets have no end and no noise.
+    """Return the outer loss of a one-layer linear model whose support sets are infinite and without noise.
 
     phi_K - t = P (theta - t) with P = (I - alpha Sx)^K, so at the best start theta = E[t] = 0 the loss is
     1/2 tr(P^T Sx P St), whatever is meta-learned.
@@ -96,7 +96,7 @@ def preconditioned_loss_one_step(
     noise: float,
     query_noise: float = 0.0,
 ) -> Tensor:
-    """Return the outer loss after one inner step whose gradient a matrix D has multiplied.
+    """Return the outer loss after one inner step whose gradient is multiplied by a matrix D.
 
     w = D (1/m) sum_i x_i y_i, and with the fourth moments of a Gaussian,
     loss = 1/2 tr{ Sx [ St - D Sx St - St Sx D^T + D C D^T ] } + sigma_Q^2 / 2,

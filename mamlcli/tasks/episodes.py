@@ -1,4 +1,4 @@
-"""What an episode is, where episodes come from, and how their randomness is counted."""
+"""Define episodes, the interface of task distributions, and the random generator of each task."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mamlcli.common.seeds import key_seed
 
 @dataclass(frozen=True)
 class Episode:
-    """The sampled data of a batch of tasks, each with a support set and a query set.
+    """An episode is the sampled data of a batch of tasks, each with a support set and a query set.
 
     Attributes:
         support_x: [num_tasks, num_support, *input_shape], float.
@@ -48,7 +48,7 @@ class Episode:
 
 @dataclass(frozen=True)
 class ReferenceScores:
-    """The query-set scores of a method that is not the network under study, one entry per task.
+    """Reference scores say how well a floor or baseline does on the query sets, one entry per task.
 
     Attributes:
         loss: [num_tasks] float64, mean over the query set; None where the method gives no loss.
@@ -60,7 +60,7 @@ class ReferenceScores:
 
 
 class TaskDistribution(Protocol):
-    """A distribution over tasks. Implementations hold no random state.
+    """A task distribution draws tasks and scores its references. Implementations hold no random state.
 
     Attributes:
         input_shape: the shape of one input, as (channels, height, width) or (dimension,).
@@ -86,15 +86,15 @@ class TaskDistribution(Protocol):
         ...
 
     def references(self, episode: Episode) -> dict[str, ReferenceScores]:
-        """Score the methods this distribution knows as floors or baselines, by name."""
+        """Score the floors and baselines that this distribution knows, by name."""
         ...
 
 
 def task_generator(seed: int, split: str, iteration: int, index: int) -> torch.Generator:
     """Return the generator of task `index` of iteration `iteration` of a split.
 
-    Randomness is counted, not carried: the same four values give the same task on every machine, whatever
-    was drawn before, so resumed runs, other chunk sizes and other numbers of workers see the same tasks.
+    The same four values give the same task on every machine, whatever was drawn before, so resumed runs, other
+    chunk sizes and other numbers of workers see the same tasks.
 
     Args:
         seed: the run's seed, or `evaluation.seed` for evaluation tasks.

@@ -1,4 +1,4 @@
-"""N-way K-shot tasks drawn from a pack: images stay uint8 on the device, episodes are draws of indices."""
+"""Draw N-way K-shot tasks from a pack: its images stay uint8 on the device, episodes are draws of indices."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NEAREST_NEIGHBOUR = "nearest neighbour on pixels"
 
 @dataclass(frozen=True)
 class FewShotTasks:
-    """Tasks of `ways` classes, each with `shots` support and `queries` query images, none in both.
+    """Few-shot tasks have `ways` classes, each with `shots` support and `queries` query images, none in both.
 
     Attributes:
         images: [num_images, channels, height, width] uint8, on the device where episodes are wanted; shared by
@@ -26,7 +26,7 @@ class FewShotTasks:
         ways: classes of a task; their labels are 0 ... ways - 1 in the order drawn.
         shots: support images of each class.
         queries: query images of each class.
-        rotations: each class turned by 0, 90, 180 and 270 degrees counts as four classes.
+        rotations: whether each class turned by 0, 90, 180 and 270 degrees counts as four classes.
         dtype: of the images of an episode, scaled from 0...255 to [0, 1].
 
     Source: Vinyals et al. 2016, arXiv 1606.04080, for N-way K-shot tasks; Santoro et al. 2016, arXiv 1605.06065,

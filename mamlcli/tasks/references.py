@@ -1,4 +1,4 @@
-"""The best that can be done on a synthetic task: Bayes and MAP solutions, and their query-set scores.
+"""Compute the best solutions of synthetic tasks, by Bayes' rule or MAP, and score them on the query sets.
 
 All in float64 on the CPU, for every task of a batch at once.
 """
@@ -15,17 +15,11 @@ from mamlcli.common.errors import MamlError
 from mamlcli.tasks.episodes import ReferenceScores
 
 GRADIENT_TOLERANCE = 1e-8
-
-
 MAX_NEWTON_STEPS = 200
-
-
 MAX_HALVINGS = 40
-
 
 # Share of the predicted decrease that a step must achieve (the usual constant of Armijo's rule).
 SUFFICIENT_DECREASE = 1e-4
-
 
 # Near the optimum the objective changes by less than it is rounded; such a step is not a step too long.
 OBJECTIVE_ROUNDING = 1e-13

@@ -1,27 +1,23 @@
-"""Task distributions with known answers: linear regression, logistic classification, sinusoids.
+"""Draw tasks with known answers: linear regression, logistic classification, sinusoids.
 
 Here `shots` and `queries` are the support and query POINTS of a task in all. (For image tasks they count
 examples per class; in a generative task the classes come out as chance has it.)
 
-A task is drawn in float64 on the CPU from its own generator alone, support before query, and the batch is
-cast and moved once. So a task is the same in any batch, and its support set the same for any number of
-queries; noise scales draws that are always made, so distributions that differ in noise alone share the rest.
-
-Tasks are drawn straight into the batch, and what follows is done once for all of them, as a task of a few points
-costs no more than calling for it. Products of matrices are not among it: a BLAS may round them by how many there are
-and where they lie in memory. Functions that are computed in vectors, with a remainder computed otherwise, have a call
-of their own for each task.
+The support set is drawn before the query set, so it is the same for any number of queries. Noise scales draws that are
+always made, so distributions that differ in noise alone share the rest. How a batch is drawn: see `draws`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from mamlcli.tasks.draws import between, draw, empty, episode_of, linear_outputs
 from mamlcli.tasks.episodes import Episode, ReferenceScores, TaskDistribution
 from mamlcli.tasks.references import (
     classification_scores,
@@ -46,7 +42,7 @@ def input_spectrum(dimension: int, condition_number: float) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class LinearRegressionTasks:
-    """Linear regression: t ~ N(0, weight_scale^2 I), x ~ N(0, Sx), y = t.x + noise * eps with eps ~ N(0, 1).
+    """Linear regression tasks draw t ~ N(0, weight_scale^2 I), x ~ N(0, Sx), y = t.x + noise * eps, eps ~ N(0, 1).
 
     Sx is diagonal with the eigenvalues of `input_spectrum`, not rotated: a method that learns one scale per
     weight (Meta-SGD) can precondition these tasks perfectly, as a full matrix can.
@@ -101,17 +97,17 @@ class LinearRegressionTasks:
     def sample(self, generators: Sequence[torch.Generator]) -> Episode:
         """Draw one task per generator; truth: `weights` [num_tasks, dimension]."""
         num_tasks, sizes = len(generators), (self.shots, self.queries)
-        weights = _empty(num_tasks, self.dimension)
-        inputs = [_empty(num_tasks, size, self.dimension) for size in sizes]
-        noise = [_empty(num_tasks, size) for size in sizes]
-        _draw(generators, [(part, "normal") for part in (weights, inputs[0], noise[0], inputs[1], noise[1])])
+        weights = empty(num_tasks, self.dimension)
+        inputs = [empty(num_tasks, size, self.dimension) for size in sizes]
+        noise = [empty(num_tasks, size) for size in sizes]
+        draw(generators, [(part, "normal") for part in (weights, inputs[0], noise[0], inputs[1], noise[1])])
         weights.mul_(self.weight_scale)
         input_std = input_spectrum(self.dimension, self.condition_number).sqrt()
         points = []
         for x, epsilon in zip(inputs, noise, strict=True):
             x.mul_(input_std)
-            points.append((x, (_linear_outputs(weights, x) + self.noise * epsilon).unsqueeze(-1)))
-        return _episode(points, {"weights": weights}, dtype=self.dtype, device=self.device)
+            points.append((x, (linear_outputs(weights, x) + self.noise * epsilon).unsqueeze(-1)))
+        return episode_of(points, {"weights": weights}, dtype=self.dtype, device=self.device)
 
     def references(self, episode: Episode) -> dict[str, ReferenceScores]:
         """Score the posterior mean (no method does better) and the true weights (the noise alone)."""
@@ -128,7 +124,7 @@ class LinearRegressionTasks:
 
 @dataclass(frozen=True, kw_only=True)
 class LogisticTasks:
-    """Two-way classification: x ~ N(0, Sx), y ~ a sigmoid of t.x, flipped with probability eps.
+    """Logistic tasks draw x ~ N(0, Sx) and one of two classes by a sigmoid of t.x, flipped with probability eps.
 
     t ~ N(0, weight_scale^2 I), P(y = 1 | x) = eps + (1 - 2 eps) sigmoid(t.x), eps the label noise.
     Sx as in `LinearRegressionTasks`. A network has two outputs and a softmax, as for any classification; the
@@ -184,11 +180,11 @@ class LogisticTasks:
     def sample(self, generators: Sequence[torch.Generator]) -> Episode:
         """Draw one task per generator; truth: `weights` [num_tasks, dimension]."""
         num_tasks, sizes = len(generators), (self.shots, self.queries)
-        weights = _empty(num_tasks, self.dimension)
-        inputs = [_empty(num_tasks, size, self.dimension) for size in sizes]
-        # One decides the label that is not flipped, the other whether it is.
-        chances = [_empty(num_tasks, 2, size) for size in sizes]
-        _draw(
+        weights = empty(num_tasks, self.dimension)
+        inputs = [empty(num_tasks, size, self.dimension) for size in sizes]
+        # The first half decides the label before a flip, the second whether it is flipped.
+        chances = [empty(num_tasks, 2, size) for size in sizes]
+        draw(
             generators,
             [
                 (weights, "normal"),
@@ -203,12 +199,12 @@ class LogisticTasks:
         points = []
         for x, chance in zip(inputs, chances, strict=True):
             x.mul_(input_std)
-            probabilities = _linear_outputs(weights, x)
-            for of_task in probabilities.unbind():
-                of_task.sigmoid_()
+            probabilities = linear_outputs(weights, x)
+            for probabilities_of_task in probabilities.unbind():
+                probabilities_of_task.sigmoid_()
             clean = chance[:, 0] < probabilities
             points.append((x, (clean ^ (chance[:, 1] < self.label_noise)).long()))
-        return _episode(points, {"weights": weights}, dtype=self.dtype, device=self.device)
+        return episode_of(points, {"weights": weights}, dtype=self.dtype, device=self.device)
 
     def references(self, episode: Episode) -> dict[str, ReferenceScores]:
         """Score MAP logistic regression under the task prior, and the true weights (the noise alone)."""
@@ -228,7 +224,7 @@ class LogisticTasks:
 
 @dataclass(frozen=True, kw_only=True)
 class SinusoidTasks:
-    """Sine waves: y = amplitude * sin(x - phase) + noise * eps, all but eps uniform in their ranges.
+    """Sinusoid tasks draw y = amplitude * sin(x - phase) + noise * eps, all but eps uniform in their ranges.
 
     Attributes:
         shots: support points of a task.
@@ -273,21 +269,21 @@ class SinusoidTasks:
     def sample(self, generators: Sequence[torch.Generator]) -> Episode:
         """Draw one task per generator; truth: `amplitude` and `phase_rad`, each [num_tasks]."""
         num_tasks, sizes = len(generators), (self.shots, self.queries)
-        first = _empty(num_tasks, 2 + self.shots)
-        inputs = (first[:, 2:], _empty(num_tasks, self.queries))
-        noise = [_empty(num_tasks, size, 1) for size in sizes]
-        _draw(generators, [(first, "uniform"), (noise[0], "normal"), (inputs[1], "uniform"), (noise[1], "normal")])
-        amplitude = _between(*self.amplitude_range, first[:, 0])
-        phase_rad = _between(*self.phase_range_rad, first[:, 1])
+        first = empty(num_tasks, 2 + self.shots)
+        inputs = (first[:, 2:], empty(num_tasks, self.queries))
+        noise = [empty(num_tasks, size, 1) for size in sizes]
+        draw(generators, [(first, "uniform"), (noise[0], "normal"), (inputs[1], "uniform"), (noise[1], "normal")])
+        amplitude = between(*self.amplitude_range, first[:, 0])
+        phase_rad = between(*self.phase_range_rad, first[:, 1])
         points = []
         for chance, epsilon in zip(inputs, noise, strict=True):
-            x = _between(*self.input_range, chance).unsqueeze(-1)
+            x = between(*self.input_range, chance).unsqueeze(-1)
             waves = x - phase_rad[:, None, None]
             for wave in waves.unbind():
                 wave.sin_()
             points.append((x, amplitude[:, None, None] * waves + self.noise * epsilon))
         truth = {"amplitude": amplitude, "phase_rad": phase_rad}
-        return _episode(points, truth, dtype=self.dtype, device=self.device)
+        return episode_of(points, truth, dtype=self.dtype, device=self.device)
 
     def references(self, episode: Episode) -> dict[str, ReferenceScores]:
         """Score the true function (the noise alone)."""
@@ -296,54 +292,15 @@ class SinusoidTasks:
         return {"true function": regression_scores(amplitude * torch.sin(query_x - phase_rad), query_y)}
 
 
+class SyntheticTasks(Protocol):
+    """Synthetic tasks are made by a class that takes these keys; other keys of the class have defaults."""
+
+    def __call__(self, *, shots: int, queries: int, dtype: torch.dtype, device: torch.device) -> TaskDistribution: ...
+
+
 # The synthetic sources by their name in recipes, `tasks.source`; the keys of a recipe are the arguments.
-SYNTHETIC: dict[str, Callable[..., TaskDistribution]] = {
+SYNTHETIC: dict[str, SyntheticTasks] = {
     "linear-regression": LinearRegressionTasks,
     "logistic": LogisticTasks,
     "sinusoid": SinusoidTasks,
 }
-
-
-def _empty(*shape: int) -> Tensor:
-    return torch.empty(shape, dtype=torch.float64)
-
-
-def _draw(generators: Sequence[torch.Generator], parts: Sequence[tuple[Tensor, str]]) -> None:
-    """Draw every task's parts in their order from its own generator, each straight into its place in the batch.
-
-    Args:
-        generators: one per task.
-        parts: [num_tasks, ...] each, and the distribution of its entries: "normal", N(0, 1), or "uniform", U(0, 1).
-    """
-    draws = [Tensor.normal_ if distribution == "normal" else Tensor.uniform_ for _, distribution in parts]
-    places = zip(*(batch.unbind() for batch, _ in parts), strict=True)
-    for generator, own in zip(generators, places, strict=True):
-        for draw, target in zip(draws, own, strict=True):
-            draw(target, generator=generator)
-
-
-def _linear_outputs(weights: Tensor, x: Tensor) -> Tensor:
-    """Return t.x of every point, [num_tasks, num_points], each the sum of one row: the same bits in any batch.
-
-    Args:
-        weights: t, [num_tasks, dimension], float64.
-        x: [num_tasks, num_points, dimension], float64.
-    """
-    return (x * weights.unsqueeze(1)).sum(dim=-1)
-
-
-def _between(low: float, high: float, chance: Tensor) -> Tensor:
-    return low + (high - low) * chance
-
-
-def _episode(
-    points: Sequence[tuple[Tensor, Tensor]], truth: dict[str, Tensor], *, dtype: torch.dtype, device: torch.device
-) -> Episode:
-    """Return the (inputs, targets) of support and query as an episode, cast and moved."""
-
-    def moved(batch: Tensor) -> Tensor:
-        # The cast comes first: not every device has float64.
-        return (batch.to(dtype) if batch.is_floating_point() else batch).to(device)
-
-    (support_x, support_y), (query_x, query_y) = ((moved(x), moved(y)) for x, y in points)
-    return Episode(support_x, support_y, query_x, query_y, truth)

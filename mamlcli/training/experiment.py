@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from torch import nn
 
 from mamlcli.common.errors import MamlError
 from mamlcli.engine.execution import Execution
@@ -59,13 +58,6 @@ class Experiment:
         """The digest of the images; None for tasks that are generated."""
         digest = self.data.get("digest")
         return None if digest is None else str(digest)
-
-    @property
-    def num_outputs(self) -> int:
-        """The outputs of the network: the ways of its tasks, or 1 for regression."""
-        last = self.network.head[-1]
-        assert isinstance(last, nn.Linear)
-        return last.out_features
 
     @cached_property
     def _objective(self) -> MetaObjective:

@@ -69,7 +69,7 @@ def recorded_execution(run: RunDirectory, num_workers: int = 1, num_runs: int = 
     None for a run that recorded nothing, was split over another number of workers, or was computed together with
     another number of runs.
     """
-    record = ExecutionRecord.from_json(run.manifest.get("execution", {}))
+    record = ExecutionRecord.from_json(run.manifest.execution)
     if record is None or (record.num_workers, record.num_runs) != (num_workers, num_runs):
         return None
     return record
@@ -77,7 +77,7 @@ def recorded_execution(run: RunDirectory, num_workers: int = 1, num_runs: int = 
 
 def recorded_workers(run: RunDirectory) -> int:
     """Return the number of workers that a run was trained with so far."""
-    return int(run.manifest.get("execution", {}).get("workers", 1))
+    return run.manifest.num_workers
 
 
 def start_manifest(
@@ -90,7 +90,7 @@ def start_manifest(
     """
     meta, iteration = state.meta, state.iteration
     manifest = run.manifest
-    if iteration and (recorded := manifest.get("data", {}).get("digest")) != experiment.data_digest:
+    if iteration and (recorded := manifest.data_digest) != experiment.data_digest:
         raise RunError(
             str(run.path),
             expected=f"the data it was trained on (digest {recorded})",
@@ -102,15 +102,15 @@ def start_manifest(
             "status": "running",
             "reason": None,
             "argv": argv,
-            "started_at": manifest.get("started_at", now()),
-            "resumed_from": [*manifest.get("resumed_from", []), *([iteration] if iteration else [])],
+            "started_at": manifest.started_at or now(),
+            "resumed_from": [*manifest.resumed_from, *([iteration] if iteration else [])],
             "seed": experiment.recipe.seed,
             "evaluation_seed": experiment.recipe.evaluation.seed,
             "num_parameters": count_parameters(meta.model),
             "num_transform_parameters": count_parameters(meta.transform),
             "network": {
                 "input_shape": list(experiment.network.input_shape),
-                "num_outputs": experiment.num_outputs,
+                "num_outputs": experiment.network.num_outputs,
             },
             "device": device_name(experiment.device),
             "execution": execution.to_json(),

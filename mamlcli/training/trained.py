@@ -81,7 +81,7 @@ def num_inner_steps(recipe: Recipe, asked: int | None = None) -> int:
 
 def noted_images(run: RunDirectory) -> ImageRecord | None:
     """Return how a run's images became arrays, from its manifest; None where it does not say."""
-    stored = run.manifest.get("data", {}).get("images")
+    stored = run.manifest.data.get("images")
     if isinstance(stored, dict):
         with contextlib.suppress(TypeError, ValueError, KeyError):
             return ImageRecord.from_dict(stored)

@@ -1,13 +1,12 @@
 """`mamlcli bench`, run as a user would."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
 
 from mamlcli.bench import cases
 from mamlcli.training.tuned import load_tuned, tuned_path
-from tests.bench.test_benchmark import MEMORY, TINY_CASE
+from tests.helpers.benches import TINY_CASE, make_bench_quick, make_samples_short
 from tests.helpers.running import TINY
 
 
@@ -15,12 +14,7 @@ from tests.helpers.running import TINY
 def tiny_case(monkeypatch):
     """Know a case that takes no time, take one sample, and start no process."""
     monkeypatch.setitem(cases.CASES, "tiny", TINY_CASE)
-    monkeypatch.setattr("mamlcli.bench.timing._SAMPLE_S", 0.0)
-    monkeypatch.setattr(
-        "mamlcli.bench.timing.gc", SimpleNamespace(collect=lambda: 0)
-    )  # slow in a process of many tests
-    monkeypatch.setattr("mamlcli.bench.benchmark.measure_memory", lambda request: MEMORY)
-    monkeypatch.setattr("mamlcli.bench.benchmark.matmul_flops_per_s", lambda device, threads: 1e9)
+    make_bench_quick(monkeypatch)
 
 
 TINY_WORDS = ("bench", "--cases", "tiny", "--repeats", 1, "--device", "cpu")
@@ -77,10 +71,7 @@ def test_interrupted_bench_ends_with_130(cli, tiny_case, monkeypatch):
 
 @pytest.fixture
 def short_samples(monkeypatch):
-    monkeypatch.setattr("mamlcli.bench.timing._SAMPLE_S", 0.0)
-    monkeypatch.setattr(
-        "mamlcli.bench.timing.gc", SimpleNamespace(collect=lambda: 0)
-    )  # slow in a process of many tests
+    make_samples_short(monkeypatch)
 
 
 def test_tune_stores_what_was_fastest(cli, short_samples):

@@ -47,7 +47,7 @@ def quick(monkeypatch):
 def test_table_fits_80_columns_and_names_what_mends(cli, quick, monkeypatch):
     from mamlcli.cli import console
 
-    monkeypatch.setattr(console._stdout, "_width", 80)
+    monkeypatch.setattr(console.stdout_console(), "width", 80)
     shown = cli("doctor").out
     assert max(map(len, shown.splitlines())) <= 80
     assert "mamlcli data fetch omniglot" in shown
@@ -75,7 +75,7 @@ def test_a_package_that_cannot_be_imported_or_is_old_is_broken(monkeypatch):
         raise OSError("libtorch.so: cannot open shared object file\nmore")
 
     assert packages.package_finding("numpy", "999").found.endswith("older than 999")
-    monkeypatch.setattr(checks.importlib, "import_module", fail)
+    monkeypatch.setattr(packages.importlib, "import_module", fail)
     found = packages.package_finding("torch", "2.6")
     assert found.status == BROKEN
     assert "OSError: libtorch.so: cannot open shared object file)" in found.found
@@ -120,7 +120,7 @@ def test_a_missing_compiler_is_lacking(monkeypatch):
 
 
 def test_extras_that_are_not_installed_are_lacking(monkeypatch):
-    monkeypatch.setattr(checks.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda _: None)
     found = {finding.name: finding for finding in packages.extras_findings()}
     assert set(found) == {"bench", "tensorboard"}
     assert found["bench"].status == LACKING

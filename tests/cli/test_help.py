@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import shlex
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import typer
 
-import mamlcli
 from mamlcli.cli.app import app
 from mamlcli.cli.options import recipe_and_overrides
+from tests.helpers.terminal import shown_on_terminal
 
 ROOT = typer.main.get_command(app)
 
@@ -100,26 +96,11 @@ def test_help_is_plain_text_that_fits_80_columns(cli, words, monkeypatch):
 
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {}])
 def test_no_color_is_plain_text_on_a_terminal_too(tmp_path, environment):
-    above, below = pty.openpty()
-    kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
-    kept |= {"TERM": "xterm", "PYTHONPATH": str(Path(mamlcli.__file__).parents[1]), "COLUMNS": "80", **environment}
-    process = subprocess.Popen([sys.executable, "-m", "mamlcli", "data", "ls"], cwd=tmp_path, env=kept, stdout=below)
-    os.close(below)
-    shown = b""
-    while True:
-        try:
-            read = os.read(above, 1 << 16)
-        except OSError:  # as Linux tells that the other side is closed
-            break
-        if not read:
-            break
-        shown += read
-    os.close(above)
-    assert process.wait(timeout=60) == 0
-    lines = shown.decode().splitlines()
+    shown = shown_on_terminal([sys.executable, "-m", "mamlcli", "data", "ls"], tmp_path, **environment)
+    lines = shown.splitlines()
     assert any("omniglot" in line for line in lines)
     if environment:
-        assert "\x1b" not in shown.decode()
+        assert "\x1b" not in shown
         assert max(map(len, lines)) <= 80
     else:
-        assert "\x1b" in shown.decode()
+        assert "\x1b" in shown

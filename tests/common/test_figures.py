@@ -10,7 +10,6 @@ from functools import cache
 import numpy as np
 import pytest
 from matplotlib.text import Text
-from PIL import Image
 
 from mamlcli.common import figures
 from mamlcli.common.figures import (
@@ -24,9 +23,8 @@ from mamlcli.common.figures import (
 from mamlcli.common.names import TRANSFORMS
 from mamlcli.common.statistics import Estimate, Score
 from mamlcli.common.tables import sparkline
-from mamlcli.runs.curve import curve_line
 from mamlcli.runs.curve_figure import save_curve
-from mamlcli.runs.report import Protocol, RunReport
+from mamlcli.runs.report import Protocol
 from mamlcli.studies.claims.figures import operators_figure, picture, study_figure
 from mamlcli.studies.layers.figure import save_layers
 from mamlcli.studies.layers.optimum import OperatorComparison, OptimumReport
@@ -41,45 +39,8 @@ from mamlcli.studies.layers.results import (
 from mamlcli.studies.sweeps.figure import save_study_figure
 from mamlcli.studies.sweeps.result import ClosedForm
 from mamlcli.studies.sweeps.scores import GridValue, StudyScores
+from tests.helpers.reports import PROTOCOL, curve_report
 from tests.helpers.studies import depth_result, grid_result
-
-
-def score(mean, width=0.05):
-    return {"mean": mean, "ci95_over_tasks": width}
-
-
-PROTOCOL = {
-    "split": "test",
-    "num_tasks": 600,
-    "ways": 5,
-    "shots": 1,
-    "queries": 5,
-    "per_class": True,
-    "inner_steps": 3,
-    "batch_norm": "batch",
-    "seed": 0,
-}
-
-
-def curve_report(losses=(1.6, 0.5, 0.3, 0.2), *, has_accuracy=True):
-    points = [{"step": k, "loss": score(v), "support_loss": score(v)} for k, v in enumerate(losses)]
-    if has_accuracy:
-        points = [
-            {**point, "accuracy": score(0.2 + 0.2 * k), "support_accuracy": score(min(0.3 + 0.3 * k, 1))}
-            for k, point in enumerate(points)
-        ]
-    reference = {"accuracy": score(0.55)} if has_accuracy else {"loss": score(0.05)}
-    return RunReport.from_json(
-        {
-            "recipe": "glyphs-5way-1shot",
-            "protocol": PROTOCOL,
-            "curve": points,
-            "final": points[-1],
-            "references": {"nearest neighbour on pixels": reference},
-            "weights": "last",
-            "chance_accuracy": 0.2 if has_accuracy else None,
-        }
-    )
 
 
 def optimizer_result():
@@ -236,35 +197,6 @@ def test_same_result_gives_the_same_bytes(drawn, name, tmp_path):
     assert re.search(r"<text [^>]*>(query|inner steps|depth|depth 1)</text>", text)
 
 
-def test_png_and_svg_are_written_beside_each_other(tmp_path):
-    paths = save_curve(curve_report(), tmp_path / "curve.png")
-    assert [path.name for path in paths] == ["curve.png", "curve.svg"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["curve.png", "curve.svg"]
-    with Image.open(paths[0]) as image:
-        assert image.width == round(TWO_COLUMNS * 220)
-    assert paths[1].read_text().startswith("<?xml")
-
-
-def test_users_matplotlib_settings_change_nothing(tmp_path):
-    import matplotlib
-
-    before = save_curve(curve_report(), tmp_path / "a.png")[1].read_bytes()
-    with matplotlib.rc_context({"font.size": 20, "svg.fonttype": "path", "lines.linewidth": 9}):
-        after = save_curve(curve_report(), tmp_path / "b.png")[1].read_bytes()
-        assert matplotlib.rcParams["font.size"] == 20
-    assert before == after
-
-
-def test_losses_that_differ_a_thousandfold_are_on_a_logarithmic_axis(tmp_path, monkeypatch):
-    scales = []
-    monkeypatch.setattr(
-        "mamlcli.runs.curve_figure.save_figure", lambda figure, _: scales.append(figure.axes[-1].get_yscale()) or []
-    )
-    save_curve(curve_report((1.6, 0.5)), tmp_path / "a.png")
-    save_curve(curve_report((1e6, 0.5, None)), tmp_path / "a.png")  # with one that overflowed
-    assert scales == ["linear", "log"]
-
-
 def test_every_series_differs_in_colour_marker_and_dashes():
     for part in zip(*SERIES, strict=True):
         assert len(set(map(str, part))) == len(SERIES)
@@ -280,13 +212,6 @@ def test_new_figure_needs_no_display():
 
 
 # In text ------------------------------------------------------------------------------------------------------
-
-
-def test_curve_in_one_line_is_on_a_scale_of_its_own_kind():
-    assert curve_line(curve_report()) == "Query accuracy by inner step: 20.0 ▂▄▅▇ 80.0 %"
-    assert curve_line(curve_report((1.4, 0.7, 0.0), has_accuracy=False)) == "Query loss by inner step: 1.400 █▅▁ 0.000"
-    overflowed = curve_report((1.4, None), has_accuracy=False)
-    assert curve_line(overflowed) == "Query loss by inner step: 1.400 █· -"
 
 
 def test_sparkline_with_bounds_keeps_to_them():

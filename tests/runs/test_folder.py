@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
+import numpy as np
 import pytest
 
 from mamlcli.common.errors import RunError
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory, check_free, remove_run
-from mamlcli.runs.search import newest_run_path, next_run_path
+from tests.helpers.reports import curve_report
 
 RECIPE = load_recipe("linear-regression")[1]
 
@@ -76,15 +75,6 @@ def test_only_a_run_directory_is_removed(run, tmp_path):
     assert not run.path.exists()
 
 
-def test_runs_are_numbered_one_above_the_highest(tmp_path):
-    assert next_run_path(tmp_path / "runs", "a") == tmp_path / "runs" / "a-1"
-    assert newest_run_path(tmp_path / "runs", "a") is None
-    for name in ("a-1", "a-3", "a-10", "a-x", "a-b-99", "ab-77"):
-        (tmp_path / "runs" / name).mkdir(parents=True)
-    assert next_run_path(tmp_path / "runs", "a").name == "a-11"
-    assert newest_run_path(tmp_path / "runs", "a").name == "a-10"
-
-
 # Manifest --------------------------------------------------------------------------------------------------
 
 
@@ -130,77 +120,6 @@ def test_keys_that_differ_are_listed_with_both_values(run):
     assert f"--run-dir {run.path}" in str(caught.value)
 
 
-# Checkpoints -----------------------------------------------------------------------------------------------
-
-
-# Lock ------------------------------------------------------------------------------------------------------
-
-HOLD = """
-import sys
-from pathlib import Path
-from mamlcli.runs.folder import RunDirectory
-with RunDirectory(Path(sys.argv[1])).lock():
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_run_that_another_process_holds_is_refused_until_that_process_is_gone(run):
-    command = [sys.executable, "-c", HOLD, str(run.path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout.readline() == "held\n"
-        with pytest.raises(RunError, match="no other process works on, got one in use"), run.lock():
-            pass
-        other.kill()  # however it ends, the lock goes with it
-    with run.lock():
-        assert (run.path / "lock").is_file()
-
-
-FLOCK = """
-import fcntl, sys
-with open(sys.argv[1], "w") as stream:
-    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="earlier versions locked nothing on Windows")
-def test_run_that_an_earlier_version_works_on_is_held(run):
-    command = [sys.executable, "-c", FLOCK, str(run.path / "lock")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout.readline() == "held\n"
-        assert run.is_held() is True
-        with pytest.raises(RunError, match="one in use"), run.lock():
-            pass
-        other.kill()
-    assert run.is_held() is False
-
-
-def test_asking_whether_a_run_is_held_neither_takes_nor_frees_it(run):
-    assert run.is_held() is False
-    assert not (run.path / "lock").exists()
-    with run.lock():
-        assert run.is_held() is True
-        assert run.is_held() is True
-    assert (run.path / "lock").is_file()
-    assert run.is_held() is False
-    with run.lock():
-        pass
-
-
-def test_run_whose_lock_may_not_be_opened_is_not_said_to_be_free(run, monkeypatch):
-    (run.path / "lock").touch()
-
-    def denied(*_, **__):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("filelock.FileLock.acquire", denied)
-    assert run.is_held() is None
-    with pytest.raises(RunError, match="expected a file that can be locked, got Permission denied"), run.lock():
-        pass
-
-
 # Metrics ---------------------------------------------------------------------------------------------------
 
 
@@ -208,8 +127,8 @@ def records(*iterations, kind="step"):
     return [{"kind": kind, "iteration": iteration} for iteration in iterations]
 
 
-def append(run, found):
-    for record in found:
+def append(run, lines):
+    for record in lines:
         run.append_metrics(record)
     run.close()
 
@@ -252,3 +171,47 @@ def test_rewinding_to_the_start_leaves_nothing(run):
     append(run, [*records(1, 2), *records(2, kind="validation")])
     run.rewind_metrics(0, 0)
     assert run.read_metrics() == []
+
+
+# The result ------------------------------------------------------------------------------------------------
+
+
+def test_report_is_read_as_it_was_written(run):
+    assert not run.has_report
+    run.write_report(curve_report())
+    assert run.has_report
+    assert run.read_report() == curve_report()
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "{}"])
+def test_report_that_cannot_be_read_is_an_error_that_says_what_to_run(run, content):
+    if content is not None:
+        (run.path / "evaluation.json").write_text(content)
+    with pytest.raises(RunError, match=r"evaluation\.json: expected a readable result.*Run: mamlcli adapt"):
+        run.read_report()
+
+
+def test_scores_are_read_as_they_were_written(run):
+    scores = np.arange(24.0).reshape(3, 2, 4)
+    run.write_scores(scores)
+    assert np.array_equal(run.read_scores(), scores)
+
+
+@pytest.mark.parametrize("content", [None, "", "a text\n", "task,inner_step\n0,0\n"])
+def test_damaged_scores_are_an_error_that_says_what_to_run(run, content):
+    if content is not None:
+        (run.path / "tasks.csv").write_text(content)
+    with pytest.raises(RunError, match=r"tasks.csv: expected the scores of a run's tasks.*mamlcli adapt"):
+        run.read_scores()
+
+
+def test_last_record_is_read_from_the_end_of_a_long_file(run):
+    append(run, records(*range(1, 5001)))
+    assert (run.path / "metrics.jsonl").stat().st_size > 1 << 16
+    assert run.last_record() == records(5000)[0]
+
+
+def test_run_is_held_while_its_lock_is(run):
+    assert run.is_held() is False
+    with run.lock():
+        assert run.is_held() is True

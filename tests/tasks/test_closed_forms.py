@@ -146,8 +146,8 @@ def test_infinite_support_loss_matches_gradient_descent_unrolled() -> None:
 @pytest.mark.parametrize("num_steps", [0, 1, 5])
 def test_infinite_support_loss_of_scalar_tasks(num_steps: int) -> None:
     # Sx = 1, St = v, so P = (1 - alpha)^K and the loss is (1 - alpha)^(2 K) v / 2.
-    one = torch.ones(1, 1, dtype=torch.float64)
-    loss = shallow_loss_infinite_support(one, 4.0 * one, inner_lr=0.3, num_steps=num_steps)
+    unit = torch.ones(1, 1, dtype=torch.float64)
+    loss = shallow_loss_infinite_support(unit, 4.0 * unit, inner_lr=0.3, num_steps=num_steps)
     assert loss.item() == pytest.approx(0.7 ** (2 * num_steps) * 2.0)
 
 

@@ -83,7 +83,7 @@ def test_label_is_the_place_of_the_class_in_the_order_drawn(rotations):
                 index, turns = image_index(pack, image)
                 classes.setdefault(label, set()).add((int(pack.labels[index]), turns))
         # One class (and turn) for each label, another for each.
-        assert all(len(found) == 1 for found in classes.values())
+        assert all(len(drawn) == 1 for drawn in classes.values())
         assert len(set.union(*classes.values())) == 3
 
 
@@ -136,9 +136,9 @@ def test_rotations_count_as_classes():
     pack = small_pack()
     episode = draw(tasks_of(pack, names=NAMES[2:3], rotations=True, ways=4, shots=1, queries=1), range(3))
     for task in range(3):
-        found = [image_index(pack, image) for image in episode.support_x[task]]
-        assert {int(pack.labels[index]) for index, _ in found} == {2}
-        assert {turns for _, turns in found} == {0, 1, 2, 3}
+        drawn = [image_index(pack, image) for image in episode.support_x[task]]
+        assert {int(pack.labels[index]) for index, _ in drawn} == {2}
+        assert {turns for _, turns in drawn} == {0, 1, 2, 3}
     with pytest.raises(DataError, match=r"tasks\.ways .*expected at most 4, .*got 5"):
         tasks_of(pack, names=NAMES[2:3], rotations=True, ways=5)
 

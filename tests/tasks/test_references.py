@@ -60,15 +60,15 @@ def negative_log_posterior(weights: Tensor, x: Tensor, y: Tensor, *, tasks: Logi
 def test_posterior_mean_equals_ridge_and_gaussian_conditioning(shots: int) -> None:
     tasks = LinearRegressionTasks(dimension=6, shots=shots, noise=0.5, weight_scale=2.0, dtype=torch.float64)
     episode = draw(tasks, 3)
-    found = posterior_mean(tasks, episode).numpy()
+    weights = posterior_mean(tasks, episode).numpy()
     for i in range(3):
         x, y = episode.support_x[i].numpy(), episode.support_y[i, :, 0].numpy()
         ridge = np.linalg.solve(x.T @ x + (0.5 / 2.0) ** 2 * np.eye(6), x.T @ y)
         # (t, y) are jointly Gaussian: E[t | y] = Cov(t, y) Cov(y)^{-1} y, Cov(t, y) = 4 X^T.
         conditional = 4.0 * x.T @ np.linalg.solve(4.0 * x @ x.T + 0.25 * np.eye(shots), y)
         # Float64 and a condition number below 1e4.
-        np.testing.assert_allclose(found[i], ridge, rtol=1e-10, atol=1e-11)
-        np.testing.assert_allclose(found[i], conditional, rtol=1e-10, atol=1e-11)
+        np.testing.assert_allclose(weights[i], ridge, rtol=1e-10, atol=1e-11)
+        np.testing.assert_allclose(weights[i], conditional, rtol=1e-10, atol=1e-11)
 
 
 def test_posterior_mean_without_noise_recovers_determined_tasks() -> None:
@@ -129,10 +129,10 @@ def test_map_gradient_is_zero(label_noise: float, weight_scale: float) -> None:
         dimension=5, shots=25, label_noise=label_noise, weight_scale=weight_scale, dtype=torch.float64
     )
     episode = draw(tasks, 10)
-    found = map_weights(tasks, episode).requires_grad_()
+    weights = map_weights(tasks, episode).requires_grad_()
     for i in range(10):
-        value = negative_log_posterior(found[i], episode.support_x[i], episode.support_y[i], tasks=tasks)
-        (gradient,) = torch.autograd.grad(value, found)
+        value = negative_log_posterior(weights[i], episode.support_x[i], episode.support_y[i], tasks=tasks)
+        (gradient,) = torch.autograd.grad(value, weights)
         # The solver's own threshold, doubled for the rounding of the plain formula.
         assert gradient.norm() < 2e-8
 
@@ -141,7 +141,7 @@ def test_map_gradient_is_zero(label_noise: float, weight_scale: float) -> None:
 def test_map_equals_scipy(label_noise: float) -> None:
     tasks = LogisticTasks(dimension=5, shots=40, label_noise=label_noise, dtype=torch.float64)
     episode = draw(tasks, 3)
-    found = map_weights(tasks, episode).numpy()
+    weights = map_weights(tasks, episode).numpy()
     for i in range(3):
         x, signs = episode.support_x[i].numpy(), 2 * episode.support_y[i].numpy() - 1
 
@@ -151,16 +151,16 @@ def test_map_equals_scipy(label_noise: float) -> None:
 
         result = minimize(objective, np.zeros(5), method="BFGS", options={"gtol": 1e-5})
         # scipy's finite differences stop at gradients of 1e-5, and curvature is at least about 1.
-        np.testing.assert_allclose(found[i], result.x, atol=5e-5)
+        np.testing.assert_allclose(weights[i], result.x, atol=5e-5)
 
 
 def test_map_with_label_noise_is_no_worse_than_the_start() -> None:
     tasks = LogisticTasks(dimension=5, shots=12, label_noise=0.3, weight_scale=10.0, dtype=torch.float64)
     episode = draw(tasks, 20)
-    found = map_weights(tasks, episode)
+    weights = map_weights(tasks, episode)
     for i in range(20):
         x, y = episode.support_x[i], episode.support_y[i]
-        reached = negative_log_posterior(found[i], x, y, tasks=tasks)
+        reached = negative_log_posterior(weights[i], x, y, tasks=tasks)
         # The signs are not told from a coin at w = 0: 12 log 2.
         assert reached <= 12 * math.log(2)
 
@@ -177,9 +177,9 @@ def test_map_of_a_task_does_not_depend_on_its_batch() -> None:
 def test_map_of_separable_tasks_is_finite() -> None:
     # Two points and one class: without a prior the weights would grow for ever.
     x = torch.tensor([[[1.0, 0.0], [0.5, 0.5]]], dtype=torch.float64)
-    found = map_logistic_weights(x, torch.ones(1, 2, dtype=torch.int64), weight_scale=100.0, label_noise=0.0)
-    assert found.isfinite().all()
-    assert (x @ found[0] > 0).all()
+    weights = map_logistic_weights(x, torch.ones(1, 2, dtype=torch.int64), weight_scale=100.0, label_noise=0.0)
+    assert weights.isfinite().all()
+    assert (x @ weights[0] > 0).all()
 
 
 def test_map_that_does_not_converge_is_an_error() -> None:

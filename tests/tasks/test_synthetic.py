@@ -100,11 +100,11 @@ def test_episode_has_the_promised_shapes(tasks, input_shape, num_outputs, chance
 
 def assert_sample_covariance(samples: Tensor, expected: Tensor) -> None:
     """Check the second moments of Gaussian samples [num_samples, dimension] of mean zero."""
-    found = samples.T @ samples / len(samples)
+    covariance = samples.T @ samples / len(samples)
     variances = expected.diagonal()
     # For Gaussians Var(x_i x_j) = S_ii S_jj + S_ij^2. 4.5 standard errors, for there are some 50 entries.
     standard_error = ((torch.outer(variances, variances) + expected.square()) / len(samples)).sqrt()
-    assert ((found - expected).abs() < 4.5 * standard_error).all()
+    assert ((covariance - expected).abs() < 4.5 * standard_error).all()
 
 
 @pytest.mark.parametrize("kind", [LinearRegressionTasks, LogisticTasks])
@@ -233,5 +233,5 @@ def test_a_batch_has_bit_for_bit_the_tasks_drawn_one_by_one(name, size) -> None:
         "sinusoid": SinusoidTasks(noise=0.1, **keys),
     }[name]
     episode = sample_tasks(kind, seed=4, split="train", iteration=7, indices=range(3))  # type: ignore[arg-type]
-    for found, expected in zip(episode.data(), drawn_one_by_one(kind), strict=True):
-        assert torch.equal(found, expected)
+    for part, expected in zip(episode.data(), drawn_one_by_one(kind), strict=True):
+        assert torch.equal(part, expected)

@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 
-from mamlcli.bench.tuning import candidates
 from mamlcli.common.errors import MamlError
 from mamlcli.engine.execution import Execution
 from mamlcli.engine.networks import cnn
@@ -116,20 +115,3 @@ def test_what_is_chosen_without_measuring_can_be_asked_for():
     with tuned_ignored():
         assert load_tuned("a") is None
     assert load_tuned("a") == CHOICE
-
-
-def test_candidates_begin_with_auto_and_hold_the_loop_and_fitting_chunks():
-    auto = Execution("explicit", 3, parallel=2)
-    found = candidates(auto, num_tasks=16)
-    assert found[0] == auto
-    assert Execution("loop", 1) in found
-    assert sorted(e.chunk for e in found if e.path == "batched") == [2, 4, 8, 16]
-    explicit = [(e.chunk, e.parallel) for e in found[1:] if e.path == "explicit"]
-    assert explicit == [(size, parallel) for size in (1, 2, 4, 8) for parallel in (1, 2)] + [(16, 1)]
-    assert len(found) == len(set(found))
-
-
-def test_candidates_are_no_larger_than_memory_and_the_recipe_allow():
-    found = candidates(Execution("batched", 1), num_tasks=64)
-    assert max(e.chunk for e in found) == 8
-    assert {e.path for e in candidates(Execution("explicit", 1), num_tasks=4, with_vmap=False)} == {"explicit", "loop"}

@@ -187,8 +187,8 @@ def _data() -> Iterator[Finding]:
 
 
 def _glyphs() -> Iterator[Finding]:
+    from mamlcli.tasks.images.fonts import load_faces
     from mamlcli.tasks.images.glyphs import GLYPHS_VERSION
-    from mamlcli.tasks.images.letters import load_faces
 
     drawn = cache_dir() / f"glyphs-v{GLYPHS_VERSION}-seed0.npz"
     try:

@@ -31,7 +31,7 @@ EXTRAS = {
 
 
 # Where the name to import is not that of the package.
-_MODULES = {"pyyaml": "yaml", "pillow": "PIL"}
+_MODULES = {"pyyaml": "yaml", "pillow": "PIL", "markdown-it-py": "markdown_it"}
 
 
 _SMALLEST_PYTHON = (3, 10)

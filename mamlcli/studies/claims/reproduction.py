@@ -135,7 +135,7 @@ def wall_s(studies: Sequence[Study]) -> float:
     """Return the seconds of computing in all runs of the studies, candidates for inner rates included."""
     folders = [folder for study in studies for folder in (Path(study.result.directory) / "cells").glob("*")]
     manifests = [RunDirectory.open(folder).manifest for folder in folders if (folder / "manifest.json").is_file()]
-    return sum(float(manifest.get("wall_s", 0.0)) for manifest in manifests)
+    return sum(manifest.wall_s or 0.0 for manifest in manifests)
 
 
 def candidates(study: Study) -> list[float]:

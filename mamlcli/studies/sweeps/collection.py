@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mamlcli.common.statistics import Score, paired_difference, summary
-from mamlcli.runs.folder import SCORE_COLUMNS, RunDirectory
+from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.report import Point, Protocol, RunReport
+from mamlcli.runs.scores_table import SCORE_COLUMNS
 from mamlcli.studies.sweeps.cell_result import CellResult, CurvePoint
 from mamlcli.studies.sweeps.finished import FinishedCell
 from mamlcli.studies.sweeps.result import Comparison, StudyResult
@@ -90,8 +91,8 @@ def _cell_result(scored: _ScoredCell, over: str) -> CellResult:
         run_dirs=tuple(str(run.path) for run in cell.runs.values()),
         inner_lr=cell.inner_lr,
         curve=tuple(_point([points[step] for points in curves], over) for step in range(len(curves[0]))),
-        num_parameters=manifest["num_parameters"],
-        num_transform_parameters=manifest["num_transform_parameters"],
+        num_parameters=manifest.num_parameters or 0,
+        num_transform_parameters=manifest.num_transform_parameters or 0,
         candidates=cell.candidates,
         collapse=cell.collapse,
     )

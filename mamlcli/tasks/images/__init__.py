@@ -1,1 +1,1 @@
-"""Image data: packs, their sources and splits, reading files, drawing letters."""
+"""Make and keep image data: packs, their sources and class splits, image files, drawn letters."""

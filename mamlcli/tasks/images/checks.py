@@ -1,4 +1,4 @@
-"""What can be wrong with a pack and its class splits, found before a run stumbles over it."""
+"""Check a pack and its class splits for all that would make a run fail or its results mislead."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SEVERITIES = ("error", "warning", "note")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a check found.
+    """A finding is one thing that a check has to say of a pack.
 
     Attributes:
         severity: "error": a command that uses what is named here fails; "warning": its results may mislead;
@@ -111,7 +111,7 @@ def _constant_findings(pack: Pack) -> list[Finding]:
 
 
 def _duplicate_findings(pack: Pack, splits: Mapping[str, Sequence[str]]) -> list[Finding]:
-    """Tell of images that are the same byte for byte: in two splits, under two names, or just twice."""
+    """Report images that are the same byte for byte: in two splits, in two classes, or twice in one class."""
     split_of = {name: split for split, names in splits.items() for name in names}
     across, between, within = [], [], 0
     for group in _same_images(pack.images):
@@ -143,7 +143,7 @@ def _same_images(images: NDArray[np.uint8]) -> list[list[int]]:
 
 
 def _shown(names: Sequence[str]) -> str:
-    """Join the names: all up to 25, as many as one split of CIFAR-FS misses, else the first 8."""
+    """Join the names: all of up to 25 (as many as one split of CIFAR-FS can lack), else the first 8."""
     most = 25 if len(names) <= 25 else 8
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

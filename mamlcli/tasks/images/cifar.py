@@ -1,4 +1,4 @@
-"""The CIFAR-100 files "for Python" (train, test, meta), read without trusting them: they are pickles."""
+"""Read the CIFAR-100 files "for Python" (train, test, meta) without trusting them: they are pickles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import tarfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,37 +15,25 @@ from numpy.typing import NDArray
 from mamlcli.common.errors import DataError
 
 IMAGE_SIZE = 32
-
-
 _MEMBERS = ("train", "test", "meta")
-
-
 _FOLDER = "cifar-100-python"
-
-
 _ARCHIVE = "cifar-100-python.tar.gz"
-
 
 # The largest of the three files has 155 MB; an archive that unfolds to more is not CIFAR-100.
 _MAX_MEMBER_BYTES = 400_000_000
 
+# What one of the files holds; every value is checked before it is used.
+Contents = dict[object, object]
 
 # What a pickle may name. Plain data need nothing more; anything else could run code when it is loaded.
 # NumPy 2 moved its inner modules, so the first has two names; the function itself is taken from an array.
-# What one of the files holds, of kinds that are looked at before they are used.
-Contents = dict[object, object]
-
-
-_RECONSTRUCT: Any = np.empty(0).__reduce__()[0]
-
-
-_ALLOWED: dict[tuple[str, str], Any] = {
+_RECONSTRUCT: object = np.empty(0).__reduce__()[0]
+_ALLOWED: dict[tuple[str, str], object] = {
     ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
     ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
 }
-
 
 # Loading a damaged pickle can raise nearly anything; all of it means that the file is damaged.
 _PICKLE_ERRORS = (
@@ -65,7 +52,7 @@ _PICKLE_ERRORS = (
 
 @dataclass(frozen=True)
 class Cifar:
-    """CIFAR-100, its two parts together, sorted by class.
+    """This is CIFAR-100 as arrays: its two parts together, sorted by class.
 
     Attributes:
         images: [num_images, 32, 32, 3], uint8.
@@ -83,7 +70,7 @@ class Cifar:
 class _DataUnpickler(pickle.Unpickler):
     """Loads arrays, strings, numbers, lists and dictionaries, and refuses all else."""
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         try:
             return _ALLOWED[module, name]
         except KeyError:

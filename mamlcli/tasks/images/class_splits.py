@@ -1,4 +1,4 @@
-"""Which classes are for meta-train, meta-validation and meta-test: published lists, folders, or a seed."""
+"""Split classes into meta-train, meta-validation and meta-test: by published lists, by folders, or by a seed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import functools
 import hashlib
 import json
 from importlib import resources
-from typing import Any
 
 from mamlcli.common.errors import DataError
 from mamlcli.common.names import CLASS_SPLITS, SPLITS
@@ -16,7 +15,6 @@ from mamlcli.tasks.images.packs import Pack
 # Finn et al. 2017, arXiv:1703.03400, section 5.2: 1200 characters drawn at random for meta-training, the rest
 # for meta-testing. Of these 423, 100 are kept for meta-validation here.
 _OMNIGLOT_SEEDED = (1200, 100, 323)
-
 
 # The proportions of mini-ImageNet and CIFAR-FS: 64, 16 and 20 of 100 classes.
 _FOLDER_FRACTIONS = (0.64, 0.16, 0.20)
@@ -47,7 +45,7 @@ def class_split(source: str, pack: Pack, *, split_name: str | None = None, seed:
     """
     name = _split_name(source, pack, split_name)
     if source == "glyphs":
-        from mamlcli.tasks.images.glyphs import glyph_splits  # loads torch, which listing the data must not
+        from mamlcli.tasks.images.glyphs import glyph_splits  # slow to load, and needed for glyphs alone
 
         return glyph_splits(pack)
     if source == "folder":
@@ -81,19 +79,19 @@ def _split_name(source: str, pack: Pack, split_name: str | None) -> str:
 
 
 @functools.cache
-def _read_list(name: str) -> Any:
-    return json.loads((resources.files("mamlcli.tasks.images") / "splits" / f"{name}.json").read_text("utf-8"))
+def _shipped_text(name: str) -> str:
+    return (resources.files("mamlcli.tasks.images") / "splits" / f"{name}.json").read_text("utf-8")
 
 
 def published_classes(name: str) -> dict[str, tuple[str, ...]]:
-    """Return one of the shipped lists by its file name, under "train", "validation" and "test"."""
-    lists = _read_list(name)
+    """Return a shipped list of classes by its file name, under "train", "validation" and "test"."""
+    lists: dict[str, list[str]] = json.loads(_shipped_text(name))
     return {split: tuple(lists[split]) for split in SPLITS}
 
 
 def _vinyals_split() -> dict[str, tuple[str, ...]]:
     """Expand the list, which holds the first and last character of each alphabet in a split."""
-    ranges: dict[str, dict[str, list[int]]] = _read_list("omniglot_vinyals")
+    ranges: dict[str, dict[str, list[int]]] = json.loads(_shipped_text("omniglot_vinyals"))
     return {
         split: tuple(
             f"{alphabet}/character{number:02d}"
@@ -106,7 +104,7 @@ def _vinyals_split() -> dict[str, tuple[str, ...]]:
 
 def _fc100_split() -> dict[str, tuple[str, ...]]:
     """Expand the list, which holds superclasses, so that no superclass is in two splits."""
-    members: dict[str, list[str]] = _read_list("cifar100_superclasses")
+    members: dict[str, list[str]] = json.loads(_shipped_text("cifar100_superclasses"))
     return {
         split: tuple(sorted(name for superclass in superclasses for name in members[superclass]))
         for split, superclasses in published_classes("fc100").items()

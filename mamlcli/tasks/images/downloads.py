@@ -1,4 +1,4 @@
-"""Packs from the network: torchvision downloads and verifies the archives, `sources` packs them."""
+"""Fetch packs from the network: torchvision downloads and verifies the archives, `sources` packs them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from mamlcli.tasks.images.trees import Progress
 
 # A server that sends nothing for so long is taken to be out of reach.
 _TIMEOUT_S = 30.0
-
-
 _NO_NETWORK = (URLError, ConnectionError, TimeoutError, http.client.HTTPException)
 
 
@@ -79,7 +77,7 @@ def _download_folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _download_errors(source: str) -> Iterator[None]:
-    """Turn what a download can raise into errors in words, and let it give up on a silent server."""
+    """Turn what a download can raise into a DataError, and make it give up on a server that sends nothing."""
     timeout_s = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_TIMEOUT_S)
     try:

@@ -1,4 +1,4 @@
-"""Some classes of a pack as folders of PNG files, to look at, to share, or to classify."""
+"""Write classes of a pack as folders of PNG files, to look at, to share, or to classify."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ def export_classes(
         pack: the images.
         class_names: the classes to draw from, all in the pack.
         out: a folder that is new or empty.
-        num_classes: as many classes, drawn by the seed; None for all.
-        num_images: as many images of each class, drawn by the seed; None for all.
-        shots: as many images of each class go to `out/support/<class>`, the others to `out/query/<class>`.
+        num_classes: how many classes, drawn by the seed; None for all.
+        num_images: how many images of each class, drawn by the seed; None for all.
+        shots: how many images of each class go to `out/support/<class>`, the others to `out/query/<class>`; None for
+            one folder.
         seed: the same seed draws the same classes and images.
 
     Returns:
@@ -91,7 +92,7 @@ def _drawn_images(
 
 
 def _folder_names(names: Sequence[str]) -> dict[str, str]:
-    """Return a folder name for each class; no two are the same where case does not count."""
+    """Return a folder name for each class, all different even where upper and lower case are the same."""
     folders: dict[str, str] = {}
     taken: set[str] = set()
     for name in names:

@@ -1,4 +1,4 @@
-"""The pack that a command names, opened, with its splits checked."""
+"""Open the pack that a command names, and look up the classes of its splits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def open_pack(name_or_path: str) -> tuple[Pack, str, str]:
-    """Load a pack by name or path and return it with its source and its name in messages."""
+    """Load a pack by name or path; return it, its source, and how messages name it."""
     from mamlcli.tasks.images.packs import find_pack, load_pack
 
     path = find_pack(name_or_path)
@@ -50,17 +50,19 @@ def _no_pack(name: str) -> DataError:
 
 
 def check_split_name(split: str, known: tuple[str, ...]) -> None:
+    """Raise DataError if a split is none of the known ones."""
     if split not in known:
         raise DataError(
-            "--split",
-            expected=f"one of {', '.join(known)}",
-            got=repr(split),
-            why=nearest(split, known).strip(),
+            "--split", expected=f"one of {', '.join(known)}", got=repr(split), why=nearest(split, known).strip()
         )
 
 
 def present_classes(pack: Pack, source: str, split: str, where: str) -> list[str]:
-    """Return the classes of a split that the pack has, which is enough to look at some."""
+    """Return the classes of a split that are in the pack; the others are not missed.
+
+    Raises:
+        DataError: none is in the pack, or there is no such split.
+    """
     from mamlcli.tasks.images.class_splits import class_split
 
     check_split_name(split, (*SPLITS, "all"))

@@ -1,4 +1,4 @@
-"""Glyphs: an image set that needs no download, letters of many scripts drawn as if by many hands.
+"""Draw the glyphs, an image set that needs no download: letters of many scripts, as if by many hands.
 
 A class is one letter shape (see `letters`) and its group is the script. Each class has twenty instances, each
 with its own typeface, slant, proportions, pen and smooth bending, as Omniglot has twenty hands.
@@ -17,32 +17,17 @@ from mamlcli.common.errors import DataError
 from mamlcli.common.files import cache_dir
 from mamlcli.common.seeds import key_seed
 from mamlcli.common.words import nearest
-from mamlcli.tasks.images.letters import (
-    FACES,
-    FONT_PIXELS,
-    SCRIPTS,
-    SPLIT_SCRIPTS,
-    FloatArray,
-    Shape,
-    letter_faces,
-    listed_letters,
-    load_faces,
-)
+from mamlcli.tasks.images.fonts import FACES, FONT_PIXELS, load_faces
+from mamlcli.tasks.images.letters import SCRIPTS, SPLIT_SCRIPTS, listed_letters
 from mamlcli.tasks.images.packs import Pack, PackSource, find_pack, load_pack, save_pack
+from mamlcli.tasks.images.shapes import FloatArray, Shape, letter_faces
 
-# Raise it with every change, here or in `letters`, that alters a pixel or a class: it names the cached file.
+# Raise it with every change, here or in `letters` and `shapes`, that alters a pixel or a class: it names the cached
+# file.
 GLYPHS_VERSION = 1
-
-
 NUM_INSTANCES = 20  # per class, as in Omniglot
-
-
 IMAGE_SIZE = 28  # pixels, the size to which Omniglot is usually brought
-
-
 _NUM_KNOTS = 4  # the bending is drawn at 4 x 4 knots
-
-
 _NUM_HAND_DRAWS = 7  # rotation, slant, two proportions, two shifts, pen
 
 
@@ -66,7 +51,7 @@ def load_glyphs(seed: int = 0) -> Pack:
 
 
 def _read(path: Path, seed: int) -> Pack | None:
-    """Return the pack at `path`, or None if it is missing, damaged or another one (it is drawn again)."""
+    """Return the pack at `path`, or None if it is missing, damaged, or of another version or seed."""
     if not path.is_file():
         return None
     try:
@@ -142,7 +127,7 @@ def _source(seed: int) -> PackSource:
 
 
 def _draw(shapes: Sequence[Shape], key: tuple[int | str, ...], *, num_instances: int) -> NDArray[np.uint8]:
-    """Return instances of one letter, [num_instances, 28, 28], each from a generator keyed by its number."""
+    """Draw instances of one letter, [num_instances, 28, 28], each from a generator keyed by its number."""
     seeds = [key_seed("glyphs", GLYPHS_VERSION, *key, index) for index in range(num_instances)]
     num_draws = 1 + _NUM_HAND_DRAWS + 2 * _NUM_KNOTS**2
     draws = np.stack([np.random.Generator(np.random.PCG64(seed)).random(num_draws) for seed in seeds])
@@ -154,14 +139,15 @@ def _draw(shapes: Sequence[Shape], key: tuple[int | str, ...], *, num_instances:
 
 
 def _deform(shape: Shape, draws: FloatArray) -> NDArray[np.uint8]:
-    """Return one image of a letter for each row of draws.
+    """Draw one image of a letter for each row of random numbers.
 
     Pixel p shows the letter at matrix^-1 (p + bending(p) - shift). The strengths were set by trial: a person
     reads every letter, and the nearest neighbour in pixels is right for 56 % (5-way 1-shot, test scripts).
 
     Args:
         shape: the letter.
-        draws: [num_images, 7 + 2 * 4 * 4], uniform in [0, 1).
+        draws: [num_images, 7 + 2 * 4 * 4], uniform in [0, 1): rotation, slant, two proportions, two shifts, pen;
+            then the bending.
 
     Returns:
         [num_images, 28, 28] uint8, 255 = ink.

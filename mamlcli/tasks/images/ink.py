@@ -1,11 +1,10 @@
-"""Ink in drawings: where it is, how large, dark or bright."""
+"""Find the ink of drawings, and tell whether it is dark on bright paper or bright on dark."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,26 +14,20 @@ from mamlcli.tasks.images.reading import Preprocessing, open_image
 
 # A border that is nearly all paper has its median above this; photographs are seldom that bright.
 _BRIGHT_BORDER = 191.0
-
-
 _DARK_BORDER = 64.0
-
 
 # A page on which no pixel differs more from its ground is taken as blank.
 _LEAST_CONTRAST = 24.0
-
-
 _LARGEST_SEARCHED = 256  # pixels: ink is looked for in a picture no larger
-
-
 _NUM_MEASURED = 1000  # images of a pack whose ink is measured
 
 
 def read_ink(path: Path, preprocessing: Preprocessing, *, extent: float) -> NDArray[np.uint8]:
-    """Read a drawing, not inverted, so that its ink is in the middle and as large as that of other drawings.
+    """Read a drawing, without inversion, so that its ink stands in the middle at a given size.
 
-    The square that is cut out is centred on the ink's bounding box and 1 / extent of its larger side; where it is
-    larger than the page, the page goes on. A blank page is read as it is.
+    The square that is cut out has the ink's bounding box in its middle, and its side is 1 / extent times the larger
+    side of that box; where the square is larger than the page, it is filled with the page's ground. A blank page is
+    read as it is.
 
     Args:
         path: the file.
@@ -94,7 +87,7 @@ def ink_extent(images: NDArray[np.uint8]) -> float:
 
 
 def ink_is_dark(images: NDArray[np.uint8]) -> bool:
-    """Tell whether grey images are dark ink on bright paper: the median of all their border pixels is bright.
+    """Return whether grey images are dark ink on bright paper: the median of all their border pixels is bright.
 
     Args:
         images: [num_images, height, width, channels], uint8, not inverted.
@@ -109,13 +102,15 @@ def _border_median(images: NDArray[np.uint8]) -> float:
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """What a run keeps of the images it was trained on, so that others can go the same way when these are gone.
+    """An image record says how a run's images became arrays, so that other images can become arrays like them.
+
+    A run keeps it, as its data may be gone when images of a user are to be classified.
 
     Attributes:
-        preprocessing: how files became arrays; of drawn images and of packs that do not say, what leads to arrays
+        preprocessing: how files became arrays; for glyphs, and for packs that do not say it, what would give arrays
             like theirs.
         border: the median of all border pixels, 0 to 255, as the network sees them.
-        extent: of drawings `ink_extent`; None of others.
+        extent: `ink_extent` of the images if they are drawings, else None.
     """
 
     preprocessing: Preprocessing
@@ -124,14 +119,14 @@ class ImageRecord:
 
     @property
     def is_of_drawings(self) -> bool:
-        """Whether these are grey images on a ground that is all but black or all but white."""
+        """Whether the images are grey, on a ground that is nearly black or nearly white."""
         return self.preprocessing.channels == 1 and _is_extreme(self.border)
 
     def must_invert(self, images: NDArray[np.uint8]) -> bool:
         """Return whether images of one folder, read without inversion, must be inverted to look like the run's.
 
-        Where the run was trained on drawings: exactly if the ground of most of them is the opposite of the run's.
-        Otherwise what the run's own files went through: a photograph does not tell.
+        If the run was trained on drawings, they must be if the ground of most of them is the opposite of the run's.
+        Else they are inverted if the run's own files were: a photograph does not show whether it is inverted.
 
         Args:
             images: [num_images, size, size, channels], uint8.
@@ -145,19 +140,21 @@ class ImageRecord:
         return {**self.preprocessing.to_dict(), "border": self.border, "extent": self.extent}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ImageRecord:
+    def from_dict(cls, values: Mapping[str, object]) -> ImageRecord:
         """Return the record of which `to_dict` gave `values`.
 
         Raises:
-            TypeError, ValueError, KeyError: they are not.
+            TypeError: they are values of another kind, or some are missing.
         """
-        rest = {key: value for key, value in values.items() if key not in ("border", "extent")}
-        extent = values["extent"]
-        return cls(Preprocessing(**rest), float(values["border"]), None if extent is None else float(extent))
+        match dict(values):
+            case {"border": int() | float() as border, "extent": int() | float() | None as extent, **others}:
+                preprocessing = Preprocessing.from_dict({str(name): value for name, value in others.items()})
+                return cls(preprocessing, float(border), None if extent is None else float(extent))
+        raise TypeError(f"no record of images: {values}")
 
 
 def image_record(pack: Pack) -> ImageRecord | None:
-    """Return what a run keeps of a pack's images; None where they are not square."""
+    """Return the record of a pack's images, or None if they are not square."""
     height, width, channels = pack.images.shape[1:]
     if height != width:
         return None
@@ -171,7 +168,7 @@ def image_record(pack: Pack) -> ImageRecord | None:
 
 
 def grounds_are_bright(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Tell of each image whether its ground is brighter than what is drawn on it.
+    """Return for each image whether its ground is brighter than what is drawn on it.
 
     The median of its border is compared with its darkest and brightest pixels, not with fixed values: paper in a
     photograph is grey.

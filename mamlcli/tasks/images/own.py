@@ -1,4 +1,4 @@
-"""A user's own support and query images: which files they are, and how they become arrays like a run's."""
+"""Find and read a user's own support and query images, so that they become arrays like those of a run."""
 
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ from mamlcli.tasks.images.ink import ImageRecord, grounds_are_bright, ink_extent
 from mamlcli.tasks.images.trees import Progress, Skipped, image_files, subfolders
 
 FRAMES = ("file", "ink")
-
-
 _BRIGHT, _DARK = "bright ground", "dark ground"
 
 
 @dataclass(frozen=True)
 class OwnFiles:
-    """The image files of a support or query set.
+    """Own files are the image files of a user's support or query set.
 
     Attributes:
         root: the folder, or the one file.
@@ -39,14 +37,14 @@ class OwnFiles:
 
 @dataclass(frozen=True)
 class OwnImages:
-    """Images that were read.
+    """Own images are a user's support or query set as arrays.
 
     Attributes:
         root: the folder, or the one file.
         paths, class_names: as in `OwnFiles`, of the files that could be read.
         images: [num_images, size, size, channels], uint8, as the network sees them.
         is_inverted: whether bright and dark were exchanged.
-        inversion: why, in words.
+        inversion: why they were or were not, in words.
         extent: `ink_extent` of the images where the run was trained on drawings, else None.
         odd: files whose ground is not that of most; their prediction is not to be trusted.
         skipped: (path, reason) for everything that was not taken.
@@ -111,12 +109,12 @@ def _with_class_folders(root: Path, folders: list[Path], loose: list[Path], skip
 def read_own_images(
     files: OwnFiles, record: ImageRecord, *, invert: str, frame: str = "file", progress: Progress | None = None
 ) -> OwnImages:
-    """Read files as the run's own were read; what cannot be read is listed, not dropped in silence.
+    """Read files as the run's own images were read, and list those that cannot be read.
 
     Args:
-        files: which.
+        files: the files to read.
         record: of the run's images.
-        invert: "yes", "no", or "auto": decided once for all of them by `ImageRecord.must_invert`.
+        invert: "yes", "no", or "auto": `ImageRecord.must_invert` decides once for all of them.
         frame: "file", as training does it; or "ink", see `read_ink`, for runs that were trained on drawings.
         progress: is called with (files read, files in all).
 
@@ -130,27 +128,27 @@ def read_own_images(
     preprocessing = replace(record.preprocessing, invert=False)
     size, channels = preprocessing.size, preprocessing.channels
     arrays = np.empty((len(files.paths), size, size, channels), dtype=np.uint8)
-    read: list[int] = []
+    indices_read: list[int] = []
     skipped = list(files.skipped)
     for index, path in enumerate(files.paths):
         try:
             if frame == "ink" and record.extent is not None:
-                arrays[len(read)] = read_ink(path, preprocessing, extent=record.extent)
+                arrays[len(indices_read)] = read_ink(path, preprocessing, extent=record.extent)
             else:
-                arrays[len(read)] = preprocessing.read(path)
-            read.append(index)
+                arrays[len(indices_read)] = preprocessing.read(path)
+            indices_read.append(index)
         except DataError as error:
             skipped.append((str(path), error.got or "unreadable"))
         if progress:
             progress(index + 1, len(files.paths))
-    images = arrays[: len(read)]
-    paths = tuple(files.paths[index] for index in read)
+    images = arrays[: len(indices_read)]
+    paths = tuple(files.paths[index] for index in indices_read)
     is_inverted = record.must_invert(images) if invert == "auto" else invert == "yes"
     inversion, odd = _inversion(images, record, invert)
     return OwnImages(
         root=files.root,
         paths=paths,
-        class_names=tuple(files.class_names[index] for index in read),
+        class_names=tuple(files.class_names[index] for index in indices_read),
         images=(255 - images).astype(np.uint8) if is_inverted else images,
         is_inverted=is_inverted,
         inversion=inversion,
@@ -161,11 +159,12 @@ def read_own_images(
 
 
 def _inversion(images: NDArray[np.uint8], record: ImageRecord, invert: str) -> tuple[str, NDArray[np.bool_]]:
-    """Return why images are inverted or not, and which of them have the other ground than most."""
+    """Return why images are inverted or not, and which of them have another ground than most."""
     if not record.is_of_drawings or not len(images):
         return ("as asked" if invert != "auto" else "as in training"), np.zeros(len(images), dtype=bool)
     bright = grounds_are_bright(images)
     is_mostly_bright = bool(np.mean(bright) > 0.5)
-    theirs, ours = (_BRIGHT if is_bright else _DARK for is_bright in (is_mostly_bright, record.border > 127.5))
-    why = "as asked" if invert != "auto" else f"{theirs} here, {ours} in training"
+    ground_here = _BRIGHT if is_mostly_bright else _DARK
+    ground_in_training = _BRIGHT if record.border > 127.5 else _DARK
+    why = "as asked" if invert != "auto" else f"{ground_here} here, {ground_in_training} in training"
     return why, bright != is_mostly_bright

@@ -1,4 +1,4 @@
-"""Packs: a whole image set in one `.npz` file, read without pickle and held in memory once."""
+"""Read and write packs: a pack is a whole image set in one `.npz` file, without pickle."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mamlcli.common.errors import DataError
 from mamlcli.common.files import cache_dir, data_dir
+from mamlcli.common.words import first_line
+
+# What is in a pack's file; a file that others made may hold anything else, which `_checked` refuses.
+PackArray = NDArray[np.uint8] | NDArray[np.int64] | NDArray[np.str_]
 
 # What NumPy and zipfile raise for a file that is damaged, depending on where the damage is.
 _READ_ERRORS = (
@@ -41,7 +44,7 @@ _READ_ERRORS = (
 
 @dataclass(frozen=True)
 class PackSource:
-    """What a pack says of where it comes from; packs that others made may say anything, or nothing.
+    """The source of a pack is what its file says of where it comes from; others may write anything there, or nothing.
 
     Attributes:
         record: as in the file: JSON values by name.
@@ -60,7 +63,7 @@ class PackSource:
         return self._text("licence")
 
     @property
-    def preprocessing(self) -> Mapping[str, Any]:
+    def preprocessing(self) -> Mapping[str, object]:
         """How files became images, as `Preprocessing.to_dict` gives it; empty where the pack does not say it so."""
         recorded = self.record.get("preprocessing")
         return recorded if isinstance(recorded, dict) else {}
@@ -93,7 +96,7 @@ class PackSource:
 
 @dataclass(frozen=True)
 class Pack:
-    """A set of labelled images of one size.
+    """A pack is a set of labelled images of one size.
 
     Attributes:
         images: [num_images, height, width, channels], uint8, channels 1 or 3.
@@ -167,7 +170,7 @@ def load_pack(path: Path) -> Pack:
 
 
 def _unreadable(where: str, error: BaseException) -> DataError:
-    text = _first_line(error).rstrip(".")
+    text = first_line(error)
     # NumPy tells how to unpickle such a file, which nobody should do.
     got = "no archive of plain arrays" if "pickle" in text else f"{type(error).__name__}: {text}"
     return DataError(
@@ -181,7 +184,7 @@ def _unreadable(where: str, error: BaseException) -> DataError:
 
 @dataclass(frozen=True)
 class PackHeader:
-    """The shapes and the source of a pack, which can be read without its images."""
+    """The header of a pack is its shapes and source, which can be read without its images."""
 
     num_images: int
     height: int
@@ -192,7 +195,7 @@ class PackHeader:
 
 
 def read_header(path: Path) -> PackHeader:
-    """Read the shapes and the `source` of a pack; a few kilobytes, however large the pack is.
+    """Read the shapes and the source of a pack, which takes a few kilobytes of its file, however large it is.
 
     Raises:
         DataError: the file is missing or no pack. The images themselves may still be damaged.
@@ -219,16 +222,12 @@ def _array_shape(archive: zipfile.ZipFile, key: str) -> tuple[int, ...]:
         return header(stream)[0]
 
 
-def _source(array: NDArray[Any]) -> PackSource:
+def _source(array: PackArray) -> PackSource:
     """Return what the JSON in the `source` array says; ValueError if it is none."""
     return PackSource.from_json(json.loads(str(array)))
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else "no message"
-
-
-def _checked(where: str, arrays: dict[str, NDArray[Any]]) -> Pack:
+def _checked(where: str, arrays: dict[str, PackArray]) -> Pack:
     """Return the arrays as a Pack, or raise DataError for the first thing that is wrong with them."""
     images, labels, names = arrays["images"], arrays["labels"], arrays["class_names"]
 
@@ -253,7 +252,7 @@ def _checked(where: str, arrays: dict[str, NDArray[Any]]) -> Pack:
     except (ValueError, RecursionError) as error:
         raise wrong("source to be a JSON string", f"{error}") from error
     return Pack(
-        images=images,
+        images=images.astype(np.uint8, copy=False),
         labels=labels.astype(np.int64, copy=False),
         class_names=tuple(names.tolist()),
         class_groups=None if groups is None else tuple(groups.tolist()),
@@ -262,12 +261,12 @@ def _checked(where: str, arrays: dict[str, NDArray[Any]]) -> Pack:
 
 
 def save_pack(pack: Pack, path: Path) -> None:
-    """Write a pack so that the file is either the whole new pack or what was there before.
+    """Write a pack; the file is then the whole new pack or, after an error, what was there before.
 
     Raises:
         DataError: the folder cannot be written, or the disk is full.
     """
-    arrays: dict[str, NDArray[Any]] = {
+    arrays: dict[str, PackArray] = {
         "images": pack.images,
         "labels": pack.labels,
         "class_names": np.array(pack.class_names, dtype=np.str_),

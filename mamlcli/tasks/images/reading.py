@@ -1,10 +1,11 @@
-"""One image file in, one uint8 array out: the same preprocessing for a pack and for a user's own images."""
+"""Read image files as uint8 arrays, with the same preprocessing for packs and for a user's own images."""
 
 from __future__ import annotations
 
 import struct
 import warnings
 import zlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,21 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mamlcli.common.errors import DataError
+from mamlcli.common.words import first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
 FITS = ("center-crop", "stretch")
-
-
 RESAMPLE = "lanczos"
-
 
 # The formats that are tried, whatever the file is called. Not here: formats that start other programs (EPS).
 _FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "TGA", "JPEG2000", "AVIF")
-
-
 IMAGE_SUFFIXES = frozenset(
     {
         ".png",
@@ -51,11 +48,9 @@ IMAGE_SUFFIXES = frozenset(
     }
 )
 
-
 # Larger pictures are refused unread: a few kilobytes of file can unfold to gigabytes. Twice the size at which
 # Pillow warns, where it refuses too.
 MAX_PIXELS = 178_956_970
-
 
 # What a decoder raises for a damaged file depends on the format; all of it means the same to the user.
 _DECODE_ERRORS = (
@@ -75,7 +70,7 @@ _DECODE_ERRORS = (
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How image files become arrays: what a pack records, and what a user's images must go through again.
+    """Preprocessing says how image files become arrays; a pack records it, and a user's images go through the same.
 
     Attributes:
         size: height and width of the result, in pixels.
@@ -98,6 +93,25 @@ class Preprocessing:
     def to_dict(self) -> dict[str, object]:
         """Return the fields as primitives, for `PackSource.record`."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Preprocessing:
+        """Return the preprocessing of which `to_dict` gave `values`; keys with a default may be missing.
+
+        Raises:
+            TypeError: they are of other types, some are unknown, or size or channels are missing.
+        """
+        match {"invert": cls.invert, "fit": cls.fit, "resample": cls.resample, **values}:
+            case {
+                "size": int() as size,
+                "channels": int() as channels,
+                "invert": bool() as invert,
+                "fit": str() as fit,
+                "resample": str() as resample,
+                **others,
+            } if not others:
+                return cls(size, channels, invert, fit, resample)
+        raise TypeError(f"no preprocessing: {values}")
 
 
 def read_image(path: Path, *, size: int, channels: int, invert: bool, fit: str = "center-crop") -> NDArray[np.uint8]:
@@ -197,8 +211,7 @@ def _reason(error: BaseException) -> str:
         return f"a picture of more than {MAX_PIXELS} pixels"
     if isinstance(error, UnidentifiedImageError):
         return "a file of no known image format"
-    text = str(error).splitlines()[0] if str(error) else "no message"
-    return f"{type(error).__name__}: {text}"
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def _opaque_8_bit(image: Image) -> Image:

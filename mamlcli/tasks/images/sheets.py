@@ -1,9 +1,8 @@
-"""Contact sheets: the images of one episode in one picture, to look at."""
+"""Draw contact sheets: the images of one episode, or of predictions, in one picture."""
 
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mamlcli.common.errors import DataError
+from mamlcli.tasks.images.fonts import FACES, font_folder
 from mamlcli.tasks.images.packs import Pack
 
 if TYPE_CHECKING:
@@ -23,33 +23,16 @@ if TYPE_CHECKING:
 
 # Images are enlarged by a whole factor until they are at least so large, in pixels.
 _CELL_SIZE = 84
-
-
 _GAP = 4
-
-
 _MARGIN = 10
-
-
 _FONT_SIZE = 14
-
-
 _LINE_HEIGHT = 20
-
-
 _PAPER, _INK, _SUPPORT, _QUERY = "#ffffff", "#202020", "#dce6f5", "#f5e8d6"
-
 
 # Okabe and Ito's green and vermilion; the wrong ones carry a cross as well, for those who see neither.
 _RIGHT, _WRONG = "#009E73", "#D55E00"
-
-
 _FRAME = 3
-
-
 _MAX_ROWS = 12
-
-
 _MAX_TITLE_LINES = 3
 
 
@@ -137,7 +120,7 @@ def contact_sheet(support: NDArray[np.uint8], query: NDArray[np.uint8], class_na
 
 @dataclass(frozen=True)
 class PredictedImage:
-    """A query image in a sheet of predictions.
+    """A predicted image is a query image in a sheet of predictions.
 
     Attributes:
         image: [height, width, channels], uint8.
@@ -153,7 +136,7 @@ class PredictedImage:
 def prediction_sheet(
     support: Sequence[NDArray[np.uint8]], query: Sequence[Sequence[PredictedImage]], class_names: Sequence[str]
 ) -> Image:
-    """Lay out predictions: one column for each class, its support images above, what was taken for it below.
+    """Lay out predictions: one column for each class, its support images above, the images predicted as it below.
 
     Query images carry their probability; those that are right or wrong, where it is known, a green frame or a red
     one with a cross. Of more than 12 images in a column the rest is counted.
@@ -221,7 +204,7 @@ def _draw_column(
 
 
 def _folded(text: str, width: int) -> list[str]:
-    """Return a text in lines of a width, at most three; the last is longer if it does not fit, to be cut."""
+    """Break a text into at most three lines of a width; the last is longer if the text does not fit."""
     lines: list[str] = []
     while len(lines) < _MAX_TITLE_LINES - 1 and _font().getlength(text) > width:
         num = next(num for num in range(len(text), 0, -1) if num == 1 or _font().getlength(text[:num]) <= width)
@@ -253,11 +236,9 @@ def _font() -> FreeTypeFont | ImageFont:
     """Return a font with the letters of many scripts, which class names may be written in."""
     from PIL import ImageFont
 
-    spec = importlib.util.find_spec("matplotlib")
-    if spec is not None and spec.submodule_search_locations:
-        path = Path(spec.submodule_search_locations[0], "mpl-data", "fonts", "ttf", "DejaVuSans.ttf")
-        if path.is_file():
-            return ImageFont.truetype(str(path), _FONT_SIZE)
+    folder = font_folder()
+    if folder is not None and (folder / FACES[0]).is_file():
+        return ImageFont.truetype(str(folder / FACES[0]), _FONT_SIZE)
     return ImageFont.load_default(size=_FONT_SIZE)
 
 

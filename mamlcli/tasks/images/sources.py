@@ -1,4 +1,4 @@
-"""Where image sets come from: what is known of each source, and how a pack is fetched or imported."""
+"""List the sources of image sets, and import files of theirs as packs."""
 
 from __future__ import annotations
 
@@ -25,23 +25,15 @@ from mamlcli.tasks.images.trees import (
 )
 
 INVERT_CHOICES = ("auto", "yes", "no")
-
-
 FETCHABLE = ("omniglot", "cifar-fs", "fc100")
-
-
 IMPORTABLE = (*FETCHABLE, "mini-imagenet", "folder")
-
-
 _CIFAR_LICENCE = "none stated"
-
-
 _CIFAR_CITATION = "Krizhevsky. Learning multiple layers of features from tiny images. 2009"
 
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """What is known of a source before any of it is here.
+    """Source facts are what is known of a source before any of its images is here.
 
     Attributes:
         what: one line.
@@ -90,10 +82,7 @@ SOURCES: dict[str, SourceFacts] = {
     ),
     "folder": SourceFacts("any folder of class folders", "of the images", "", "mamlcli data import folder DIR"),
     "glyphs": SourceFacts(
-        "letters of many scripts, drawn when they are used",
-        "free (DejaVu fonts)",
-        "",
-        "nothing to do: drawn when used",
+        "letters of many scripts, drawn when they are used", "free (DejaVu fonts)", "", "nothing to do: drawn when used"
     ),
     "linear-regression": SourceFacts("synthetic", "", "", "nothing to do: computed"),
     "logistic": SourceFacts("synthetic", "", "", "nothing to do: computed"),
@@ -103,7 +92,7 @@ SOURCES: dict[str, SourceFacts] = {
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import made.
+    """An import report says which pack an import made, and what it left out.
 
     Attributes:
         path: the pack.
@@ -140,7 +129,7 @@ def import_source(
         size: height and width; by default 28 for Omniglot, 84 for mini-ImageNet, and for a folder the median
             shorter side of its pictures, at most 84.
         channels: 1 or 3; by default 1 for Omniglot, else 3.
-        invert: "yes", "no", or "auto": decided once for the whole set, grey images on bright ground are.
+        invert: "yes", "no", or "auto": grey images on bright ground are inverted, decided once for the whole set.
         force: whether a pack that is there may be replaced.
         progress: is called with (files read, files in all).
 
@@ -155,7 +144,7 @@ def import_source(
     else:
         pack, skipped = pack_of_tree(source, path, size=size, channels=channels, invert=invert, progress=progress)
     save_pack(pack, target)
-    preprocessing = Preprocessing(**pack.source.preprocessing)
+    preprocessing = Preprocessing.from_dict(pack.source.preprocessing)
     return ImportReport(target, len(pack.images), pack.num_classes, preprocessing, tuple(skipped))
 
 
@@ -175,7 +164,7 @@ def pack_of_tree(
     """
     _check_options(size=size, channels=channels, invert=invert)
     tree = _tree(source, path)
-    read = read_tree(
+    images = read_tree(
         tree,
         size=size or {"omniglot": 28, "mini-imagenet": 84}.get(source) or default_size(tree),
         channels=channels or (1 if source == "omniglot" else 3),
@@ -184,7 +173,7 @@ def pack_of_tree(
         fit="stretch" if source == "mini-imagenet" else "center-crop",
         progress=progress,
     )
-    return _tree_pack(source, tree, read), tree.skipped
+    return _tree_pack(source, tree, images), tree.skipped
 
 
 def require_source(source: str, known: tuple[str, ...], verb: str) -> None:
@@ -253,15 +242,15 @@ def _source_record(source: str, preprocessing: Preprocessing) -> dict[str, objec
     }
 
 
-def _tree_pack(source: str, tree: ImageTree, read: ReadTree) -> Pack:
-    record = _source_record(source, read.preprocessing)
+def _tree_pack(source: str, tree: ImageTree, images: ReadTree) -> Pack:
+    record = _source_record(source, images.preprocessing)
     if tree.class_splits is not None:
-        usable = set(read.class_names)
+        usable = set(images.class_names)
         record["class_splits"] = {
             split: [name for name in names if name in usable] for split, names in tree.class_splits.items()
         }
-    groups = tuple(tree.groups[name] for name in read.class_names) if tree.groups else None
-    return Pack(read.images, read.labels, tuple(read.class_names), groups, PackSource(record))
+    groups = tuple(tree.groups[name] for name in images.class_names) if tree.groups else None
+    return Pack(images.images, images.labels, tuple(images.class_names), groups, PackSource(record))
 
 
 def _cifar_pack(source: str, path: Path) -> Pack:
@@ -271,17 +260,17 @@ def _cifar_pack(source: str, path: Path) -> Pack:
 
 
 def default_name(source: str, path: Path) -> str:
-    """Return the pack name of an import: the source's, for a folder the folder's own."""
+    """Return the pack name of an import: the source's name, or for a folder the folder's."""
     if source != "folder":
         return source
     return re.sub(r"[^\w.-]+", "-", path.resolve().name).strip("-.") or "folder"
 
 
 def check_name(name: str, source: str) -> str:
-    """Return the pack name if it is one.
+    """Return a pack name after checking it.
 
     Raises:
-        DataError: it is no plain file name, or is that of another source, whose pack it would pose as.
+        DataError: it is no plain file name, or is the name of another source.
     """
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise DataError("--name", expected="letters, digits, '-', '_' and '.'", got=repr(name))

@@ -1,4 +1,4 @@
-"""Folders of image files: which files are of which class, and how a whole tree is read into arrays."""
+"""Find which image files below a folder are of which class, and read them all into arrays."""
 
 from __future__ import annotations
 
@@ -28,29 +28,19 @@ _SPLIT_FOLDERS = {
     "meta-test": "test",
 }
 
-
 _OMNIGLOT_SETS = ("images_background", "images_evaluation")
-
-
 _WNID = re.compile(r"n\d{8}")
-
 
 # The size of a pack if none is asked for: the pictures' own, up to that of mini-ImageNet.
 _LARGEST_DEFAULT_SIZE = 84
-
-
 _NUM_SIZED_FILES = 64
-
-
 Progress = Callable[[int, int], None]
-
-
 Skipped = list[tuple[str, str]]
 
 
 @dataclass
 class ImageTree:
-    """The image files found below a folder.
+    """An image tree is the image files below a folder, by class.
 
     Attributes:
         files: the files of each class, classes and files in a fixed order.
@@ -71,7 +61,7 @@ class ImageTree:
 
 @dataclass(frozen=True)
 class ReadTree:
-    """What reading a tree gave; images are [num_images, size, size, channels], labels [num_images]."""
+    """A read tree holds the images of a tree; images are [num_images, size, size, channels], labels [num_images]."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -80,7 +70,7 @@ class ReadTree:
 
 
 def omniglot_tree(root: Path) -> ImageTree:
-    """Find `<alphabet>/<character>/<drawer>.png`, also with images_background/ and images_evaluation/ above.
+    """Find the drawings `<alphabet>/<character>/<drawer>.png`, below images_background/ and images_evaluation/ too.
 
     Class names are "<alphabet>/<character>", groups are alphabets.
     """

@@ -15,8 +15,7 @@ from tests.helpers.image_files import cifar_archive, cifar_files, omniglot_folde
 
 
 @pytest.fixture(autouse=True)
-def own_folders(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def no_network(monkeypatch):
     # Whatever a test forgets to replace fails at once.
     monkeypatch.setattr(utils, "_get_redirect_url", fail_with(AssertionError("the network was used")))
 

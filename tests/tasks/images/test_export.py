@@ -24,8 +24,8 @@ def read(folder):
 def test_all_images_are_written_with_their_pixels(pack, tmp_path):
     written = export_classes(pack, NAMES, tmp_path / "out")
     assert written == {"Greek-ж-1": 5, "b": 5, "B-2": 5, "c": 5}
-    found = {image.tobytes() for image in read(tmp_path / "out").values()}
-    assert found == {image.tobytes() for image in pack.images}
+    written_images = {image.tobytes() for image in read(tmp_path / "out").values()}
+    assert written_images == {image.tobytes() for image in pack.images}
     assert {path.parts[0] for path in read(tmp_path / "out")} == set(written)
 
 
@@ -38,9 +38,9 @@ def test_colour_is_kept(tmp_path):
 def test_seed_decides_classes_and_images(pack, tmp_path):
     def export(name, seed):
         export_classes(pack, NAMES, tmp_path / name, num_classes=2, num_images=3, seed=seed)
-        found = read(tmp_path / name)
-        assert len(found) == 6
-        return {path: image.tobytes() for path, image in found.items()}
+        images = read(tmp_path / name)
+        assert len(images) == 6
+        return {path: image.tobytes() for path, image in images.items()}
 
     assert export("a", 1) == export("b", 1) != export("c", 2)
 

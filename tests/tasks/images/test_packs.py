@@ -12,12 +12,6 @@ from mamlcli.tasks.images import packs
 from mamlcli.tasks.images.packs import Pack, PackSource, find_pack, load_pack, read_header, save_pack
 
 
-@pytest.fixture(autouse=True)
-def own_folders(tmp_path, monkeypatch):
-    monkeypatch.setenv("MAMLCLI_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def pack():
     images = np.random.default_rng(0).integers(0, 256, size=(6, 5, 5, 3), dtype=np.uint8)

@@ -1,0 +1,59 @@
+"""Locks a run for the one process that works on it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mamlcli.common.errors import RunError
+
+_LOCK = "lock"
+
+
+_ASKED_S = 0.05  # seconds to wait for a lock that is only looked at
+
+
+@contextlib.contextmanager
+def held_lock(folder: Path) -> Iterator[None]:
+    """Hold a run for this process; the lock is released when the process ends, however it ends.
+
+    Raises:
+        RunError: another process holds it.
+    """
+    lock = FileLock(folder / _LOCK, thread_local=False)
+    try:
+        # Whoever asks whether the run is held has the lock for less than this.
+        lock.acquire(timeout=_ASKED_S, poll_interval=_ASKED_S / 5)
+    except Timeout as error:
+        raise RunError(
+            str(folder),
+            expected="a run that no other process works on",
+            got="one in use",
+            next_step="Wait for it to end, or stop it",
+        ) from error
+    except OSError as error:
+        raise RunError(str(lock.lock_file), expected="a file that can be locked", got=error.strerror) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_lock_held(folder: Path) -> bool | None:
+    """Return whether a process works on a run, that is, holds its lock.
+
+    None if that cannot be known, as where the user may only read the run. The file of the lock is not changed.
+    """
+    path = folder / _LOCK
+    if not path.is_file():
+        return False
+    try:
+        with FileLock(path).acquire(timeout=_ASKED_S, poll_interval=_ASKED_S / 5):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return None

@@ -1,0 +1,92 @@
+"""Decides whether two finished runs were scored on the same tasks, and reads the scores of a run's tasks.
+
+Task i of a split is drawn from a generator keyed by (evaluation.seed, split, i). So two runs with the same task keys,
+split, evaluation seed and data were scored on the same tasks.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mamlcli.common.errors import RunError
+from mamlcli.recipe.changes import recipe_difference
+from mamlcli.runs.entry import RunEntry
+from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.scores_table import SCORE_COLUMNS
+
+# tasks.csv has nine digits; a mean over tasks that differs by more is of another evaluation.
+_SAME_EVALUATION = 1e-5
+
+
+def final_task_scores(run: RunEntry) -> NDArray[np.float64]:
+    """Return the scores of a run's tasks after the last inner step: [num_tasks, 4], columns as `SCORE_COLUMNS`.
+
+    Raises:
+        RunError: they cannot be read, or are not those of the run's result.
+    """
+    assert run.report is not None
+    scores = RunDirectory(run.path).read_scores()
+    protocol, expected = run.report.protocol, run.report.final.mean("loss")
+    mean = scores[:, -1, SCORE_COLUMNS.index("query_loss")].mean()
+    is_same = scores.shape[:2] == (protocol.num_tasks, protocol.inner_steps + 1)
+    if math.isfinite(expected):
+        is_same &= bool(abs(mean - expected) <= _SAME_EVALUATION * max(1.0, abs(expected)))
+    if not is_same:
+        raise RunError(
+            f"{run.where}/tasks.csv",
+            expected="the tasks of evaluation.json",
+            got="another evaluation's",
+            next_step=f"Run: mamlcli adapt {run.where} --out {run.where}",
+        )
+    return scores[:, -1]
+
+
+def task_differences(a: RunEntry, b: RunEntry) -> list[str]:
+    """Return why two finished runs were not scored on the same tasks, in words; empty if they were."""
+    report_a, recipe_a, report_b, recipe_b = a.report, a.recipe, b.report, b.recipe
+    assert report_a is not None
+    assert report_b is not None
+    assert recipe_a is not None
+    assert recipe_b is not None
+    digests = a.manifest.data_digest, b.manifest.data_digest
+    # The same images may lie in another place; their digest tells.
+    pairs: dict[str, tuple[object, object]] = {
+        key: pair
+        for key, pair in recipe_difference(recipe_a, recipe_b).items()
+        if key.startswith("tasks.") and (key != "tasks.path" or None in digests)
+    }
+    pairs["evaluation.split"] = report_a.protocol.split, report_b.protocol.split
+    pairs["evaluation.seed"] = report_a.protocol.seed, report_b.protocol.seed
+    pairs["data digest"] = digests
+    return [f"{key} ({of_a!r} and {of_b!r})" for key, (of_a, of_b) in pairs.items() if of_a != of_b]
+
+
+def check_comparable(run: RunEntry, baseline: RunEntry, reasons: list[str], *, allow_unpaired: bool) -> None:
+    """Raise RunError unless two runs may be compared.
+
+    Args:
+        run, baseline: finished ones.
+        reasons: why they were not scored on the same tasks, from `task_differences`.
+        allow_unpaired: whether they may be compared all the same, as independent samples.
+    """
+    assert run.recipe is not None
+    assert baseline.recipe is not None
+    where = f"{run.where} and {baseline.where}"
+    if run.recipe.is_classification != baseline.recipe.is_classification:
+        raise RunError(
+            where,
+            expected="two classifications or two regressions",
+            got="one of each",
+            why="Their losses are different quantities",
+        )
+    if reasons and not allow_unpaired:
+        raise RunError(
+            where,
+            expected="runs scored on the same tasks",
+            got=f"runs that differ in {', '.join(reasons)}",
+            why="Their scores cannot be compared task by task",
+            next_step="Add --unpaired to compare the means of different tasks",
+        )

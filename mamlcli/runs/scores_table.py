@@ -1,0 +1,53 @@
+"""Reads and writes the table in tasks.csv: the scores of every task at every inner step."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+# The columns of tasks.csv after task and inner step, and of the scores of a run: [num_tasks, num_inner_steps + 1, 4].
+SCORE_COLUMNS = ("support_loss", "support_accuracy", "query_loss", "query_accuracy")
+
+
+_HEADER = ["task", "inner_step", *SCORE_COLUMNS]
+
+
+def scores_text(scores: NDArray[np.float64]) -> str:
+    """Return scores as the content of tasks.csv, with nine digits each.
+
+    Args:
+        scores: [num_tasks, num_inner_steps + 1, 4], columns as `SCORE_COLUMNS`.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_HEADER)
+    for task, points in enumerate(scores):
+        for inner_step, values in enumerate(points):
+            writer.writerow([task, inner_step, *(f"{value:.9g}" for value in values)])
+    return text.getvalue()
+
+
+def scores_in(lines: Iterable[str]) -> NDArray[np.float64]:
+    """Return the scores in the lines of tasks.csv: [num_tasks, num_inner_steps + 1, 4].
+
+    Raises:
+        ValueError: the table is not whole.
+    """
+    try:
+        header, *rows = list(csv.reader(lines)) or [[]]
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+    if header != _HEADER or not rows:
+        raise ValueError("rows or columns are missing")
+    table = np.array(rows, dtype=np.float64)
+    num_tasks, num_points = (int(table[:, column].max()) + 1 for column in (0, 1))
+    if table.shape != (num_tasks * num_points, len(_HEADER)):
+        raise ValueError("rows or columns are missing")
+    expected = np.stack(np.divmod(np.arange(num_tasks * num_points), num_points), axis=1)
+    if not np.array_equal(table[:, :2], expected):
+        raise ValueError("rows are missing or out of order")
+    return table[:, 2:].reshape(num_tasks, num_points, len(SCORE_COLUMNS))

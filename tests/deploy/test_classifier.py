@@ -1,0 +1,99 @@
+"""The classifier: assignments, weights of classes, and the statistics of batch norm."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mamlcli.deploy.classifier import (
+    SupportClassifier,
+    assignments,
+    class_weights,
+    left_out_indices,
+    with_statistics_of_first,
+)
+from mamlcli.engine.networks import apply_network
+from mamlcli.training.experiment import build
+from tests.helpers.image_files import class_folders, noise
+from tests.helpers.predictions import TRAINING
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    """A network of five outputs, as at the start of training, in float64."""
+    from mamlcli.recipe.files import load_recipe
+
+    path = class_folders(tmp_path_factory.mktemp("x") / "x", [f"c{index}" for index in range(8)])
+    keys = [*TRAINING, "tasks.ways=5", "execution.dtype=float64", f"tasks.path={path}"]
+    experiment = build(load_recipe("folder", keys)[1], splits=("train",))
+    return SupportClassifier(experiment.objective(), experiment.initial_meta())
+
+
+def images(num, seed=0):
+    return torch.from_numpy(noise(num, 3, 12, 12, seed=seed)).double() / 255
+
+
+def test_equal_shots_with_one_assignment_are_plain_maml(classifier):
+    # Adapting with one weight for each class and the statistics of the support is `adapt` and one forward pass.
+    from mamlcli.engine.inner_loop import adapt
+    from mamlcli.engine.objective import example_loss
+
+    x, y, query = images(10), torch.arange(5).repeat_interleave(2), images(1, seed=1)
+    objective, meta = classifier.objective, classifier.meta
+    fast = adapt(
+        lambda fast: example_loss(apply_network(objective.network, {**meta.model, **fast}, x), y),
+        meta.model,
+        meta.transform,
+        objective.inner,
+    ).fast_weights
+    network = with_statistics_of_first(objective.network, 10)
+    expected = apply_network(network, {**meta.model, **fast}, torch.cat([x, query]))[10:].softmax(dim=-1)
+    probabilities = replace(classifier, num_assignments=1).classify(x, y, query)
+    torch.testing.assert_close(probabilities, expected, rtol=1e-6, atol=1e-9)  # the weights are float32 fractions
+
+
+def test_statistics_of_the_first_images_are_those_of_a_batch_of_them(classifier):
+    network, params, x = classifier.objective.network, classifier.meta.model, images(7)
+    changed = with_statistics_of_first(network, 4)
+    outputs = apply_network(changed, params, x)
+    torch.testing.assert_close(outputs[:4], apply_network(network, params, x[:4]))
+    assert not torch.allclose(outputs[4:], apply_network(network, params, x)[4:])
+
+
+def test_shifting_the_classes_along_the_outputs_changes_nothing(classifier):
+    x, query = images(5), images(4, seed=1)
+    probabilities = classifier.classify(x, torch.arange(5), query)
+    shifted = classifier.classify(x, (torch.arange(5) + 2) % 5, query)
+    torch.testing.assert_close(shifted[:, (torch.arange(5) + 2) % 5], probabilities)
+
+
+def test_every_class_has_the_same_weight_whatever_its_shots():
+    assert class_weights(torch.tensor([0, 1, 1, 1])).tolist() == pytest.approx([1 / 2, 1 / 6, 1 / 6, 1 / 6])
+
+
+def test_uint8_query_images_are_scaled_as_in_training(classifier):
+    x, query = images(5), torch.from_numpy(noise(4, 3, 12, 12, seed=1))
+    expected = classifier.classify(x, torch.arange(5), query.double() / 255)
+    torch.testing.assert_close(classifier.classify(x, torch.arange(5), query), expected)
+
+
+def test_many_query_images_are_done_in_parts_with_the_same_result(classifier, monkeypatch):
+    x, query, done = images(5), images(7, seed=1), []
+    whole = classifier.classify(x, torch.arange(5), query)
+    monkeypatch.setattr("mamlcli.deploy.classifier.QUERY_CHUNK", 3)
+    parts = classifier.classify(x, torch.arange(5), query, advance=done.append)
+    torch.testing.assert_close(parts, whole)
+    assert done == [3, 3, 1]
+
+
+def test_assignments_use_each_output_once_for_a_class():
+    assert assignments(2, 3, 5).tolist() == [[0, 1], [1, 2], [2, 0]]
+    assert assignments(2, 20, 5)[:, 0].tolist() == [0, 4, 8, 12, 16]
+
+
+def test_images_are_left_out_of_classes_that_have_another():
+    y = torch.tensor([0, 1, 1, 2, 2, 2])
+    assert list(left_out_indices(y, 10)) == [1, 2, 3, 4, 5]
+    assert list(left_out_indices(y, 2)) == [1, 3]

@@ -1,0 +1,83 @@
+"""Exported weights: what is in the folder, and that it is read back or refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from mamlcli.common.errors import RunError
+from mamlcli.deploy.weights import export_weights, load_module
+from mamlcli.runs.entry import read_run
+from tests.helpers.running import TINY_IMAGES, train_tiny
+
+
+def test_files_hold_all_parameters_and_the_transforms_by_themselves(trained, tmp_path):
+    export_weights(read_run(trained / "kfo"), tmp_path / "out")
+    saved = load_file(trained / "kfo" / "checkpoints" / "last.safetensors")
+    model, transform = (load_file(tmp_path / "out" / f"{part}.safetensors") for part in ("model", "transform"))
+    for part, tensors in (("model", model), ("transform", transform)):
+        expected = {n.removeprefix(f"{part}/"): v for n, v in saved.items() if n.startswith(f"{part}/")}
+        assert tensors.keys() == expected.keys()
+        assert all(value.equal(expected[key]) for key, value in tensors.items())
+    assert "adapt" not in (tmp_path / "out" / "module.py").read_text().replace("ANIL adapts", "")
+
+
+def test_config_rebuilds_the_network_and_names_no_place(trained, tmp_path, with_glyphs):
+    run = train_tiny(tmp_path / "run", "glyphs-5way-1shot", "tasks.shots=1", *TINY_IMAGES)
+    manifest = run.manifest
+    export_weights(read_run(run.path), tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (config["input_shape"], config["num_outputs"]) == (manifest["network"]["input_shape"], 5)
+    assert config["model"]["kind"] == "cnn"
+    assert config["inner"]["adapted"] == list(load_module(tmp_path / "out").parameter_names())
+    assert config["preprocessing"]["inputs"].endswith("scaled to [0, 1]")
+    for name in ("config.json", "README.md", "module.py"):
+        assert str(tmp_path) not in (tmp_path / "out" / name).read_text()
+
+
+def test_a_run_that_did_not_note_its_shapes_is_exported_from_its_data(trained, tmp_path):
+    run = shutil.copytree(trained / "one", tmp_path / "run")
+    manifest = json.loads((run / "manifest.json").read_text())
+    del manifest["network"]
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    export_weights(read_run(run), tmp_path / "out")
+    assert load_module(tmp_path / "out").input_shape == (20,)
+
+
+def test_a_folder_with_files_is_kept_unless_forced(trained, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    with pytest.raises(RunError, match="expected a new or empty folder, got a folder with files in it"):
+        export_weights(read_run(trained / "one"), tmp_path / "out")
+    export_weights(read_run(trained / "kfo"), tmp_path / "out", is_forced=True)
+    export_weights(read_run(trained / "one"), tmp_path / "out", is_forced=True)
+    assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+    assert not (tmp_path / "out" / "transform.safetensors").exists()  # of the run before
+    (tmp_path / "file").write_text("")
+    for is_forced in (False, True):
+        with pytest.raises(RunError):
+            export_weights(read_run(trained / "one"), tmp_path / "file", is_forced=is_forced)
+
+
+@pytest.mark.parametrize("kind", ["no folder", "no config", "cut config", "no weights", "cut weights", "other weights"])
+def test_a_damaged_export_is_an_error(trained, tmp_path, kind):
+    out: Path = tmp_path / "out"
+    if kind != "no folder":
+        export_weights(read_run(trained / "one"), out)
+    if kind == "no config":
+        (out / "config.json").unlink()
+    if kind == "cut config":
+        (out / "config.json").write_text('{"recipe": {}}')
+    if kind == "no weights":
+        (out / "model.safetensors").unlink()
+    if kind == "cut weights":
+        (out / "model.safetensors").write_bytes((out / "model.safetensors").read_bytes()[:40])
+    if kind == "other weights":
+        export_weights(read_run(trained / "two"), tmp_path / "two")
+        shutil.copy(tmp_path / "two" / "model.safetensors", out)
+    with pytest.raises(RunError, match="expected a folder that mamlcli runs export --weights wrote"):
+        load_module(out)

@@ -1,0 +1,56 @@
+"""A comparison as tables and sentences."""
+
+from __future__ import annotations
+
+import shutil
+
+from mamlcli.runs.comparison import compare_runs
+from mamlcli.runs.comparison_tables import comparison_parts, letters
+from mamlcli.runs.entry import read_run
+from tests.helpers.run_folders import shown
+
+
+def compared(base, *names, **options):
+    return comparison_parts(compare_runs([read_run(base / name) for name in names], **options))
+
+
+def test_tables_name_the_baseline_and_what_was_paired(trained):
+    text = shown(compared(trained, "one", "five"))
+    assert "minus A: paired on the same 3 tasks" in text
+    assert "not adjusted" not in text
+
+
+def test_comparisons_with_several_runs_are_said_not_to_be_adjusted(trained):
+    text = shown(compared(trained, "one", "two", "five", baseline=1))
+    assert "minus B" in text
+    assert "not adjusted for 2" in text
+
+
+def test_values_of_keys_stand_with_the_letters_of_their_runs(trained):
+    assert "1 (A C), 2 (B)" in shown(compared(trained, "one", "two", "five"))
+
+
+def test_runs_on_other_tasks_are_called_unpaired_with_the_reason(trained):
+    text = " ".join(shown(compared(trained, "one", "more-shots", allow_unpaired=True)).split())
+    assert "B and A are compared unpaired, as independent samples of tasks" in text
+    assert "they differ in tasks.shots (6 and 4)" in text
+
+
+def test_scores_that_overflowed_are_told(overflowed):
+    text = " ".join(shown(comparison_parts(compare_runs([read_run(run) for run in overflowed]))).split())
+    assert "B and A: loss is not finite on 1 tasks, and has no difference." in text
+
+
+def test_runs_of_one_recipe_are_said_to_be_so(runs):
+    shutil.copytree(runs / "one", runs / "again")
+    assert "The recipes are the same." in shown(compared(runs, "one", "again"))
+
+
+def test_a_comparison_fits_80_columns(runs):
+    shutil.copytree(runs / "two", runs / ("a-very-long-name" * 6))
+    text = shown(compared(runs, "one", "five", "a-very-long-name" * 6))
+    assert max(len(line) for line in text.splitlines()) <= 80
+
+
+def test_letters_go_on_after_z():
+    assert [letters(n) for n in (0, 25, 26, 51, 52, 702)] == ["A", "Z", "AA", "AZ", "BA", "AAA"]
