@@ -31,7 +31,9 @@ def test_every_optimizer_works_with_every_algorithm_adapted_or_not():
         ["inner.transform.name=kfo", "inner.transform.adapted=true"],
     ):
         recipe = recipe_of("logistic", *overrides)
-        check_sweep(optimizer_sweep("logistic", recipe, optimizers=TRANSFORMS, num_seeds=1))
+        sweep = optimizer_sweep("logistic", recipe, optimizers=TRANSFORMS, num_seeds=1)
+        assert check_sweep(sweep).recipe.inner.algorithm == recipe.inner.algorithm  # each can be built
+        assert [cell.recipe.inner.transform.name for cell in cells_of(sweep)] == list(TRANSFORMS)
 
 
 def test_none_beside_adapted_transforms_has_nothing_to_adapt():

@@ -38,7 +38,7 @@ def test_a_started_run_trains_on_and_its_manifest_says_where_from(shallow):
     assert run.manifest["started_from"]["run"] == str(shallow.path)
     assert run.manifest["status"] == "done"
     before = json.loads((shallow.path / "evaluation.json").read_text())["final"]["loss"]["mean"]
-    assert result.report["final"]["loss"]["mean"] != before
+    assert result.final.mean("loss") != before
 
 
 def test_the_learned_transform_moves_up_with_the_last_layer_and_new_layers_start_as_the_identity():
