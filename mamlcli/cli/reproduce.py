@@ -76,8 +76,7 @@ def reproduce(
         show_cost(chosen, families, num_seeds, num_processes, device)
     if dry_run:
         return
-    path = directory or RUNS / f"reproduce-{scale}"
-    display = Display(num_processes)
+    path, display = directory or RUNS / f"reproduce-{scale}", Display(num_processes)
     try:
         done = run_reproduction(
             scale,

@@ -14,6 +14,7 @@ from markdown_it import MarkdownIt
 from mamlcli.deploy.weights import export_weights
 from mamlcli.runs.entry import read_run
 from tests.helpers.exported_runs import NASTY
+from tests.helpers.run_folders import with_manifest
 from tests.helpers.running import TINY_IMAGES, train_tiny
 
 
@@ -52,9 +53,7 @@ def test_the_code_of_the_card_runs_as_it_stands(trained, tmp_path):
 
 
 def test_card_of_a_nasty_name_is_whole(trained, tmp_path):
-    run = dataclasses.replace(
-        read_run(trained / "one"), manifest={**read_run(trained / "one").manifest, "recipe_name": NASTY}
-    )
+    run = with_manifest(read_run(trained / "one"), recipe_name=NASTY)
     export_weights(run, tmp_path / "out")
     _, front, body = (tmp_path / "out" / "README.md").read_text().split("---\n", 2)
     assert yaml.safe_load(front)["model-index"][0]["name"] == NASTY
