@@ -1,4 +1,4 @@
-"""Words of messages are made here: text that can be printed, one line of an error, the nearest known name."""
+"""Words of messages: text that can be printed, one line of an error, the nearest of some names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A batch of tasks is run on one of three paths, all of which give the same results.
+"""Chooses how many tasks are computed at a time (a chunk), in which threads and on which of three paths; runs them.
 
 `loop` is the plain reference: task after task, differentiated by autograd. `batched` maps the per-task function over a
 chunk of tasks with `torch.func.vmap`. `explicit` computes a chunk as one tensor, with the derivatives that are written

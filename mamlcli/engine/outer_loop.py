@@ -1,4 +1,4 @@
-"""The outer loop trains the meta-parameters and yields a record of every step; it never prints or knows a path.
+"""The outer loop trains the meta-parameters, validates, stops early, and yields a record of every step.
 
 The caller decides what to show, log and save; at every record the state is whole and can be exported, and a
 training that continues from an exported state gives the same numbers as one that was never cut.

@@ -1,4 +1,4 @@
-"""Gradient transforms map inner gradients to inner updates, phi <- phi - alpha * U_xi(gradient): meta-optimizers.
+"""Gradient transforms (Meta-SGD, Meta-Curvature, Meta-KFO, dense) map inner gradients to inner updates.
 
 Each transform is a frozen dataclass with an `init` / `apply` pair: `init` makes its meta-parameters xi (identity at the
 start, so that training starts as MAML), `apply` maps the gradients of one inner step to updates. A transform owns

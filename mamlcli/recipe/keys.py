@@ -1,4 +1,4 @@
-"""One walk through the schema gives every key of recipes: for completion, the reference and the nearest key."""
+"""One walk through the schema gives every key of recipes, for completion and the reference."""
 
 from __future__ import annotations
 

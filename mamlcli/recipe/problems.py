@@ -1,4 +1,4 @@
-"""Every problem of a recipe is worded here as one line, with its place and the nearest key."""
+"""Words every problem of a recipe as one line, with its place and the nearest key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Locks a run for the one process that works on it."""
+"""The lock of a run: one process works on it at a time."""
 
 from __future__ import annotations
 

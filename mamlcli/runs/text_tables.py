@@ -1,4 +1,4 @@
-"""Writes tables as Markdown and LaTeX."""
+"""Writes tables as Markdown and LaTeX, with their special characters escaped."""
 
 from __future__ import annotations
 

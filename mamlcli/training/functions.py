@@ -1,4 +1,4 @@
-"""Gives the outer loop what it needs of an experiment: meta-gradients and meta-validation, and how tasks are run."""
+"""Gives the outer loop what it needs of an experiment: meta-gradients and meta-validation."""
 
 from __future__ import annotations
 

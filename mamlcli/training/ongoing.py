@@ -1,4 +1,4 @@
-"""Keeps runs in work: each is locked to its end, saves its state, and notes in its manifest how it ended.
+"""Keeps runs in work: each takes its lock, saves checkpoints, stops at a signal, and notes how it ended.
 
 `OngoingRuns` holds the runs that are trained together; what ends one of them leaves the others as they are.
 """

@@ -1,4 +1,4 @@
-"""Decides where and how an experiment is computed: its device, the threads of this process, how tasks are run."""
+"""Decides device and threads, and what a recipe's `execution` keys change of how chunks of tasks are chosen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts a run, from the command line and from Python: a new one, one that goes on, or one in another's place."""
+"""Starts a run, from the command line and from Python: a new one, one that is resumed, or one in another's place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signals become flags here, so that a process that is asked to stop can save its work first."""
+"""SIGTERM and Ctrl-C become flags here, so that a process that is asked to stop can save its work first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each claim of the paper is a function here, from results to a verdict.
+"""What each claim of the paper (C1 to C7) predicts of the studies, one function each.
 
 C1 to C6 are decided by paired differences over seeds, after the rule of `decisions`; C3 and C7 also have a part that
 is exact and is checked at every scale. All numbers are on meta-test tasks after adaptation, at inner learning rates

@@ -1,4 +1,4 @@
-"""A claim is decided by stated rules over paired differences, never by a tuned threshold.
+"""A prediction holds, fails or is undecided by stated rules over paired differences, and so does its claim.
 
 A prediction is a set of paired differences, one per seed, and a sign. It `holds` when the interval of the mean
 lies wholly on the predicted side of zero, `fails` when wholly on the other, and is `undecided` otherwise, and

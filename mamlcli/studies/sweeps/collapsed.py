@@ -1,4 +1,4 @@
-"""Appended linear layers are collapsed into one here, their outputs compared, the collapsed model exported."""
+"""Collapsed models of a study's cells: outputs compared with the stack's, sizes counted, models exported."""
 
 from __future__ import annotations
 

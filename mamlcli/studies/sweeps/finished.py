@@ -1,4 +1,4 @@
-"""The finished runs of each axis value are found here, at the inner learning rate that is chosen."""
+"""Finds the finished runs of each axis value, of the inner learning rate that `rates` chooses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Split classes into meta-train, meta-validation and meta-test: by published lists, by folders, or by a seed."""
+"""Splits classes into meta-train, meta-validation and meta-test: by published lists, by folders, or by a seed."""
 
 from __future__ import annotations
 

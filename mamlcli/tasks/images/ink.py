@@ -1,4 +1,4 @@
-"""Find the ink of drawings, and tell whether it is dark on bright paper or bright on dark."""
+"""Finds the ink of drawings, cuts it out (`--frame ink`), and tells dark ink from bright."""
 
 from __future__ import annotations
 
