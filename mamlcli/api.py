@@ -279,7 +279,7 @@ def sweep(
     inner_lrs: Sequence[float] = (),
     jobs: int | None = None,
     folder: PathLike | None = None,
-    on_end: Callable[[CellEnd], None] = lambda end: None,
+    on_end: Callable[[CellEnd], None] | None = None,
 ) -> StudyResult:
     """Train a recipe at every value of an axis with several seeds, and compare: a study of the paper.
 

@@ -10,8 +10,9 @@ import typer
 
 from mamlcli.cli import complete, console
 from mamlcli.cli.options import DeviceOption, JobsOption, JsonOption
-from mamlcli.cli.study_display import RUNS, SweepProgress, again, warn_about_jobs
+from mamlcli.cli.study_display import SweepProgress, again, warn_about_jobs
 from mamlcli.common.errors import Interrupted, MamlError
+from mamlcli.common.names import RUNS
 
 if TYPE_CHECKING:
     from mamlcli.studies.claims.scales import Family, Scale

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from mamlcli.studies.sweeps.sweep import Sweep
 
 
-RUNS = Path("runs")
-
-
 # Running and showing -------------------------------------------------------------------------------------------
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 
-from mamlcli.common.statistics import Score
+if TYPE_CHECKING:
+    from mamlcli.common.statistics import Score  # needs numpy, whose absence doctor tells in a table
 
 PERCENT = 100.0
 
@@ -40,12 +42,16 @@ def with_interval(value: Score | Mapping[str, float | None] | None, *, scale: fl
         scale: what both numbers are multiplied by.
         digits: decimals.
     """
-    if isinstance(value, Mapping):
-        value = Score(value["mean"], value.get("ci95_over_tasks", value.get("ci95_over_seeds"))) if value else None
-    if value is None or value.mean is None:
+    if not value:
         return "-"
-    text = _decimal(scale * value.mean, digits)
-    return text if value.ci95 is None else f"{text} ± {_decimal(scale * value.ci95, digits)}"
+    if isinstance(value, Mapping):
+        mean, ci95 = value["mean"], value.get("ci95_over_tasks", value.get("ci95_over_seeds"))
+    else:
+        mean, ci95 = value.mean, value.ci95
+    if mean is None:
+        return "-"
+    text = _decimal(scale * mean, digits)
+    return text if ci95 is None else f"{text} ± {_decimal(scale * ci95, digits)}"
 
 
 def sparkline(

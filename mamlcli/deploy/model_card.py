@@ -120,7 +120,8 @@ def _front_matter(config: WeightsConfig) -> str:
     if config.result is not None:
         metric = "accuracy" if config.result.has_accuracy else "loss"
         task = {"type": "few-shot-learning", "name": "few-shot learning"}
-        number = {"type": metric, "name": f"query {metric} after adaptation", "value": config.result.final.mean(metric)}
+        score = config.result.final.of(metric)
+        number = {"type": metric, "name": f"query {metric} after adaptation", "value": score and score.mean}
         result = {"task": task, "dataset": {"type": source, "name": source}, "metrics": [number]}
         values["metrics"] = [metric]
         values["model-index"] = [{"name": config.recipe_name, "results": [result]}]

@@ -38,6 +38,11 @@ def flush_denormals() -> None:
     torch.set_flush_denormal(True)
 
 
+def are_denormals_flushed() -> bool:
+    """Return whether this thread takes numbers below 1e-38 (float32) as zero."""
+    return float(torch.tensor(1e-39) * 2.0) == 0.0
+
+
 # Of mallopt in glibc: from this size on, an allocation is a mapping of its own, given back when it is freed.
 _MMAP_THRESHOLD, _TRIM_THRESHOLD, _LARGE = -3, -1, 1_000_000
 

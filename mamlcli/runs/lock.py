@@ -10,9 +10,13 @@ from filelock import FileLock, Timeout
 
 from mamlcli.common.errors import RunError
 
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows
+    fcntl = None  # type: ignore[assignment]
+
 _LOCK = "lock"
-
-
+_ELSEWHERE = "Name another --run-dir, on a disk that can lock files"
 _ASKED_S = 0.05  # seconds to wait for a lock that is only looked at
 
 
@@ -30,8 +34,11 @@ def held_lock(folder: Path) -> Iterator[None]:
     except Timeout as error:
         expected, next_step = "a run that no other process works on", "Wait for it to end, or stop it"
         raise RunError(str(folder), expected=expected, got="one in use", next_step=next_step) from error
-    except OSError as error:
-        raise RunError(str(lock.lock_file), expected="a file that can be locked", got=error.strerror) from error
+    except (OSError, NotImplementedError) as error:
+        got = getattr(error, "strerror", None) or str(error)
+        raise RunError(
+            str(lock.lock_file), expected="a file that can be locked", got=got, next_step=_ELSEWHERE
+        ) from error
     try:
         yield
     finally:
@@ -41,15 +48,30 @@ def held_lock(folder: Path) -> Iterator[None]:
 def is_lock_held(folder: Path) -> bool | None:
     """Return whether a process works on a run, that is, holds its lock.
 
-    None if that cannot be known, as where the user may only read the run. The file of the lock is not changed.
+    None if that cannot be known. The file of the lock is not changed; where there is flock, looking needs no right to
+    write, and disturbs no one else who looks.
     """
     path = folder / _LOCK
     if not path.is_file():
         return False
+    if fcntl is not None:
+        return _is_flocked(path)
     try:
         with FileLock(path).acquire(timeout=_ASKED_S, poll_interval=_ASKED_S / 5):
             return False
     except Timeout:
         return True
+    except (OSError, NotImplementedError):
+        return None
+
+
+def _is_flocked(path: Path) -> bool | None:
+    """Return whether a process holds the flock that `FileLock` takes on POSIX systems."""
+    try:
+        with path.open() as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
     except OSError:
         return None
+    return False

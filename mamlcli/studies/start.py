@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mamlcli.common.errors import MamlError
 from mamlcli.common.machine import num_cores, threads_of
+from mamlcli.common.names import RUNS
 from mamlcli.common.words import nearest
 from mamlcli.recipe.tasks_schema import SyntheticKeys
 from mamlcli.runs.search import next_run_path
@@ -24,8 +25,6 @@ from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.run import CellEnd, default_jobs, run_sweep
 from mamlcli.studies.sweeps.sweep import Sweep, cells_of, check_sweep
 from mamlcli.training.placement import threads_kept
-
-RUNS = Path("runs")
 
 
 @threads_kept()
@@ -117,8 +116,8 @@ def reproduce(
     device: str | None = None,
     command: Callable[[Path], str] = str,
     argv: Sequence[str] = (),
-    on_family: Callable[[Family, Sweep], None] = lambda family, sweep: None,
-    on_end: Callable[[CellEnd], None] = lambda end: None,
+    on_family: Callable[[Family, Sweep], None] | None = None,
+    on_end: Callable[[CellEnd], None] | None = None,
 ) -> Reproduction:
     """Run what is missing of a reproduction and decide every claim; a cut one goes on where it was.
 
@@ -149,8 +148,8 @@ def reproduce(
         argv=argv or sys.argv,
         command=command(path),
         device=device,
-        on_family=on_family,
-        on_end=on_end,
+        on_family=on_family or (lambda family, sweep: None),
+        on_end=on_end or (lambda end: None),
     )
     claims = tuple(decide_claims(chosen, studies))
     return Reproduction(chosen, num_seeds, claims, tuple(studies), tuple(left_out), tuple(failures))

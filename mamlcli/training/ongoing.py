@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mamlcli.common.errors import Interrupted, NonFiniteError, RunError, WorkerError, is_out_of_memory
 from mamlcli.common.machine import now, peak_memory_mb
@@ -16,7 +16,7 @@ from mamlcli.engine.evaluation import Evaluation
 from mamlcli.engine.execution import Execution
 from mamlcli.engine.objective import MetaParams
 from mamlcli.engine.outer_loop import Record, ValidationRecord, is_over
-from mamlcli.engine.state import TrainState, new_state, restore_state
+from mamlcli.engine.state import OuterLoop, TrainState, new_state, restore_state
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.report import RunReport
 from mamlcli.training.checkpoints import checkpoint_path, load_checkpoint, save_checkpoint
@@ -37,23 +37,28 @@ class OngoingRun:
     Attributes:
         plan: what was asked for.
         state: of its training.
+        outer: the settings of its outer loop.
         how: how the tasks of a meta-batch are run.
         events: its event files.
-        started: time.monotonic() at its start here.
+        started: time.monotonic() at the start of training here.
+        is_saved: whether the last checkpoint is of the present state.
         is_trained: whether training is over, so that there is nothing more to save.
     """
 
     plan: PlannedRun
     state: TrainState
+    outer: OuterLoop
     how: Execution
     events: EventLog
     started: float
+    is_saved: bool = False
     is_trained: bool = False
 
     def take(self, record: Record | NonFiniteError, *, is_stopping: bool) -> None:
         """Log what the engine yielded, save checkpoints, and stop where asked."""
         if isinstance(record, NonFiniteError):
             raise record
+        self.is_saved = False
         directory, state = self.plan.directory, self.state
         line = {"kind": _kind(record), **vars(record), "elapsed_s": round(time.monotonic() - self.started, 4)}
         directory.append_metrics(line)
@@ -65,17 +70,19 @@ class OngoingRun:
             self.plan.progress.on_record(record)
         if is_stopping:
             raise _interruption(directory, f"after iteration {state.iteration}")
-        is_last = is_over(state, self.plan.experiment.outer_loop())
+        is_last = is_over(state, self.outer)
         if is_last or state.iteration % self.plan.experiment.recipe.outer.checkpoint_every == 0:
             self.save()
 
     def save(self) -> None:
         """Write the state as the last checkpoint."""
         save_checkpoint(self.plan.directory, "last", *self.state.export())
+        self.is_saved = True
 
     def end_training(self) -> None:
-        """Save the state, and let go of what only training needs."""
-        self.save()
+        """Save the state where it is not saved yet, and let go of what only training needs."""
+        if not self.is_saved:
+            self.save()
         self.events.close()
         self.is_trained = True
 
@@ -124,9 +131,15 @@ class OngoingRuns:
             except BaseException as error:
                 self.ends[index] = error
                 if not isinstance(error, Exception):
+                    self.ends[index:] = [error] * (len(plans) - index)
                     raise
             else:
                 self.runs[index], self.states[index], self._contexts[index] = run, run.state, stack
+
+    def begin_training(self) -> None:
+        """Let the time of training begin for every run."""
+        for run in self.runs.values():
+            run.started = time.monotonic()
 
     def end(self, index: int, end: RunReport | BaseException) -> None:
         """Leave the context of a run by its error, or with its result."""
@@ -174,21 +187,23 @@ def opened(plan: PlannedRun, num_workers: int = 1, num_runs: int = 1) -> Iterato
     check_event_log(experiment.recipe.logging)
     with directory.lock():
         experiment.use_threads()
-        state = _state_of(directory, experiment)
+        outer = experiment.outer_loop()
+        state = _state_of(directory, experiment, outer)
         record = recorded_execution(directory, num_workers, num_runs) if state.iteration else None
         wall_before = float(directory.manifest.get("wall_s", 0.0)) if state.iteration else 0.0
         if record is None:
             how = training_execution(experiment, num_workers, num_runs)
             record = execution_record(experiment, how, num_workers, num_runs)
+        # A manifest of an early version does not tell the precision.
+        record = replace(record, dtype=experiment.recipe.execution.dtype)
         use_threads(record.threads)
         start_manifest(directory, experiment, plan.argv, state, record)
         with _end_noted(plan, state, record.how, wall_before), closing(directory):
             directory.rewind_metrics(state.iteration, state.last_validated)
             if plan.progress.on_start:
                 plan.progress.on_start(experiment, directory, state.iteration)
-            started = time.monotonic()
             events = EventLog(experiment.recipe.logging, directory.path, state.iteration, directory.read_metrics())
-            run = OngoingRun(plan, state, record.how, events, started)
+            run = OngoingRun(plan, state, outer, record.how, events, time.monotonic())
             with closing(events), _saved_at_an_error(run):
                 yield run
 
@@ -246,9 +261,9 @@ def _saved_at_an_error(run: OngoingRun) -> Iterator[None]:
         ) from error
 
 
-def _state_of(run: RunDirectory, experiment: Experiment) -> TrainState:
+def _state_of(run: RunDirectory, experiment: Experiment, outer: OuterLoop) -> TrainState:
     """Return the state of the last checkpoint, or a new one."""
-    meta, outer = experiment.initial_meta(), experiment.outer_loop()
+    meta = experiment.initial_meta()
     checkpoint = load_checkpoint(run, "last")
     if checkpoint is None:
         return new_state(meta, outer)

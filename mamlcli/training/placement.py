@@ -15,7 +15,7 @@ from mamlcli.engine.execution import Execution, choose_execution
 from mamlcli.engine.networks import Network
 from mamlcli.engine.objective import MetaObjective
 from mamlcli.engine.sizes import activation_size
-from mamlcli.engine.threads import flush_denormals
+from mamlcli.engine.threads import are_denormals_flushed, flush_denormals
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import ImageKeys
 from mamlcli.training.tuned import load_tuned, tuning_key
@@ -198,9 +198,10 @@ def threads_of_one_operation(recipe: Recipe, network: Network, how: Execution, n
 
 @contextmanager
 def threads_kept() -> Iterator[None]:
-    """Leave torch's number of threads as it was before the block, whatever suits a run."""
-    threads = torch.get_num_threads()
+    """Leave torch's number of threads, and how it takes tiny numbers, as before the block, whatever suits a run."""
+    threads, is_flushing = torch.get_num_threads(), are_denormals_flushed()
     try:
         yield
     finally:
         torch.set_num_threads(threads)
+        torch.set_flush_denormal(is_flushing)

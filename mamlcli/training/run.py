@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import ParamSpec, TypeVar
 
 from mamlcli.common.processes.signals import interruption_flag
@@ -49,12 +50,19 @@ def train_runs(
         RunError: the run is in use, damaged, or was trained on other data.
     """
     ongoing = OngoingRuns(len(runs))
-    try:
-        ongoing.start_all(runs, group.num_workers)
-        if ongoing.runs:
-            _train_and_evaluate(ongoing, [run.experiment for run in runs], group, is_stopped)
-    except BaseException as error:  # whatever it is, every run saves its state and ends by it
-        ongoing.end_all(error)
+    with ExitStack() as signals:
+        flag = interruption_flag(second_ends=group.place is None)
+        try:
+            # Workers first wait for each other; until then a signal ends the process at once.
+            is_asked = signals.enter_context(flag) if group.place is None else None
+            ongoing.start_all(runs, group.num_workers)
+            if ongoing.runs:
+                _lead(ongoing, group)
+                is_asked = is_asked or signals.enter_context(flag)
+                stop = _Stop(group.agree(_either(is_asked, is_stopped)))
+                _train_and_evaluate(ongoing, [run.experiment for run in runs], group, stop)
+        except BaseException as error:  # whatever it is, every run ends by it
+            ongoing.end_all(error)
     return ongoing.ends
 
 
@@ -72,40 +80,53 @@ class _Stop:
         self._is_asked = is_asked
         self.is_set = False
 
+    def ask(self) -> None:
+        """Ask whether to stop."""
+        self.is_set = self.is_set or self._is_asked()
+
     def asked_after(self, function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
         """Return the function, asking whether to stop after each call."""
 
         @functools.wraps(function)
         def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
             result = function(*args, **kwargs)
-            self.is_set = self.is_set or self._is_asked()
+            self.ask()
             return result
 
         return call
 
 
-def _train_and_evaluate(
-    ongoing: OngoingRuns, experiments: Sequence[Experiment], group: WorkerGroup, is_stopped: Callable[[], bool]
-) -> None:
-    """Train all runs in work to their ends, then score them."""
+def _either(first: Callable[[], bool], second: Callable[[], bool]) -> Callable[[], bool]:
+    return lambda: first() or second()
+
+
+def _lead(ongoing: OngoingRuns, group: WorkerGroup) -> None:
+    """Tell the other workers, where there are any, what the run is."""
     first = next(iter(ongoing.runs.values()))
     group.lead(SharedRun.of(first.plan.experiment, first.state, first.how), first.plan.experiment.device)
-    with interruption_flag(second_ends=group.place is None) as is_asked:
-        stop = _Stop(group.agree(lambda: is_asked() or is_stopped()))
-        gradients, validate = training_functions(experiments, first.how, group)
-        outers = {index: run.plan.experiment.outer_loop() for index, run in ongoing.runs.items()}
-        for index, record in train(ongoing.states, outers, stop.asked_after(gradients), stop.asked_after(validate)):
-            if index in ongoing.runs:
-                with ongoing.run(index) as run:
-                    run.take(record, is_stopping=stop.is_set)
-        for index in list(ongoing.runs):
+
+
+def _train_and_evaluate(
+    ongoing: OngoingRuns, experiments: Sequence[Experiment], group: WorkerGroup, stop: _Stop
+) -> None:
+    """Train all runs in work to their ends, then score them."""
+    how = next(iter(ongoing.runs.values())).how
+    gradients, validate = training_functions(experiments, how, group)
+    outers = {index: run.outer for index, run in ongoing.runs.items()}
+    ongoing.begin_training()
+    for index, record in train(ongoing.states, outers, stop.asked_after(gradients), stop.asked_after(validate)):
+        if index in ongoing.runs:
             with ongoing.run(index) as run:
-                run.end_training()
-        _evaluate(ongoing, stop, group)
+                run.take(record, is_stopping=stop.is_set)
+    for index in list(ongoing.runs):
+        with ongoing.run(index) as run:
+            run.end_training()
+    _evaluate(ongoing, stop, group)
 
 
 def _evaluate(ongoing: OngoingRuns, stop: _Stop, group: WorkerGroup) -> None:
     """Score all runs that were trained, on the same tasks at once."""
+    stop.ask()
     weights: dict[int, tuple[MetaParams, str]] = {}
     for index in list(ongoing.runs):
         with ongoing.run(index) as run:

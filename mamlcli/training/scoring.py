@@ -15,6 +15,7 @@ from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import ImageKeys
 from mamlcli.runs.curve_figure import save_curve
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.manifest import FINISHED
 from mamlcli.runs.report import Point, Protocol, RunReport, Scores
 from mamlcli.training.experiment import Experiment
 
@@ -94,7 +95,7 @@ def score_at_end(experiment: Experiment, metas: Sequence[MetaParams], group: Wor
 
 def finished_result(run: RunDirectory) -> RunReport | None:
     """Return the result of a run that is already done, or None."""
-    is_finished = run.manifest.get("status") in ("done", "stopped early")
+    is_finished = run.manifest.get("status") in FINISHED
     return run.read_report() if is_finished else None
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
+import mamlcli
 from mamlcli.cli.diagnosis.findings import BROKEN, LACKING, OK
 
 
@@ -88,3 +92,15 @@ def test_a_check_that_lacks_a_package_names_it(cli, quick, monkeypatch):
     assert ended.code == 1
     found = findings(ended)["packages", "requirements"]
     assert (found["status"], found["remedy"]) == (BROKEN, "pip install packaging")
+
+
+def test_a_table_is_shown_where_numpy_cannot_be_imported(tmp_path):
+    # A package that is broken is what doctor is for: its own table must not need it.
+    code = (
+        "import sys; sys.modules['numpy'] = None; sys.argv = ['mamlcli', 'doctor'];"
+        "from mamlcli.__main__ import main; main()"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(mamlcli.__file__).parents[1])}
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (ended.returncode, "numpy" in ended.stdout) == (1, True), ended.stderr

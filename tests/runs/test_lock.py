@@ -78,6 +78,16 @@ def test_run_whose_lock_may_not_be_opened_is_not_said_to_be_free(run, monkeypatc
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("filelock.FileLock.acquire", denied)
+    if sys.platform != "win32":
+        monkeypatch.setattr("fcntl.flock", denied)
     assert is_lock_held(run) is None
     with pytest.raises(RunError, match="expected a file that can be locked, got Permission denied"), held_lock(run):
         pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks by another call")
+def test_whoever_may_only_read_a_run_learns_whether_it_is_held(tmp_path):
+    with held_lock(tmp_path):
+        (tmp_path / "lock").chmod(0o444)
+        assert is_lock_held(tmp_path) is True
+    assert is_lock_held(tmp_path) is False

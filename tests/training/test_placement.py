@@ -8,7 +8,7 @@ import torch
 from mamlcli.common.errors import DeviceError
 from mamlcli.engine.execution import Execution
 from mamlcli.recipe.files import load_recipe
-from mamlcli.training.placement import memory_error, resolve_device, threads_kept, threads_of_one_operation
+from mamlcli.training.placement import memory_error, resolve_device, threads_kept, threads_of_one_operation, use_threads
 from mamlcli.training.tuned import TunedChoice, store_tuned
 from tests.helpers.running import built
 
@@ -109,3 +109,11 @@ def test_threads_are_kept_also_where_the_block_fails():
     with pytest.raises(OSError, match="disk full"):
         compute()
     assert torch.get_num_threads() == 1
+
+
+def test_numbers_too_small_to_matter_are_as_before_the_block():
+    torch.set_flush_denormal(False)
+    with threads_kept():
+        use_threads(torch.get_num_threads())
+        assert float(torch.tensor(1e-39) * 2.0) == 0.0
+    assert float(torch.tensor(1e-39) * 2.0) != 0.0

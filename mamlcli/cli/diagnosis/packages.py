@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import mamlcli
 from mamlcli.cli.diagnosis.findings import BROKEN, LACKING, OK, Finding
 from mamlcli.common.words import first_line
 
@@ -94,7 +95,7 @@ def python_finding() -> Iterator[Finding]:
     """Look at the versions of mamlcli and Python."""
     is_new = sys.version_info >= _SMALLEST_PYTHON
     need = ".".join(map(str, _SMALLEST_PYTHON))
-    yield Finding("packages", "mamlcli", OK, f"{_version('mamlcli')}, in {_PACKAGE}")
+    yield Finding("packages", "mamlcli", OK, f"{mamlcli.__version__}, in {_PACKAGE}")
     yield Finding(
         "packages",
         "python",

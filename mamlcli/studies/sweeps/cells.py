@@ -16,7 +16,7 @@ from mamlcli.engine.execution import NUMBERS_WORTH_THREADS
 from mamlcli.engine.sizes import activation_size, count_parameters
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import SyntheticKeys
-from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.folder import RunDirectory, is_run
 from mamlcli.runs.report import RunReport
 from mamlcli.studies.sweeps.collapsed import collapse_record
 from mamlcli.studies.sweeps.from_trained import write_start
@@ -127,7 +127,7 @@ def _open_cell(cell: PlannedCell) -> RunDirectory:
     """Open the cell's run directory, or make it."""
     # Before building: the recipe, or a model too small for threads, may set another number.
     torch.set_num_threads(cell.num_threads)
-    if (cell.path / "recipe.yaml").is_file() and (cell.path / "manifest.json").is_file():
+    if is_run(cell.path):
         run = RunDirectory.open(cell.path)
         run.check_recipe(cell.recipe)
         return run

@@ -11,7 +11,7 @@ from mamlcli.common.files import atomic_write
 from mamlcli.common.machine import num_cores, threads_of
 from mamlcli.common.processes.pool import Job, Outcome, run_jobs
 from mamlcli.recipe.schema import Recipe
-from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.folder import RunDirectory, is_run
 from mamlcli.runs.report import RunReport
 from mamlcli.studies.sweeps.cells import (
     PlannedCell,
@@ -155,7 +155,7 @@ class _Ends:
 
 def _done_before(sweep: Sweep, folder: Path) -> RunReport | None:
     """Return the report of a cell that needs no more work."""
-    if not (folder / "manifest.json").is_file() or not (folder / "recipe.yaml").is_file():
+    if not is_run(folder):
         return None
     if sweep.with_collapse and not (folder / "collapse.json").is_file():
         return None
@@ -189,7 +189,7 @@ def cell_job(sweep: Sweep, path: Path, cells: Sequence[Cell], *, argv: Sequence[
             recipe=cell.recipe,
             argv=tuple(argv),
             num_threads=num_threads,
-            started_from=Path(sweep.started_from) if sweep.started_from else None,
+            started_from=sweep.started_from,
             with_collapse=sweep.with_collapse,
         )
         for cell in cells
