@@ -22,7 +22,7 @@ class Told(WorkerGroup):
 
     shared = None
 
-    def follow(self):
+    def follow(self, kind):
         return self.shared
 
 
