@@ -172,7 +172,7 @@ class RunReport:
                 weights=str(value["weights"]),
                 protocol=Protocol.from_json(value["protocol"]),
                 curve=(*map(Point.from_json, value["curve"][:-1]), Point.from_json(value["final"])),
-                references={name: Scores.from_json(scores) for name, scores in value.get("references", {}).items()},
+                references={name: Scores.from_json(scores) for name, scores in value["references"].items()},
                 chance_accuracy=value.get("chance_accuracy"),
                 run=value.get("run"),
             )
