@@ -1,6 +1,8 @@
 """Seeds trained together equal those trained alone, whatever becomes of their siblings."""
 
 import json
+import os
+import signal
 from dataclasses import replace
 
 import pytest
@@ -219,6 +221,15 @@ def test_an_interruption_saves_all_and_they_go_on_to_the_same_bits(tmp_path):
         (tensors, metrics, _), (others, other_metrics, _) = (results(tmp_path / way / seed) for way in ("cut", "whole"))
         assert metrics == other_metrics
         assert all(torch.equal(value, others[name]) for name, value in tensors.items())
+
+
+def test_a_signal_while_runs_are_started_leaves_none_of_them_running(tmp_path):
+    told = Progress(on_start=lambda experiment, directory, iteration: os.kill(os.getpid(), signal.SIGTERM))
+    members = replicas_in(tmp_path, small_recipe())
+    ends = train_runs([replace(members[0], progress=told), *members[1:]])
+    assert all(isinstance(end, Interrupted) for end in ends)
+    manifests = [RunDirectory.open(tmp_path / seed).manifest for seed in "012"]
+    assert [manifest["status"] for manifest in manifests] == ["interrupted"] * 3
 
 
 def test_a_replica_that_is_behind_its_siblings_catches_up(tmp_path):
