@@ -41,6 +41,7 @@ class InnerLoop:
             batch norm sees both (the release's ANIL); otherwise each set is normalised by itself.
         recompute: keep the fast weights of each step alone, and compute the step again when it is differentiated
             (`inner.memory: constant`); the values are the same.
+        head: how the output layer starts, "learned", "zero" or "shared": see `output_layer.start_params`.
     """
 
     adapted: tuple[str, ...]
@@ -51,6 +52,7 @@ class InnerLoop:
     adapt_transform: bool = False
     joint_features: bool = False
     recompute: bool = False
+    head: str = "learned"
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,24 @@ RULES = (
         "true for inner.algorithm=fomaml",
     ),
     Rule(
+        "inner.algorithm",
+        "`inner.algorithm=boil` does not go with `model.kind=linear`: all of its layers are the head.",
+        lambda recipe: recipe.inner.algorithm == "boil" and recipe.model.kind == "linear",
+        "maml, fomaml or anil for model.kind=linear, which has no body to adapt",
+    ),
+    Rule(
+        "inner.head",
+        "`inner.head=zero` or `shared` does not go with `inner.algorithm=boil`: the output layer has to adapt.",
+        lambda recipe: recipe.inner.head != "learned" and recipe.inner.algorithm == "boil",
+        "learned for inner.algorithm=boil, whose output layer does not adapt and would stay the same for all classes",
+    ),
+    Rule(
+        "inner.head",
+        "`inner.head=shared` needs classification.",
+        lambda recipe: recipe.inner.head == "shared" and not recipe.is_classification,
+        "learned or zero for tasks.source={tasks.source}, which has no classes to share a row",
+    ),
+    Rule(
         "inner.transform.adapted",
         "`inner.transform.adapted=true` needs a transform.",
         lambda recipe: recipe.inner.transform.adapted and recipe.inner.transform.name == "none",
