@@ -63,6 +63,9 @@ CASES = {
     "anil": ("sinusoid", "inner.algorithm=anil"),
     "fomaml": ("sinusoid", "inner.algorithm=fomaml"),
     "a part adapts": ("sinusoid", 'inner.adapt=["body.*.weight"]'),
+    "boil": ("sinusoid", "inner.algorithm=boil"),
+    "zero head": ("sinusoid", "inner.head=zero"),
+    "shared head": ("logistic", "tasks.dimension=4", "model.linear_layers=1", "inner.head=shared"),
     "constant memory": ("sinusoid", "inner.memory=constant"),
 }
 
