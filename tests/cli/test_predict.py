@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.image_files import class_folders, noise, save
+from tests.helpers.predictions import TRAINING
 from tests.helpers.running import TINY_IMAGES, train_tiny
 
 
@@ -121,9 +122,9 @@ def test_exported_classes_can_be_classified(cli, run, own):
 
 
 def test_seven_classes_are_told_apart_by_a_run_of_five_ways_with_a_head_at_zero(cli, tmp_path):
-    class_folders(tmp_path / "data", [f"c{index}" for index in range(6)])
-    keys = ("tasks.ways=5", "evaluation.split=train", "tasks.shots=1", "tasks.image_size=12", "inner.head=zero")
-    trained = cli("train", "folder", "tasks.path=data", *TINY_IMAGES, *keys, "--run-dir", "run")
+    class_folders(tmp_path / "data", [f"c{index}" for index in range(8)])
+    keys = (*TRAINING, "tasks.ways=5", "inner.head=zero")
+    trained = cli("train", "folder", "tasks.path=data", *keys, "--run-dir", "run")
     assert trained.code == 0, trained.err
     names = [f"own{index}" for index in range(7)]
     class_folders(tmp_path / "support", names)
