@@ -10,8 +10,8 @@ from mamlcli.recipe.schema import Recipe
 
 SMALL = {"tasks": {"source": "logistic"}, "model": {"kind": "mlp"}}
 
-# A recipe that breaks each rule alone, and what is said of it. Where a key has several rules, each is named by the first
-# words of its sentence.
+# A recipe that breaks each rule alone, and what is said of it. Where a key has several rules, each is named by the
+# first words of its sentence.
 BROKEN = {
     "model.kind": ({"model": {"kind": "cnn"}}, "expected mlp or linear for tasks.source=logistic, got 'cnn'."),
     "inner.joint_features": (
