@@ -35,7 +35,7 @@ from mamlcli.tasks.images.own import OwnImages, find_query, find_support, read_o
 from mamlcli.tasks.images.sources import INVERT_CHOICES
 from mamlcli.training.data import load_image_pack
 from mamlcli.training.experiment import Experiment
-from mamlcli.training.trained import noted_images, num_inner_steps, open_trained, recipe_elsewhere
+from mamlcli.training.trained import TrainedRun, noted_images, num_inner_steps, open_trained, recipe_elsewhere
 
 # Each image left out is an adaptation of its own.
 MAX_LEFT_OUT = 30
@@ -67,14 +67,7 @@ def predict_run(run: RunDirectory, request: PredictionRequest, *, on_progress: O
     support = _support(request, record, experiment, report_progress)
     query = _query(request, record, report_progress)
     classes = _classes(support)
-    classifier = support_classifier(
-        experiment,
-        trained.meta,
-        len(classes),
-        num_steps=num_inner_steps(recipe, request.num_steps),
-        is_joint=request.is_joint,
-        where=f"--support {shown(request.support)}",
-    )
+    classifier = _classifier(trained, request, len(classes))
     labels = np.array([classes.index(str(name)) for name in support.class_names], dtype=np.int64)
     support_x, support_y = _inputs(support, experiment), torch.from_numpy(labels).to(experiment.device)
     query_x = _tensor(query.images, experiment)
@@ -104,6 +97,17 @@ def predict_run(run: RunDirectory, request: PredictionRequest, *, on_progress: O
         warnings=(*image_warnings(support, query, classes, request), *size_warnings(support, query, record)),
     )
     return Predictions(report, support, query, labels, probabilities)
+
+
+def _classifier(trained: TrainedRun, request: PredictionRequest, num_classes: int) -> SupportClassifier:
+    return support_classifier(
+        trained.experiment,
+        trained.meta,
+        num_classes,
+        num_steps=num_inner_steps(trained.recipe, request.num_steps),
+        is_joint=request.is_joint,
+        where=f"--support {shown(request.support)}",
+    )
 
 
 def _part(report_progress: OnProgress, what: str) -> Callable[[int, int], None]:
