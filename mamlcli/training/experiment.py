@@ -13,6 +13,7 @@ from mamlcli.engine.execution import Execution
 from mamlcli.engine.initial import initial_params
 from mamlcli.engine.networks import Network, cnn, linear, mlp, select_names
 from mamlcli.engine.objective import MetaObjective, MetaParams, inner_loop_for
+from mamlcli.engine.rates import with_rates
 from mamlcli.engine.state import OuterLoop
 from mamlcli.engine.threads import give_back_large_blocks
 from mamlcli.engine.transforms import GradientTransform, Identity, Selected, transforms_by_name
@@ -74,7 +75,8 @@ class Experiment:
             joint_features=inner.joint_features,
             recompute=inner.memory == "constant",
         )
-        return MetaObjective(self.network, replace(loop, transform=self._transform(loop.adapted)))
+        transform = with_rates(self._transform(loop.adapted), inner.rates, lr=inner.lr, num_steps=inner.steps)
+        return MetaObjective(self.network, replace(loop, transform=transform))
 
     def objective(self, num_steps: int | None = None) -> MetaObjective:
         """Return network and inner loop, with `inner.steps` steps or as many as given."""
@@ -123,6 +125,8 @@ class Experiment:
             lr=outer.lr,
             optimizer=outer.optimizer,
             schedule=outer.schedule,
+            lr_min=outer.lr_min,
+            weight_decay=outer.weight_decay,
             clip_norm=outer.clip_norm,
             validate_every=validation.every,
             patience=validation.patience,

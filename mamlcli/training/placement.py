@@ -11,7 +11,8 @@ import torch
 
 from mamlcli.common.errors import DeviceError, MamlError
 from mamlcli.common.words import first_line
-from mamlcli.engine.execution import Execution, choose_execution
+from mamlcli.engine.choice import choose_execution
+from mamlcli.engine.execution import Execution
 from mamlcli.engine.networks import Network
 from mamlcli.engine.objective import MetaObjective
 from mamlcli.engine.sizes import activation_size

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from mamlcli.common.errors import MamlError
-from mamlcli.engine.execution import Execution, choose_execution, chunks
+from mamlcli.engine.execution import Execution, chunks
 from mamlcli.engine.networks import Network, cnn, linear, mlp
-from mamlcli.engine.objective import MetaObjective, MetaParams, inner_loop_for
+from mamlcli.engine.objective import MetaParams
 from mamlcli.engine.transforms import KFO
 from tests.helpers.numerics import (
     DOUBLE,
@@ -28,10 +28,6 @@ from tests.helpers.problems import (
     assert_same_meta_gradient,
     problem,
 )
-
-
-def objective_of(network):
-    return MetaObjective(network, inner_loop_for("maml", network, lr=0.1, num_inner_steps=5))
 
 
 @pytest.mark.parametrize("norm", ["batch", "none", "group", "layer"])
@@ -129,11 +125,10 @@ def test_an_error_in_a_thread_is_the_callers():
         meta_gradient(objective, wrong, episode, Execution("explicit", 1, 2))
 
 
-def test_network_that_is_not_covered_is_mapped_instead():
+def test_network_that_is_not_covered_has_no_explicit_path():
     covered = mlp((4,), WAYS, depth=1, width=5)
     network = Network(torch.nn.Sequential(*covered.body, Doubled()), covered.head, (4,))
     objective, meta, episode = problem(network)
-    assert choose_execution(objective, **SIZES).path == "batched"
     with pytest.raises(MamlError, match="not written out"):
         meta_gradient(objective, meta, episode, Execution("explicit", 2))
 
@@ -181,34 +176,3 @@ def test_chunks_are_every_task_once_and_in_order():
     parts = list(chunks(episode, Execution("batched", 2)))
     assert [part.num_tasks for part in parts] == [2, 2, 1]
     assert torch.equal(torch.cat([part.support_x for part in parts]), episode.support_x)
-
-
-SIZES = {"num_support": 25, "num_query": 25, "num_inner_steps": 5, "num_tasks": 16, "device_type": "cpu"}
-
-
-def test_chosen_execution_depends_on_shapes_alone():
-    first, again = (choose_execution(objective_of(NETWORKS["cnn-pool"]()), **SIZES) for _ in range(2))
-    assert first == again
-    assert first.path == "explicit"
-
-
-def test_small_networks_run_all_tasks_at_once():
-    assert choose_execution(objective_of(NETWORKS["mlp"]()), **SIZES) == Execution("explicit", 16, 1)
-
-
-def test_each_thread_has_a_chunk_where_there_is_work_for_it():
-    network = cnn((3, 32, 32), WAYS, depth=4, width=32, stride=2)
-    assert choose_execution(objective_of(network), **{**SIZES, "num_threads": 2}) == Execution("explicit", 3, 2)
-    assert choose_execution(objective_of(network), **{**SIZES, "num_threads": 64}) == Execution("explicit", 1, 16)
-
-
-def test_chosen_chunk_shrinks_with_the_work_of_a_task_and_never_below_one():
-    def chunk(width, **changes):
-        network = cnn((3, 84, 84), WAYS, depth=4, width=width)
-        return choose_execution(objective_of(network), **{**SIZES, "device_type": "cuda", **changes}).chunk
-
-    assert 1 <= chunk(32, num_support=100) < 16
-    assert chunk(32, num_inner_steps=0) >= chunk(32)
-    assert chunk(32, num_support=250) <= chunk(32)
-    assert chunk(512, num_support=1000) == 1
-    assert chunk(32) >= chunk(32, device_type="cpu")
