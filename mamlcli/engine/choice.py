@@ -45,7 +45,7 @@ def choose_execution(
 
     Args:
         objective: network and inner loop.
-        num_support, num_query: inputs of one task.
+        num_support, num_query: inputs of one task; query inputs as often as their graph is kept.
         num_inner_steps: inner steps whose graph is kept; 0 for none, as in evaluation.
         num_tasks: tasks there are.
         device_type: "cpu" or "cuda".

@@ -85,8 +85,9 @@ def train(
 ) -> Iterator[tuple[int, Record | NonFiniteError]]:
     """Meta-train every state from where it is to its end, yielding a record after every update and validation.
 
-    theta <- theta - beta * optimizer(mean over tasks of grad_theta L_Q(phi_K)), and xi likewise; before it theta decays
-    (see `_decay`). States at the same iteration advance together; one that is behind advances until it meets the others.
+    theta <- theta - beta * optimizer(mean over tasks of grad_theta L_Q(phi_K)), and xi likewise; before it, theta
+    decays as `_decay` says. States at the same iteration advance together; one that is behind advances until it meets
+    the others.
 
     Args:
         states: by index; changed in place, each whole at every yield. One that the caller takes out of the mapping

@@ -105,12 +105,14 @@ def execution_for(
         tuned = load_tuned(key)
         if tuned is not None:
             return replace(tuned.execution, compile=spec.compile is True)
-    is_recomputed = recipe.inner.memory == "constant"
+    num_kept = min(num_steps, 1) if recipe.inner.memory == "constant" else num_steps
+    # With a multi-step loss the query set passes at every step.
+    num_passes = max(num_kept, 1) if recipe.outer.multi_step_loss else 1
     chosen = choose_execution(
         objective,
         num_support=_num_inputs(recipe, recipe.tasks.shots),
-        num_query=_num_inputs(recipe, recipe.tasks.queries),
-        num_inner_steps=min(num_steps, 1) if is_recomputed else num_steps,
+        num_query=_num_inputs(recipe, recipe.tasks.queries) * num_passes,
+        num_inner_steps=num_kept,
         num_tasks=num_tasks,
         device_type=device.type,
         num_threads=num_threads,

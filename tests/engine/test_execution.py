@@ -1,12 +1,14 @@
 """One task after the other, or many at once: the results are the same."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from mamlcli.common.errors import MamlError
 from mamlcli.engine.execution import Execution, chunks
 from mamlcli.engine.networks import Network, cnn, linear, mlp
-from mamlcli.engine.objective import MetaParams
+from mamlcli.engine.objective import MetaObjective, MetaParams
 from mamlcli.engine.transforms import KFO
 from tests.helpers.numerics import (
     DOUBLE,
@@ -17,13 +19,16 @@ from tests.helpers.numerics import (
     trajectories,
 )
 from tests.helpers.problems import (
+    EVERY_TRANSFORM,
     LOOP,
     NETWORKS,
     NUM_TASKS,
     PATHS,
     SAME_SUMS,
+    STEP_WEIGHTS,
     TRANSFORMS,
     WAYS,
+    WITH_RATES,
     Doubled,
     assert_same_meta_gradient,
     problem,
@@ -32,7 +37,7 @@ from tests.helpers.problems import (
 
 @pytest.mark.parametrize("norm", ["batch", "none", "group", "layer"])
 @pytest.mark.parametrize("algorithm", ["maml", "fomaml", "anil"])
-@pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
+@pytest.mark.parametrize("transform", EVERY_TRANSFORM.values(), ids=EVERY_TRANSFORM)
 def test_batched_tasks_have_the_loops_meta_gradient(norm, algorithm, transform):
     network = cnn((1, 5, 5), WAYS, depth=1, width=3, norm=norm)
     # Three does not divide five: the last chunk is smaller.
@@ -55,6 +60,40 @@ def test_batched_tasks_adapt_the_transform_as_the_loop_does(algorithm, transform
     assert_same_meta_gradient(case, chunk_sizes=[2])
 
 
+@pytest.mark.parametrize("algorithm", ["maml", "fomaml", "anil"])
+@pytest.mark.parametrize("transform", EVERY_TRANSFORM.values(), ids=EVERY_TRANSFORM)
+def test_losses_of_all_steps_have_the_loops_meta_gradient(algorithm, transform):
+    case = problem(cnn((1, 5, 5), WAYS, depth=1, width=3), algorithm, transform)
+    assert_same_meta_gradient(case, chunk_sizes=[1, 3], step_weights=STEP_WEIGHTS)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_losses_of_all_steps_of_every_network_have_the_loops_meta_gradient(name):
+    case = problem(NETWORKS[name](), adapt_patterns=["head.0.*"], transform=WITH_RATES["rates-of-both"])
+    assert_same_meta_gradient(case, chunk_sizes=[2], step_weights=STEP_WEIGHTS)
+
+
+@pytest.mark.parametrize("path", ["loop", *PATHS])
+def test_all_weight_on_the_last_step_is_the_plain_loss(path):
+    case, how = problem(NETWORKS["mlp"](), transform=KFO()), Execution(path, 1)
+    plain, weighted = meta_gradient(*case, how), meta_gradient(*case, how, (0.0, 1.0))
+    assert torch.equal(weighted.outer_loss, plain.outer_loss)
+    assert torch.equal(weighted.accuracy, plain.accuracy)
+    assert relative_error(weighted.gradients, plain.gradients) < SAME_SUMS
+
+
+@pytest.mark.parametrize("transform", WITH_RATES.values(), ids=WITH_RATES)
+def test_more_steps_than_were_trained_score_alike_on_all_paths(transform):
+    objective, meta, episode = problem(NETWORKS["mlp"](), transform=transform)
+    longer = MetaObjective(objective.network, replace(objective.inner, num_inner_steps=5))
+    expected = trajectories(longer, meta, episode, LOOP)
+    for path in PATHS:
+        found = trajectories(longer, meta, episode, Execution(path, 3))
+        assert torch.allclose(found, expected, rtol=SAME_SUMS, atol=0)
+    shorter = trajectories(objective, meta, episode, LOOP)
+    assert torch.equal(expected[:, :3], shorter)
+
+
 def test_batched_tasks_share_joint_features_as_the_loop_does():
     network = cnn((1, 5, 5), WAYS, depth=2, width=3)
     assert_same_meta_gradient(problem(network, "anil", joint_features=True), chunk_sizes=[2])
@@ -73,7 +112,7 @@ def test_batched_regression_tasks_have_the_loops_meta_gradient(algorithm):
 
 @pytest.mark.parametrize("norm", ["batch", "none", "group", "layer"])
 @pytest.mark.parametrize("algorithm", ["maml", "anil"])
-@pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
+@pytest.mark.parametrize("transform", EVERY_TRANSFORM.values(), ids=EVERY_TRANSFORM)
 def test_batched_trajectories_are_the_loops(norm, algorithm, transform):
     network = cnn((1, 5, 5), WAYS, depth=1, width=3, norm=norm)
     case = problem(network, algorithm, transform)
