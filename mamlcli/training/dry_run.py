@@ -58,7 +58,8 @@ def dry_run(recipe: Recipe) -> RunCost:
 
     num_weighted = min(recipe.outer.multi_step_loss or 0, recipe.outer.iterations)
     share = num_weighted / recipe.outer.iterations
-    per_iteration = (share and share * seconds_at(0)) + (share < 1 and (1 - share) * seconds_at(num_weighted))
+    kinds = ((share, 0), (1 - share, num_weighted))
+    per_iteration = sum(part * seconds_at(iteration) for part, iteration in kinds if part)
     sample = ScoredTasks(recipe.evaluation.split, min(20, recipe.evaluation.tasks))
     per_task = _timed(lambda: score(experiment, [meta], sample)) / sample.num_tasks
     validations = recipe.outer.iterations // recipe.validation.every if recipe.validation.every else 0

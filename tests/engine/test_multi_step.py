@@ -1,5 +1,7 @@
 """Weights of the losses after each inner step: where they begin, how they go, where they end."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -21,7 +23,7 @@ def test_weights_sum_to_one_and_change_by_equal_amounts(num_inner_steps):
     rows = [step_weights(i, num_iterations=7, num_inner_steps=num_inner_steps) for i in range(7)]
     # Sums of at most ten numbers of order one.
     assert [sum(row) for row in rows] == pytest.approx([1.0] * 7, rel=1e-14)
-    changes = [later[0] - earlier[0] for earlier, later in zip(rows, rows[1:], strict=False)]
+    changes = [later[0] - earlier[0] for earlier, later in itertools.pairwise(rows)]
     assert changes == pytest.approx([-1 / 7 / num_inner_steps] * 6, rel=1e-12)
 
 

@@ -65,6 +65,25 @@ def test_every_transform_is_built(name):
     assert bool(experiment.initial_meta().transform) == (name != "none")
 
 
+@pytest.mark.parametrize("rates", ["tensor", "step", "tensor-step"])
+def test_learned_rates_start_at_the_inner_rate_and_are_those_of_training_at_any_number_of_steps(rates):
+    experiment = built("sinusoid", f"inner.rates={rates}", "inner.lr=0.02", "inner.steps=3", "inner.algorithm=anil")
+    found = experiment.initial_meta().transform
+    names = ["*/rate"] if rates == "step" else ["head.0.weight/rate", "head.0.bias/rate"]
+    assert list(found) == names
+    assert all(value.shape == (() if rates == "tensor" else (3,)) for value in found.values())
+    assert all((value == torch.tensor(0.02)).all() for value in found.values())
+    assert experiment.objective(10).inner.transform == experiment.objective().inner.transform
+
+
+def test_outer_loop_has_the_least_rate_and_the_weight_decay_of_the_recipe():
+    keys = ("outer.schedule=cosine", "outer.lr_min=1e-5", "outer.weight_decay=0.01")
+    outer = built("sinusoid", *keys).outer_loop()
+    assert (outer.lr_min, outer.weight_decay) == (1e-5, 0.01)
+    outer = built("sinusoid").outer_loop()
+    assert (outer.lr_min, outer.weight_decay) == (0.0, 0.0)
+
+
 # Networks --------------------------------------------------------------------------------------------------
 
 
