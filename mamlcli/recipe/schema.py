@@ -102,12 +102,12 @@ class Inner(Section):
         "fomaml is maml in first order",
     )
     lr: Rate = Field(0.1, description="inner learning rate, alpha")
+    steps: Positive = Field(5, description="inner steps of meta-training, K")
     rates: Literal["fixed", "tensor", "step", "tensor-step"] = Field(
         "fixed",
         description="learned inner rates, all inner.lr at the start; tensor: one for each parameter tensor; "
         "step: one for each inner step; tensor-step: one for each tensor at each step; fixed: none",
     )
-    steps: Positive = Field(5, description="inner steps of meta-training, K")
     first_order: bool = Field(
         False, description="whether inner gradients are taken as constants; always true for fomaml"
     )

@@ -106,12 +106,10 @@ def execution_for(
         if tuned is not None:
             return replace(tuned.execution, compile=spec.compile is True)
     num_kept = min(num_steps, 1) if recipe.inner.memory == "constant" else num_steps
-    # With a multi-step loss the query set passes at every step.
-    num_passes = max(num_kept, 1) if recipe.outer.multi_step_loss else 1
     chosen = choose_execution(
         objective,
         num_support=_num_inputs(recipe, recipe.tasks.shots),
-        num_query=_num_inputs(recipe, recipe.tasks.queries) * num_passes,
+        num_query=_num_query(recipe, num_kept),
         num_inner_steps=num_kept,
         num_tasks=num_tasks,
         device_type=device.type,
@@ -150,6 +148,12 @@ def tuning_key_for(
 def _num_inputs(recipe: Recipe, number: int) -> int:
     """Return the inputs of one task for a number that image tasks give per class."""
     return number * recipe.tasks.ways if isinstance(recipe.tasks, ImageKeys) else number
+
+
+def _num_query(recipe: Recipe, num_kept_steps: int) -> int:
+    """Return the query inputs of one task, as often as their graph is kept: with a multi-step loss, at every step."""
+    times = max(num_kept_steps, 1) if recipe.outer.multi_step_loss else 1
+    return times * _num_inputs(recipe, recipe.tasks.queries)
 
 
 # Threads ----------------------------------------------------------------------------------------------------------
