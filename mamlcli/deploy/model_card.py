@@ -137,6 +137,15 @@ def _front_matter(config: WeightsConfig) -> str:
     return "\n".join(["---", *lines, "---"])
 
 
+# By inner.rates, what steps are called.
+_RATES = {
+    "fixed": "rate {lr:g}",
+    "tensor": "a learned rate for each parameter tensor (at the start {lr:g})",
+    "step": "a learned rate each (at the start {lr:g})",
+    "tensor-step": "a learned rate for each parameter tensor and step (at the start {lr:g})",
+}
+
+
 def _what(config: WeightsConfig) -> str:
     model, inner = config.recipe.model, config.recipe.inner
     shape = " x ".join(map(str, config.input_shape))
@@ -145,7 +154,8 @@ def _what(config: WeightsConfig) -> str:
     return (
         f"An initialisation learned by {inner.algorithm.upper()}{uses}: a network ({model.kind}, depth "
         f"{model.depth}, {config.num_parameters:,} parameters) that is adapted to a new task by "
-        f"{inner.steps} gradient steps of rate {inner.lr:g} on the task's support set. Inputs: {shape}; outputs: "
+        f"{inner.steps} gradient steps of {_RATES[inner.rates].format(lr=inner.lr)} on the task's support set. Inputs: "
+        f"{shape}; outputs: "
         f"{config.num_outputs}. {_HEADS[inner.head]}Without adaptation its outputs mean nothing. Weights: "
         f"{escape_markdown(config.weights)}. Made by {config.made_by}."
     )
@@ -182,6 +192,11 @@ def _limits(config: WeightsConfig) -> str:
     ]
     if getattr(config.recipe.model, "norm", "none") == "batch":
         limits.append(_TRANSDUCTIVE)
+    if config.recipe.inner.rates != "fixed":
+        limits.append(
+            "Its inner learning rates were learned and are in `transform.safetensors`, by `<parameter name>/rate`; "
+            "gradient steps of another rate are not what it was trained for."
+        )
     if config.recipe.inner.transform.name != "none":
         limits.append(
             "Its inner loop transforms gradients; the transform's meta-parameters are in `transform.safetensors`, and "

@@ -70,9 +70,9 @@ _LOSSES = {
 
 
 def has_adapt(experiment: Experiment) -> bool:
-    """Return whether module.py has `adapt`: it does where the inner loop is plain gradient descent."""
+    """Return whether module.py has `adapt`: it does where the inner loop is plain gradient descent of one rate."""
     inner = experiment.recipe.inner
-    return inner.transform.name == "none" and not inner.joint_features
+    return inner.transform.name == "none" and inner.rates == "fixed" and not inner.joint_features
 
 
 def module_source(experiment: Experiment) -> str:

@@ -1,4 +1,4 @@
-"""Chooses how many tasks are computed at a time (a chunk), in which threads and on which of three paths; runs them.
+"""Runs tasks: so many at a time (a chunk), in so many threads, on one of three paths; `choice` chooses which.
 
 `loop` is the plain reference: task after task, differentiated by autograd. `batched` maps the per-task function over a
 chunk of tasks with `torch.func.vmap`. `explicit` computes a chunk as one tensor, with the derivatives that are written
@@ -19,9 +19,9 @@ from torch.func import vmap
 
 from mamlcli.common.errors import MamlError
 from mamlcli.engine.explicit.objective import ExplicitObjective, explicit_objective
+from mamlcli.engine.multi_step import StepWeights
 from mamlcli.engine.networks import Params
 from mamlcli.engine.objective import MetaObjective, MetaParams
-from mamlcli.engine.sizes import activation_size
 from mamlcli.engine.threads import thread_pool
 from mamlcli.tasks.episodes import Episode
 
@@ -31,6 +31,9 @@ Outputs = TypeVar("Outputs", Tensor, tuple[Tensor, Tensor])
 
 # (theta, xi, support_x, support_y, query_x, query_y) of one task -> its outputs.
 TaskFunction = Callable[[Params, Params, Tensor, Tensor, Tensor, Tensor], Outputs]
+
+# (meta-parameters, chunk of tasks, how they are run) -> outer loss and accuracy of each task.
+OuterLoss = Callable[[MetaParams, Episode, "Execution"], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -56,70 +59,13 @@ class MetaGradient:
 
     Attributes:
         gradients: of the outer loss averaged over tasks, by name as in `MetaParams.flat`.
-        outer_loss: [num_tasks], L_Q(phi_K) of each task.
+        outer_loss: [num_tasks], L_Q(phi_K) of each task, or the weighted sum over steps.
         accuracy: [num_tasks], on the query set at phi_K; NaN for regression.
     """
 
     gradients: Params
     outer_loss: Tensor
     accuracy: Tensor
-
-
-# What the graph of one task may take, as numbers kept per activation and inner step: an inner step keeps its
-# activations for the backward and the double-backward pass. Rough on purpose; it only sets the chunk.
-_COPIES_PER_STEP = 8
-
-
-_BUDGET_BYTES = {"cpu": 2 * 2**30, "cuda": 16 * 2**30}
-
-
-# On the CPU a chunk holds about this many activations and parameters of an inner step: with fewer, threads hand the
-# interpreter to and fro more than they compute; with more, a step's numbers leave the core's cache.
-_CHUNK_NUMBERS = 2_200_000
-
-
-# Below this many activations and parameters of all tasks together, handing chunks to threads costs more than it saves.
-NUMBERS_WORTH_THREADS = 500_000
-
-
-def choose_execution(
-    objective: MetaObjective,
-    *,
-    num_support: int,
-    num_query: int,
-    num_inner_steps: int,
-    num_tasks: int,
-    device_type: str,
-    num_threads: int = 1,
-) -> Execution:
-    """Return what `auto` means: explicit derivatives where the network is covered, else tasks mapped by vmap.
-
-    The choice depends on shapes, the kind of device and the number of threads, never on a measurement, so it is the
-    same on every run. On the CPU each thread has a chunk of its own: one thread on each of two chunks is
-    faster than two threads on one chunk after the other, and keeps its pace beside other processes. On CUDA a chunk
-    is what fits into a fixed budget of memory.
-
-    Args:
-        objective: network and inner loop.
-        num_support, num_query: inputs of one task.
-        num_inner_steps: inner steps whose graph is kept; 0 for none, as in evaluation.
-        num_tasks: tasks there are.
-        device_type: "cpu" or "cuda".
-        num_threads: threads of the CPU.
-    """
-    network = objective.network
-    num_parameters = sum(parameter.numel() for parameter in network.parameters())
-    activations = activation_size(network)
-    numbers = activations * num_support + num_parameters
-    per_task = (numbers * num_inner_steps + activations * num_query + num_parameters) * _COPIES_PER_STEP * 4
-    chunk = max(1, min(_BUDGET_BYTES[device_type] // max(per_task, 1), num_tasks))
-    if explicit_objective(objective, device_type) is None:
-        return Execution("batched", int(chunk))
-    if device_type != "cpu":
-        return Execution("explicit", int(chunk))
-    parallel = min(num_threads, num_tasks) if numbers * num_tasks >= NUMBERS_WORTH_THREADS else 1
-    chunk = max(1, min(chunk, _CHUNK_NUMBERS // numbers, math.ceil(num_tasks / parallel)))
-    return Execution("explicit", int(chunk), min(parallel, math.ceil(num_tasks / chunk)))
 
 
 def chunks(episode: Episode, execution: Execution) -> Iterator[Episode]:
@@ -143,7 +89,12 @@ def run_chunk(
 
 
 def meta_gradients(
-    objective: MetaObjective, meta_params: Sequence[MetaParams], episode: Episode, execution: Execution
+    objective: MetaObjective,
+    meta_params: Sequence[MetaParams],
+    episode: Episode,
+    execution: Execution,
+    *,
+    step_weights: StepWeights | None = None,
 ) -> list[MetaGradient]:
     """Return, for one run or several, the gradient of the outer loss averaged over the run's own tasks.
 
@@ -156,29 +107,31 @@ def meta_gradients(
         meta_params: the meta-parameters of each run.
         episode: the tasks of the first run, then those of the second, and so on; as many each.
         execution: how to run them; its chunk counts tasks of all runs.
+        step_weights: weights of the query losses after each inner step; None for the last alone.
 
     Source: Finn et al. 2017, arXiv 1703.03400, algorithm 1, line 8.
     Differs from the source: averaged over tasks, not summed, as in Arnold et al. 2021.
     """
     num_tasks = episode.num_tasks // len(meta_params)
     together = _runs_of_chunk(len(meta_params), num_tasks, execution)
+    outer_loss = partial(_outer_loss, objective, step_weights=step_weights)
     if together > 1:
-        return _gradients_of_stacks(objective, meta_params, episode, execution, together)
+        return _gradients_of_stacks(outer_loss, meta_params, episode, execution, together)
     of_one_run = replace(execution, chunk=min(execution.chunk, num_tasks))
     return [
-        _gradient_of_run(objective, of_run, episode.tasks(i * num_tasks, (i + 1) * num_tasks), of_one_run)
+        _gradient_of_run(outer_loss, of_run, episode.tasks(i * num_tasks, (i + 1) * num_tasks), of_one_run)
         for i, of_run in enumerate(meta_params)
     ]
 
 
 def _gradient_of_run(
-    objective: MetaObjective, meta_params: MetaParams, episode: Episode, execution: Execution
+    outer_loss: OuterLoss, meta_params: MetaParams, episode: Episode, execution: Execution
 ) -> MetaGradient:
     """Return the meta-gradient of one run as a sum over chunks of its tasks."""
     flat = meta_params.flat()
     totals = {name: torch.zeros_like(value) for name, value in flat.items()}
     losses, accuracies = [], []
-    of_chunk = partial(_chunk_gradient, objective, flat, execution=execution, num_tasks=episode.num_tasks)
+    of_chunk = partial(_chunk_gradient, outer_loss, flat, execution=execution, num_tasks=episode.num_tasks)
     for gradients, loss, accuracy in _over_chunks(of_chunk, chunks(episode, execution), execution):
         for total, gradient in zip(totals.values(), gradients, strict=True):
             if gradient is not None:
@@ -189,7 +142,7 @@ def _gradient_of_run(
 
 
 def _gradients_of_stacks(
-    objective: MetaObjective, meta_params: Sequence[MetaParams], episode: Episode, execution: Execution, together: int
+    outer_loss: OuterLoss, meta_params: Sequence[MetaParams], episode: Episode, execution: Execution, together: int
 ) -> list[MetaGradient]:
     """Return the meta-gradients of runs when each chunk holds `together` of them, with all their tasks."""
     num_tasks = episode.num_tasks // len(meta_params)
@@ -199,7 +152,7 @@ def _gradients_of_stacks(
         last = min(first + together, len(meta_params))
         flat = {name: value[first:last] for name, value in stacked.items()}
         tasks = episode.tasks(first * num_tasks, last * num_tasks)
-        by_name, loss, accuracy = _chunk_gradient(objective, flat, tasks, execution=execution, num_tasks=num_tasks)
+        by_name, loss, accuracy = _chunk_gradient(outer_loss, flat, tasks, execution=execution, num_tasks=num_tasks)
         gradients = [
             (torch.zeros_like(value) if gradient is None else gradient).unbind()
             for value, gradient in zip(flat.values(), by_name, strict=True)
@@ -228,25 +181,32 @@ def _stacked(meta_params: Sequence[MetaParams]) -> Params:
 
 
 def _chunk_gradient(
-    objective: MetaObjective, flat: Params, chunk: Episode, *, execution: Execution, num_tasks: int
+    outer_loss: OuterLoss, flat: Params, chunk: Episode, *, execution: Execution, num_tasks: int
 ) -> tuple[Sequence[Tensor | None], Tensor, Tensor]:
     """Return (gradients of the sum of outer losses / num_tasks, losses, accuracies) of one chunk."""
     leaves = {name: value.detach().requires_grad_(True) for name, value in flat.items()}
     tracked = MetaParams.from_flat(leaves)
     with torch.enable_grad():
-        loss, accuracy = _outer_loss(objective, tracked, chunk, execution)
+        loss, accuracy = outer_loss(tracked, chunk, execution)
         gradients = torch.autograd.grad(loss.sum() / num_tasks, list(leaves.values()), allow_unused=True)
     return gradients, loss.detach(), accuracy
 
 
 def _outer_loss(
-    objective: MetaObjective, meta_params: MetaParams, chunk: Episode, execution: Execution
+    objective: MetaObjective,
+    meta_params: MetaParams,
+    chunk: Episode,
+    execution: Execution,
+    *,
+    step_weights: StepWeights | None,
 ) -> tuple[Tensor, Tensor]:
+    """Return the outer loss and the accuracy of each task of a chunk."""
     if execution.path == "explicit":
         return _explicit(objective, chunk, execution).outer_loss(
-            meta_params.model, meta_params.transform, *chunk.data()
+            meta_params.model, meta_params.transform, *chunk.data(), step_weights=step_weights
         )
-    return run_chunk(objective.outer_loss, meta_params.model, meta_params.transform, chunk, execution)
+    of_task = partial(objective.outer_loss, step_weights=step_weights)
+    return run_chunk(of_task, meta_params.model, meta_params.transform, chunk, execution)
 
 
 def _explicit(objective: MetaObjective, chunk: Episode, execution: Execution) -> ExplicitObjective:

@@ -6,8 +6,9 @@ how gradients flow; each is a setting of `InnerLoop`, and `adapt` is the only lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -24,6 +25,10 @@ SupportLoss = Callable[[Params], Tensor]
 # (fast weights, context) -> gradients by the fast weights' names. The context holds what else they depend on and is
 # differentiated itself: parameters that do not adapt, features.
 SupportGradient = Callable[[Params, Params], Params]
+
+
+# (fast weights, context) -> what is observed of them.
+Observe = Callable[[Params, Params], Tensor]
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class Adaptation:
 
     Attributes:
         fast_weights: phi_K, the adapted parameters by name.
-        observations: what `observe` returned at phi_0, ..., phi_K; empty without it.
+        observations: what `observe` returned at phi_0, ..., phi_K, or without phi_0; empty without it.
     """
 
     fast_weights: Params
@@ -98,7 +103,7 @@ def adapt(
     xi: Mapping[str, Tensor],
     inner: InnerLoop,
     *,
-    observe: Callable[[Params], Tensor] | None = None,
+    observe: Observe | None = None,
 ) -> Adaptation:
     """Adapt by gradient steps on a loss of the fast weights alone; see `unroll`.
 
@@ -116,7 +121,8 @@ def unroll(
     inner: InnerLoop,
     *,
     context: Mapping[str, Tensor] | None = None,
-    observe: Callable[[Params], Tensor] | None = None,
+    observe: Observe | None = None,
+    observes_start: bool = True,
 ) -> Adaptation:
     """Adapt by K transformed gradient steps on a support loss.
 
@@ -127,15 +133,17 @@ def unroll(
 
     The result is differentiable with respect to `params`, `xi` and `context` (exactly, to any order unless
     `inner.recompute`: then once), unless `inner.first_order`: then every g_k is a constant, while derivatives
-    through U into xi remain.
+    through U into xi remain. What is observed is differentiable likewise.
 
     Args:
         support_gradient: (fast weights, context) -> gradients, as `gradient_of` makes it of a loss.
         params: the initialisation; only the names in `inner.adapted` are used.
         xi: meta-parameters of the transform.
         inner: the settings.
-        context: what else the gradient depends on.
-        observe: called with the fast weights phi_0, ..., phi_K.
+        context: what else the gradient and the observations depend on.
+        observe: called with the fast weights phi_0, ..., phi_K, and the context. With `inner.recompute` its graph, too,
+            is not kept, so all that it depends on and that needs a gradient is one of the two.
+        observes_start: whether phi_0 is observed.
 
     Returns:
         The fast weights and the observations.
@@ -145,22 +153,23 @@ def unroll(
     """
     state = _State({name: params[name] for name in inner.adapted}, dict(xi), {})
     surroundings = dict(context or {})
-    observations = [] if observe is None else [observe(state.fast)]
-    for _ in range(inner.num_inner_steps):
-        if inner.recompute and torch.is_grad_enabled():
-            state = _recomputed_step(support_gradient, inner, state, surroundings)
-        else:
-            state = _step(support_gradient, inner, state, surroundings)
+    is_recomputed = inner.recompute and torch.is_grad_enabled()
+    if observe is not None and is_recomputed:
+        observe = partial(_recomputed_observation, observe)
+    take_step = _recomputed_step if is_recomputed else _step
+    observations = [observe(state.fast, surroundings)] if observe is not None and observes_start else []
+    for index in range(inner.num_inner_steps):
+        state = take_step(support_gradient, inner, index, state, surroundings)
         if observe is not None:
-            observations.append(observe(state.fast))
+            observations.append(observe(state.fast, surroundings))
     return Adaptation(state.fast, observations)
 
 
-def _step(support_gradient: SupportGradient, inner: InnerLoop, state: _State, context: Params) -> _State:
+def _step(support_gradient: SupportGradient, inner: InnerLoop, index: int, state: _State, context: Params) -> _State:
     gradients = support_gradient(state.fast, context)
     is_adapted = inner.adapt_transform and bool(state.xi)
     xi = _adapted_xi(inner, state.xi, state.previous, gradients) if is_adapted and state.previous else state.xi
-    updates = inner.transform.apply(xi, gradients)
+    updates = inner.transform.apply(xi, gradients, index)
     # Added with -alpha, not subtracted: the derivative takes one pass less.
     fast = {name: torch.add(value, updates[name], alpha=-inner.lr) for name, value in state.fast.items()}
     return _State(fast, xi, gradients if is_adapted else {})
@@ -177,47 +186,55 @@ def _adapted_xi(inner: InnerLoop, xi: Params, previous: Params, gradients: Param
     return {name: value + inner.lr**2 * direction[name] for name, value in xi.items()}
 
 
-def _recomputed_step(support_gradient: SupportGradient, inner: InnerLoop, state: _State, context: Params) -> _State:
+# Constant memory -----------------------------------------------------------------------------------------------
+
+
+def _recomputed_step(
+    support_gradient: SupportGradient, inner: InnerLoop, index: int, state: _State, context: Params
+) -> _State:
     """Return the state after a step of which only the state before it is kept."""
-    groups = (state.fast, state.xi, state.previous, context)
-    keys = [(index, name) for index, group in enumerate(groups) for name in group]
     is_xi_changed = bool(inner.adapt_transform and state.previous)
-    step = _StepFunction(support_gradient, inner, keys, is_xi_changed)
-    outputs = iter(_Recomputed.apply(step, *(groups[index][name] for index, name in keys)))
+
+    def step(groups: list[Params]) -> tuple[Tensor, ...]:
+        *parts, context = groups
+        after = _step(support_gradient, inner, index, _State(*parts), context)
+        return (*after.fast.values(), *(after.xi.values() if is_xi_changed else ()), *after.previous.values())
+
+    outputs = iter(_recomputed(step, [state.fast, state.xi, state.previous, context]))
     fast = {name: next(outputs) for name in state.fast}
     xi = {name: next(outputs) for name in state.xi} if is_xi_changed else state.xi
     previous = {name: next(outputs) for name in state.fast} if inner.adapt_transform and state.xi else {}
     return _State(fast, xi, previous)
 
 
-@dataclass(frozen=True)
-class _StepFunction:
-    """One inner step as a function of tensors to a tuple of those it changes, as autograd takes it.
+def _recomputed_observation(observe: Observe, fast: Params, context: Params) -> Tensor:
+    """Return an observation of which only what it was made from is kept."""
+    [observation] = _recomputed(lambda groups: (observe(*groups),), [fast, context])
+    return observation
 
-    Attributes:
-        support_gradient, inner: as in `unroll`.
-        keys: of each tensor (what it is part of, its name): the state's fast weights, xi and previous gradients are
-            0 to 2, the context is 3.
-        is_xi_changed: whether the step moves xi.
-    """
 
-    support_gradient: SupportGradient
-    inner: InnerLoop
-    keys: list[tuple[int, str]]
-    is_xi_changed: bool
+def _recomputed(function: Callable[[list[Params]], tuple[Tensor, ...]], groups: list[Params]) -> tuple[Tensor, ...]:
+    """Return what a function of groups of named tensors returns, and keep those tensors alone."""
+    keys = [(index, name) for index, group in enumerate(groups) for name in group]
+    num_groups = len(groups)
 
-    def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        parts: list[Params] = [{}, {}, {}, {}]
-        for (index, name), tensor in zip(self.keys, tensors, strict=True):
+    def of_tensors(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        parts: list[Params] = [{} for _ in range(num_groups)]
+        for (index, name), tensor in zip(keys, tensors, strict=True):
             parts[index][name] = tensor
-        state = _step(self.support_gradient, self.inner, _State(*parts[:3]), parts[3])
-        return (*state.fast.values(), *(state.xi.values() if self.is_xi_changed else ()), *state.previous.values())
+        return function(parts)
+
+    outputs: tuple[Tensor, ...] = _Recomputed.apply(of_tensors, *(groups[index][name] for index, name in keys))
+    return outputs
 
 
-class _StepContext(Protocol):
-    """What autograd carries from the forward pass of a step to its backward pass."""
+_OfTensors = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
 
-    step: _StepFunction
+
+class _RecomputedContext(Protocol):
+    """What autograd carries from the forward pass of a function to its backward pass."""
+
+    function: _OfTensors
     saved_tensors: tuple[Tensor, ...]
     needs_input_grad: tuple[bool, ...]
 
@@ -225,23 +242,23 @@ class _StepContext(Protocol):
 
 
 class _Recomputed(torch.autograd.Function):
-    """Takes a step and keeps its inputs alone; the backward pass takes it again, with a graph, and frees that."""
+    """Calls a function and keeps its inputs alone; the backward pass calls it again, with a graph, and frees that."""
 
     @staticmethod
-    def forward(ctx: _StepContext, step: _StepFunction, *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.step = step
+    def forward(ctx: _RecomputedContext, function: _OfTensors, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.function = function
         ctx.save_for_backward(*tensors)
         # Only with a fresh object per output is nothing of the input marked as changed.
-        return tuple(value.view_as(value) for value in step(*tensors))
+        return tuple(value.view_as(value) for value in function(tensors))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: _StepContext, *output_gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _RecomputedContext, *output_gradients: Tensor) -> tuple[Tensor | None, ...]:
         is_wanted = ctx.needs_input_grad[1:]
         with torch.enable_grad():
             pairs_of_inputs = zip(ctx.saved_tensors, is_wanted, strict=True)
             inputs = [value.detach().requires_grad_(needs_grad) for value, needs_grad in pairs_of_inputs]
-            outputs = ctx.step(*inputs)
+            outputs = ctx.function(inputs)
             pairs = [(y, g) for y, g in zip(outputs, output_gradients, strict=True) if y.requires_grad]
             gradients = torch.autograd.grad(
                 [y for y, _ in pairs],

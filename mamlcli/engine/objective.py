@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from mamlcli.engine.adapted import adapted_names, check_output_layer, check_what_adapts
-from mamlcli.engine.inner_loop import Adaptation, InnerLoop, gradient_of, unroll
+from mamlcli.engine.inner_loop import Adaptation, InnerLoop, Observe, gradient_of, unroll
+from mamlcli.engine.multi_step import StepWeights, weighted_scores
 from mamlcli.engine.networks import Network, Params, apply_network
 from mamlcli.engine.output_layer import start_params
 from mamlcli.engine.transforms import GradientTransform, Identity
@@ -24,6 +25,10 @@ TRAJECTORY_COLUMNS = ("support_loss", "support_accuracy", "query_loss", "query_a
 
 # The names of features in the context of a task whose head alone adapts.
 _SUPPORT_FEATURES, _QUERY_FEATURES = "features of the support set", "features of the query set"
+
+
+# Begins the flat names of theta.
+THETA = "model/"
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class MetaParams:
     def flat(self) -> Params:
         """Return every tensor under `model/<name>` or `transform/<name>`."""
         return {
-            **{f"model/{name}": value for name, value in self.model.items()},
+            **{f"{THETA}{name}": value for name, value in self.model.items()},
             **{f"transform/{name}": value for name, value in self.transform.items()},
         }
 
@@ -180,13 +185,15 @@ def adapt_to(
     params: Params,
     xi: Params,
     inner: InnerLoop,
-    observe: Callable[[Params], Tensor] | None = None,
+    observe: Observe | None = None,
+    *,
+    observes_start: bool = True,
 ) -> Adaptation:
     """Run the inner loop on one task's support loss."""
     gradient = gradient_of(
         lambda fast, context: example_loss(problem.support(fast, context), support_y), first_order=inner.first_order
     )
-    return unroll(gradient, params, xi, inner, context=problem.context, observe=observe)
+    return unroll(gradient, params, xi, inner, context=problem.context, observe=observe, observes_start=observes_start)
 
 
 @dataclass(frozen=True)
@@ -226,13 +233,27 @@ class MetaObjective:
         support_y: Tensor,
         query_x: Tensor,
         query_y: Tensor,
+        *,
+        step_weights: StepWeights | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return (L_Q(phi_K), accuracy on the query set at phi_K), scalars; the loss is differentiable."""
+        """Return (outer loss, accuracy on the query set at phi_K), scalars; the loss is differentiable.
+
+        The loss is L_Q(phi_K), or with `step_weights` the sum of w_k L_Q(phi_k).
+        """
         model = self.start(model)
         problem = task_problem(self.network, model, self.inner, support_x, query_x)
-        adaptation = adapt_to(problem, support_y, model, xi, self.inner)
-        outputs = problem.query(adaptation.fast_weights, problem.context)
-        return example_loss(outputs, query_y), accuracy(outputs.detach(), query_y)
+
+        def scores(fast: Params, context: Params) -> tuple[Tensor, Tensor]:
+            outputs = problem.query(fast, context)
+            return example_loss(outputs, query_y), accuracy(outputs.detach(), query_y)
+
+        if step_weights is None:
+            fast = adapt_to(problem, support_y, model, xi, self.inner).fast_weights
+            return scores(fast, problem.context)
+        observed = adapt_to(
+            problem, support_y, model, xi, self.inner, lambda *at: torch.stack(scores(*at)), observes_start=False
+        ).observations
+        return weighted_scores(step_weights, observed)
 
     def trajectory(
         self,
@@ -251,8 +272,8 @@ class MetaObjective:
         model = self.start(model)
         problem = task_problem(self.network, model, self.inner, support_x, query_x)
 
-        def scores(fast: Params) -> Tensor:
-            support, query = problem.support(fast, problem.context), problem.query(fast, problem.context)
+        def scores(fast: Params, context: Params) -> Tensor:
+            support, query = problem.support(fast, context), problem.query(fast, context)
             return torch.stack(
                 [
                     example_loss(support, support_y),

@@ -15,7 +15,7 @@ import torch
 
 from mamlcli.common.errors import NonFiniteError
 from mamlcli.engine.execution import MetaGradient
-from mamlcli.engine.objective import MetaParams
+from mamlcli.engine.objective import THETA, MetaParams
 from mamlcli.engine.state import OuterLoop, TrainState
 
 
@@ -25,7 +25,8 @@ class StepRecord:
 
     Attributes:
         iteration: meta-iterations done, this one included.
-        outer_loss: mean over the meta-batch of L_Q(phi_K), at the meta-parameters before the update.
+        outer_loss: mean over the meta-batch of the outer loss, at the meta-parameters before the update: of L_Q(phi_K),
+            or of its weighted sum over the inner steps while the multi-step loss lasts.
         accuracy: mean over the meta-batch on query sets at phi_K, in [0, 1]; None for regression.
         grad_norm: of the averaged meta-gradient, before clipping.
         lr: outer learning rate used.
@@ -84,8 +85,9 @@ def train(
 ) -> Iterator[tuple[int, Record | NonFiniteError]]:
     """Meta-train every state from where it is to its end, yielding a record after every update and validation.
 
-    theta <- theta - beta * optimizer(mean over tasks of grad_theta L_Q(phi_K)), and xi likewise. States at the same
-    iteration advance together; one that is behind advances until it meets the others.
+    theta <- theta - beta * optimizer(mean over tasks of grad_theta L_Q(phi_K)), and xi likewise; before it, theta
+    decays as `_decay` says. States at the same iteration advance together; one that is behind advances until it meets
+    the others.
 
     Args:
         states: by index; changed in place, each whole at every yield. One that the caller takes out of the mapping
@@ -177,6 +179,8 @@ class _Update:
                 moving.append(state)
             except NonFiniteError as error:
                 records.append(error)
+        if moving:
+            _decay(moving, outers[0])
         self._move(moving)
         for state in moving:
             state.iteration += 1
@@ -228,6 +232,21 @@ def _set_gradients(state: TrainState, result: MetaGradient, outer: OuterLoop, su
     for name, parameter in state.params.items():
         parameter.grad = result.gradients[name] if scale == 1.0 else result.gradients[name] * scale
     return StepRecord(state.iteration + 1, loss, accuracy if math.isfinite(accuracy) else None, norm, lr)
+
+
+def _decay(states: Sequence[TrainState], outer: OuterLoop) -> None:
+    """Move theta of every state towards zero: theta <- theta - beta * weight_decay * theta, and leave xi.
+
+    Source: Loshchilov and Hutter 2019, Decoupled weight decay regularization, arXiv 1711.05101, algorithm 2, line 12.
+    Differs from the source: times the learning rate, as in torch's AdamW, where the source has the schedule's
+        multiplier alone.
+    """
+    if outer.weight_decay:
+        kept = 1.0 - outer.lr_at(states[0].iteration) * outer.weight_decay
+        for state in states:
+            for name, value in state.params.items():
+                if name.startswith(THETA):
+                    value.mul_(kept)
 
 
 def _joined_adam(states: Sequence[TrainState]) -> torch.optim.Optimizer:

@@ -32,7 +32,10 @@ class OuterLoop:
         num_outer_steps: meta-iterations.
         lr: outer learning rate, beta.
         optimizer: "adam" or "sgd".
-        schedule: "constant", or "cosine" from lr to zero over all meta-iterations.
+        schedule: "constant", or "cosine" from lr to lr_min over all meta-iterations.
+        lr_min: outer learning rate at the end of the cosine schedule.
+        weight_decay: share of theta by which lr moves it towards zero in each update; xi, whose identity is not at
+            zero, is left alone.
         clip_norm: the meta-gradient is scaled down to this norm; None for no clipping.
         validate_every: meta-iterations between validations; None for none.
         patience: validations without a new best before training stops early; None for never.
@@ -44,6 +47,8 @@ class OuterLoop:
     lr: float
     optimizer: str = "adam"
     schedule: str = "constant"
+    lr_min: float = 0.0
+    weight_decay: float = 0.0
     clip_norm: float | None = None
     validate_every: int | None = None
     patience: int | None = None
@@ -53,7 +58,8 @@ class OuterLoop:
     def lr_at(self, iteration: int) -> float:
         """Return the outer learning rate of meta-iteration `iteration`, counted from 0."""
         if self.schedule == "cosine":
-            return self.lr * 0.5 * (1.0 + math.cos(math.pi * iteration / self.num_outer_steps))
+            share = 0.5 * (1.0 + math.cos(math.pi * iteration / self.num_outer_steps))
+            return self.lr_min + (self.lr - self.lr_min) * share
         return self.lr
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -26,8 +26,18 @@ class GradientTransform(Protocol):
         """Return xi for the given parameters (those that adapt and are transformed)."""
         ...
 
-    def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Params:
-        """Return U_xi(gradients), same names and shapes."""
+    def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor], step: int = 0) -> Params:
+        """Return U_xi(gradients) at the inner step of an index, counted from 0; same names and shapes."""
+        ...
+
+
+@runtime_checkable
+class AroundAnother(Protocol):
+    """A transform that applies another one."""
+
+    @property
+    def transform(self) -> GradientTransform:
+        """Return the other one."""
         ...
 
 
@@ -53,7 +63,7 @@ class Identity:
     def init(self, params: Mapping[str, Tensor], seed: int) -> Params:
         return {}
 
-    def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Params:
+    def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor], step: int = 0) -> Params:
         return dict(gradients)
 
 
@@ -68,7 +78,7 @@ class MetaSGD:
     def init(self, params: Mapping[str, Tensor], seed: int) -> Params:
         return {f"{name}/scale": torch.ones_like(value) for name, value in params.items()}
 
-    def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Params:
+    def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor], step: int = 0) -> Params:
         return {name: xi[f"{name}/scale"] * gradient for name, gradient in gradients.items()}
 
 
@@ -94,7 +104,7 @@ class MetaCurvature:
                 xi[f"{name}/filter"] = _eye(value.shape[2] * value.shape[3], value)
         return xi
 
-    def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Params:
+    def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor], step: int = 0) -> Params:
         return {name: self._of_tensor(xi, name, gradient) for name, gradient in gradients.items()}
 
     def _of_tensor(self, xi: Mapping[str, Tensor], name: str, gradient: Tensor) -> Tensor:
@@ -128,7 +138,7 @@ class KFO:
             xi[f"{name}/right"] = _eye(columns, value)
         return xi
 
-    def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Params:
+    def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor], step: int = 0) -> Params:
         updates: Params = {}
         for name, gradient in gradients.items():
             left, right = self.factors(xi, name)
@@ -184,7 +194,7 @@ class KFOMLP:
         value = torch.empty(size_out, size_in, dtype=torch.float64).uniform_(-bound, bound, generator=generator)
         return value.to(dtype=like.dtype).to(like.device)
 
-    def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Params:
+    def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor], step: int = 0) -> Params:
         updates: Params = {}
         for name, gradient in gradients.items():
             hidden = _as_matrices(gradient)
@@ -202,7 +212,7 @@ class Dense:
     def init(self, params: Mapping[str, Tensor], seed: int) -> Params:
         return {f"{name}/matrix": _eye(value.numel(), value) for name, value in params.items()}
 
-    def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Params:
+    def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor], step: int = 0) -> Params:
         return {
             name: (xi[f"{name}/matrix"] @ gradient.flatten()).reshape(gradient.shape)
             for name, gradient in gradients.items()
@@ -219,9 +229,9 @@ class Selected:
     def init(self, params: Mapping[str, Tensor], seed: int) -> Params:
         return self.transform.init({name: value for name, value in params.items() if name in self.names}, seed)
 
-    def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Params:
+    def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor], step: int = 0) -> Params:
         chosen = {name: value for name, value in gradients.items() if name in self.names}
-        transformed = self.transform.apply(xi, chosen)
+        transformed = self.transform.apply(xi, chosen, step)
         return {name: transformed.get(name, value) for name, value in gradients.items()}
 
 
@@ -242,13 +252,13 @@ class OfFirstOutputs:
     def init(self, params: Mapping[str, Tensor], seed: int) -> Params:
         raise NotImplementedError("the meta-parameters are those of the larger network")
 
-    def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Params:
+    def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor], step: int = 0) -> Params:
         larger = dict(gradients)
         for name, rows in self.rows:
             if name in gradients:
                 value = gradients[name]
                 larger[name] = torch.cat([value, value.new_zeros(rows - len(value), *value.shape[1:])])
-        updates = self.transform.apply(xi, larger)
+        updates = self.transform.apply(xi, larger, step)
         return {name: updates[name][: len(value)] for name, value in gradients.items()}
 
 
@@ -271,7 +281,7 @@ def transforms_by_name(*, hidden_layers: int = 2, hidden_width: int | None = Non
 
 def is_linear(transform: GradientTransform) -> bool:
     """Return whether U(g) is linear in g, so that a matrix says all of it."""
-    if isinstance(transform, Selected | OfFirstOutputs):
+    if isinstance(transform, AroundAnother):
         return is_linear(transform.transform)
     return not isinstance(transform, KFOMLP)
 

@@ -108,6 +108,25 @@ RULES = (
         "false for inner.transform.name=none",
     ),
     Rule(
+        "inner.rates",
+        "`inner.rates` is fixed with `inner.transform.adapted=true`: what a step does to the transform has the rate "
+        "`inner.lr`, and would move the rates of steps that are over.",
+        lambda recipe: recipe.inner.rates != "fixed" and recipe.inner.transform.adapted,
+        "fixed for inner.transform.adapted=true, which would move the rates of steps that are over",
+    ),
+    Rule(
+        "outer.lr_min",
+        "`outer.lr_min` needs `outer.schedule=cosine`, and is at most `outer.lr`.",
+        lambda recipe: recipe.outer.lr_min > (recipe.outer.lr if recipe.outer.schedule == "cosine" else 0.0),
+        "at most outer.lr={outer.lr} with outer.schedule=cosine, else 0",
+    ),
+    Rule(
+        "outer.multi_step_loss",
+        "`outer.multi_step_loss` needs two inner steps or more: with one, there is one loss.",
+        lambda recipe: recipe.outer.multi_step_loss is not None and recipe.inner.steps == 1,
+        "null for inner.steps=1, which has one loss",
+    ),
+    Rule(
         "execution.path",
         "`inner.memory=constant` needs `execution.path` auto, explicit or loop.",
         lambda recipe: recipe.inner.memory == "constant" and recipe.execution.path == "batched",

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mamlcli.common.names import CLASS_SPLITS, TransformName
-from mamlcli.recipe.section import Positive, Rate, Section
+from mamlcli.recipe.section import NonNegative, Positive, Rate, Section
 from mamlcli.recipe.tasks_schema import ImageTasks, Tasks
 
 Split = Literal["train", "validation", "test"]
@@ -103,6 +103,11 @@ class Inner(Section):
     )
     lr: Rate = Field(0.1, description="inner learning rate, alpha")
     steps: Positive = Field(5, description="inner steps of meta-training, K")
+    rates: Literal["fixed", "tensor", "step", "tensor-step"] = Field(
+        "fixed",
+        description="learned inner rates, all inner.lr at the start; tensor: one for each parameter tensor; "
+        "step: one for each inner step; tensor-step: one for each tensor at each step; fixed: none",
+    )
     first_order: bool = Field(
         False, description="whether inner gradients are taken as constants; always true for fomaml"
     )
@@ -139,7 +144,16 @@ class Outer(Section):
     optimizer: Literal["adam", "sgd"] = Field("adam", description="outer optimizer")
     lr: Rate = Field(1e-3, description="outer learning rate, beta")
     schedule: Literal["constant", "cosine"] = Field(
-        "constant", description="schedule of the outer learning rate; cosine: falls to zero at the end"
+        "constant", description="schedule of the outer learning rate; cosine: falls to outer.lr_min at the end"
+    )
+    lr_min: NonNegative = Field(0.0, description="outer learning rate at the end of the cosine schedule")
+    weight_decay: NonNegative = Field(
+        0.0, description="decoupled weight decay (AdamW) of the initialisation; a transform's parameters have none"
+    )
+    multi_step_loss: Positive | None = Field(
+        None,
+        description="meta-iterations in which the outer loss is a weighted sum over the inner steps; the weights go "
+        "from equal to the last step alone; null for the last step alone throughout",
     )
     iterations: Positive = Field(1000, description="meta-iterations")
     tasks: Positive = Field(16, description="tasks of a meta-batch")

@@ -24,7 +24,7 @@ class RunCost:
     Attributes:
         device: where it was measured.
         num_parameters, num_transform_parameters: numbers in theta and in xi.
-        seconds_per_iteration: of one meta-iteration.
+        seconds_per_iteration: of one meta-iteration, in the mean of those with a multi-step loss and those without.
         training_s, evaluation_s: seconds of training, with its validations, and of the final evaluation.
         peak_memory_mb: of this process so far; None where it is not known.
         execution: how the run would be computed.
@@ -52,7 +52,14 @@ def dry_run(recipe: Recipe) -> RunCost:
     how = training_execution(experiment)
     gradients, _ = training_functions([experiment], how)
     gradients([0], [meta], 0)  # warms caches up
-    per_iteration = min(_timed(lambda: gradients([0], [meta], 0)) for _ in range(2))
+
+    def seconds_at(iteration: int) -> float:
+        return min(_timed(lambda: gradients([0], [meta], iteration)) for _ in range(2))
+
+    num_weighted = min(recipe.outer.multi_step_loss or 0, recipe.outer.iterations)
+    share = num_weighted / recipe.outer.iterations
+    kinds = ((share, 0), (1 - share, num_weighted))
+    per_iteration = sum(part * seconds_at(iteration) for part, iteration in kinds if part)
     sample = ScoredTasks(recipe.evaluation.split, min(20, recipe.evaluation.tasks))
     per_task = _timed(lambda: score(experiment, [meta], sample)) / sample.num_tasks
     validations = recipe.outer.iterations // recipe.validation.every if recipe.validation.every else 0

@@ -14,6 +14,7 @@ from mamlcli.engine.initial import initial_params
 from mamlcli.engine.networks import Network, cnn, linear, mlp, select_names
 from mamlcli.engine.objective import MetaObjective, MetaParams, inner_loop_for
 from mamlcli.engine.output_layer import output_layer_names, stored_params
+from mamlcli.engine.rates import with_rates
 from mamlcli.engine.state import OuterLoop
 from mamlcli.engine.threads import give_back_large_blocks
 from mamlcli.engine.transforms import GradientTransform, Identity, OfFirstOutputs, Selected, transforms_by_name
@@ -83,6 +84,7 @@ class Experiment:
             sizes = dict(self.trained_network.named_parameters())
             rows = tuple((name, len(sizes[name])) for name in output_layer_names(self.trained_network))
             transform = transform if isinstance(transform, Identity) else OfFirstOutputs(transform, rows)
+        transform = with_rates(transform, inner.rates, lr=inner.lr, num_steps=inner.steps)
         return MetaObjective(self.network, replace(loop, transform=transform))
 
     def objective(self, num_steps: int | None = None) -> MetaObjective:
@@ -178,6 +180,8 @@ class Experiment:
             lr=outer.lr,
             optimizer=outer.optimizer,
             schedule=outer.schedule,
+            lr_min=outer.lr_min,
+            weight_decay=outer.weight_decay,
             clip_norm=outer.clip_norm,
             validate_every=validation.every,
             patience=validation.patience,

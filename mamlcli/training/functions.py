@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mamlcli.engine.execution import Execution, MetaGradient, meta_gradients
+from mamlcli.engine.multi_step import step_weights
 from mamlcli.engine.objective import MetaParams
 from mamlcli.engine.outer_loop import Gradients, Validate
 from mamlcli.engine.sharing import ALONE, WorkerGroup, share_of
@@ -47,7 +48,10 @@ def training_functions(
         seeds = [experiments[index].recipe.seed for index in indices]
         generators = [task_generator(seed, "train", iteration, task) for seed in seeds for task in share]
         episode = experiment.distributions["train"].sample(generators)
-        of_share = meta_gradients(objective, metas, episode, how)
+        weights = step_weights(
+            iteration, num_iterations=recipe.outer.multi_step_loss, num_inner_steps=recipe.inner.steps
+        )
+        of_share = meta_gradients(objective, metas, episode, how, step_weights=weights)
         return [group.all_reduce(gradient, recipe.outer.tasks) for gradient in of_share]
 
     def validate(metas: Sequence[MetaParams]) -> list[tuple[float, float | None]]:

@@ -11,7 +11,8 @@ import torch
 
 from mamlcli.common.errors import DeviceError, MamlError
 from mamlcli.common.words import first_line
-from mamlcli.engine.execution import Execution, choose_execution
+from mamlcli.engine.choice import choose_execution
+from mamlcli.engine.execution import Execution
 from mamlcli.engine.networks import Network
 from mamlcli.engine.objective import MetaObjective
 from mamlcli.engine.sizes import activation_size
@@ -104,12 +105,12 @@ def execution_for(
         tuned = load_tuned(key)
         if tuned is not None:
             return replace(tuned.execution, compile=spec.compile is True)
-    is_recomputed = recipe.inner.memory == "constant"
+    num_kept = min(num_steps, 1) if recipe.inner.memory == "constant" else num_steps
     chosen = choose_execution(
         objective,
         num_support=_num_inputs(recipe, recipe.tasks.shots),
-        num_query=_num_inputs(recipe, recipe.tasks.queries),
-        num_inner_steps=min(num_steps, 1) if is_recomputed else num_steps,
+        num_query=_num_query(recipe, num_kept),
+        num_inner_steps=num_kept,
         num_tasks=num_tasks,
         device_type=device.type,
         num_threads=num_threads,
@@ -147,6 +148,12 @@ def tuning_key_for(
 def _num_inputs(recipe: Recipe, number: int) -> int:
     """Return the inputs of one task for a number that image tasks give per class."""
     return number * recipe.tasks.ways if isinstance(recipe.tasks, ImageKeys) else number
+
+
+def _num_query(recipe: Recipe, num_kept_steps: int) -> int:
+    """Return the query inputs of one task, as often as their graph is kept: with a multi-step loss, at every step."""
+    times = max(num_kept_steps, 1) if recipe.outer.multi_step_loss else 1
+    return times * _num_inputs(recipe, recipe.tasks.queries)
 
 
 # Threads ----------------------------------------------------------------------------------------------------------

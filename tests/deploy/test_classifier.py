@@ -10,6 +10,7 @@ import torch
 from mamlcli.common.errors import MamlError
 from mamlcli.deploy.classifier import (
     SupportClassifier,
+    adapt_to_support,
     assignments,
     class_weights,
     left_out_indices,
@@ -17,6 +18,9 @@ from mamlcli.deploy.classifier import (
     with_statistics_of_first,
 )
 from mamlcli.engine.networks import apply_network
+from mamlcli.engine.objective import MetaParams
+from mamlcli.engine.rates import with_rates
+from mamlcli.engine.transforms import Identity
 from mamlcli.recipe.files import load_recipe
 from mamlcli.training.experiment import build, build_without_data
 from tests.helpers.image_files import class_folders, noise
@@ -53,6 +57,26 @@ def test_equal_shots_with_one_assignment_are_plain_maml(classifier):
     expected = apply_network(network, {**meta.model, **fast}, torch.cat([x, query]))[10:].softmax(dim=-1)
     probabilities = replace(classifier, num_assignments=1).classify(x, y, query)
     torch.testing.assert_close(probabilities, expected, rtol=1e-6, atol=1e-9)  # the weights are float32 fractions
+
+
+def test_learned_rates_are_those_of_the_step_in_every_assignment(classifier):
+    # The rates of the first two steps, and the last for a third step; several assignments pass at once.
+    objective, xi = classifier.objective, {"*/rate": torch.tensor([0.02, 0.05], dtype=torch.float64)}
+    learned = with_rates(Identity(), "step", lr=objective.inner.lr, num_steps=2)
+    inner = replace(objective.inner, transform=learned, num_inner_steps=3)
+    x, y, query = images(10), torch.arange(5).repeat_interleave(2), images(2, seed=1)
+    rated = SupportClassifier(replace(objective, inner=inner), MetaParams(classifier.meta.model, xi))
+
+    # The same by inner loops of one step each, of that step's rate.
+    meta = classifier.meta
+    for rate in (0.02, 0.05, 0.05):
+        one = replace(objective, inner=replace(objective.inner, lr=rate, num_inner_steps=1))
+        chosen = torch.arange(5)
+        fast = adapt_to_support(one, meta, x, y, class_weights(y).double(), chosen)
+        meta = MetaParams({**meta.model, **fast}, {})
+    found = adapt_to_support(rated.objective, rated.meta, x, y, class_weights(y).double(), torch.arange(5))
+    assert all(torch.allclose(found[name], value, rtol=1e-9, atol=1e-12) for name, value in fast.items())
+    assert rated.classify(x, y, query).sum(dim=-1) == pytest.approx(1.0)
 
 
 def test_statistics_of_the_first_images_are_those_of_a_batch_of_them(classifier):

@@ -10,6 +10,7 @@ import sys
 
 import yaml
 from markdown_it import MarkdownIt
+from safetensors.torch import load_file
 
 from mamlcli.deploy.weights import export_weights
 from mamlcli.runs.entry import read_run
@@ -32,6 +33,17 @@ def test_model_card_says_what_data_protocol_result_and_limits(trained, tmp_path,
         assert words in body
     code = re.findall(r"```python\n(.*?)```", body, re.DOTALL)[0]
     assert len(code.strip().splitlines()) <= 5
+
+
+def test_card_of_learned_rates_says_where_they_are(tmp_path):
+    run = train_tiny(tmp_path / "run", "sinusoid", "inner.rates=tensor-step", "inner.lr=0.02", "model.width=4")
+    export_weights(read_run(run.path), tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "a learned rate for each parameter tensor and step (at the start 0.02)" in card
+    assert "`transform.safetensors`, by `<parameter name>/rate`" in card
+    assert "from module import adapt" not in card
+    names = load_file(tmp_path / "out" / "transform.safetensors")
+    assert names["head.0.weight/rate"].shape == (run.recipe.inner.steps,)
 
 
 def test_the_code_of_the_card_runs_as_it_stands(trained, tmp_path):

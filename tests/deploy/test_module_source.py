@@ -126,6 +126,7 @@ def test_adapt_is_there_where_plain_gradient_steps_are_what_was_trained():
     keys = ("inner.algorithm=anil", "inner.joint_features=true")
     assert "def adapt(" in source_of("logistic", (100,), 2)
     assert "def adapt(" not in source_of("logistic", (100,), 2, "inner.transform=kfo")
+    assert "def adapt(" not in source_of("logistic", (100,), 2, "inner.rates=tensor")
     assert "def adapt(" not in source_of("glyphs-5way-1shot", (1, 28, 28), 5, *keys)
 
 

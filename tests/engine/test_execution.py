@@ -1,12 +1,14 @@
 """One task after the other, or many at once: the results are the same."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from mamlcli.common.errors import MamlError
-from mamlcli.engine.execution import Execution, choose_execution, chunks
+from mamlcli.engine.execution import Execution, chunks
 from mamlcli.engine.networks import Network, cnn, linear, mlp
-from mamlcli.engine.objective import MetaObjective, MetaParams, inner_loop_for
+from mamlcli.engine.objective import MetaObjective, MetaParams
 from mamlcli.engine.transforms import KFO
 from tests.helpers.numerics import (
     DOUBLE,
@@ -17,26 +19,25 @@ from tests.helpers.numerics import (
     trajectories,
 )
 from tests.helpers.problems import (
+    EVERY_TRANSFORM,
     LOOP,
     NETWORKS,
     NUM_TASKS,
     PATHS,
     SAME_SUMS,
+    STEP_WEIGHTS,
     TRANSFORMS,
     WAYS,
+    WITH_RATES,
     Doubled,
     assert_same_meta_gradient,
     problem,
 )
 
 
-def objective_of(network):
-    return MetaObjective(network, inner_loop_for("maml", network, lr=0.1, num_inner_steps=5))
-
-
 @pytest.mark.parametrize("norm", ["batch", "none", "group", "layer"])
 @pytest.mark.parametrize("algorithm", ["maml", "fomaml", "anil", "boil"])
-@pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
+@pytest.mark.parametrize("transform", EVERY_TRANSFORM.values(), ids=EVERY_TRANSFORM)
 def test_batched_tasks_have_the_loops_meta_gradient(norm, algorithm, transform):
     network = cnn((1, 5, 5), WAYS, depth=1, width=3, norm=norm)
     # Three does not divide five: the last chunk is smaller.
@@ -59,6 +60,40 @@ def test_batched_tasks_adapt_the_transform_as_the_loop_does(algorithm, transform
     assert_same_meta_gradient(case, chunk_sizes=[2])
 
 
+@pytest.mark.parametrize("algorithm", ["maml", "fomaml", "anil"])
+@pytest.mark.parametrize("transform", EVERY_TRANSFORM.values(), ids=EVERY_TRANSFORM)
+def test_losses_of_all_steps_have_the_loops_meta_gradient(algorithm, transform):
+    case = problem(cnn((1, 5, 5), WAYS, depth=1, width=3), algorithm, transform)
+    assert_same_meta_gradient(case, chunk_sizes=[1, 3], step_weights=STEP_WEIGHTS)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_losses_of_all_steps_of_every_network_have_the_loops_meta_gradient(name):
+    case = problem(NETWORKS[name](), adapt_patterns=["head.0.*"], transform=WITH_RATES["rates-of-both"])
+    assert_same_meta_gradient(case, chunk_sizes=[2], step_weights=STEP_WEIGHTS)
+
+
+@pytest.mark.parametrize("path", ["loop", *PATHS])
+def test_all_weight_on_the_last_step_is_the_plain_loss(path):
+    case, how = problem(NETWORKS["mlp"](), transform=KFO()), Execution(path, 1)
+    plain, weighted = meta_gradient(*case, how), meta_gradient(*case, how, (0.0, 1.0))
+    assert torch.equal(weighted.outer_loss, plain.outer_loss)
+    assert torch.equal(weighted.accuracy, plain.accuracy)
+    assert relative_error(weighted.gradients, plain.gradients) < SAME_SUMS
+
+
+@pytest.mark.parametrize("transform", WITH_RATES.values(), ids=WITH_RATES)
+def test_more_steps_than_were_trained_score_alike_on_all_paths(transform):
+    objective, meta, episode = problem(NETWORKS["mlp"](), transform=transform)
+    longer = MetaObjective(objective.network, replace(objective.inner, num_inner_steps=5))
+    expected = trajectories(longer, meta, episode, LOOP)
+    for path in PATHS:
+        found = trajectories(longer, meta, episode, Execution(path, 3))
+        assert torch.allclose(found, expected, rtol=SAME_SUMS, atol=0)
+    shorter = trajectories(objective, meta, episode, LOOP)
+    assert torch.equal(expected[:, :3], shorter)
+
+
 def test_batched_tasks_share_joint_features_as_the_loop_does():
     network = cnn((1, 5, 5), WAYS, depth=2, width=3)
     assert_same_meta_gradient(problem(network, "anil", joint_features=True), chunk_sizes=[2])
@@ -77,7 +112,7 @@ def test_batched_regression_tasks_have_the_loops_meta_gradient(algorithm):
 
 @pytest.mark.parametrize("norm", ["batch", "none", "group", "layer"])
 @pytest.mark.parametrize("algorithm", ["maml", "anil", "boil"])
-@pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
+@pytest.mark.parametrize("transform", EVERY_TRANSFORM.values(), ids=EVERY_TRANSFORM)
 def test_batched_trajectories_are_the_loops(norm, algorithm, transform):
     network = cnn((1, 5, 5), WAYS, depth=1, width=3, norm=norm)
     case = problem(network, algorithm, transform)
@@ -129,11 +164,10 @@ def test_an_error_in_a_thread_is_the_callers():
         meta_gradient(objective, wrong, episode, Execution("explicit", 1, 2))
 
 
-def test_network_that_is_not_covered_is_mapped_instead():
+def test_network_that_is_not_covered_has_no_explicit_path():
     covered = mlp((4,), WAYS, depth=1, width=5)
     network = Network(torch.nn.Sequential(*covered.body, Doubled()), covered.head, (4,))
     objective, meta, episode = problem(network)
-    assert choose_execution(objective, **SIZES).path == "batched"
     with pytest.raises(MamlError, match="not written out"):
         meta_gradient(objective, meta, episode, Execution("explicit", 2))
 
@@ -181,34 +215,3 @@ def test_chunks_are_every_task_once_and_in_order():
     parts = list(chunks(episode, Execution("batched", 2)))
     assert [part.num_tasks for part in parts] == [2, 2, 1]
     assert torch.equal(torch.cat([part.support_x for part in parts]), episode.support_x)
-
-
-SIZES = {"num_support": 25, "num_query": 25, "num_inner_steps": 5, "num_tasks": 16, "device_type": "cpu"}
-
-
-def test_chosen_execution_depends_on_shapes_alone():
-    first, again = (choose_execution(objective_of(NETWORKS["cnn-pool"]()), **SIZES) for _ in range(2))
-    assert first == again
-    assert first.path == "explicit"
-
-
-def test_small_networks_run_all_tasks_at_once():
-    assert choose_execution(objective_of(NETWORKS["mlp"]()), **SIZES) == Execution("explicit", 16, 1)
-
-
-def test_each_thread_has_a_chunk_where_there_is_work_for_it():
-    network = cnn((3, 32, 32), WAYS, depth=4, width=32, stride=2)
-    assert choose_execution(objective_of(network), **{**SIZES, "num_threads": 2}) == Execution("explicit", 3, 2)
-    assert choose_execution(objective_of(network), **{**SIZES, "num_threads": 64}) == Execution("explicit", 1, 16)
-
-
-def test_chosen_chunk_shrinks_with_the_work_of_a_task_and_never_below_one():
-    def chunk(width, **changes):
-        network = cnn((3, 84, 84), WAYS, depth=4, width=width)
-        return choose_execution(objective_of(network), **{**SIZES, "device_type": "cuda", **changes}).chunk
-
-    assert 1 <= chunk(32, num_support=100) < 16
-    assert chunk(32, num_inner_steps=0) >= chunk(32)
-    assert chunk(32, num_support=250) <= chunk(32)
-    assert chunk(512, num_support=1000) == 1
-    assert chunk(32) >= chunk(32, device_type="cpu")

@@ -321,7 +321,7 @@ def test_adaptation_leaves_the_start_and_the_other_parameters_alone():
 def test_observations_are_of_every_step_the_start_included():
     support, a, _, _, start = quadratic_task()
     inner = InnerLoop(("w",), 0.6, 3)
-    result = adapt(quadratic(support, a), {"w": start}, {}, inner, observe=lambda fast: fast["w"])
+    result = adapt(quadratic(support, a), {"w": start}, {}, inner, observe=lambda fast, _: fast["w"])
     assert len(result.observations) == 4
     assert torch.equal(result.observations[0], start)
     assert torch.equal(result.observations[-1], result.fast_weights["w"])

@@ -58,6 +58,48 @@ def test_adam_steps_are_the_hand_computation(schedule):
         assert torch.allclose(state.params[name], value, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_weight_decay_shrinks_the_initialisation_and_leaves_the_transform(optimizer):
+    # With no gradient Adam and SGD stand still, and what moves is the decay: theta (1 - lr_t lambda) in each step.
+    def nothing(meta, iteration):
+        result = noisy_gradient(meta, iteration)
+        return replace(result, gradients={name: torch.zeros_like(g) for name, g in result.gradients.items()})
+
+    outer = OuterLoop(2, 0.2, optimizer, "cosine", lr_min=0.1, weight_decay=0.5)
+    state = new_state(start(), outer)
+    run(state, outer, gradient=nothing)
+    kept = (1 - 0.2 * 0.5) * (1 - 0.15 * 0.5)  # halfway through the cosine schedule the rate is 0.15
+    for name, value in start().flat().items():
+        expected = value * kept if name.startswith("model/") else value
+        assert torch.allclose(state.params[name], expected, rtol=1e-14, atol=0)
+
+
+def test_decayed_adam_steps_are_those_of_adamw():
+    # Loshchilov and Hutter 2019 as torch has it, on theta alone; Adam on xi.
+    outer = OuterLoop(num_outer_steps=5, lr=0.05, weight_decay=0.3)
+    expected = copies(start().flat())
+    by_torch = torch.optim.AdamW(
+        [
+            {"params": [value for name, value in expected.items() if name.startswith("model/")], "weight_decay": 0.3},
+            {"params": [value for name, value in expected.items() if name.startswith("transform/")]},
+        ],
+        lr=0.05,
+        weight_decay=0.0,
+    )
+    for iteration in range(5):
+        gradients = noisy_gradient(MetaParams.from_flat(expected), iteration).gradients
+        for name, value in expected.items():
+            value.grad = gradients[name]
+        by_torch.step()
+    state = new_state(start(), outer)
+    run(state, outer)
+    for name, value in expected.items():
+        assert torch.allclose(state.params[name], value, rtol=1e-13, atol=1e-15)
+    plain = new_state(start(), replace(outer, weight_decay=0.0))
+    run(plain, replace(outer, weight_decay=0.0))
+    assert not torch.allclose(state.params["model/w"], plain.params["model/w"], rtol=1e-2)
+
+
 @pytest.mark.parametrize("clip_norm", [0.5, 1e3, None])
 def test_clipping_scales_a_meta_gradient_down_to_the_norm(clip_norm):
     outer = OuterLoop(num_outer_steps=1, lr=1.0, optimizer="sgd", clip_norm=clip_norm)
@@ -237,7 +279,7 @@ def test_meta_gradient_whose_norm_overflows_is_said_to():
 
 @pytest.mark.parametrize("broken", [{"loss": math.nan}, {"parameter": "model/w"}])
 def test_state_after_a_failure_is_that_before_the_update(broken):
-    outer = OuterLoop(num_outer_steps=5, lr=0.1, schedule="cosine")
+    outer = OuterLoop(num_outer_steps=5, lr=0.1, schedule="cosine", weight_decay=0.2)
     failed, short = new_state(start(), outer), new_state(start(), outer)
     with pytest.raises(NonFiniteError):
         run(failed, outer, gradient=broken_at(3, **broken))
@@ -289,7 +331,7 @@ def train_with_cuts(outer, cuts, meta=None):
 def test_training_goes_on_bit_for_bit_wherever_it_was_cut(optimizer, schedule):
     # Six steps and the validations after 2, 4 and 6: nine records. A cut after record 2 is between a step and
     # its validation, one after 9 is at the end.
-    outer = OuterLoop(6, 0.1, optimizer, schedule, validate_every=2, clip_norm=1.0)
+    outer = OuterLoop(6, 0.1, optimizer, schedule, weight_decay=0.2, validate_every=2, clip_norm=1.0)
     expected, whole = train_with_cuts(outer, ())
     assert len(expected) == 9
     assert any(record.is_best for record in validations(expected))
@@ -340,8 +382,9 @@ def scoring_each(metas):
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_states_trained_together_end_as_each_does_alone(optimizer):
-    outer = OuterLoop(6, 0.1, optimizer, validate_every=4, clip_norm=1.0)
+@pytest.mark.parametrize("weight_decay", [0.0, 0.2])
+def test_states_trained_together_end_as_each_does_alone(optimizer, weight_decay):
+    outer = OuterLoop(6, 0.1, optimizer, weight_decay=weight_decay, validate_every=4, clip_norm=1.0)
     states, outers = several(3, outer)
     together = list(train(states, outers, noisy_gradients, scoring_each))
     for index, alone in several(3, outer)[0].items():

@@ -25,6 +25,13 @@ def test_cosine_schedule_goes_from_lr_to_zero():
     assert rates == sorted(rates, reverse=True)
 
 
+def test_cosine_schedule_ends_at_lr_min():
+    outer = OuterLoop(num_outer_steps=10, lr=0.3, schedule="cosine", lr_min=0.1)
+    assert outer.lr_at(0) == pytest.approx(0.3, rel=1e-14)
+    assert outer.lr_at(5) == pytest.approx(0.2, rel=1e-14)
+    assert outer.lr_at(10) == 0.1
+
+
 def test_new_state_does_not_share_the_tensors_it_was_given():
     meta, outer = start(), OuterLoop(num_outer_steps=2, lr=0.1)
     run(new_state(meta, outer), outer)

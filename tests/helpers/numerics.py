@@ -101,9 +101,9 @@ def derivative_along(function, inputs, directions):
     return torch.autograd.functional.jvp(function, tuple(inputs), tuple(directions))[1]
 
 
-def meta_gradient(objective, meta, episode, how):
+def meta_gradient(objective, meta, episode, how, step_weights=None):
     """Return the meta-gradient of one run."""
-    [found] = execution.meta_gradients(objective, [meta], episode, how)
+    [found] = execution.meta_gradients(objective, [meta], episode, how, step_weights=step_weights)
     return found
 
 

@@ -39,6 +39,19 @@ BROKEN = {
         {"inner": {"transform": {"adapted": True}}},
         "expected false for inner.transform.name=none, got true.",
     ),
+    "inner.rates": (
+        {"inner": {"rates": "step", "transform": {"name": "kfo", "adapted": True}}},
+        "expected fixed for inner.transform.adapted=true, which would move the rates of steps that are over, "
+        "got 'step'.",
+    ),
+    "outer.lr_min": (
+        {"outer": {"lr_min": 1e-5}},
+        "expected at most outer.lr=0.001 with outer.schedule=cosine, else 0, got 1e-05.",
+    ),
+    "outer.multi_step_loss": (
+        {"inner": {"steps": 1}, "outer": {"multi_step_loss": 100}},
+        "expected null for inner.steps=1, which has one loss, got 100.",
+    ),
     "execution.path": (
         {"inner": {"memory": "constant"}, "execution": {"path": "batched"}},
         "expected auto, explicit or loop for inner.memory=constant, got 'batched'.",
@@ -105,6 +118,28 @@ def test_fomaml_that_is_not_first_order_is_a_conflict_only_where_it_was_written(
 def test_adapted_transform_without_a_transform_is_a_conflict():
     assert list(conflicting(inner={"transform": {"adapted": True}})) == ["inner.transform.adapted"]
     assert not conflicting(inner={"transform": {"name": "kfo", "adapted": True}})
+
+
+@pytest.mark.parametrize("rates", ["tensor", "step", "tensor-step"])
+def test_learned_rates_of_an_adapted_transform_are_a_conflict(rates):
+    adapted = {"name": "kfo", "adapted": True}
+    assert list(conflicting(inner={"rates": rates, "transform": adapted})) == ["inner.rates"]
+    assert not conflicting(inner={"rates": rates, "transform": "kfo", "algorithm": "fomaml"})
+    assert not conflicting(inner={"transform": adapted})
+
+
+def test_least_outer_rate_is_a_conflict_above_the_first_and_without_a_schedule():
+    def broken(lr_min, schedule):
+        return list(conflicting(outer={"lr": 1e-3, "lr_min": lr_min, "schedule": schedule}))
+
+    assert broken(2e-3, "cosine") == broken(1e-4, "constant") == ["outer.lr_min"]
+    assert broken(1e-3, "cosine") == broken(0.0, "constant") == broken(0.0, "cosine") == []
+
+
+def test_multi_step_loss_of_one_step_is_a_conflict():
+    assert list(conflicting(inner={"steps": 1}, outer={"multi_step_loss": 5})) == ["outer.multi_step_loss"]
+    # More iterations than there are: a run that was shortened to be tried.
+    assert not conflicting(inner={"steps": 2}, outer={"multi_step_loss": 5, "iterations": 2})
 
 
 @pytest.mark.parametrize("source", IMAGE_SOURCES)

@@ -72,6 +72,25 @@ def test_every_transform_is_built(name):
     assert bool(experiment.initial_meta().transform) == (name != "none")
 
 
+@pytest.mark.parametrize("rates", ["tensor", "step", "tensor-step"])
+def test_learned_rates_start_at_the_inner_rate_and_are_those_of_training_at_any_number_of_steps(rates):
+    experiment = built("sinusoid", f"inner.rates={rates}", "inner.lr=0.02", "inner.steps=3", "inner.algorithm=anil")
+    found = experiment.initial_meta().transform
+    names = ["*/rate"] if rates == "step" else ["head.0.weight/rate", "head.0.bias/rate"]
+    assert list(found) == names
+    assert all(value.shape == (() if rates == "tensor" else (3,)) for value in found.values())
+    assert all((value == torch.tensor(0.02)).all() for value in found.values())
+    assert experiment.objective(10).inner.transform == experiment.objective().inner.transform
+
+
+def test_outer_loop_has_the_least_rate_and_the_weight_decay_of_the_recipe():
+    keys = ("outer.schedule=cosine", "outer.lr_min=1e-5", "outer.weight_decay=0.01")
+    outer = built("sinusoid", *keys).outer_loop()
+    assert (outer.lr_min, outer.weight_decay) == (1e-5, 0.01)
+    outer = built("sinusoid").outer_loop()
+    assert (outer.lr_min, outer.weight_decay) == (0.0, 0.0)
+
+
 # Networks --------------------------------------------------------------------------------------------------
 
 
@@ -163,7 +182,8 @@ def of_five_ways(*overrides):
 @pytest.mark.parametrize("transform", ["none", "kfo"])
 @pytest.mark.parametrize("ways", [3, 5, 7])
 def test_head_without_ways_of_its_own_is_for_any_number_of_classes(head, transform, ways):
-    words = (f"inner.head={head}", f"inner.transform={transform}", 'inner.transform.parameters=["body.*"]')
+    of_body = (f"inner.transform={transform}", 'inner.transform.parameters=["body.*"]', "inner.rates=tensor-step")
+    words = (f"inner.head={head}", *of_body)
     experiment, meta = of_five_ways(*words)
     other = experiment.for_ways(ways, where="evaluation.ways")
     assert other.network.num_outputs == ways

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mamlcli.engine.execution import Execution, meta_gradients
+from mamlcli.engine.explicit.network import TaskNetwork
 from mamlcli.recipe.files import load_recipe
 from mamlcli.tasks.episodes import sample_tasks
 from mamlcli.training.functions import splits_of_training, training_execution, training_functions
@@ -43,6 +44,36 @@ def test_meta_gradients_are_those_of_each_runs_own_tasks_at_the_iteration():
         [alone] = meta_gradients(experiment.objective(), [meta], episode, how)
         assert torch.equal(gradient.outer_loss, alone.outer_loss)
     assert not torch.equal(both[0].outer_loss, both[1].outer_loss)
+
+
+def test_multi_step_loss_weighs_the_steps_until_its_last_iteration():
+    keys = ("inner.steps=2", "outer.multi_step_loss=10", "execution.dtype=float64", "model.width=4")
+    experiment = built("sinusoid", *keys)
+    meta, how = experiment.initial_meta(), Execution("explicit", 2)
+    gradients, _ = training_functions([experiment], how)
+    for iteration, weights in ((0, (0.5, 0.5)), (5, (0.25, 0.75)), (10, None), (11, None)):
+        where = {"seed": 0, "split": "train", "iteration": iteration, "indices": range(2)}
+        episode = sample_tasks(experiment.distributions["train"], **where)
+        [expected] = meta_gradients(experiment.objective(), [meta], episode, how, step_weights=weights)
+        [found] = gradients([0], [meta], iteration)
+        assert torch.equal(found.outer_loss, expected.outer_loss)
+        assert all(torch.equal(found.gradients[name], value) for name, value in expected.gradients.items())
+
+
+def test_after_the_multi_step_loss_the_query_set_passes_once(monkeypatch):
+    passes = []
+
+    def counted(network, flat, x, forward=TaskNetwork.features):
+        passes.append(len(x))
+        return forward(network, flat, x)
+
+    monkeypatch.setattr(TaskNetwork, "features", counted)
+    experiment = built("sinusoid", "inner.steps=3", "outer.multi_step_loss=4", "model.width=4")
+    gradients, _ = training_functions([experiment], Execution("explicit", 2))
+    for iteration, num_passes in ((3, 3), (4, 1)):
+        passes.clear()
+        gradients([0], [experiment.initial_meta()], iteration)
+        assert len(passes) == num_passes
 
 
 def test_validation_is_of_the_same_tasks_each_time_and_not_of_those_that_are_scored():

@@ -88,6 +88,9 @@ TRANSFORMS = {
     "kfo": ("inner.transform=kfo",),
     "meta-sgd": ("inner.transform=meta-sgd",),
     "kfo, adapted": ("inner.transform.name=kfo", "inner.transform.adapted=true"),
+    "rates of tensors": ("inner.rates=tensor",),
+    "rates of steps": ("inner.rates=step", "inner.transform=meta-sgd"),
+    "rates of both": ("inner.rates=tensor-step", "inner.transform=kfo"),
     "kfo on weights": ("inner.transform.name=kfo", 'inner.transform.parameters=["head.*.weight"]'),
 }
 
@@ -104,7 +107,13 @@ def test_chunks_of_less_than_a_replica_and_of_all_of_them_give_the_same(chunk):
     assert_replicas_agree("maml", "kfo", chunk)
 
 
-def assert_replicas_agree(case, transform, chunk):
+@pytest.mark.parametrize("transform", ["identity", "rates of both"])
+@pytest.mark.parametrize("case", ["maml", "fomaml", "anil", "constant memory"])
+def test_losses_of_all_steps_of_replicas_are_those_of_each(case, transform):
+    assert_replicas_agree(case, transform, 7, step_weights=(0.3, 0.7))
+
+
+def assert_replicas_agree(case, transform, chunk, step_weights=None):
     name, *overrides = CASES[case]
     settings = TRANSFORMS[transform]
     if case in ("a part adapts", "boil") and transform == "kfo on weights":
@@ -112,9 +121,10 @@ def assert_replicas_agree(case, transform, chunk):
     experiment = build(small_recipe(name, *overrides, *settings), splits=("train",))
     metas, objective = random_metas(experiment, 5), experiment.objective()
     episode = sample_tasks(experiment.distributions["train"], seed=0, split="train", iteration=0, indices=range(15))
-    found = meta_gradients(objective, metas, episode, Execution("explicit", chunk))
+    found = meta_gradients(objective, metas, episode, Execution("explicit", chunk), step_weights=step_weights)
     for i, meta in enumerate(metas):
-        alone = meta_gradient(objective, meta, episode.tasks(3 * i, 3 * i + 3), Execution("explicit", 3))
+        own_tasks = episode.tasks(3 * i, 3 * i + 3)
+        alone = meta_gradient(objective, meta, own_tasks, Execution("explicit", 3), step_weights)
         assert torch.allclose(found[i].outer_loss, alone.outer_loss, rtol=TOLERANCE, atol=0)
         assert torch.allclose(found[i].accuracy, alone.accuracy, equal_nan=True)
         for key, value in alone.gradients.items():
@@ -144,6 +154,8 @@ def test_replicas_on_another_path_than_explicit_are_run_one_by_one():
         ("inner.transform=meta-sgd", "inner.algorithm=fomaml"),
         ("outer.optimizer=sgd", "outer.schedule=cosine", "outer.clip_norm=0.5"),
         ("validation.every=null",),
+        ("inner.rates=tensor-step", "outer.multi_step_loss=5"),
+        ("outer.schedule=cosine", "outer.lr_min=1e-3", "outer.weight_decay=0.1"),
     ],
     ids=" ".join,
 )

@@ -37,6 +37,15 @@ PATHS = {
     "loop, constant memory": ("execution.path=loop", "inner.memory=constant"),
     "explicit, constant memory": ("execution.path=explicit", "inner.memory=constant"),
 }
+
+# What changes from iteration to iteration, and what is learned beside the weights.
+MEANS = (
+    "inner.rates=tensor-step",
+    "outer.multi_step_loss=4",
+    "outer.schedule=cosine",
+    "outer.lr_min=1e-4",
+    "outer.weight_decay=0.1",
+)
 EVERY_PATH = pytest.mark.parametrize("path", PATHS)
 
 # Sums of float64 in another order (1e-16 each) in every one of six meta-iterations.
@@ -92,3 +101,14 @@ def test_scores_of_a_run_are_computed_again_to_the_same_bits(runs, path):
     assert first.scores.tobytes() == second.scores.tobytes()
     _, _, evaluation = results(runs[path])
     assert report.to_json()["curve"] == evaluation["curve"]
+
+
+@EVERY_PATH
+def test_run_with_learned_rates_and_a_multi_step_loss_that_was_cut_has_the_bits_of_an_uncut_one(tmp_path, path):
+    whole = train_tiny(tmp_path / "whole", "sinusoid", *KEYS, *MEANS, *PATHS[path])
+    for iteration in (3, 5):  # before the weights have gone to the last step, and after
+        folder = tmp_path / str(iteration)
+        with pytest.raises(Interrupted):
+            train_tiny(folder, "sinusoid", *KEYS, *MEANS, *PATHS[path], progress=stop_at(iteration))
+        assert_same_results(whole.path, train_tiny(folder, "sinusoid", *KEYS, *MEANS, *PATHS[path]).path)
+    assert any(name.endswith("/rate") for name in results(whole.path)[0])

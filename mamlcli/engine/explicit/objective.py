@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -13,13 +13,18 @@ from torch.func import vmap
 from mamlcli.engine.explicit.layout import Layout
 from mamlcli.engine.explicit.losses import task_accuracies, task_losses
 from mamlcli.engine.explicit.network import Features, LossGradient, NotCoveredError, TaskNetwork
-from mamlcli.engine.inner_loop import Adaptation, unroll
+from mamlcli.engine.inner_loop import Adaptation, Observe, unroll
+from mamlcli.engine.multi_step import StepWeights, weighted_scores
 from mamlcli.engine.networks import Params
 from mamlcli.engine.objective import MetaObjective, adapts_head_only
+from mamlcli.engine.rates import LearnedRates
 from mamlcli.engine.transforms import GradientTransform, Identity, prepared
 
 # The names under which the inner loop carries flat vectors.
-_FAST, _REST, _SUPPORT = "fast weights", "other parameters", "support inputs"
+_FAST, _REST, _SUPPORT, _QUERY = "fast weights", "other parameters", "support inputs", "query inputs"
+
+# Begins the names under which it carries what the learned rates of each step multiply the updates by.
+_SCALES = "scales of step"
 
 
 @dataclass(frozen=True)
@@ -31,17 +36,31 @@ class _OnFlatVectors:
         layout: of the vector.
         is_per_task: whether xi has a leading dimension of tasks.
         num_runs: runs trained together, each with an xi for its share of the tasks; None for one xi, or one per task.
+        num_scales: steps whose updates are multiplied by scales that stand in xi, as `_flat_scales` makes them; 1 where
+            all steps have the same, 0 without learned rates.
     """
 
     transform: GradientTransform
     layout: Layout
     is_per_task: bool
     num_runs: int | None = None
+    num_scales: int = 0
 
     def init(self, params: Mapping[str, Tensor], seed: int) -> Params:
         raise NotImplementedError("the meta-parameters are made by the transform itself")
 
-    def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Params:
+    def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor], step: int = 0) -> Params:
+        if not self.num_scales:
+            return self._updates(xi, gradients)
+        scales = {name for name in xi if name.startswith(_SCALES)}
+        updates = self._updates({name: value for name, value in xi.items() if name not in scales}, gradients)[_FAST]
+        scale = xi[f"{_SCALES} {min(step, self.num_scales - 1)}"]
+        if self.num_runs is None:
+            return {_FAST: scale * updates}
+        return {_FAST: (scale.unsqueeze(1) * updates.view(self.num_runs, -1, updates.shape[1])).flatten(0, 1)}
+
+    def _updates(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Params:
+        """Return the updates without learned rates."""
         if isinstance(self.transform, Identity):
             return dict(gradients)
         if self.num_runs is not None:
@@ -73,6 +92,11 @@ class _ChunkProblem:
     support: Tensor
     query: Tensor
     num_runs: int | None
+
+    @property
+    def context(self) -> Params:
+        """Return what gradients and scores depend on beside the fast weights, by name."""
+        return {_REST: self.rest, _SUPPORT: self.support, _QUERY: self.query}
 
 
 class ExplicitObjective:
@@ -138,12 +162,17 @@ class ExplicitObjective:
         problem: _ChunkProblem,
         xi: Params,
         support_y: Tensor,
-        observe: Callable[[Params], Tensor] | None = None,
+        observe: Observe | None = None,
+        *,
+        observes_start: bool = True,
     ) -> Adaptation:
         inner = self.objective.inner
         num_tasks, num_adapted = problem.start.shape
         num_runs = problem.num_runs
-        of_names = inner.transform
+        of_names, scales = inner.transform, dict[str, Tensor]()
+        if isinstance(of_names, LearnedRates):
+            rates, xi = of_names.split(xi)
+            scales, of_names = _flat_scales(of_names, rates, self.fast_layout), of_names.transform
         if not inner.adapt_transform:
             of_names, xi = prepared(of_names, xi)
         else:
@@ -156,14 +185,15 @@ class ExplicitObjective:
             return {_FAST: gradients[:, :num_adapted] if problem.rest.shape[1] else gradients}
 
         shared_by = None if inner.adapt_transform else num_runs
-        transform = _OnFlatVectors(of_names, self.fast_layout, inner.adapt_transform, shared_by)
+        transform = _OnFlatVectors(of_names, self.fast_layout, inner.adapt_transform, shared_by, len(scales))
         return unroll(
             gradient,
             {_FAST: problem.start},
-            xi,
+            {**xi, **scales},
             replace(inner, adapted=(_FAST,), transform=transform),
-            context={_REST: problem.rest, _SUPPORT: problem.support},
+            context=problem.context,
             observe=observe,
+            observes_start=observes_start,
         )
 
     def outer_loss(
@@ -174,12 +204,22 @@ class ExplicitObjective:
         support_y: Tensor,
         query_x: Tensor,
         query_y: Tensor,
+        *,
+        step_weights: StepWeights | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return (L_Q(phi_K), query accuracy at phi_K), [num_tasks] each; the first is differentiable, once."""
+        """Return (outer loss, query accuracy at phi_K), [num_tasks] each; the first is differentiable, once."""
         problem = self._problem(model, support_x, query_x)
-        fast = self._adapt(problem, xi, support_y).fast_weights[_FAST]
-        outputs: Tensor = Features.apply(self.adapting, _beside(fast, problem.rest), problem.query)
-        return task_losses(outputs, query_y), task_accuracies(outputs.detach(), query_y)
+
+        def scores(fast: Params, context: Params) -> tuple[Tensor, Tensor]:
+            outputs: Tensor = Features.apply(self.adapting, _beside(fast[_FAST], context[_REST]), context[_QUERY])
+            return task_losses(outputs, query_y), task_accuracies(outputs.detach(), query_y)
+
+        if step_weights is None:
+            return scores(self._adapt(problem, xi, support_y).fast_weights, problem.context)
+        observed = self._adapt(
+            problem, xi, support_y, lambda *at: torch.stack(scores(*at)), observes_start=False
+        ).observations
+        return weighted_scores(step_weights, observed)
 
     def trajectory(
         self,
@@ -193,10 +233,10 @@ class ExplicitObjective:
         """Return the scores at phi_0, ..., phi_K, [num_tasks, num_inner_steps + 1, 4], as `MetaObjective` does."""
         problem = self._problem(model, support_x, query_x)
 
-        def scores(fast: Params) -> Tensor:
-            flat = _beside(fast[_FAST], problem.rest)
+        def scores(fast: Params, context: Params) -> Tensor:
+            flat = _beside(fast[_FAST], context[_REST])
             columns = []
-            for x, y in ((problem.support, support_y), (problem.query, query_y)):
+            for x, y in ((context[_SUPPORT], support_y), (context[_QUERY], query_y)):
                 outputs = self.adapting.outputs(flat, x)
                 columns += [task_losses(outputs, y), task_accuracies(outputs, y)]
             return torch.stack(columns, dim=1)
@@ -220,6 +260,23 @@ def _repeated(value: Tensor, num_tasks: int, num_runs: int | None) -> Tensor:
     if num_runs is None:
         return value.expand(num_tasks, *value.shape)
     return value.repeat_interleave(num_tasks // num_runs, dim=0)
+
+
+def _flat_scales(learned: LearnedRates, rates: Params, layout: Layout) -> Params:
+    """Return what learned rates multiply flat updates by, [num_adapted] for each step that has rates of its own.
+
+    Where the rates have a leading dimension of runs, so have these, [num_runs, num_adapted].
+    """
+
+    def expanded(name: str, shape: tuple[int, ...], step: int) -> Tensor:
+        scale = learned.scale(rates, name, step)
+        return scale.reshape(*scale.shape, *[1] * len(shape)).expand(*scale.shape, *shape)
+
+    shapes = dict(zip(layout.names, layout.shapes, strict=True))
+    return {
+        f"{_SCALES} {step}": layout.flat({name: expanded(name, shape, step) for name, shape in shapes.items()})
+        for step in range(learned.num_steps or 1)
+    }
 
 
 @lru_cache(maxsize=16)

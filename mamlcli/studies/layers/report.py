@@ -139,7 +139,9 @@ def _operator(
     optimum = None
     if isinstance(distribution, LinearRegressionTasks) and has_optimum:
         optimum = compare_with_optimum(objective, meta, distribution, tasks, how, total=total)
-    transform = recipe.inner.transform.name
+    transform: str = recipe.inner.transform.name
+    if recipe.inner.rates != "fixed":
+        transform = "learned rates" if transform == "none" else f"{transform}, learned rates"
     part = OperatorReport(
         inner_lr=objective.inner.lr,
         transform=transform,

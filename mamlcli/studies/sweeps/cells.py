@@ -12,7 +12,7 @@ import torch
 
 from mamlcli.common.errors import Interrupted, NonFiniteError, RunError
 from mamlcli.common.processes.pool import IsStopped, Outcome, failure
-from mamlcli.engine.execution import NUMBERS_WORTH_THREADS
+from mamlcli.engine.choice import NUMBERS_WORTH_THREADS
 from mamlcli.engine.sizes import activation_size, count_parameters
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import SyntheticKeys

@@ -1,5 +1,7 @@
 """What the layers of a stack do to gradients: closed forms, exact identities, finite steps."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from mamlcli.engine.inner_loop import InnerLoop, adapt
 from mamlcli.engine.linear_stack import collapsed_network, collapsed_params
 from mamlcli.engine.networks import apply_network, linear, mlp
 from mamlcli.engine.objective import MetaObjective, MetaParams, example_loss
+from mamlcli.engine.rates import with_rates
 from mamlcli.engine.transforms import KFO, KFOMLP, Dense, Identity, MetaSGD
 from mamlcli.studies.layers.operators import has_operator, layer_factors, movement_operator
 from tests.helpers.layers import stack
@@ -99,6 +102,16 @@ def test_operator_is_the_sum_of_the_layers_kronecker_factors_and_positive_semi_d
     assert [f.share for f in factors] == pytest.approx(
         [np.trace(f.left) * np.trace(f.right) / np.trace(total) for f in factors]
     )
+
+
+def test_learned_rates_scale_the_operator_by_that_of_the_first_step():
+    network, meta, inner = stack(2)
+    rates = MetaParams(meta.model, {"*/rate": torch.tensor([2.0, 7.0], dtype=DOUBLE) * inner.lr})
+    learned = replace(inner, transform=with_rates(Identity(), "step", lr=inner.lr, num_steps=2))
+    np.testing.assert_allclose(
+        movement_operator(network, rates, learned), 2.0 * movement_operator(network, meta, inner), rtol=1e-12
+    )
+    assert has_operator(MetaObjective(linear((4,), 1), learned))
 
 
 def test_a_dense_transform_on_one_layer_is_the_operator():
