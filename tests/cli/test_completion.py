@@ -92,6 +92,7 @@ def test_every_key_and_value_that_is_offered_is_one_of_the_schema(name):
     # What the schema knows may still not go with another key of this recipe.
     apart = {
         "inner.algorithm",
+        "inner.head",
         "inner.joint_features",
         "inner.transform.adapted",
         "inner.memory",
