@@ -40,9 +40,10 @@ class Experiment:
         recipe: resolved.
         device, dtype: where and in what precision.
         network: the architecture.
-        distributions: the task distribution of each split asked for.
+        distributions: the tasks that are scored, of each split asked for (see `TaskSets.scored`).
         data: what the tasks come from, primitives, for the manifest.
         num_threads: of the CPU, for all that this experiment computes at a time.
+        training: the tasks that are trained on; None unless the split train was asked for.
     """
 
     recipe: Recipe
@@ -52,6 +53,7 @@ class Experiment:
     distributions: dict[str, TaskDistribution]
     data: Mapping[str, object]
     num_threads: int = 1
+    training: TaskDistribution | None = None
 
     @property
     def data_digest(self) -> str | None:
@@ -78,10 +80,19 @@ class Experiment:
 
     def objective(self, num_steps: int | None = None) -> MetaObjective:
         """Return network and inner loop, with `inner.steps` steps or as many as given."""
+        return _with_steps(self._objective, num_steps)
+
+    @cached_property
+    def _scoring(self) -> MetaObjective:
+        """Network and inner loop as `evaluation` has tasks scored, made once for an experiment."""
         made = self._objective
-        if num_steps is None or num_steps == made.inner.num_inner_steps:
-            return made
-        return replace(made, inner=replace(made.inner, num_inner_steps=num_steps))
+        if self.recipe.evaluation.batch_norm == "support":
+            return replace(made, inner=replace(made.inner, support_statistics=True))
+        return made
+
+    def scoring_objective(self, num_steps: int | None = None) -> MetaObjective:
+        """Return what tasks are scored by: as `objective`, with the ways and the batch norm of `evaluation`."""
+        return _with_steps(self._scoring, num_steps)
 
     def _transform(self, adapted: tuple[str, ...]) -> GradientTransform:
         spec = self.recipe.inner.transform
@@ -165,6 +176,12 @@ class Experiment:
         )
 
 
+def _with_steps(made: MetaObjective, num_steps: int | None) -> MetaObjective:
+    if num_steps is None or num_steps == made.inner.num_inner_steps:
+        return made
+    return replace(made, inner=replace(made.inner, num_inner_steps=num_steps))
+
+
 def build(recipe: Recipe, *, splits: tuple[str, ...]) -> Experiment:
     """Turn a recipe into objects, checking all that only data and device can tell.
 
@@ -177,11 +194,10 @@ def build(recipe: Recipe, *, splits: tuple[str, ...]) -> Experiment:
     """
     device = resolve_device(recipe.execution.device)
     dtype = getattr(torch, recipe.execution.dtype)
-    distributions, data = build_tasks(recipe, splits=splits, device=device, dtype=dtype)
-    first = next(iter(distributions.values()))
-    network = build_network(recipe, first.input_shape, first.num_outputs)
+    tasks = build_tasks(recipe, splits=splits, device=device, dtype=dtype)
+    network = build_network(recipe, tasks.input_shape, tasks.num_outputs)
     num_threads = threads_for(recipe, device)
-    experiment = Experiment(recipe, device, dtype, network, distributions, data, num_threads)
+    experiment = Experiment(recipe, device, dtype, network, tasks.scored, tasks.data, num_threads, tasks.training)
     experiment.objective()  # parameter patterns and transforms are checked here, before anything runs
     if recipe.inner.memory == "constant" and device.type == "cpu":
         give_back_large_blocks()

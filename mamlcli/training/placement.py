@@ -17,7 +17,7 @@ from mamlcli.engine.objective import MetaObjective
 from mamlcli.engine.sizes import activation_size
 from mamlcli.engine.threads import are_denormals_flushed, flush_denormals
 from mamlcli.recipe.schema import Recipe
-from mamlcli.recipe.tasks_schema import ImageKeys
+from mamlcli.recipe.tasks_schema import ImageKeys, Tasks
 from mamlcli.training.tuned import load_tuned, tuning_key
 
 
@@ -104,11 +104,15 @@ def execution_for(
         tuned = load_tuned(key)
         if tuned is not None:
             return replace(tuned.execution, compile=spec.compile is True)
+    tasks = recipe.tasks if num_steps else recipe.scored_tasks
+    num_support, num_query = (_num_inputs(tasks, number) for number in (tasks.shots, tasks.queries))
+    if not num_steps and recipe.evaluation.batch_norm == "support":
+        num_query += num_support  # they pass the network together
     is_recomputed = recipe.inner.memory == "constant"
     chosen = choose_execution(
         objective,
-        num_support=_num_inputs(recipe, recipe.tasks.shots),
-        num_query=_num_inputs(recipe, recipe.tasks.queries),
+        num_support=num_support,
+        num_query=num_query,
         num_inner_steps=min(num_steps, 1) if is_recomputed else num_steps,
         num_tasks=num_tasks,
         device_type=device.type,
@@ -135,7 +139,7 @@ def tuning_key_for(
     return tuning_key(
         network,
         inner=recipe.inner.model_dump(mode="json"),
-        num_inputs=_num_inputs(recipe, recipe.tasks.shots + recipe.tasks.queries),
+        num_inputs=_num_inputs(recipe.tasks, recipe.tasks.shots + recipe.tasks.queries),
         num_tasks=num_tasks,
         num_steps=num_steps,
         device=device,
@@ -144,9 +148,9 @@ def tuning_key_for(
     )
 
 
-def _num_inputs(recipe: Recipe, number: int) -> int:
+def _num_inputs(tasks: Tasks, number: int) -> int:
     """Return the inputs of one task for a number that image tasks give per class."""
-    return number * recipe.tasks.ways if isinstance(recipe.tasks, ImageKeys) else number
+    return number * tasks.ways if isinstance(tasks, ImageKeys) else number
 
 
 # Threads ----------------------------------------------------------------------------------------------------------
@@ -190,7 +194,7 @@ def threads_of_one_operation(recipe: Recipe, network: Network, how: Execution, n
         how: how its tasks are run.
         num_threads: for all that is computed at a time.
     """
-    num_inputs = _num_inputs(recipe, recipe.tasks.shots + recipe.tasks.queries)
+    num_inputs = _num_inputs(recipe.tasks, recipe.tasks.shots + recipe.tasks.queries)
     size = activation_size(network) * num_inputs * recipe.outer.tasks
     is_small = recipe.execution.threads is None and size < _SMALL_ACTIVATIONS
     return 1 if how.path == "explicit" or is_small else num_threads

@@ -12,9 +12,9 @@ from mamlcli.deploy.classifier import (
     assignments,
     class_weights,
     left_out_indices,
-    with_statistics_of_first,
 )
 from mamlcli.engine.networks import apply_network
+from mamlcli.engine.support_statistics import with_statistics_of_first
 from mamlcli.training.experiment import build
 from tests.helpers.image_files import class_folders, noise
 from tests.helpers.predictions import TRAINING
@@ -52,14 +52,6 @@ def test_equal_shots_with_one_assignment_are_plain_maml(classifier):
     expected = apply_network(network, {**meta.model, **fast}, torch.cat([x, query]))[10:].softmax(dim=-1)
     probabilities = replace(classifier, num_assignments=1).classify(x, y, query)
     torch.testing.assert_close(probabilities, expected, rtol=1e-6, atol=1e-9)  # the weights are float32 fractions
-
-
-def test_statistics_of_the_first_images_are_those_of_a_batch_of_them(classifier):
-    network, params, x = classifier.objective.network, classifier.meta.model, images(7)
-    changed = with_statistics_of_first(network, 4)
-    outputs = apply_network(changed, params, x)
-    torch.testing.assert_close(outputs[:4], apply_network(network, params, x[:4]))
-    assert not torch.allclose(outputs[4:], apply_network(network, params, x)[4:])
 
 
 def test_shifting_the_classes_along_the_outputs_changes_nothing(classifier):

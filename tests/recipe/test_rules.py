@@ -10,7 +10,7 @@ from mamlcli.recipe.schema import Recipe
 
 SMALL = {"tasks": {"source": "logistic"}, "model": {"kind": "mlp"}}
 
-# A recipe that breaks each rule alone, and what is said of it.
+# A recipe that breaks each rule alone, and what is said of it; a key's second rule goes by its sentence.
 BROKEN = {
     "model.kind": ({"model": {"kind": "cnn"}}, "expected mlp or linear for tasks.source=logistic, got 'cnn'."),
     "inner.joint_features": (
@@ -42,6 +42,33 @@ BROKEN = {
         {"tasks": {"source": "omniglot", "class_split": "scripts"}},
         "expected vinyals or seeded for tasks.source=omniglot, got 'scripts'.",
     ),
+    "tasks.held_back": (
+        {"tasks": {"source": "glyphs", "held_back": 4}},
+        "expected 0, or so many that they make 5 classes, those of a task that is scored, got 4.",
+    ),
+    "evaluation.split": (
+        {"tasks": {"source": "glyphs"}, "evaluation": {"split": "held-back"}},
+        "expected train, validation or test where no classes are held back (tasks.held_back), got 'held-back'.",
+    ),
+    "evaluation.ways": ({"evaluation": {"ways": 2}}, "expected null for tasks.source=logistic, got 2."),
+    "`evaluation.ways` is at most `tasks.ways`.": (
+        {"tasks": {"source": "glyphs"}, "evaluation": {"ways": 6}},
+        "expected at most tasks.ways=5, the outputs of the head, got 6.",
+    ),
+    "evaluation.batch_norm": (
+        {"evaluation": {"batch_norm": "support"}},
+        "expected joint for a model without batch norm (model.norm=batch), got 'support'.",
+    ),
+    "`evaluation.batch_norm=support` does not go with `inner.joint_features=true`.": (
+        {
+            "tasks": {"source": "glyphs"},
+            "model": {"kind": "cnn"},
+            "inner": {"algorithm": "anil", "joint_features": True},
+            "evaluation": {"batch_norm": "support"},
+        },
+        "expected joint for inner.joint_features=true, where support and query images pass the body in one batch, got "
+        "'support'.",
+    ),
 }
 
 
@@ -55,7 +82,7 @@ def conflicting(**sections):
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.key)
 def test_every_rule_is_broken_by_its_own_recipe_and_says_so(rule):
-    sections, expected = BROKEN[rule.key]
+    sections, expected = BROKEN[rule.sentence if rule.sentence in BROKEN else rule.key]
     assert conflicting(**sections) == {rule.key: expected}
 
 
@@ -97,6 +124,15 @@ def test_class_split_of_another_source_is_a_conflict(source):
     for name in {"published", "vinyals", "seeded", "scripts"}:
         broken = conflicting(tasks={"source": source, "class_split": name}, model={"kind": "cnn"})
         assert bool(broken) == (name not in CLASS_SPLITS[source])
+
+
+def test_rotations_of_a_class_that_is_held_back_count_as_classes():
+    assert not conflicting(tasks={"source": "omniglot", "rotations": True, "held_back": 2})
+    assert list(conflicting(tasks={"source": "omniglot", "rotations": True, "held_back": 1})) == ["tasks.held_back"]
+
+
+def test_classes_held_back_must_do_for_a_task_that_is_scored_not_for_one_that_is_trained_on():
+    assert not conflicting(tasks={"source": "glyphs", "held_back": 3}, evaluation={"ways": 3})
 
 
 def test_resolved_recipe_breaks_no_rule():

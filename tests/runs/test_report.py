@@ -12,7 +12,7 @@ import pytest
 from mamlcli.common.statistics import Score, estimate
 from mamlcli.engine.evaluation import Evaluation, Reference
 from mamlcli.recipe.files import load_recipe
-from mamlcli.runs.report import RunReport, Scores
+from mamlcli.runs.report import Protocol, RunReport, Scores
 from mamlcli.training.scoring import evaluation_report
 
 PROTOCOL = {
@@ -75,7 +75,15 @@ def test_key_that_is_missing_is_named(key):
         RunReport.from_json(value)
 
 
-@pytest.mark.parametrize("key", PROTOCOL)
+def test_protocol_of_an_earlier_version_does_not_say_whose_statistics_its_batch_norm_took():
+    earlier = {name: value for name, value in PROTOCOL.items() if name != "batch_norm_statistics"}
+    assert Protocol.from_json(earlier).batch_norm_statistics == "joint"
+    without = Protocol.from_json({**earlier, "batch_norm": "none"})
+    assert without.batch_norm_statistics is None
+    assert without.to_json() == {**earlier, "batch_norm": "none"}
+
+
+@pytest.mark.parametrize("key", sorted(set(PROTOCOL) - {"batch_norm_statistics"}))
 def test_key_that_is_missing_in_the_protocol_is_named(key):
     protocol = {name: value for name, value in PROTOCOL.items() if name != key}
     with pytest.raises(ValueError, match=f"KeyError: '{key}'"):

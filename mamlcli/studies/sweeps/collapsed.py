@@ -78,7 +78,7 @@ def collapse_record(run: RunDirectory, experiment: Experiment) -> CollapseRecord
     num_tasks = min(spec.tasks, NUM_COLLAPSE_TASKS)
     how = experiment.execution(num_tasks=num_tasks, num_steps=0)
     tasks = TaskStream(experiment.distributions[spec.split], spec.seed, spec.split, num_tasks, how.chunk)
-    check = collapse_check(experiment.objective(spec.steps), meta, tasks, how)
+    check = collapse_check(experiment.scoring_objective(spec.steps), meta, tasks, how)
     num_parameters, num_collapsed = parameter_counts(experiment.network, meta.model)
     return CollapseRecord(
         num_parameters=num_parameters,

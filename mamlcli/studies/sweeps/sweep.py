@@ -171,7 +171,7 @@ def check_sweep(sweep: Sweep) -> Experiment:
     base = build(on_cpu, splits=splits_of_training(first))
     base.use_threads()  # the closed forms are computed with it
     problems: list[str] = []
-    shape, num_outputs = base.network.input_shape, next(iter(base.distributions.values())).num_outputs
+    shape, num_outputs = base.network.input_shape, base.network.num_outputs
     for cell in by_value.values():
         try:
             network = build_network(cell.recipe, shape, num_outputs)
