@@ -145,7 +145,7 @@ class Experiment:
         """Return how tasks are run; `num_steps` of them keep a graph (0 for evaluation)."""
         return execution_for(
             self.recipe,
-            self.objective(),
+            self.objective() if num_steps else self.scoring_objective(),
             device=self.device,
             dtype=self.dtype,
             num_threads=self.num_threads,

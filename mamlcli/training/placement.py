@@ -104,10 +104,7 @@ def execution_for(
         tuned = load_tuned(key)
         if tuned is not None:
             return replace(tuned.execution, compile=spec.compile is True)
-    tasks = recipe.tasks if num_steps else recipe.scored_tasks
-    num_support, num_query = (_num_inputs(tasks, number) for number in (tasks.shots, tasks.queries))
-    if not num_steps and recipe.evaluation.batch_norm == "support":
-        num_query += num_support  # they pass the network together
+    num_support, num_query = _set_sizes(recipe, is_scored=num_steps == 0)
     is_recomputed = recipe.inner.memory == "constant"
     chosen = choose_execution(
         objective,
@@ -146,6 +143,15 @@ def tuning_key_for(
         dtype=dtype,
         threads=num_threads,
     )
+
+
+def _set_sizes(recipe: Recipe, *, is_scored: bool) -> tuple[int, int]:
+    """Return the inputs of support and query set as they pass the network, of tasks that are scored or trained on."""
+    tasks = recipe.scored_tasks if is_scored else recipe.tasks
+    num_support, num_query = (_num_inputs(tasks, number) for number in (tasks.shots, tasks.queries))
+    if is_scored and recipe.evaluation.batch_norm == "support":
+        num_query += num_support  # they pass it together
+    return num_support, num_query
 
 
 def _num_inputs(tasks: Tasks, number: int) -> int:
