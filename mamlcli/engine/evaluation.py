@@ -191,7 +191,8 @@ def map_tasks(
 def adapted_params(
     objective: MetaObjective, model: Params, xi: Params, support_x: Tensor, support_y: Tensor, query_x: Tensor
 ) -> Params:
-    """Adapt to one task, and return all parameters of the network: theta with the fast weights phi_K put in."""
+    """Adapt to one task, and return all parameters of the network: phi_0 with the fast weights phi_K put in."""
+    model = objective.start(model)
     problem = task_problem(objective.network, model, objective.inner, support_x, query_x)
     adaptation = adapt_to(problem, support_y, model, xi, objective.inner)
     return {**model, **adaptation.fast_weights}

@@ -43,6 +43,7 @@ class InnerLoop:
             instead of their own.
         recompute: keep the fast weights of each step alone, and compute the step again when it is differentiated
             (`inner.memory: constant`); the values are the same.
+        head: how the output layer starts, "learned", "zero" or "shared": see `output_layer.start_params`.
     """
 
     adapted: tuple[str, ...]
@@ -54,6 +55,7 @@ class InnerLoop:
     joint_features: bool = False
     support_statistics: bool = False
     recompute: bool = False
+    head: str = "learned"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Compute the outer loss of one task: adapt to its support set, and score its query set.
 
-MAML, FOMAML and ANIL are the same objective with other settings of the inner loop; `inner_loop_for` names them. An
-inner update goes from here (`adapt_to`) to `inner_loop.unroll`, and from there to a gradient transform.
+MAML, FOMAML, ANIL and BOIL are the same objective with other settings of the inner loop; `inner_loop_for` names them.
+An inner update goes from here (`adapt_to`) to `inner_loop.unroll`, and from there to a gradient transform.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mamlcli.common.errors import MamlError
+from mamlcli.engine.adapted import adapted_names, check_output_layer, check_what_adapts
 from mamlcli.engine.inner_loop import Adaptation, InnerLoop, gradient_of, unroll
-from mamlcli.engine.networks import Network, Params, apply_network, select_names
+from mamlcli.engine.networks import Network, Params, apply_network
+from mamlcli.engine.output_layer import start_params
 from mamlcli.engine.support_statistics import with_statistics_of_first
 from mamlcli.engine.transforms import GradientTransform, Identity
 
@@ -31,7 +32,8 @@ class MetaParams:
     """All tensors that the outer loop updates.
 
     Attributes:
-        model: theta, the initialisation of the network, by parameter name.
+        model: theta, the initialisation of the network, by parameter name; of an output layer that starts at zero or
+            with one row for all classes, what is learned of it (see `output_layer`).
         transform: xi, the transform's meta-parameters, by `<parameter name>/<part>`; empty in MAML.
     """
 
@@ -67,37 +69,39 @@ def inner_loop_for(
     adapt_transform: bool = False,
     joint_features: bool = False,
     recompute: bool = False,
+    head: str = "learned",
 ) -> InnerLoop:
     """Return the inner loop of an algorithm on a network.
 
     MAML: every parameter moves, exact derivative through the steps. FOMAML: every parameter moves, the derivative
-    of phi_K with respect to theta taken as the identity. ANIL: only the head moves.
+    of phi_K with respect to theta taken as the identity. ANIL: only the head moves. BOIL: only the body moves.
 
     Args:
-        algorithm: "maml", "fomaml" or "anil".
+        algorithm: "maml", "fomaml", "anil" or "boil".
         network: whose parameters adapt.
         lr: inner learning rate, alpha.
         num_inner_steps: inner steps, K.
-        first_order: with "maml" the same as "fomaml"; with "anil" its first-order form.
+        first_order: with "maml" the same as "fomaml"; with "anil" and "boil" their first-order form.
         adapt_patterns: shell patterns of parameter names that adapt, instead of the algorithm's own choice.
         transform: U_xi; identity if None.
         adapt_transform: as in `InnerLoop`.
         joint_features: as in `InnerLoop`.
         recompute: as in `InnerLoop`.
+        head: as in `InnerLoop`.
 
     Raises:
-        MamlError: a pattern that matches nothing; with "anil", one that matches outside the head; joint features
-            where a part of the body adapts.
+        MamlError: a pattern that matches nothing; with "anil", one that matches outside the head; with "boil", one
+            that matches in the head, or a network without a body; joint features where a part of the body adapts;
+            an output layer that starts at zero or with one row for all classes, and does not adapt or is all there
+            is.
 
     Source: Finn et al. 2017 (1703.03400), section 2.2 and, for first order, section 5.2; Raghu et al. 2020
-        (1909.09157), section 4, for ANIL, whose head here is all linear layers after the last non-linearity.
+        (1909.09157), section 4, for ANIL; Oh et al. 2021 (2008.08882), section 3, for BOIL.
+    Differs from the source: the head of ANIL and BOIL here is all linear layers after the last non-linearity.
     """
-    names, head = network.parameter_names(), network.head_parameter_names()
-    adapted = head if algorithm == "anil" else names
-    if adapt_patterns is not None:
-        adapted = select_names(names, adapt_patterns, where="inner.adapt")
-    outside = [name for name in adapted if name not in head]
-    _check_what_adapts(algorithm, outside, joint_features=joint_features)
+    adapted = adapted_names(algorithm, network, adapt_patterns)
+    check_what_adapts(algorithm, network, adapted, joint_features=joint_features)
+    check_output_layer(head, network, adapted)
     return InnerLoop(
         adapted=adapted,
         lr=lr,
@@ -107,25 +111,8 @@ def inner_loop_for(
         adapt_transform=adapt_transform,
         joint_features=joint_features,
         recompute=recompute,
+        head=head,
     )
-
-
-def _check_what_adapts(algorithm: str, of_body: list[str], *, joint_features: bool) -> None:
-    """Raise a MamlError if parameters of the body adapt where they cannot."""
-    if algorithm == "anil" and of_body:
-        raise MamlError(
-            "inner.adapt",
-            expected="parameters of the head with inner.algorithm=anil",
-            got=", ".join(of_body),
-            next_step="Use inner.algorithm=maml to adapt the body",
-        )
-    if joint_features and of_body:
-        raise MamlError(
-            "inner.joint_features",
-            expected="false where the body adapts",
-            got="true",
-            next_step="Use inner.algorithm=anil, or inner.joint_features=false",
-        )
 
 
 def example_loss(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -236,6 +223,19 @@ class MetaObjective:
     network: Network
     inner: InnerLoop
 
+    def start(self, model: Params) -> Params:
+        """Return phi_0, the network's parameters before adaptation, from theta as it is learned."""
+        return start_params(self.network, self.inner.head, model)
+
+    def with_learned_head(self, meta: MetaParams) -> tuple[MetaObjective, MetaParams]:
+        """Return an objective and meta-parameters with the same phi_0 of which theta is all: nothing is made up.
+
+        For all that reads theta as the network's parameters. The outer loop must not train them: it would learn what
+        `inner.head` fixes.
+        """
+        objective = replace(self, inner=replace(self.inner, head="learned"))
+        return objective, MetaParams(self.start(meta.model), meta.transform)
+
     def outer_loss(
         self,
         model: Params,
@@ -246,6 +246,7 @@ class MetaObjective:
         query_y: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Return (L_Q(phi_K), accuracy on the query set at phi_K), scalars; the loss is differentiable."""
+        model = self.start(model)
         problem = task_problem(self.network, model, self.inner, support_x, query_x)
         adaptation = adapt_to(problem, support_y, model, xi, self.inner)
         outputs = problem.query(adaptation.fast_weights, problem.context)
@@ -265,6 +266,7 @@ class MetaObjective:
         Columns: support loss, support accuracy, query loss, query accuracy (as in `TRAJECTORY_COLUMNS`). Call
         it under `torch.no_grad()`: nothing here needs a graph, and then none is kept.
         """
+        model = self.start(model)
         problem = task_problem(self.network, model, self.inner, support_x, query_x)
 
         def scores(fast: Params) -> Tensor:
@@ -287,6 +289,7 @@ class MetaObjective:
 
         With `inner.joint_features`, too, the support set passes the body by itself: there is no query set here.
         """
+        model = self.start(model)
         inner = replace(self.inner, first_order=True, joint_features=False)
         problem = task_problem(self.network, model, inner, support_x, support_x)
         return adapt_to(problem, support_y, model, xi, inner).fast_weights

@@ -225,6 +225,33 @@ class Selected:
         return {name: transformed.get(name, value) for name, value in gradients.items()}
 
 
+@dataclass(frozen=True)
+class OfFirstOutputs:
+    """Applies a transform made for more outputs than the network has, as if the other outputs had gradient zero.
+
+    The result is that of the larger network whose loss depends on the first outputs alone.
+
+    Attributes:
+        transform: for the larger network.
+        rows: (name, rows) of each parameter of the output layer, in the larger network.
+    """
+
+    transform: GradientTransform
+    rows: tuple[tuple[str, int], ...]
+
+    def init(self, params: Mapping[str, Tensor], seed: int) -> Params:
+        raise NotImplementedError("the meta-parameters are those of the larger network")
+
+    def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Params:
+        larger = dict(gradients)
+        for name, rows in self.rows:
+            if name in gradients:
+                value = gradients[name]
+                larger[name] = torch.cat([value, value.new_zeros(rows - len(value), *value.shape[1:])])
+        updates = self.transform.apply(xi, larger)
+        return {name: updates[name][: len(value)] for name, value in gradients.items()}
+
+
 def transforms_by_name(*, hidden_layers: int = 2, hidden_width: int | None = None) -> dict[str, GradientTransform]:
     """Return every gradient transform by its name in recipes, `inner.transform.name`.
 
@@ -244,8 +271,9 @@ def transforms_by_name(*, hidden_layers: int = 2, hidden_width: int | None = Non
 
 def is_linear(transform: GradientTransform) -> bool:
     """Return whether U(g) is linear in g, so that a matrix says all of it."""
-    inside = transform.transform if isinstance(transform, Selected) else transform
-    return not isinstance(inside, KFOMLP)
+    if isinstance(transform, Selected | OfFirstOutputs):
+        return is_linear(transform.transform)
+    return not isinstance(transform, KFOMLP)
 
 
 def prepared(transform: GradientTransform, xi: Mapping[str, Tensor]) -> tuple[GradientTransform, Params]:
@@ -257,6 +285,9 @@ def prepared(transform: GradientTransform, xi: Mapping[str, Tensor]) -> tuple[Gr
     if isinstance(transform, Selected):
         inside, prepared_xi = prepared(transform.transform, xi)
         return Selected(inside, transform.names), prepared_xi
+    if isinstance(transform, OfFirstOutputs):
+        inside, prepared_xi = prepared(transform.transform, xi)
+        return OfFirstOutputs(inside, transform.rows), prepared_xi
     if not isinstance(transform, KFO) or not transform.psd:
         return transform, dict(xi)
     return KFO(psd=False), {name: factor.mT @ factor for name, factor in xi.items()}

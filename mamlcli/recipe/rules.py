@@ -74,8 +74,8 @@ def _holds_too_few_back(recipe: Recipe) -> bool:
 
 
 def _has_too_many_ways(recipe: Recipe) -> bool:
-    ways = recipe.evaluation.ways
-    return ways is not None and isinstance(recipe.tasks, ImageKeys) and ways > recipe.tasks.ways
+    ways, tasks = recipe.evaluation.ways, recipe.tasks
+    return ways is not None and recipe.inner.head == "learned" and isinstance(tasks, ImageKeys) and ways > tasks.ways
 
 
 RULES = (
@@ -96,6 +96,24 @@ RULES = (
         "`inner.algorithm=fomaml` does not go with `inner.first_order=false`.",
         _is_inexact_fomaml,
         "true for inner.algorithm=fomaml",
+    ),
+    Rule(
+        "inner.algorithm",
+        "`inner.algorithm=boil` does not go with `model.kind=linear`: all of its layers are the head.",
+        lambda recipe: recipe.inner.algorithm == "boil" and recipe.model.kind == "linear",
+        "maml, fomaml or anil for model.kind=linear, which has no body to adapt",
+    ),
+    Rule(
+        "inner.head",
+        "`inner.head=zero` or `shared` does not go with `inner.algorithm=boil`: the output layer has to adapt.",
+        lambda recipe: recipe.inner.head != "learned" and recipe.inner.algorithm == "boil",
+        "learned for inner.algorithm=boil, whose output layer does not adapt and would stay the same for all classes",
+    ),
+    Rule(
+        "inner.head",
+        "`inner.head=shared` needs classification.",
+        lambda recipe: recipe.inner.head == "shared" and not recipe.is_classification,
+        "learned or zero for tasks.source={tasks.source}, which has no classes to share a row",
     ),
     Rule(
         "inner.transform.adapted",
@@ -155,9 +173,9 @@ RULES = (
     ),
     Rule(
         "evaluation.ways",
-        "`evaluation.ways` is at most `tasks.ways`.",
+        "`evaluation.ways` above `tasks.ways` needs `inner.head=zero` or `shared`: a learned head has no more outputs.",
         _has_too_many_ways,
-        "at most tasks.ways={tasks.ways}, the outputs of the head",
+        "at most tasks.ways={tasks.ways}, the outputs of a learned head (inner.head=zero or shared takes more)",
     ),
     Rule(
         "evaluation.batch_norm",

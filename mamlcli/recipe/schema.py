@@ -96,9 +96,9 @@ class Transform(Section):
 class Inner(Section):
     """The inner loop: how a network adapts to one task."""
 
-    algorithm: Literal["maml", "fomaml", "anil"] = Field(
+    algorithm: Literal["maml", "fomaml", "anil", "boil"] = Field(
         "maml",
-        description="algorithm: all parameters adapt (maml, fomaml) or the head alone (anil); "
+        description="algorithm: all parameters adapt (maml, fomaml), the head alone (anil) or the body alone (boil); "
         "fomaml is maml in first order",
     )
     lr: Rate = Field(0.1, description="inner learning rate, alpha")
@@ -111,6 +111,12 @@ class Inner(Section):
     )
     joint_features: bool = Field(
         False, description="for anil, whether support and query pass the body in one batch, as in the paper's release"
+    )
+    head: Literal["learned", "zero", "shared"] = Field(
+        "learned",
+        description="start of the output layer on every task; learned: a row for each class is meta-learned; zero: all "
+        "zeros; shared: one meta-learned row for all classes. With zero and shared the order of the classes does not "
+        "matter, and own images may be of more classes than tasks.ways",
     )
     memory: Literal["unrolled", "constant"] = Field(
         "unrolled",

@@ -13,10 +13,12 @@ from mamlcli.engine.execution import Execution
 from mamlcli.engine.initial import initial_params
 from mamlcli.engine.networks import Network, cnn, linear, mlp, select_names
 from mamlcli.engine.objective import MetaObjective, MetaParams, inner_loop_for
+from mamlcli.engine.output_layer import output_layer_names, stored_params
 from mamlcli.engine.state import OuterLoop
 from mamlcli.engine.threads import give_back_large_blocks
-from mamlcli.engine.transforms import GradientTransform, Identity, Selected, transforms_by_name
+from mamlcli.engine.transforms import GradientTransform, Identity, OfFirstOutputs, Selected, transforms_by_name
 from mamlcli.recipe.schema import Recipe, Transform
+from mamlcli.recipe.tasks_schema import ImageKeys
 from mamlcli.tasks.episodes import TaskDistribution
 from mamlcli.training.data import build_tasks
 from mamlcli.training.placement import (
@@ -44,6 +46,7 @@ class Experiment:
         data: what the tasks come from, primitives, for the manifest.
         num_threads: of the CPU, for all that this experiment computes at a time.
         training: the tasks that are trained on; None unless the split train was asked for.
+        trained_network: the network that is trained, where `network` has another number of outputs (`for_ways`).
     """
 
     recipe: Recipe
@@ -54,6 +57,7 @@ class Experiment:
     data: Mapping[str, object]
     num_threads: int = 1
     training: TaskDistribution | None = None
+    trained_network: Network | None = None
 
     @property
     def data_digest(self) -> str | None:
@@ -75,24 +79,37 @@ class Experiment:
             adapt_transform=inner.transform.adapted,
             joint_features=inner.joint_features,
             recompute=inner.memory == "constant",
+            head=inner.head,
         )
-        return MetaObjective(self.network, replace(loop, transform=self._transform(loop.adapted)))
+        transform = self._transform(loop.adapted)
+        if self.trained_network is not None and self.trained_network.num_outputs > self.network.num_outputs:
+            sizes = dict(self.trained_network.named_parameters())
+            rows = tuple((name, len(sizes[name])) for name in output_layer_names(self.trained_network))
+            transform = transform if isinstance(transform, Identity) else OfFirstOutputs(transform, rows)
+        return MetaObjective(self.network, replace(loop, transform=transform))
 
     def objective(self, num_steps: int | None = None) -> MetaObjective:
         """Return network and inner loop, with `inner.steps` steps or as many as given."""
         return _with_steps(self._objective, num_steps)
 
     @cached_property
-    def _scoring(self) -> MetaObjective:
-        """Network and inner loop as `evaluation` has tasks scored, made once for an experiment."""
-        made = self._objective
-        if self.recipe.evaluation.batch_norm == "support":
-            return replace(made, inner=replace(made.inner, support_statistics=True))
-        return made
+    def _scoring(self) -> Experiment:
+        """This experiment for tasks of as many ways as are scored."""
+        tasks = self.recipe.scored_tasks
+        if not isinstance(tasks, ImageKeys):
+            return self
+        return self.for_ways(tasks.ways, where="evaluation.ways")
 
     def scoring_objective(self, num_steps: int | None = None) -> MetaObjective:
         """Return what tasks are scored by: as `objective`, with the ways and the batch norm of `evaluation`."""
-        return _with_steps(self._scoring, num_steps)
+        return _with_steps(self._scoring_objective, num_steps)
+
+    @cached_property
+    def _scoring_objective(self) -> MetaObjective:
+        made = self._scoring.objective()
+        if self.recipe.evaluation.batch_norm == "joint":
+            return made
+        return replace(made, inner=replace(made.inner, support_statistics=True))
 
     def _transform(self, adapted: tuple[str, ...]) -> GradientTransform:
         spec = self.recipe.inner.transform
@@ -113,6 +130,50 @@ class Experiment:
                 )
         return transform if names == adapted else Selected(transform, names)
 
+    def for_ways(self, ways: int, *, where: str) -> Experiment:
+        """Return this experiment for tasks of another number of classes, with the same meta-parameters.
+
+        Its network has `ways` outputs; `objective`, `execution` and the meta-parameters of a run of this experiment
+        go together as before. The tasks stay those of the recipe.
+
+        Args:
+            ways: classes, at least 2. Fewer than the trained outputs always go: the first outputs are used. More go
+                where no meta-parameter has the trained number in its shape, see `ways_of_meta`.
+            where: what asks for them, the first word of the message, such as a recipe key.
+
+        Raises:
+            MamlError: regression; more ways than the meta-parameters can have; a `model.linear_width` too narrow.
+        """
+        if ways == self.network.num_outputs:
+            return self
+        if not self.recipe.is_classification:
+            raise MamlError(where, expected="tasks that are classifications", got=f"{self.recipe.tasks.source}")
+        trained, reason = self.trained_network or self.network, self.ways_of_meta
+        if ways > trained.num_outputs and reason is not None:
+            raise MamlError(where, expected=f"at most {trained.num_outputs} classes", got=str(ways), why=reason)
+        network = build_network(self.recipe, self.network.input_shape, ways)
+        return replace(self, network=network, trained_network=trained)
+
+    @cached_property
+    def ways_of_meta(self) -> str | None:
+        """Why the meta-parameters are for the trained number of ways only, in words; None where they go for any."""
+        trained = self.trained_network or self.network
+        if self.recipe.inner.head == "learned":
+            return (
+                f"The learned head has {trained.num_outputs} outputs; a run trained with inner.head=zero or shared "
+                "takes any number of classes"
+            )
+        # Fewer outputs than trained: a linear_width that is too narrow for more must not get in the way.
+        other = build_network(self.recipe, trained.input_shape, trained.num_outputs - 1)
+        shapes, others = (_xi_shapes(replace(self, network=n, trained_network=None)) for n in (trained, other))
+        for name, shape in shapes.items():
+            if others.get(name) != shape:
+                return (
+                    f"The gradient transform {self.recipe.inner.transform.name} has the {trained.num_outputs} ways in "
+                    f"the shape of {name}; inner.transform.parameters can leave the output layer out"
+                )
+        return None
+
     def initial_meta(self) -> MetaParams:
         """Return the meta-parameters before training."""
         model = initial_params(
@@ -122,9 +183,11 @@ class Experiment:
             dtype=self.dtype,
             device=self.device,
         )
-        inner = self.objective().inner
-        adapted = {name: model[name] for name in inner.adapted}
-        return MetaParams(model, inner.transform.init(adapted, self.recipe.seed))
+        objective = self.objective()
+        theta = stored_params(self.network, objective.inner.head, model)
+        start = objective.start(theta)
+        adapted = {name: start[name] for name in objective.inner.adapted}
+        return MetaParams(theta, objective.inner.transform.init(adapted, self.recipe.seed))
 
     def outer_loop(self) -> OuterLoop:
         """Return the settings of the outer loop."""
@@ -182,6 +245,14 @@ def _with_steps(made: MetaObjective, num_steps: int | None) -> MetaObjective:
     return replace(made, inner=replace(made.inner, num_inner_steps=num_steps))
 
 
+def _xi_shapes(experiment: Experiment) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the gradient transform's meta-parameters by name; nothing is computed."""
+    inner = experiment.objective().inner
+    params = {name: value.to("meta") for name, value in experiment.network.named_parameters()}
+    xi = inner.transform.init({name: params[name] for name in inner.adapted}, experiment.recipe.seed)
+    return {name: tuple(value.shape) for name, value in xi.items()}
+
+
 def build(recipe: Recipe, *, splits: tuple[str, ...]) -> Experiment:
     """Turn a recipe into objects, checking all that only data and device can tell.
 
@@ -198,7 +269,7 @@ def build(recipe: Recipe, *, splits: tuple[str, ...]) -> Experiment:
     network = build_network(recipe, tasks.input_shape, tasks.num_outputs)
     num_threads = threads_for(recipe, device)
     experiment = Experiment(recipe, device, dtype, network, tasks.scored, tasks.data, num_threads, tasks.training)
-    experiment.objective()  # parameter patterns and transforms are checked here, before anything runs
+    experiment.scoring_objective()  # parameter patterns, transforms and ways are checked here, before anything runs
     if recipe.inner.memory == "constant" and device.type == "cpu":
         give_back_large_blocks()
     return experiment

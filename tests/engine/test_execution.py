@@ -35,7 +35,7 @@ def objective_of(network):
 
 
 @pytest.mark.parametrize("norm", ["batch", "none", "group", "layer"])
-@pytest.mark.parametrize("algorithm", ["maml", "fomaml", "anil"])
+@pytest.mark.parametrize("algorithm", ["maml", "fomaml", "anil", "boil"])
 @pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
 def test_batched_tasks_have_the_loops_meta_gradient(norm, algorithm, transform):
     network = cnn((1, 5, 5), WAYS, depth=1, width=3, norm=norm)
@@ -51,7 +51,7 @@ def test_every_chunk_size_has_the_loops_meta_gradient(name, algorithm):
     assert_same_meta_gradient(case, chunk_sizes=[1, 2, 3, NUM_TASKS, 8])
 
 
-@pytest.mark.parametrize("algorithm", ["maml", "fomaml"])
+@pytest.mark.parametrize("algorithm", ["maml", "fomaml", "boil"])
 @pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
 def test_batched_tasks_adapt_the_transform_as_the_loop_does(algorithm, transform):
     network = cnn((1, 5, 5), WAYS, depth=1, width=3)
@@ -76,7 +76,7 @@ def test_batched_regression_tasks_have_the_loops_meta_gradient(algorithm):
 
 
 @pytest.mark.parametrize("norm", ["batch", "none", "group", "layer"])
-@pytest.mark.parametrize("algorithm", ["maml", "anil"])
+@pytest.mark.parametrize("algorithm", ["maml", "anil", "boil"])
 @pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
 def test_batched_trajectories_are_the_loops(norm, algorithm, transform):
     network = cnn((1, 5, 5), WAYS, depth=1, width=3, norm=norm)

@@ -6,6 +6,7 @@ from mamlcli.engine.execution import Execution
 from mamlcli.engine.initial import initial_params
 from mamlcli.engine.networks import cnn, linear, mlp
 from mamlcli.engine.objective import MetaObjective, MetaParams, inner_loop_for
+from mamlcli.engine.output_layer import start_params, stored_params
 from mamlcli.engine.transforms import KFO, Selected, transforms_by_name
 from tests.helpers.numerics import DOUBLE, classification_episode, meta_gradient, perturbed, relative_error
 
@@ -37,8 +38,9 @@ SAME_SUMS = 1e-10
 def problem(network, algorithm="maml", transform=TRANSFORMS["none"], **settings):
     """Return an objective, meta-parameters away from their start, and five tasks."""
     inner = inner_loop_for(algorithm, network, lr=0.2, num_inner_steps=2, transform=transform, **settings)
-    model = perturbed(initial_params(network, init="release", seed=0, dtype=DOUBLE), scale=0.1)
-    adapted = {name: model[name] for name in inner.adapted}
+    initial = initial_params(network, init="release", seed=0, dtype=DOUBLE)
+    model = perturbed(stored_params(network, inner.head, initial), scale=0.1)
+    adapted = {name: start_params(network, inner.head, model)[name] for name in inner.adapted}
     xi = perturbed(transform.init(adapted, 0), scale=0.1, key="xi")
     episode = classification_episode(network.input_shape, num_tasks=NUM_TASKS, ways=WAYS)
     return MetaObjective(network, inner), MetaParams(model, xi), episode

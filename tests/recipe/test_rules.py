@@ -51,9 +51,9 @@ BROKEN = {
         "expected train, validation or test where no classes are held back (tasks.held_back), got 'held-back'.",
     ),
     "evaluation.ways": ({"evaluation": {"ways": 2}}, "expected null for tasks.source=logistic, got 2."),
-    "`evaluation.ways` is at most `tasks.ways`.": (
+    "`evaluation.ways` above `tasks.ways` needs `inner.head=zero` or `shared`: a learned head has no more outputs.": (
         {"tasks": {"source": "glyphs"}, "evaluation": {"ways": 6}},
-        "expected at most tasks.ways=5, the outputs of the head, got 6.",
+        "expected at most tasks.ways=5, the outputs of a learned head (inner.head=zero or shared takes more), got 6.",
     ),
     "evaluation.batch_norm": (
         {"evaluation": {"batch_norm": "support"}},

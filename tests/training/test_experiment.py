@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+from torch.func import functional_call
 
 from mamlcli.common.errors import MamlError
 from mamlcli.common.names import TRANSFORMS
+from mamlcli.engine.execution import Execution
+from mamlcli.engine.objective import MetaParams
 from mamlcli.engine.transforms import KFO, Identity, Selected
-from mamlcli.training.experiment import MAX_DENSE_ENTRIES
+from mamlcli.recipe.files import load_recipe
+from mamlcli.training.experiment import MAX_DENSE_ENTRIES, build_without_data
+from tests.helpers.numerics import classification_episode, perturbed, trajectories
 from tests.helpers.running import built
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -137,3 +144,83 @@ def test_outer_loop_is_as_the_recipe_says():
     outer = built("sinusoid", *words).outer_loop()
     assert (outer.optimizer, outer.schedule, outer.lr, outer.clip_norm) == ("sgd", "cosine", 0.5, 2.0)
     assert (outer.validate_every, outer.patience, outer.seed, outer.num_outer_steps) == (3, 2, 4, 2)
+
+
+# Other ways than were trained ------------------------------------------------------------------------------
+
+SMALL_IMAGES = (1, 4, 4)
+
+
+def of_five_ways(*overrides):
+    """Return an experiment on 5-way tasks of tiny images, and its meta-parameters away from their start."""
+    words = ("model.width=4", "model.depth=1", "execution.dtype=float64", "inner.steps=2", *overrides)
+    _, recipe = load_recipe("glyphs-5way-1shot", words)
+    experiment = build_without_data(recipe, input_shape=SMALL_IMAGES, num_outputs=5)
+    return experiment, MetaParams.from_flat(perturbed(experiment.initial_meta().flat(), scale=0.1))
+
+
+@pytest.mark.parametrize("head", ["zero", "shared"])
+@pytest.mark.parametrize("transform", ["none", "kfo"])
+@pytest.mark.parametrize("ways", [3, 5, 7])
+def test_head_without_ways_of_its_own_is_for_any_number_of_classes(head, transform, ways):
+    words = (f"inner.head={head}", f"inner.transform={transform}", 'inner.transform.parameters=["body.*"]')
+    experiment, meta = of_five_ways(*words)
+    other = experiment.for_ways(ways, where="evaluation.ways")
+    assert other.network.num_outputs == ways
+    episode = classification_episode(SMALL_IMAGES, num_tasks=2, ways=ways)
+    scores = [trajectories(other.objective(3), meta, episode, Execution(path, 2)) for path in ("loop", "explicit")]
+    assert scores[0].shape == (2, 4, 4)
+    # All outputs are equal before the first step: the loss is that of guessing.
+    assert torch.allclose(scores[0][:, 0, 2], torch.tensor(math.log(ways), dtype=torch.float64))
+    assert torch.allclose(scores[0], scores[1])
+
+
+@pytest.mark.parametrize("head", ["learned", "zero", "shared"])
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_fewer_ways_are_the_first_outputs_of_the_trained_network(head, transform):
+    experiment, meta = of_five_ways(f"inner.head={head}", f"inner.transform={transform}")
+    found = experiment.for_ways(3, where="evaluation.ways").objective()
+    episode = classification_episode(SMALL_IMAGES, num_tasks=1, ways=3)
+    support_x, support_y, query_x, query_y = (part[0] for part in episode.data())
+
+    # By hand: the whole network, whose softmax is over the first three outputs.
+    objective, whole = experiment.objective().with_learned_head(meta)
+    inner, network, phi = objective.inner, objective.network, whole.model
+    for _ in range(inner.num_inner_steps):
+        phi = {name: value.detach().requires_grad_() for name, value in phi.items()}
+        outputs = functional_call(network, phi, (support_x,))[:, :3]
+        slopes = torch.autograd.grad(torch.nn.functional.cross_entropy(outputs, support_y), list(phi.values()))
+        updates = inner.transform.apply(meta.transform, dict(zip(phi, slopes, strict=True)))
+        phi = {name: value - inner.lr * updates[name] for name, value in phi.items()}
+    outputs = functional_call(network, phi, (query_x,))[:, :3]
+    expected = torch.nn.functional.cross_entropy(outputs, query_y)
+
+    for path in ("loop", "batched", "explicit"):
+        scores = trajectories(found, meta, episode, Execution(path, 1))
+        assert torch.allclose(scores[0, -1, 2], expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        ((), r"evaluation\.ways: expected at most 5 classes, got 7\. The learned head has 5 outputs"),
+        (("inner.head=zero", "inner.transform=meta-sgd"), r"meta-sgd has the 5 ways in the shape of head\.0\.weight"),
+        (("inner.head=shared", "inner.transform=kfo"), r"kfo has the 5 ways in the shape of head\.0\.weight/left"),
+        (("inner.head=zero", "model.linear_layers=1", "model.linear_width=5", "model.width=9"), r"model\.linear_width"),
+    ],
+)
+def test_more_ways_than_the_meta_parameters_are_for_are_refused_with_the_reason(overrides, reason):
+    experiment, _ = of_five_ways(*overrides)
+    with pytest.raises(MamlError, match=reason):
+        experiment.for_ways(7, where="evaluation.ways")
+
+
+def test_regression_has_no_ways():
+    with pytest.raises(MamlError, match=r"evaluation\.ways: expected tasks that are classifications, got sinusoid"):
+        built("sinusoid").for_ways(2, where="evaluation.ways")
+
+
+def test_experiment_for_its_own_ways_is_itself():
+    experiment, _ = of_five_ways("inner.head=zero")
+    assert experiment.for_ways(5, where="evaluation.ways") is experiment
+    assert experiment.for_ways(3, where="evaluation.ways").for_ways(7, where="x").network.num_outputs == 7

@@ -106,8 +106,8 @@ class ExplicitObjective:
         self.fast_layout = Layout(layout.names[:num], layout.shapes[:num])
         self.rest_layout = Layout(layout.names[num:], layout.shapes[num:])
 
-    def _problem(self, model: Params, support_x: Tensor, query_x: Tensor) -> _ChunkProblem:
-        num_tasks = len(support_x)
+    def _problem(self, theta: Params, support_x: Tensor, query_x: Tensor) -> _ChunkProblem:
+        num_tasks, model = len(support_x), self.objective.start(theta)
         first = self.adapting.layout
         value = model[first.names[0]]
         num_runs = len(value) if value.ndim > len(first.shapes[0]) else None

@@ -50,7 +50,7 @@ def test_joint_features_have_the_loops_meta_gradient():
     assert_same_meta_gradient(case, chunk_sizes=[1, 2])
 
 
-@pytest.mark.parametrize("algorithm", ["maml", "fomaml", "anil"])
+@pytest.mark.parametrize("algorithm", ["maml", "fomaml", "anil", "boil"])
 @pytest.mark.parametrize("is_adapted", [False, True])
 @pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
 def test_recomputed_steps_have_the_unrolled_meta_gradient(algorithm, is_adapted, transform):
