@@ -38,6 +38,13 @@ _TRANSDUCTIVE = (
 )
 
 
+_BY_SUPPORT = (
+    "Batch norm uses the statistics of the batch at hand and keeps none: the outputs for an image depend on the other "
+    "images of the batch. In the protocol above they are the statistics of the support set alone; a batch of query "
+    "images by itself gives other answers."
+)
+
+
 @dataclass(frozen=True)
 class WeightsConfig:
     """Describes exported weights: all that is needed to rebuild the network, and the result it reached.
@@ -173,7 +180,7 @@ def _limits(config: WeightsConfig) -> str:
         "The interval is over tasks; another training seed gives other weights and another result.",
     ]
     if getattr(config.recipe.model, "norm", "none") == "batch":
-        limits.append(_TRANSDUCTIVE)
+        limits.append(_BY_SUPPORT if config.recipe.evaluation.batch_norm == "support" else _TRANSDUCTIVE)
     if config.recipe.inner.transform.name != "none":
         limits.append(
             "Its inner loop transforms gradients; the transform's meta-parameters are in `transform.safetensors`, and "

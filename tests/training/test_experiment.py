@@ -244,9 +244,7 @@ def test_scored_tasks_of_other_ways_have_a_network_of_as_many_outputs(cifar_of_t
 
 def test_more_ways_than_a_transform_has_in_its_shape_are_refused_before_anything_runs(cifar_of_two_splits):
     keys = ("tasks.shots=1", "evaluation.ways=8", "inner.head=zero", "inner.transform=kfo")
-    with pytest.raises(
-        MamlError, match=r"evaluation\.ways: expected at most 5 classes, got 8.*transform kfo has the 5"
-    ):
+    with pytest.raises(MamlError, match=r"evaluation\.ways: expected at most 5 classes, got 8.*kfo has the 5"):
         built(CIFAR, *keys)
 
 

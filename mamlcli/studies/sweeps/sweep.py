@@ -175,7 +175,7 @@ def check_sweep(sweep: Sweep) -> Experiment:
     for cell in by_value.values():
         try:
             network = build_network(cell.recipe, shape, num_outputs)
-            replace(base, recipe=cell.recipe, network=network).objective()
+            replace(base, recipe=cell.recipe, network=network).scoring_objective()
         except MamlError as error:
             problems.append(f"{cell.value.option}: {error}")
     if problems:
