@@ -63,7 +63,8 @@ class Run:
         recipe: its recipe, resolved: every key with its value.
         report: its result on meta-test tasks, the content of evaluation.json; None if it was not scored.
         weights: which checkpoint `params` are: the best by meta-validation, else the last.
-        params: theta, the learned initialisation: tensors by parameter name, on the run's device.
+        params: phi_0, the learned initialisation of the network: tensors by parameter name, on the run's device. With
+            inner.head=zero or shared the output layer is in it as every task starts with it.
         transform_params: xi, the gradient transform's meta-parameters; empty without one.
     """
 
@@ -74,6 +75,7 @@ class Run:
     params: Params
     transform_params: Params
     _experiment: Experiment = field(compare=False)
+    _meta: MetaParams = field(compare=False)
 
     @property
     def module(self) -> Network:
@@ -92,10 +94,6 @@ class Run:
     def num_outputs(self) -> int:
         """The outputs of the network: the ways of its tasks, or 1 for regression."""
         return self._experiment.network.num_outputs
-
-    @property
-    def _meta(self) -> MetaParams:
-        return MetaParams(self.params, self.transform_params)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, {self.recipe.tasks.source}, {self.recipe.inner.algorithm}, {self.weights})"
@@ -189,9 +187,10 @@ def load(path: PathLike, *, device: str | None = None) -> Run:
         recipe=trained.recipe,
         report=report.to_json() if report else None,
         weights=trained.weights,
-        params=trained.meta.model,
+        params=trained.experiment.objective().start(trained.meta.model),
         transform_params=trained.meta.transform,
         _experiment=trained.experiment,
+        _meta=trained.meta,
     )
 
 
@@ -203,7 +202,8 @@ def adapt(run: Run | PathLike, support_x: Tensor, support_y: Tensor, *, steps: i
     Args:
         run: a run, or its directory.
         support_x: [num_support, *input_shape] float, images in [0, 1]; or uint8 images, which are scaled.
-        support_y: [num_support] int64, the outputs of the classes, each in [0, num_outputs); of regression
+        support_y: [num_support] int64, the outputs of the classes, each in [0, num_outputs); of a run with
+            inner.head=zero or shared any from 0, and the network has an output for each; of regression
             [num_support] or [num_support, 1] float.
         steps: inner steps, K; by default those of the run's evaluation.
 
@@ -232,7 +232,8 @@ def predict(
 ) -> Prediction:
     """Adapt to the support set and return the probability of each class for each query image.
 
-    Classes may be fewer than the network's outputs, and of unequal numbers of images; a single query image is fine:
+    Classes may be fewer than the network's outputs (with inner.head=zero or shared more, too), and of unequal numbers
+    of images; a single query image is fine:
     see `mamlcli.deploy.classifier.SupportClassifier` for how each is handled. `adapt` is the plain inner loop.
 
     Args:

@@ -169,6 +169,19 @@ def test_adapt_classifies_images_of_either_type(photos):
     assert not network.training
 
 
+def test_run_whose_outputs_start_the_same_takes_any_number_of_classes(photos, tmp_path):
+    _, data = photos
+    keys = {"tasks.path": str(data), "tasks.ways": 3, "evaluation.split": "train", "tasks.image_size": 12}
+    run = mamlcli.train("folder", *TINY_IMAGES, keys, "inner.head=zero", run_dir=tmp_path / "run")
+    assert not run.params["head.0.weight"].any()  # as every task starts
+    loaded = mamlcli.load(tmp_path / "run")
+    names = [f"own{index}" for index in range(7)]
+    class_folders(tmp_path / "support", names)
+    assert mamlcli.predict(loaded, tmp_path / "support", tmp_path / "support").probabilities.shape == (21, 7)
+    images = torch.rand(7, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    assert mamlcli.adapt(loaded, images, torch.arange(7))(images).shape == (7, 7)
+
+
 def test_predict_of_folders_is_mamlcli_adapt_support_query(photos, tmp_path):
     run, data = photos
     support = class_folders(tmp_path / "support", ["a", "b"], num_images=2)

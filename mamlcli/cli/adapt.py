@@ -95,9 +95,9 @@ def adapt(
     files are not changed; --out keeps the new result.
 
     With --support and --query the run adapts to your own images instead and classifies them. The folders in
-    --support are the classes, at most as many as the run was trained with (tasks.ways), with any number of images
-    each. Files go through the run's own preprocessing. If --query has folders named like the classes, accuracy is
-    shown.
+    --support are the classes, with any number of images each: at most as many classes as the run was trained with
+    (tasks.ways), or any number where it was trained with inner.head=zero or shared. Files go through the run's own
+    preprocessing. If --query has folders named like the classes, accuracy is shown.
 
     Examples:
 

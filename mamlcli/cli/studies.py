@@ -168,7 +168,7 @@ def meta_opt(
 ) -> None:
     """Study meta-optimizers: gradient transforms that are meta-learned along with the model.
 
-    Each works with inner.algorithm=maml and anil, inner.first_order=true, on the parameters that match
+    Each works with inner.algorithm=maml, anil and boil, inner.first_order=true, on the parameters that match
     inner.transform.parameters, and with inner.transform.adapted=true.
 
     Without a recipe: a linear model on the logistic recipe, with 200 meta-iterations at each of --inner-lrs

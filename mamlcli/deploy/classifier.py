@@ -1,7 +1,7 @@
 """This module adapts a meta-trained network to a user's support set and classifies query images.
 
-A user's images bring what evaluation never meets: fewer classes than the head has outputs, unequal shots, and a
-single query image. `SupportClassifier` says how each is handled.
+A user's images bring what evaluation never meets: fewer classes than the head has outputs, or more, unequal shots, and
+a single query image. `SupportClassifier` says how each is handled, `support_classifier` how many classes there may be.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from mamlcli.engine.inner_loop import adapt
 from mamlcli.engine.networks import BatchStatisticsNorm, Params, apply_network
 from mamlcli.engine.objective import MetaObjective, MetaParams
 from mamlcli.engine.support_statistics import with_statistics_of_first
+from mamlcli.training.experiment import Experiment
 
 # Assignments of classes to outputs that are averaged; more cost time and were not measured.
 MAX_ASSIGNMENTS = 5
@@ -40,8 +41,11 @@ class SupportClassifier:
 
     Fewer classes than outputs: in the inner loop and in the prediction alike, the softmax is over the outputs that
     have a class; the others play no part. (All outputs in the inner loop: no difference, 98.1 % of glyphs both ways,
-    2-way.) Unequal shots: each class has the same weight in the support loss, as in meta-training, whatever its number
-    of images (1, 1, 1, 5 and 5 glyphs: 94.7 %; each image the same weight: 90.8 %).
+    2-way.) Where all outputs start the same (inner.head=zero or shared), `support_classifier` gives the network as many
+    outputs as there are classes, and one assignment, since another would only permute the answer.
+
+    Unequal shots: each class has the same weight in the support loss, as in meta-training, whatever its number of
+    images (1, 1, 1, 5 and 5 glyphs: 94.7 %; each image the same weight: 90.8 %).
 
     Batch norm by batch statistics cannot be used on one query image alone (accuracy falls to chance). Here the query
     images are normalised with the statistics of the support images, at the fast weights, so that each prediction
@@ -50,7 +54,8 @@ class SupportClassifier:
     where they are of one class (80.0 %; 93.9 % without), and each prediction depends on all query images.
 
     Attributes:
-        objective: network and inner loop, the number of inner steps included.
+        objective: network and inner loop, the number of inner steps included; its theta is phi_0
+            (`MetaObjective.with_learned_head`).
         meta: the meta-parameters.
         is_joint: whether batch norm takes the statistics of support and query images together.
         num_assignments: at most so many assignments are averaged.
@@ -133,6 +138,29 @@ class SupportClassifier:
         joined = torch.cat([support_x, query_x])
         used = network if self.is_joint else with_statistics_of_first(network, len(support_x))
         return apply_network(used, params, joined)[len(support_x) :]
+
+
+def support_classifier(
+    experiment: Experiment, meta: MetaParams, num_classes: int, *, num_steps: int, is_joint: bool = False, where: str
+) -> SupportClassifier:
+    """Return the classifier of a trained run for a number of classes.
+
+    Args:
+        experiment, meta: of the run.
+        num_classes: of the support set. At most as many as the trained outputs; any number where no meta-parameter
+            has that number in its shape (`Experiment.ways_of_meta`).
+        num_steps: inner steps.
+        is_joint: as in `SupportClassifier`.
+        where: the first word of the message.
+
+    Raises:
+        MamlError: more classes than the meta-parameters can have, with the reason.
+    """
+    is_for_any_ways = experiment.ways_of_meta is None
+    if is_for_any_ways or num_classes > experiment.network.num_outputs:
+        experiment = experiment.for_ways(num_classes, where=where)
+    objective, start = experiment.objective(num_steps).with_learned_head(meta)
+    return SupportClassifier(objective, start, is_joint, 1 if is_for_any_ways else MAX_ASSIGNMENTS)
 
 
 def adapt_to_support(

@@ -45,6 +45,14 @@ _BY_SUPPORT = (
 )
 
 
+# What is said of an output layer by the values of inner.head.
+_HEADS = {
+    "learned": "",
+    "zero": "The output layer is at zero at the start of every task. ",
+    "shared": "The output layer starts every task with one learned row for all classes. ",
+}
+
+
 @dataclass(frozen=True)
 class WeightsConfig:
     """Describes exported weights: all that is needed to rebuild the network, and the result it reached.
@@ -145,7 +153,7 @@ def _what(config: WeightsConfig) -> str:
         f"An initialisation learned by {inner.algorithm.upper()}{uses}: a network ({model.kind}, depth "
         f"{model.depth}, {config.num_parameters:,} parameters) that is adapted to a new task by "
         f"{inner.steps} gradient steps of rate {inner.lr:g} on the task's support set. Inputs: {shape}; outputs: "
-        f"{config.num_outputs}. Without adaptation its outputs mean nothing. Weights: "
+        f"{config.num_outputs}. {_HEADS[inner.head]}Without adaptation its outputs mean nothing. Weights: "
         f"{escape_markdown(config.weights)}. Made by {config.made_by}."
     )
 

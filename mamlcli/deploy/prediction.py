@@ -14,7 +14,7 @@ from torch import Tensor
 from mamlcli.common.errors import DataError, MamlError, RunError
 from mamlcli.common.statistics import proportion
 from mamlcli.common.words import printable, shown
-from mamlcli.deploy.classifier import Advance, SupportClassifier, as_inputs, left_out_indices
+from mamlcli.deploy.classifier import Advance, SupportClassifier, as_inputs, left_out_indices, support_classifier
 from mamlcli.deploy.report import (
     ImageSet,
     LeaveOneOut,
@@ -35,7 +35,7 @@ from mamlcli.tasks.images.own import OwnImages, find_query, find_support, read_o
 from mamlcli.tasks.images.sources import INVERT_CHOICES
 from mamlcli.training.data import load_image_pack
 from mamlcli.training.experiment import Experiment
-from mamlcli.training.trained import noted_images, num_inner_steps, open_trained, recipe_elsewhere
+from mamlcli.training.trained import TrainedRun, noted_images, num_inner_steps, open_trained, recipe_elsewhere
 
 # Each image left out is an adaptation of its own.
 MAX_LEFT_OUT = 30
@@ -62,13 +62,12 @@ def predict_run(run: RunDirectory, request: PredictionRequest, *, on_progress: O
     report_progress = on_progress or (lambda what, done, total: None)
     recipe, tasks = _recipe(run, request)
     record = stored_record(run, tasks)
-    support = _support(request, record, tasks, report_progress)
-    query = _query(request, record, report_progress)
     trained = open_trained(run, recipe)
     experiment = trained.experiment
-    objective = experiment.objective(num_inner_steps(recipe, request.num_steps))
-    classifier = SupportClassifier(objective, trained.meta, is_joint=request.is_joint)
+    support = _support(request, record, experiment, report_progress)
+    query = _query(request, record, report_progress)
     classes = _classes(support)
+    classifier = _classifier(trained, request, len(classes))
     labels = np.array([classes.index(str(name)) for name in support.class_names], dtype=np.int64)
     support_x, support_y = _inputs(support, experiment), torch.from_numpy(labels).to(experiment.device)
     query_x = _tensor(query.images, experiment)
@@ -79,7 +78,7 @@ def predict_run(run: RunDirectory, request: PredictionRequest, *, on_progress: O
         run=str(run.path),
         recipe=run.name,
         weights=trained.weights,
-        inner_steps=objective.inner.num_inner_steps,
+        inner_steps=classifier.objective.inner.num_inner_steps,
         num_outputs=classifier.num_outputs,
         num_assignments=min(classifier.num_outputs, classifier.num_assignments),
         batch_norm=getattr(recipe.model, "norm", "none"),
@@ -98,6 +97,17 @@ def predict_run(run: RunDirectory, request: PredictionRequest, *, on_progress: O
         warnings=(*image_warnings(support, query, classes, request), *size_warnings(support, query, record)),
     )
     return Predictions(report, support, query, labels, probabilities)
+
+
+def _classifier(trained: TrainedRun, request: PredictionRequest, num_classes: int) -> SupportClassifier:
+    return support_classifier(
+        trained.experiment,
+        trained.meta,
+        num_classes,
+        num_steps=num_inner_steps(trained.recipe, request.num_steps),
+        is_joint=request.is_joint,
+        where=f"--support {shown(request.support)}",
+    )
 
 
 def _part(report_progress: OnProgress, what: str) -> Callable[[int, int], None]:
@@ -161,23 +171,23 @@ def stored_record(run: RunDirectory, tasks: ImageTasks | FolderTasks) -> ImageRe
 
 
 def _support(
-    request: PredictionRequest, record: ImageRecord, tasks: ImageTasks | FolderTasks, report_progress: OnProgress
+    request: PredictionRequest, record: ImageRecord, experiment: Experiment, report_progress: OnProgress
 ) -> OwnImages:
     """Read the support set.
 
     Raises:
-        DataError: it has fewer than two classes, or more than the head has outputs.
+        DataError: it has fewer than two classes, or more than the meta-parameters can have.
     """
     files = find_support(request.support)
     names = list(dict.fromkeys(name for name in files.class_names if name is not None))
-    _require_outputs(names, tasks, request)
+    _require_outputs(names, experiment, request)
     progress = _part(report_progress, "reading support images")
     support = read_own_images(files, record, invert=request.invert, frame=request.frame, progress=progress)
     classes = _classes(support)
     if len(classes) < 2:
         raise DataError(
             f"--support {shown(request.support)}",
-            expected=f"2 to {tasks.ways} class folders with images",
+            expected=f"{_numbers_of_classes(experiment)} class folders with images",
             got=f"{len(classes)}" + (f" ({shown(classes[0])})" if classes else ""),
             why=_first_skipped(support),
             next_step=f"Make one folder for each class: {shown(request.support)}/CLASS/IMAGE.png",
@@ -186,18 +196,26 @@ def _support(
     return replace(support, skipped=[*support.skipped, *empty])
 
 
-def _require_outputs(names: list[str], tasks: ImageTasks | FolderTasks, request: PredictionRequest) -> None:
-    """Refuse more classes than the head has outputs."""
-    if len(names) <= tasks.ways:
+def _require_outputs(names: list[str], experiment: Experiment, request: PredictionRequest) -> None:
+    """Refuse more classes than the meta-parameters can have."""
+    reason, ways = experiment.ways_of_meta, experiment.network.num_outputs
+    if len(names) <= ways or reason is None:
         return
     listed = ", ".join(map(shown, names[:10])) + (", ..." if len(names) > 10 else "")
-    recipe = "folder tasks.path=DIR" if tasks.source == "folder" else f"RECIPE-OF-{tasks.source.upper()}"
+    source = experiment.recipe.tasks.source
+    recipe = "folder tasks.path=DIR" if source == "folder" else f"RECIPE-OF-{source.upper()}"
     raise DataError(
         f"--support {shown(request.support)}",
-        expected=f"2 to {tasks.ways} class folders, the outputs of the run's head",
+        expected=f"{_numbers_of_classes(experiment)} class folders, the outputs of the run's head",
         got=f"{len(names)}: {listed}",
+        why=reason,
         next_step=f"Take some away, or train a run with more: mamlcli train {recipe} tasks.ways={len(names)}",
     )
+
+
+def _numbers_of_classes(experiment: Experiment) -> str:
+    """Return how many classes a support set may have, in words."""
+    return "2 or more" if experiment.ways_of_meta is None else f"2 to {experiment.network.num_outputs}"
 
 
 def _first_skipped(images: OwnImages) -> str | None:

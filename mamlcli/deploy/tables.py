@@ -140,6 +140,8 @@ def _inversion_words(images: ImageSet) -> str:
 
 def _head_lines(report: PredictionReport) -> list[str]:
     num, outputs = len(report.classes), report.num_outputs
+    if report.num_assignments == 1:
+        return ["which class has which output does not matter: all outputs start the same (inner.head)"]
     fewer = f"; the softmax is over {num} of the head's {outputs} outputs" if num < outputs else ""
     return [f"which class has which output is arbitrary: the mean over {report.num_assignments} assignments{fewer}"]
 

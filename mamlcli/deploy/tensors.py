@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mamlcli.common.errors import MamlError
-from mamlcli.deploy.classifier import SupportClassifier, as_inputs
+from mamlcli.deploy.classifier import as_inputs, support_classifier
 from mamlcli.engine.networks import Network
 from mamlcli.engine.objective import MetaParams
 from mamlcli.training.experiment import Experiment
@@ -50,7 +50,8 @@ def checked_support(experiment: Experiment, x: Tensor, y: Tensor) -> tuple[Tenso
     Args:
         experiment: of a trained run.
         x: [num_support, *input_shape], as in `checked_inputs`.
-        y: [num_support] int64, outputs of the network; of regression [num_support] or [num_support, 1] float.
+        y: [num_support] int64, outputs of the network, or any from 0 where all outputs start the same; of regression
+            [num_support] or [num_support, 1] float.
 
     Raises:
         MamlError: another shape or type, or a class that is no output.
@@ -68,17 +69,23 @@ def adapted_network(
 ) -> Network:
     """Return a copy of the network adapted to a support set by the inner loop.
 
+    Where all outputs start the same (inner.head=zero or shared), it has as many outputs as there are classes.
+
     Raises:
         MamlError: as `checked_support`; or the inner loop diverged.
     """
+    where = "mamlcli.adapt"
     x, y = checked_support(experiment, support_x, support_y)
-    fast = experiment.objective(num_steps).fast_weights(meta.model, meta.transform, x, y)
+    if experiment.recipe.is_classification and experiment.ways_of_meta is None:
+        experiment = experiment.for_ways(max(2, int(y.max()) + 1), where=where)
+    objective = experiment.objective(num_steps)
+    fast = objective.fast_weights(meta.model, meta.transform, x, y)
     diverged = [name for name, value in fast.items() if not value.isfinite().all()]
     if diverged:
         got = f"an inner loop that diverged ({diverged[0]})"
         next_step = "Use fewer steps, or inputs like those of the run"
-        raise MamlError("mamlcli.adapt", expected="finite weights", got=got, next_step=next_step)
-    return network_with(experiment.network, {**meta.model, **fast})
+        raise MamlError(where, expected="finite weights", got=got, next_step=next_step)
+    return network_with(experiment.network, {**objective.start(meta.model), **fast})
 
 
 def class_probabilities(
@@ -113,7 +120,9 @@ def class_probabilities(
     if missing or num_classes < 2:
         got = f"none of class {missing[0]}" if missing else "class 0 alone"
         raise MamlError("support_y", expected="classes numbered from 0 without a gap, at least two", got=got)
-    classifier = SupportClassifier(experiment.objective(num_steps), meta, is_joint=is_joint)
+    classifier = support_classifier(
+        experiment, meta, num_classes, num_steps=num_steps, is_joint=is_joint, where="support_y"
+    )
     probabilities = classifier.classify(x, y, checked_inputs(experiment, query, "query")).double().cpu()
     if not probabilities.isfinite().all():
         got, next_step = "an inner loop that diverged", "Use fewer steps"
@@ -125,9 +134,11 @@ def _checked_classes(experiment: Experiment, y: Tensor, num_support: int) -> Ten
     if not isinstance(y, Tensor) or y.dtype != torch.int64 or y.shape != (num_support,):
         raise MamlError("support_y", expected=f"int64 classes [{num_support}]", got=_described(y))
     num_outputs = experiment.network.num_outputs
-    if int(y.min()) < 0 or int(y.max()) >= num_outputs:
-        expected = f"classes from 0 to {num_outputs - 1}, the run's outputs"
-        raise MamlError("support_y", expected=expected, got=f"{int(y.min())} to {int(y.max())}")
+    reason = experiment.ways_of_meta
+    if int(y.min()) < 0 or (int(y.max()) >= num_outputs and reason is not None):
+        expected = "classes from 0" if reason is None else f"classes from 0 to {num_outputs - 1}, the run's outputs"
+        why = None if int(y.min()) < 0 else reason
+        raise MamlError("support_y", expected=expected, got=f"{int(y.min())} to {int(y.max())}", why=why)
     return y
 
 

@@ -1,6 +1,7 @@
 """This module exports a run's weights to a folder that rebuilds the network without the run, and reads it back.
 
-model.safetensors      the network's parameters by name
+model.safetensors      the network's parameters by name, at the start of every task: with inner.head=zero or shared the
+                       output layer is written out as it starts
 transform.safetensors  the gradient transform's meta-parameters, where the run has one
 config.json            all that is needed to rebuild the network
 module.py              the network as a torch.nn.Module, with torch and safetensors alone
@@ -58,7 +59,8 @@ def export_weights(run: RunEntry, folder: Path, *, is_forced: bool = False) -> l
         raise RunError(str(folder), expected="a new or empty folder", got=got, next_step=next_step)
     directory = RunDirectory.open(run.path)
     trained = open_trained(directory, recipe_elsewhere(directory, where=run.where, device="cpu"))
-    config, meta = _config(run, trained), trained.meta
+    config = _config(run, trained)
+    _, meta = trained.experiment.objective().with_learned_head(trained.meta)
     parts = {
         "model.safetensors": _tensors(meta.model),
         "config.json": json_text(config.to_json()).encode(),

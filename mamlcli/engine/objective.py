@@ -96,7 +96,7 @@ def inner_loop_for(
             is.
 
     Source: Finn et al. 2017 (1703.03400), section 2.2 and, for first order, section 5.2; Raghu et al. 2020
-        (1909.09157), section 4, for ANIL; Oh et al. 2021 (2008.08882), section 3, for BOIL.
+        (1909.09157), section 4, for ANIL; Oh et al. 2021, BOIL (2008.08882).
     Differs from the source: the head of ANIL and BOIL here is all linear layers after the last non-linearity.
     """
     adapted = adapted_names(algorithm, network, adapt_patterns)

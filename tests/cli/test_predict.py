@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.image_files import class_folders, noise, save
+from tests.helpers.predictions import TRAINING
 from tests.helpers.running import TINY_IMAGES, train_tiny
 
 
@@ -118,3 +119,26 @@ def test_exported_classes_can_be_classified(cli, run, own):
     report = json.loads(ended.out)
     assert len(report["classes"]) == 3
     assert (report["support"]["num_images"], report["accuracy"]["num_images"]) == (3, 9)
+
+
+def test_seven_classes_are_told_apart_by_a_run_of_five_ways_with_a_head_at_zero(cli, tmp_path):
+    class_folders(tmp_path / "data", [f"c{index}" for index in range(8)])
+    keys = (*TRAINING, "tasks.ways=5", "inner.head=zero")
+    trained = cli("train", "folder", "tasks.path=data", *keys, "--run-dir", "run")
+    assert trained.code == 0, trained.err
+    names = [f"own{index}" for index in range(7)]
+    class_folders(tmp_path / "support", names)
+    class_folders(tmp_path / "query", names)
+    ended = cli("adapt", "run", "--support", "support", "--query", "query", "--steps", 20, "--json")
+    assert ended.code == 0, ended.err
+    report = json.loads(ended.out)
+    assert report["classes"] == names
+    assert report["accuracy"]["mean"] > 0.5  # by chance 1/7
+
+
+def test_seven_classes_are_refused_by_a_learned_head_with_the_reason(cli, run, tmp_path):
+    for name in ("support", "query"):
+        class_folders(tmp_path / name, [f"own{index}" for index in range(7)])
+    ended = cli("adapt", run, "--support", "support", "--query", "query")
+    assert ended.code == 1
+    assert "The learned head has 3 outputs; a run trained with inner.head=zero or shared" in " ".join(ended.err.split())

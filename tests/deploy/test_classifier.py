@@ -7,18 +7,21 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mamlcli.common.errors import MamlError
 from mamlcli.deploy.classifier import (
     SupportClassifier,
     assignments,
     class_weights,
     left_out_indices,
+    support_classifier,
 )
 from mamlcli.engine.execution import Execution, trajectories
 from mamlcli.engine.networks import apply_network
 from mamlcli.engine.objective import TRAJECTORY_COLUMNS
 from mamlcli.engine.support_statistics import with_statistics_of_first
+from mamlcli.recipe.files import load_recipe
 from mamlcli.tasks.episodes import Episode
-from mamlcli.training.experiment import build
+from mamlcli.training.experiment import build, build_without_data
 from tests.helpers.image_files import class_folders, noise
 from tests.helpers.predictions import TRAINING
 
@@ -26,8 +29,6 @@ from tests.helpers.predictions import TRAINING
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory):
     """A network of five outputs, as at the start of training, in float64."""
-    from mamlcli.recipe.files import load_recipe
-
     path = class_folders(tmp_path_factory.mktemp("x") / "x", [f"c{index}" for index in range(8)])
     keys = [*TRAINING, "tasks.ways=5", "execution.dtype=float64", f"tasks.path={path}"]
     experiment = build(load_recipe("folder", keys)[1], splits=("train",))
@@ -106,3 +107,49 @@ def test_tasks_scored_by_the_statistics_of_the_support_set_have_the_predictions_
     final = dict(zip(TRAJECTORY_COLUMNS, scores[0, -1], strict=True))
     torch.testing.assert_close(final["query_loss"], loss, rtol=1e-6, atol=1e-9)  # the weights are float32 fractions
     assert final["query_accuracy"] == (probabilities.argmax(dim=-1) == truth).double().mean()
+
+
+# Outputs that start the same -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["zero", "shared"])
+def free(request):
+    """An experiment of five ways, not trained, whose outputs start the same, and its meta-parameters."""
+    words = ("model.width=4", "model.depth=1", "execution.dtype=float64", f"inner.head={request.param}")
+    _, recipe = load_recipe("glyphs-5way-1shot", words)
+    experiment = build_without_data(recipe, input_shape=(3, 12, 12), num_outputs=5)
+    return experiment, experiment.initial_meta()
+
+
+def classified(free, y, num_classes, **settings):
+    classifier = support_classifier(*free, num_classes, num_steps=4, where="here", **settings)
+    return classifier.classify(images(len(y)), y, images(6, seed=1))
+
+
+@pytest.mark.parametrize("num_classes", [2, 5, 7])
+def test_classifier_has_an_output_for_each_class(free, num_classes):
+    probabilities = classified(free, torch.arange(2 * num_classes) % num_classes, num_classes)
+    assert probabilities.shape == (6, num_classes)
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(6, dtype=torch.float64))
+    assert probabilities.std() > 1e-4
+
+
+def test_fewer_outputs_are_the_mean_over_all_assignments_of_the_whole_head(free):
+    experiment, meta = free
+    y = torch.tensor([0, 1, 2, 0, 1])
+    objective, start = experiment.objective(4).with_learned_head(meta)
+    expected = SupportClassifier(objective, start, num_assignments=5).classify(images(5), y, images(6, seed=1))
+    torch.testing.assert_close(classified(free, y, 3), expected)
+
+
+def test_order_of_the_classes_permutes_the_probabilities(free):
+    y, order = torch.arange(7), torch.tensor([3, 6, 0, 1, 5, 2, 4])
+    expected = classified(free, y, 7)
+    torch.testing.assert_close(classified(free, order[y], 7)[:, order], expected)
+
+
+def test_more_classes_than_a_learned_head_has_are_refused():
+    _, recipe = load_recipe("glyphs-5way-1shot", ())
+    experiment = build_without_data(recipe, input_shape=(1, 28, 28), num_outputs=5)
+    with pytest.raises(MamlError, match=r"here: expected at most 5 classes, got 7\. The learned head has 5 outputs"):
+        support_classifier(experiment, experiment.initial_meta(), 7, num_steps=1, where="here")

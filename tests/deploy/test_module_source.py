@@ -81,8 +81,10 @@ def test_both_forms_of_a_module_give_the_outputs_of_the_network(trained, tmp_pat
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("name", ["one", "sinusoid"])
+@pytest.mark.parametrize("name", ["one", "sinusoid", "zero head"])
 def test_adapt_of_the_written_module_reaches_the_scores_of_the_run(trained, tmp_path, name):
+    if name == "zero head":
+        trained = train_tiny(tmp_path / name, "logistic", "model={kind: mlp, width: 4}", "inner.head=zero").path.parent
     run = read_run(trained / name)
     export_weights(run, tmp_path / "out")
     space: dict = {"__file__": str(tmp_path / "out" / "module.py"), "__name__": "module"}

@@ -346,9 +346,61 @@ def test_run_without_weights_is_refused(run, folders, tmp_path):
     assert "expected a checkpoint" in refused(RunError, copied, folders)
 
 
-@pytest.mark.parametrize("more", [("inner.algorithm=anil", "inner.joint_features=true"), ("inner.transform=kfo",)])
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("inner.algorithm=anil", "inner.joint_features=true"),
+        ("inner.algorithm=boil",),
+        ("inner.transform=kfo",),
+        ("inner.head=zero", "inner.transform=kfo"),
+        ("inner.head=shared",),
+    ],
+)
 def test_every_algorithm_classifies(folders, tmp_path, more):
     data = class_folders(tmp_path / "data", [f"c{index}" for index in range(6)])
     run = train_tiny(tmp_path / "run", "folder", f"tasks.path={data}", *TRAINING, *more)
     predictions = predict(run, folders, num_steps=8)
     assert predictions.report.to_json()["accuracy"]["mean"] > 0.6
+
+
+# More classes than tasks.ways ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def zero_head(tmp_path_factory):
+    """A run of three ways whose output layer starts at zero."""
+    root = tmp_path_factory.mktemp("zero")
+    data = class_folders(root / "data", [f"c{index}" for index in range(6)])
+    return train_tiny(root / "run", "folder", f"tasks.path={data}", *TRAINING, "inner.head=zero")
+
+
+def own_images(tmp_path, num_classes):
+    names = [f"own{index}" for index in range(num_classes)]
+    class_folders(tmp_path / "support", names, num_images=2)
+    class_folders(tmp_path / "query", names, num_images=2)
+    return tmp_path
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 7])
+def test_head_without_ways_of_its_own_is_for_as_many_classes_as_there_are(zero_head, tmp_path, num_classes):
+    predictions = predict(zero_head, own_images(tmp_path, num_classes), num_steps=30)
+    report = predictions.report
+    assert predictions.probabilities.shape == (2 * num_classes, num_classes)
+    assert (report.num_outputs, report.num_assignments) == (num_classes, 1)
+    assert report.accuracy.mean > 0.6  # the query images are those of the support set
+    assert "all outputs start the same" in prediction_notes(report)
+
+
+def test_transform_with_the_ways_in_its_shape_refuses_more_classes(tmp_path):
+    data = class_folders(tmp_path / "data", [f"c{index}" for index in range(6)])
+    words = (*TRAINING, "inner.head=zero", "inner.transform=kfo")
+    run = train_tiny(tmp_path / "run", "folder", f"tasks.path={data}", *words)
+    message = refused(DataError, run, own_images(tmp_path, 4))
+    assert "expected 2 to 3 class folders" in message
+    assert "kfo has the 3 ways in the shape of head.0.weight/left" in message
+
+
+def test_one_class_is_refused_with_a_head_for_any_number(zero_head, tmp_path):
+    assert "expected 2 or more class folders with images, got 1" in refused(
+        DataError, zero_head, own_images(tmp_path, 1)
+    )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mamlcli.common.errors import MamlError
-from mamlcli.deploy.tensors import checked_inputs, checked_support, network_with
+from mamlcli.deploy.tensors import adapted_network, checked_inputs, checked_support, class_probabilities, network_with
 from mamlcli.recipe.files import load_recipe
 from mamlcli.training.experiment import build_without_data
 
@@ -96,3 +96,17 @@ def test_network_with_parameters_shares_nothing_with_them(images):
             value.add_(1)
     assert all(torch.equal(value, before[name]) for name, value in params.items())
     assert not any(torch.equal(value, before[name] + 1) for name, value in images.network.named_parameters())
+
+
+@pytest.mark.parametrize("head", ["zero", "shared"])
+def test_outputs_that_start_the_same_take_labels_of_any_number_of_classes(head):
+    keys = ("tasks.path=x", "tasks.ways=3", "execution.dtype=float64", f"inner.head={head}")
+    experiment = experiment_of("folder", (2, 8, 8), 3, *keys)
+    x = torch.rand(6, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    meta = experiment.initial_meta()
+    network = adapted_network(experiment, meta, x, torch.arange(6), num_steps=2)
+    assert network(x.double()).shape == (6, 6)
+    with pytest.raises(MamlError, match=r"support_y: expected classes from 0, got -1 to 0"):
+        checked_support(experiment, x[:2], torch.tensor([-1, 0]))
+    support = (x, torch.arange(6))
+    assert class_probabilities(experiment, meta, support, x, num_steps=2, is_joint=False).shape == (6, 6)

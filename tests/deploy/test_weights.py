@@ -81,3 +81,20 @@ def test_a_damaged_export_is_an_error(trained, tmp_path, kind):
         shutil.copy(tmp_path / "two" / "model.safetensors", out)
     with pytest.raises(RunError, match="expected a folder that mamlcli runs export --weights wrote"):
         load_module(out)
+
+
+@pytest.mark.usefixtures("with_glyphs")
+@pytest.mark.parametrize("head", ["zero", "shared"])
+def test_an_output_layer_that_is_not_learned_in_full_is_exported_as_tasks_start_with_it(tmp_path, head):
+    words = ("tasks.shots=1", *TINY_IMAGES, f"inner.head={head}")
+    run = train_tiny(tmp_path / "run", "glyphs-5way-1shot", *words)
+    export_weights(read_run(run.path), tmp_path / "out")
+    weight = load_module(tmp_path / "out").state_dict()["head.0.weight"]
+    stored = load_file(run.path / "checkpoints" / "last.safetensors")
+    if head == "zero":
+        assert "model/head.0.weight" not in stored
+        assert not weight.any()
+    else:
+        assert weight.equal(stored["model/head.0.weight"].expand(5, -1))
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert {"zero": "output layer is at zero", "shared": "one learned row for all classes"}[head] in card

@@ -68,7 +68,7 @@ def averaged_over_tasks(one_task, params, episode):
 
 
 @EVERY_NETWORK
-@pytest.mark.parametrize("algorithm", ["maml", "anil"])
+@pytest.mark.parametrize("algorithm", ["maml", "anil", "boil"])
 def test_meta_gradient_matches_finite_differences(name, algorithm):
     network, params, episode = problem(name)
     objective = MetaObjective(network, inner_loop_for(algorithm, network, lr=LR, num_inner_steps=NUM_STEPS))
@@ -111,12 +111,13 @@ SAME_SUMS = 1e-10
 
 
 @EVERY_NETWORK
-@pytest.mark.parametrize("algorithm", ["maml", "fomaml", "anil", "anil first order"])
+@pytest.mark.parametrize("algorithm", ["maml", "fomaml", "anil", "anil first order", "boil", "boil first order"])
 def test_meta_gradient_equals_the_unrolled_loop(name, algorithm):
     network, params, episode = problem(name)
     algorithm, _, order = algorithm.partition(" ")
     first_order = bool(order) or algorithm == "fomaml"
-    adapted = network.head_parameter_names() if algorithm == "anil" else network.parameter_names()
+    parts = {"anil": ("head.",), "boil": ("body.",)}.get(algorithm, ("body.", "head."))
+    adapted = [name for name in network.parameter_names() if name.startswith(parts)]
     expected = averaged_over_tasks(unrolled(network, adapted, first_order=first_order), params, episode)
     found = found_gradient(network, params, episode, algorithm, first_order=bool(order))
     assert relative_error(found, expected) < SAME_SUMS

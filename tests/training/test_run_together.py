@@ -63,6 +63,9 @@ CASES = {
     "anil": ("sinusoid", "inner.algorithm=anil"),
     "fomaml": ("sinusoid", "inner.algorithm=fomaml"),
     "a part adapts": ("sinusoid", 'inner.adapt=["body.*.weight"]'),
+    "boil": ("sinusoid", "inner.algorithm=boil"),
+    "zero head": ("sinusoid", "inner.head=zero"),
+    "shared head": ("logistic", "tasks.dimension=4", "model.linear_layers=1", "inner.head=shared"),
     "constant memory": ("sinusoid", "inner.memory=constant"),
 }
 
@@ -104,7 +107,7 @@ def test_chunks_of_less_than_a_replica_and_of_all_of_them_give_the_same(chunk):
 def assert_replicas_agree(case, transform, chunk):
     name, *overrides = CASES[case]
     settings = TRANSFORMS[transform]
-    if case == "a part adapts" and transform == "kfo on weights":
+    if case in ("a part adapts", "boil") and transform == "kfo on weights":
         settings = ("inner.transform.name=kfo", 'inner.transform.parameters=["body.0.weight"]')
     experiment = build(small_recipe(name, *overrides, *settings), splits=("train",))
     metas, objective = random_metas(experiment, 5), experiment.objective()

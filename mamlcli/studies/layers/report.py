@@ -58,8 +58,9 @@ def layers_report(
     recipe = recipe_elsewhere(run, where="mamlcli layers", device=device, split=split)
     split, steps = recipe.evaluation.split, num_inner_steps(recipe)
     trained = open_trained(run, recipe, splits=tuple(dict.fromkeys((split, "train"))))
-    experiment, meta = trained.experiment, trained.meta
-    objective = experiment.scoring_objective(steps)
+    experiment = trained.experiment
+    # What is studied is phi_0 and how it moves: an output layer that starts at zero or shared is one like any other.
+    objective, meta = experiment.scoring_objective(steps).with_learned_head(trained.meta)
     how = experiment.execution(num_tasks=num_tasks, num_steps=0)
     tasks = _tasks(experiment, experiment.distributions[split], split, num_tasks, how)
     operator, note = _operator(recipe, objective, meta, tasks, how)

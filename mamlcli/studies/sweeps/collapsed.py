@@ -78,7 +78,8 @@ def collapse_record(run: RunDirectory, experiment: Experiment) -> CollapseRecord
     num_tasks = min(spec.tasks, NUM_COLLAPSE_TASKS)
     how = experiment.execution(num_tasks=num_tasks, num_steps=0)
     tasks = TaskStream(experiment.distributions[spec.split], spec.seed, spec.split, num_tasks, how.chunk)
-    check = collapse_check(experiment.scoring_objective(spec.steps), meta, tasks, how)
+    objective, meta = experiment.scoring_objective(spec.steps).with_learned_head(meta)
+    check = collapse_check(objective, meta, tasks, how)
     num_parameters, num_collapsed = parameter_counts(experiment.network, meta.model)
     return CollapseRecord(
         num_parameters=num_parameters,
@@ -120,8 +121,14 @@ def export_collapsed(run_path: Path, out: Path) -> CollapseRecord:
             next_step="Train with execution.dtype=float64",
         )
     meta, weights = best_weights(run, experiment)
-    _, params = collapse_head(experiment.network, meta.model)
-    keys: dict[str, object] = {LAYERS: 0, "model.linear_width": None, "inner.transform": {"name": "none"}}
+    _, params = collapse_head(experiment.network, experiment.objective().start(meta.model))
+    # The file has the whole start of the shallow network, so that for it all of that is learned.
+    keys: dict[str, object] = {
+        LAYERS: 0,
+        "model.linear_width": None,
+        "inner.transform": {"name": "none"},
+        "inner.head": "learned",
+    }
     shallow = changed_recipe(recipe, keys | ({DEPTH: 1} if recipe.model.kind == "linear" else {}), "collapsed")
     metadata = {"run": str(run_path), "weights": weights, "recipe": recipe_to_tree(shallow), "check": record.to_json()}
     cpu = {name: value.detach().cpu().contiguous() for name, value in params.items()}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mamlcli.common.errors import MamlError
 from mamlcli.engine.linear_stack import append_layers
 from mamlcli.engine.objective import MetaParams
+from mamlcli.engine.output_layer import stored_params
 from mamlcli.engine.state import new_state
 from mamlcli.recipe.changes import changed_recipe
 from mamlcli.runs.folder import RunDirectory
@@ -34,14 +35,15 @@ def write_start(run: RunDirectory, experiment: Experiment, source: RunDirectory)
     meta, weights = best_weights(source, old)
     keys = experiment.recipe.model
     network, params = append_layers(
-        old.network, meta.model, keys.linear_layers, keys.linear_width, experiment.recipe.seed
+        old.network, old.objective().start(meta.model), keys.linear_layers, keys.linear_width, experiment.recipe.seed
     )
     assert network.parameter_names() == experiment.network.parameter_names()
     fresh = experiment.initial_meta().transform
     xi = start_transform(meta.transform, fresh, last=len(old.network.head) - 1, num_layers=keys.linear_layers)
     ordered = {name: params[name] for name in experiment.network.parameter_names()}
+    theta = stored_params(experiment.network, experiment.recipe.inner.head, ordered)
     run.update_manifest({"started_from": {"run": str(source.path), "weights": weights}})
-    save_checkpoint(run, "last", *new_state(MetaParams(ordered, xi), experiment.outer_loop()).export())
+    save_checkpoint(run, "last", *new_state(MetaParams(theta, xi), experiment.outer_loop()).export())
 
 
 def start_transform(

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from mamlcli.studies.layers.report import layers_report
+from tests.helpers.running import TINY_IMAGES, train_tiny
 
 
 def content(run, **settings):
@@ -38,3 +39,20 @@ def test_an_image_network_with_a_stack_has_operators_but_no_known_optimum(conv_w
     assert len(report["operator"]["spectrum"]) == 5 * (3 + 1)
     assert report["operator"]["optimum"] is None
     assert report["collapse"]["max_relative_difference"] < 1e-4
+
+
+@pytest.mark.usefixtures("with_glyphs")
+@pytest.mark.parametrize("head", ["zero", "shared"])
+def test_an_output_layer_that_is_not_learned_in_full_is_studied_like_any_other(tmp_path, head):
+    words = ("tasks.shots=1", *TINY_IMAGES, "model.linear_layers=1", "inner.steps=2", f"inner.head={head}")
+    report = content(train_tiny(tmp_path / "run", "glyphs-5way-1shot", *words), num_tasks=3)
+    output = report["movement"][-1]
+    assert (output["layer"], output["num_parameters"]) == ("head.1", 5 * (3 + 1))
+    assert output["distance"]["mean"] > 0
+    assert (output["size"] == 0) == (head == "zero")
+    assert report["partial"][-1]["minus_all_layers"]["loss"]["mean"] == 0.0
+    assert [row["layer"] for row in report["operator"]["layers"]] == ["head.0", "head.1"]
+    assert report["collapse"]["max_relative_difference"] < 1e-4
+    if head == "zero":
+        # Behind an output layer at zero no other layer has a gradient: the output layer is all of the movement.
+        assert report["operator"]["layers"][0]["share"] == 0.0

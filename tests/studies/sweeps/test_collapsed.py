@@ -9,11 +9,15 @@ from safetensors import safe_open
 from mamlcli.common.errors import RunError
 from mamlcli.engine.linear_stack import COLLAPSE_TOLERANCE
 from mamlcli.engine.networks import apply_network, linear
+from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.sweeps.collapsed import collapse_check, collapse_record, export_collapsed
+from mamlcli.training.experiment import build
+from mamlcli.training.functions import splits_of_training
 from mamlcli.training.trained import best_weights
 from tests.helpers.layers import BATCHED, LOOP, as_float32, conv_case, objective_and_meta
 from tests.helpers.numerics import DOUBLE, regression_episode
-from tests.helpers.studies import start_of
+from tests.helpers.running import train_run
+from tests.helpers.studies import recipe_of, start_of
 
 
 def test_adapted_stacks_collapse_to_the_same_outputs_and_the_shallow_size(shallow):
@@ -35,6 +39,23 @@ def test_the_exported_collapsed_weights_compute_what_the_run_computes(shallow, t
     meta, _ = best_weights(run, experiment)
     x = torch.eye(3, dtype=torch.float64)
     expected = apply_network(experiment.network, meta.model, x)
+    assert torch.allclose(x @ tensors["head.0.weight"].T + tensors["head.0.bias"], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("head", ["zero", "shared"])
+def test_an_output_layer_that_is_not_learned_in_full_is_collapsed_as_tasks_start_with_it(tmp_path, head):
+    recipe = recipe_of("logistic", "model.linear_layers=2", f"inner.head={head}")
+    run = RunDirectory.create(tmp_path / "run", recipe, "logistic")
+    experiment = build(recipe, splits=splits_of_training(recipe))
+    train_run(run, experiment, argv=[])
+    assert export_collapsed(run.path, tmp_path / "small.safetensors").agrees
+    with safe_open(str(tmp_path / "small.safetensors"), framework="pt") as archive:
+        tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
+        metadata = json.loads(archive.metadata()["mamlcli"])
+    assert metadata["recipe"]["inner"]["head"] == "learned"
+    start = experiment.objective().start(best_weights(run, experiment)[0].model)
+    x = torch.eye(3, dtype=torch.float64)
+    expected = apply_network(experiment.network, start, x)
     assert torch.allclose(x @ tensors["head.0.weight"].T + tensors["head.0.bias"], expected, atol=1e-12)
 
 

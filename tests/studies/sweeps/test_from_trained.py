@@ -77,3 +77,20 @@ def test_a_width_below_the_features_is_refused_as_a_start(shallow):
     sweep = linear_sweep("logistic", recipe, layers=[1], num_seeds=1, started_from=shallow.path)
     with pytest.raises(MamlError, match=r"model\.linear_width: expected an integer >= 3"):
         check_start_width(sweep, check_sweep(sweep))
+
+
+@pytest.mark.parametrize("head", ["zero", "shared"])
+def test_a_start_from_a_run_keeps_the_start_of_its_output_layer(tmp_path, head):
+    recipe = recipe_of("logistic", "model={kind: mlp, depth: 1, width: 4}", f"inner.head={head}")
+    source = RunDirectory.create(tmp_path / "source", recipe, "logistic")
+    trained = build(recipe, splits=splits_of_training(recipe))
+    train_run(source, trained, argv=[])
+    longer = changed_recipe(recipe, {"model.linear_layers": 2, "model.linear_width": 6}, "test")
+    run = RunDirectory.create(tmp_path / "longer", longer, "logistic")
+    experiment = build(longer, splits=splits_of_training(longer))
+    write_start(run, experiment, source)
+    starts = [e.objective().start(best_weights(r, e)[0].model) for r, e in ((source, trained), (run, experiment))]
+    x = torch.randn(7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    outputs = [apply_network(e.network, p, x) for e, p in zip((trained, experiment), starts, strict=True)]
+    assert torch.allclose(outputs[1], outputs[0], rtol=0, atol=1e-15)
+    assert train_run(run, experiment, argv=[]).final.mean("loss") > 0
