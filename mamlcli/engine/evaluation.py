@@ -100,7 +100,7 @@ def evaluate(
     share = range(num_tasks) if share is None else share
     shape = (len(share), objective.inner.num_inner_steps + 1, len(TRAJECTORY_COLUMNS))
     # Whole from the start: small results kept between the large blocks of each chunk would hold on to their memory.
-    scores = [np.empty(shape) for _ in meta_params]
+    scores: list[Array] = [np.empty(shape, dtype=np.float64) for _ in meta_params]
     references: dict[str, Reference] = {}
     drawn = max(execution.chunk * execution.parallel, _DRAWN_AT_ONCE)
     for start in range(0, len(share), drawn):
@@ -122,7 +122,7 @@ def _empty_reference(of_chunk: ReferenceScores, num_tasks: int) -> Reference:
     """Return room for the scores of a reference on all tasks, where it has any."""
 
     def room(values: Tensor | None) -> Array | None:
-        return None if values is None else np.empty(num_tasks)
+        return None if values is None else np.empty(num_tasks, dtype=np.float64)
 
     return Reference(room(of_chunk.loss), room(of_chunk.accuracy))
 
