@@ -104,11 +104,11 @@ def evaluate(
     references: dict[str, Reference] = {}
     drawn = max(execution.chunk * execution.parallel, _DRAWN_AT_ONCE)
     for start in range(0, len(share), drawn):
-        rows = slice(start, min(start + drawn, len(share)))
-        indices = share[rows]
+        indices = share[start : start + drawn]
+        rows = range(start, start + len(indices))
         episode = sample_tasks(distribution, seed=seed, split=stream, iteration=0, indices=indices)
         for of_run, of_chunk in zip(scores, trajectories(objective, meta_params, episode, execution), strict=True):
-            of_run[rows] = of_chunk.double().cpu().numpy()
+            of_run[rows.start : rows.stop] = of_chunk.double().cpu().numpy()
         if with_references:
             for name, reference in distribution.references(episode).items():
                 if name not in references:
@@ -127,11 +127,11 @@ def _empty_reference(of_chunk: ReferenceScores, num_tasks: int) -> Reference:
     return Reference(room(of_chunk.loss), room(of_chunk.accuracy))
 
 
-def _fill(reference: Reference, of_chunk: ReferenceScores, rows: slice) -> None:
+def _fill(reference: Reference, of_chunk: ReferenceScores, rows: range) -> None:
     """Write the scores of a reference on a chunk's tasks to their rows."""
     for whole, part in ((reference.loss, of_chunk.loss), (reference.accuracy, of_chunk.accuracy)):
         if whole is not None and part is not None:
-            whole[rows] = part.double().cpu().numpy()
+            whole[rows.start : rows.stop] = part.double().cpu().numpy()
 
 
 def join_evaluations(parts: list[Evaluation]) -> Evaluation:
