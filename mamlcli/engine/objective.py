@@ -84,10 +84,7 @@ def inner_loop_for(
         first_order: with "maml" the same as "fomaml"; with "anil" and "boil" their first-order form.
         adapt_patterns: shell patterns of parameter names that adapt, instead of the algorithm's own choice.
         transform: U_xi; identity if None.
-        adapt_transform: as in `InnerLoop`.
-        joint_features: as in `InnerLoop`.
-        recompute: as in `InnerLoop`.
-        head: as in `InnerLoop`.
+        adapt_transform, joint_features, recompute, head: as in `InnerLoop`.
 
     Raises:
         MamlError: a pattern that matches nothing; with "anil", one that matches outside the head; with "boil", one

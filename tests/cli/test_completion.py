@@ -92,6 +92,7 @@ def test_every_key_and_value_that_is_offered_is_one_of_the_schema(name):
     # What the schema knows may still not go with another key of this recipe.
     apart = {
         "inner.algorithm",
+        "inner.head",
         "inner.joint_features",
         "inner.transform.adapted",
         "inner.memory",
@@ -104,7 +105,9 @@ def test_every_key_and_value_that_is_offered_is_one_of_the_schema(name):
 
 
 def test_values_of_a_closed_set(offered):
-    assert list(offered("train inner.algorithm=")) == [f"inner.algorithm={n}" for n in ("maml", "fomaml", "anil")]
+    assert list(offered("train inner.algorithm=")) == [
+        f"inner.algorithm={n}" for n in ("maml", "fomaml", "anil", "boil")
+    ]
     assert list(offered("train inner.algorithm=a")) == ["inner.algorithm=anil"]
     assert set(offered("train tasks.rotations=")) == {"tasks.rotations=true", "tasks.rotations=false"}
     assert list(offered("train omniglot-5way-1shot tasks.class_split=v")) == ["tasks.class_split=vinyals"]
@@ -112,7 +115,7 @@ def test_values_of_a_closed_set(offered):
 
 def test_a_key_never_stands_alone_as_a_space_would_follow(offered):
     assert set(offered("train inner.steps")) == {"inner.steps=", "inner.steps=5"}
-    assert len(offered("train inner.algo")) == 3
+    assert len(offered("train inner.algo")) == 4
 
 
 def test_a_key_that_is_set_is_not_offered_again(offered):
@@ -121,7 +124,7 @@ def test_a_key_that_is_set_is_not_offered_again(offered):
 
 def test_bash_takes_keys_and_values_apart(in_bash):
     assert in_bash("train", "inner.algorithm", "=", "an") == ["anil"]
-    assert in_bash("train", "inner.algorithm", "=") == ["maml", "fomaml", "anil"]
+    assert in_bash("train", "inner.algorithm", "=") == ["maml", "fomaml", "anil", "boil"]
     assert in_bash("train", "seed", "=", "1", "inner.algorithm", "=", "f") == ["fomaml"]
     assert "model.norm=group" in in_bash("train", "tasks.shots", "=", "5", "model.norm")
 
