@@ -9,7 +9,7 @@ import typer
 
 from mamlcli.cli import complete, console
 from mamlcli.common.errors import MamlError
-from mamlcli.common.names import SPLITS
+from mamlcli.common.names import SCORED_SPLITS
 
 if TYPE_CHECKING:
     from mamlcli.recipe.schema import Recipe
@@ -86,9 +86,9 @@ JsonOption = Annotated[bool, typer.Option("--json", callback=console.choose_json
 SplitOption = Annotated[
     str | None,
     typer.Option(
-        help="train, validation or test; by default the recipe's.",
+        help="train, validation, test or held-back; by default the recipe's.",
         show_default=False,
-        autocompletion=complete.one_of(*SPLITS),
+        autocompletion=complete.one_of(*SCORED_SPLITS),
     ),
 ]
 
@@ -146,9 +146,10 @@ def recipe_and_overrides(
 
 def warn_about_selection(recipe: Recipe) -> None:
     """Say so where the split that is scored also chose the weights."""
-    if recipe.evaluation.split == "validation" and recipe.validation.every:
+    split = recipe.evaluation.split
+    if split == recipe.validation_split and recipe.validation.every:
         console.warn(
-            "evaluation.split=validation: other tasks of the same classes choose the best checkpoint, so the result "
+            f"evaluation.split={split}: other tasks of the same classes choose the best checkpoint, so the result "
             "is a little optimistic; validation.every=null leaves the choice out"
         )
 

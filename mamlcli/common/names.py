@@ -12,6 +12,14 @@ RUNS = Path("runs")
 SPLITS = ("train", "validation", "test")
 
 
+# The split of the meta-train classes that `tasks.held_back` keeps for meta-validation.
+HELD_BACK = "held-back"
+
+
+# What `evaluation.split` may be.
+SCORED_SPLITS = (*SPLITS, HELD_BACK)
+
+
 # Values of inner.transform.name. `transforms_by_name`, whose keys these are, says what each stands for.
 TransformName = Literal["none", "meta-sgd", "meta-curvature", "kfo", "kfo-mlp", "dense"]
 

@@ -6,18 +6,18 @@ a single query image. `SupportClassifier` says how each is handled, `support_cla
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import vmap
 from torch.nn import functional
 
 from mamlcli.engine.inner_loop import adapt
-from mamlcli.engine.networks import NORM_EPSILON, BatchStatisticsNorm, Network, Params, apply_network
+from mamlcli.engine.networks import BatchStatisticsNorm, Params, apply_network
 from mamlcli.engine.objective import MetaObjective, MetaParams
+from mamlcli.engine.support_statistics import with_statistics_of_first
 from mamlcli.training.experiment import Experiment
 
 # Assignments of classes to outputs that are averaged; more cost time and were not measured.
@@ -204,33 +204,6 @@ def class_weights(y: Tensor) -> Tensor:
     """Return a weight for each image, [num_images] float32: every class weighs the same, and all of them 1."""
     counts = torch.bincount(y)
     return 1.0 / (len(counts) * counts[y].float())
-
-
-def with_statistics_of_first(network: Network, num: int) -> Network:
-    """Return a copy of the network whose batch norms take their statistics from the first `num` images of a batch.
-
-    Parameter names are the same, so it runs with the same parameters.
-    """
-    changed = copy.deepcopy(network)
-    for parent in list(changed.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, BatchStatisticsNorm):
-                setattr(parent, name, _FirstImagesNorm(child, num))
-    return changed
-
-
-class _FirstImagesNorm(nn.Module):
-    """Normalises as `BatchStatisticsNorm` does, by the statistics of the first `num` images of the batch."""
-
-    def __init__(self, norm: BatchStatisticsNorm, num: int) -> None:
-        super().__init__()
-        self.weight, self.bias, self._num = norm.weight, norm.bias, num
-
-    def forward(self, x: Tensor) -> Tensor:
-        variance, mean = torch.var_mean(x[: self._num], dim=(0, 2, 3), correction=0)
-        scale = self.weight * torch.rsqrt(variance + NORM_EPSILON)
-        shift = self.bias - mean * scale
-        return x * scale[:, None, None] + shift[:, None, None]
 
 
 def left_out_indices(y: Tensor, at_most: int) -> Iterator[int]:

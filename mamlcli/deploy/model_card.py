@@ -38,6 +38,13 @@ _TRANSDUCTIVE = (
 )
 
 
+_BY_SUPPORT = (
+    "Batch norm uses the statistics of the batch at hand and keeps none: the outputs for an image depend on the other "
+    "images of the batch. In the protocol above they are the statistics of the support set alone; a batch of query "
+    "images by itself gives other answers."
+)
+
+
 # What is said of an output layer by the values of inner.head.
 _HEADS = {
     "learned": "",
@@ -191,7 +198,7 @@ def _limits(config: WeightsConfig) -> str:
         "The interval is over tasks; another training seed gives other weights and another result.",
     ]
     if getattr(config.recipe.model, "norm", "none") == "batch":
-        limits.append(_TRANSDUCTIVE)
+        limits.append(_BY_SUPPORT if config.recipe.evaluation.batch_norm == "support" else _TRANSDUCTIVE)
     if config.recipe.inner.rates != "fixed":
         limits.append(
             "Its inner learning rates were learned and are in `transform.safetensors`, by `<parameter name>/rate`; "

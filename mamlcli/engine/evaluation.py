@@ -14,7 +14,7 @@ from mamlcli.common.statistics import Estimate, estimate
 from mamlcli.engine.execution import Execution, TaskFunction, chunks, run_chunk, trajectories
 from mamlcli.engine.networks import Params
 from mamlcli.engine.objective import TRAJECTORY_COLUMNS, MetaObjective, MetaParams, adapt_to, task_problem
-from mamlcli.tasks.episodes import Episode, TaskDistribution, sample_tasks
+from mamlcli.tasks.episodes import Episode, ReferenceScores, TaskDistribution, sample_tasks
 
 Array = NDArray[np.float64]
 
@@ -98,26 +98,40 @@ def evaluate(
         The scores of each run.
     """
     share = range(num_tasks) if share is None else share
-    rows: list[list[Array]] = []
-    parts: dict[str, list[tuple[Tensor | None, Tensor | None]]] = {}
+    shape = (len(share), objective.inner.num_inner_steps + 1, len(TRAJECTORY_COLUMNS))
+    # Whole from the start: small results kept between the large blocks of each chunk would hold on to their memory.
+    scores: list[Array] = [np.empty(shape, dtype=np.float64) for _ in meta_params]
+    references: dict[str, Reference] = {}
     drawn = max(execution.chunk * execution.parallel, _DRAWN_AT_ONCE)
-    for start in range(share.start, share.stop, drawn):
-        indices = range(start, min(start + drawn, share.stop))
+    for start in range(0, len(share), drawn):
+        indices = share[start : start + drawn]
+        rows = range(start, start + len(indices))
         episode = sample_tasks(distribution, seed=seed, split=stream, iteration=0, indices=indices)
-        scores_of_runs = trajectories(objective, meta_params, episode, execution)
-        rows.append([scores.double().cpu().numpy() for scores in scores_of_runs])
+        for of_run, of_chunk in zip(scores, trajectories(objective, meta_params, episode, execution), strict=True):
+            of_run[rows.start : rows.stop] = of_chunk.double().cpu().numpy()
         if with_references:
-            for name, of_chunk in distribution.references(episode).items():
-                parts.setdefault(name, []).append((of_chunk.loss, of_chunk.accuracy))
-    references = {
-        name: Reference(_joined([loss for loss, _ in pairs]), _joined([accuracy for _, accuracy in pairs]))
-        for name, pairs in parts.items()
-    }
+            for name, reference in distribution.references(episode).items():
+                if name not in references:
+                    references[name] = _empty_reference(reference, len(share))
+                _fill(references[name], reference, rows)
     is_classification, chance_accuracy = distribution.is_classification, distribution.chance_accuracy
-    return [
-        Evaluation(np.concatenate(parts_of_run), references, is_classification, chance_accuracy)
-        for parts_of_run in zip(*rows, strict=True)
-    ]
+    return [Evaluation(of_run, references, is_classification, chance_accuracy) for of_run in scores]
+
+
+def _empty_reference(of_chunk: ReferenceScores, num_tasks: int) -> Reference:
+    """Return room for the scores of a reference on all tasks, where it has any."""
+
+    def room(values: Tensor | None) -> Array | None:
+        return None if values is None else np.empty(num_tasks, dtype=np.float64)
+
+    return Reference(room(of_chunk.loss), room(of_chunk.accuracy))
+
+
+def _fill(reference: Reference, of_chunk: ReferenceScores, rows: range) -> None:
+    """Write the scores of a reference on a chunk's tasks to their rows."""
+    for whole, part in ((reference.loss, of_chunk.loss), (reference.accuracy, of_chunk.accuracy)):
+        if whole is not None and part is not None:
+            whole[rows.start : rows.stop] = part.double().cpu().numpy()
 
 
 def join_evaluations(parts: list[Evaluation]) -> Evaluation:
@@ -135,11 +149,6 @@ def join_evaluations(parts: list[Evaluation]) -> Evaluation:
         for name in parts[0].references
     }
     return replace(parts[0], scores=np.concatenate([part.scores for part in parts]), references=references)
-
-
-def _joined(parts: list[Tensor | None]) -> Array | None:
-    present = [part for part in parts if part is not None]
-    return torch.cat(present).double().cpu().numpy() if present else None
 
 
 @dataclass(frozen=True)

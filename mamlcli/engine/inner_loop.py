@@ -44,6 +44,8 @@ class InnerLoop:
         adapt_transform: from the second step on, xi takes a gradient step on the support loss first.
         joint_features: where only the head adapts, pass support and query through the body in one batch, so that
             batch norm sees both (the release's ANIL); otherwise each set is normalised by itself.
+        support_statistics: for scores alone, the batch norm of query images takes the statistics of the support set
+            instead of their own.
         recompute: keep the fast weights of each step alone, and compute the step again when it is differentiated
             (`inner.memory: constant`); the values are the same.
         head: how the output layer starts, "learned", "zero" or "shared": see `output_layer.start_params`.
@@ -56,6 +58,7 @@ class InnerLoop:
     transform: GradientTransform = Identity()  # noqa: RUF009 - frozen and empty
     adapt_transform: bool = False
     joint_features: bool = False
+    support_statistics: bool = False
     recompute: bool = False
     head: str = "learned"
 

@@ -18,6 +18,7 @@ from mamlcli.engine.inner_loop import Adaptation, InnerLoop, Observe, gradient_o
 from mamlcli.engine.multi_step import StepWeights, weighted_scores
 from mamlcli.engine.networks import Network, Params, apply_network
 from mamlcli.engine.output_layer import start_params
+from mamlcli.engine.support_statistics import with_statistics_of_first
 from mamlcli.engine.transforms import GradientTransform, Identity
 
 # What is scored at every inner step.
@@ -160,7 +161,7 @@ def task_problem(network: Network, params: Params, inner: InnerLoop, support_x: 
             support_f, query_f = joint[: len(support_x)], joint[len(support_x) :]
         else:
             support_f = apply_network(network, params, support_x, "body")
-            query_f = apply_network(network, params, query_x, "body")
+            query_f = query_outputs(network, params, inner, support_x, query_x, "body")
         rest = {name: params[name] for name in network.head_parameter_names() if name not in inner.adapted}
 
         def of_features(key: str) -> Callable[[Params, Params], Tensor]:
@@ -174,9 +175,23 @@ def task_problem(network: Network, params: Params, inner: InnerLoop, support_x: 
         return TaskProblem(of_features(_SUPPORT_FEATURES), of_features(_QUERY_FEATURES), context)
     return TaskProblem(
         lambda fast, context: apply_network(network, {**context, **fast}, support_x),
-        lambda fast, context: apply_network(network, {**context, **fast}, query_x),
+        lambda fast, context: query_outputs(network, {**context, **fast}, inner, support_x, query_x),
         {name: value for name, value in params.items() if name not in inner.adapted},
     )
+
+
+def query_outputs(
+    network: Network, params: Params, inner: InnerLoop, support_x: Tensor, query_x: Tensor, part: str = "all"
+) -> Tensor:
+    """Return the outputs of query images, or their features, [num_query, ...].
+
+    Their batch norm takes the statistics of the query set, or with `inner.support_statistics` of the support set.
+    """
+    if not inner.support_statistics:
+        return apply_network(network, params, query_x, part)
+    num_support = len(support_x)
+    by_support = with_statistics_of_first(network, num_support)
+    return apply_network(by_support, params, torch.cat([support_x, query_x]), part)[num_support:]
 
 
 def adapt_to(

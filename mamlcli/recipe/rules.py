@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mamlcli.common.names import CLASS_SPLITS
+from mamlcli.common.names import CLASS_SPLITS, HELD_BACK
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import ImageKeys
 
@@ -22,7 +22,7 @@ class Rule:
         sentence: the rule in words, Markdown, for the reference.
         is_broken: whether a recipe breaks the rule.
         expected: what the key should have been; `{section.key}` stands for a value of the recipe, `{class_splits}` for
-            the names of class splits that its source has.
+            the names of class splits that its source has, `{scored.key}` for a key of the tasks that are scored.
     """
 
     key: str
@@ -33,7 +33,7 @@ class Rule:
     def problem(self, recipe: Recipe) -> str:
         """Return what was expected of the key and what a recipe has, as an error says it."""
         splits = " or ".join(CLASS_SPLITS.get(recipe.tasks.source, ()))
-        expected = self.expected.format(**dict(recipe), class_splits=splits)
+        expected = self.expected.format(**dict(recipe), class_splits=splits, scored=recipe.scored_tasks)
         return f"expected {expected}, got {_quoted(_value(recipe, self.key))}."
 
 
@@ -62,6 +62,20 @@ def _is_inexact_fomaml(recipe: Recipe) -> bool:
 def _has_another_class_split(recipe: Recipe) -> bool:
     split = getattr(recipe.tasks, "class_split", None)
     return split is not None and split not in CLASS_SPLITS[recipe.tasks.source]
+
+
+def _needs_batch_norm(recipe: Recipe) -> bool:
+    return recipe.evaluation.batch_norm == "support" and getattr(recipe.model, "norm", "none") != "batch"
+
+
+def _holds_too_few_back(recipe: Recipe) -> bool:
+    tasks = recipe.scored_tasks
+    return isinstance(tasks, ImageKeys) and 0 < tasks.held_back * (4 if tasks.rotations else 1) < tasks.ways
+
+
+def _has_too_many_ways(recipe: Recipe) -> bool:
+    ways, tasks = recipe.evaluation.ways, recipe.tasks
+    return ways is not None and recipe.inner.head == "learned" and isinstance(tasks, ImageKeys) and ways > tasks.ways
 
 
 RULES = (
@@ -156,5 +170,42 @@ RULES = (
         + "".join(f"\n  - {source}: {', '.join(names)}" for source, names in CLASS_SPLITS.items()),
         _has_another_class_split,
         "{class_splits} for tasks.source={tasks.source}",
+    ),
+    Rule(
+        "tasks.held_back",
+        "`tasks.held_back` is 0, or makes as many classes as a task that is scored has (`evaluation.ways`, by default "
+        "`tasks.ways`); with `tasks.rotations` one class makes four.",
+        _holds_too_few_back,
+        "0, or so many that they make {scored.ways} classes, those of a task that is scored",
+    ),
+    Rule(
+        "evaluation.split",
+        "`evaluation.split=held-back` needs `tasks.held_back` above 0.",
+        lambda recipe: recipe.evaluation.split == HELD_BACK and recipe.validation_split != HELD_BACK,
+        "train, validation or test where no classes are held back (tasks.held_back)",
+    ),
+    Rule(
+        "evaluation.ways",
+        "`evaluation.ways` needs images.",
+        lambda recipe: recipe.evaluation.ways is not None and not isinstance(recipe.tasks, ImageKeys),
+        "null for tasks.source={tasks.source}",
+    ),
+    Rule(
+        "evaluation.ways",
+        "`evaluation.ways` above `tasks.ways` needs `inner.head=zero` or `shared`: a learned head has no more outputs.",
+        _has_too_many_ways,
+        "at most tasks.ways={tasks.ways}, the outputs of a learned head (inner.head=zero or shared takes more)",
+    ),
+    Rule(
+        "evaluation.batch_norm",
+        "`evaluation.batch_norm=support` needs `model.norm=batch`.",
+        _needs_batch_norm,
+        "joint for a model without batch norm (model.norm=batch)",
+    ),
+    Rule(
+        "evaluation.batch_norm",
+        "`evaluation.batch_norm=support` does not go with `inner.joint_features=true`.",
+        lambda recipe: recipe.evaluation.batch_norm == "support" and recipe.inner.joint_features,
+        "joint for inner.joint_features=true, where support and query images pass the body in one batch",
     ),
 )

@@ -10,11 +10,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mamlcli.common.names import CLASS_SPLITS, TransformName
+from mamlcli.common.names import CLASS_SPLITS, HELD_BACK, TransformName
 from mamlcli.recipe.section import NonNegative, Positive, Rate, Section
-from mamlcli.recipe.tasks_schema import ImageTasks, Tasks
+from mamlcli.recipe.tasks_schema import ImageKeys, ImageTasks, Tasks
 
-Split = Literal["train", "validation", "test"]
+Split = Literal["train", "validation", "test", "held-back"]
 
 
 class ModelKeys(Section):
@@ -173,10 +173,25 @@ class Validation(Section):
 
 
 class Evaluation(Section):
-    """The meta-test protocol."""
+    """The meta-test protocol; meta-validation scores by it, too, but for split, number of tasks and steps."""
 
-    split: Split = Field("test", description="split that is scored")
+    split: Split = Field("test", description="split that is scored; held-back: the classes of tasks.held_back")
     tasks: Annotated[int, Field(ge=2)] = Field(600, description="number of tasks that are scored")
+    ways: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="classes of a task that is scored, of images only; by default tasks.ways"
+    )
+    shots: Positive | None = Field(
+        None, description="support examples of a task that is scored, counted as in tasks; by default tasks.shots"
+    )
+    queries: Positive | None = Field(
+        None, description="query examples of a task that is scored, counted as in tasks; by default tasks.queries"
+    )
+    batch_norm: Literal["joint", "support"] = Field(
+        "joint",
+        description="images whose statistics the batch norm of query images takes; joint: the query images of "
+        "the task (transductive), as in meta-training; support: the support set alone, so that no prediction "
+        "depends on another query image",
+    )
     steps: Positive | None = Field(None, description="inner steps; by default those of training")
     seed: int = Field(0, description="seed of the tasks that are scored; the same for all runs that are to be compared")
 
@@ -245,3 +260,19 @@ class Recipe(Section):
     @property
     def is_classification(self) -> bool:
         return self.tasks.is_classification
+
+    @property
+    def scored_tasks(self) -> Tasks:
+        """The tasks that are scored: those of `tasks`, of the ways, shots and queries that `evaluation` gives."""
+        given = self.evaluation.model_dump(include={"ways", "shots", "queries"}, exclude_none=True)
+        return self.tasks.model_copy(update=given)
+
+    def scored_key(self, name: str) -> str:
+        """Return the dotted key that the ways, shots or queries of a task that is scored come from."""
+        return f"{'tasks' if getattr(self.evaluation, name) is None else 'evaluation'}.{name}"
+
+    @property
+    def validation_split(self) -> str:
+        """The split whose classes meta-validation draws its tasks from."""
+        is_held_back = isinstance(self.tasks, ImageKeys) and self.tasks.held_back > 0
+        return HELD_BACK if is_held_back else "validation"

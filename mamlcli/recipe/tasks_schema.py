@@ -26,6 +26,11 @@ class ImageKeys(Section):
         False,
         description="whether every class turned by 90, 180 and 270 degrees is a class of its own, too, in all splits",
     )
+    held_back: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="meta-train classes, drawn by split_seed, that are kept out of training and used by "
+        "meta-validation instead of its own; a class and its rotations count as one",
+    )
 
 
 class ImageTasks(ImageKeys):

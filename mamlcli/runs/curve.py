@@ -30,7 +30,7 @@ def curve_table(report: RunReport) -> Table:
     protocol = report.protocol
     title = (
         f"{report.recipe}: adaptation on {protocol.num_tasks} {protocol.split} tasks\n"
-        f"{task_words(protocol)}; batch norm: {batch_norm_words(protocol.batch_norm)}"
+        f"{task_words(protocol)}; batch norm: {batch_norm_words(protocol)}"
     )
     table = plain_table(title, f"mean ± half-width of the 95 % interval over tasks\nweights: {report.weights}")
     table.add_column("inner step", justify="right")
@@ -64,9 +64,13 @@ def task_words(protocol: Protocol | Mapping[str, object]) -> str:
     return f"{keys['shots']} support and {keys['queries']} query points"
 
 
-def batch_norm_words(norm: str) -> str:
-    """Return in words what the recipe key `model.norm` means for a result."""
-    return {"batch": "batch statistics (transductive)"}.get(norm, norm)
+def batch_norm_words(protocol: Protocol) -> str:
+    """Return in words what the recipe keys `model.norm` and `evaluation.batch_norm` mean for a result."""
+    if protocol.batch_norm != "batch":
+        return protocol.batch_norm
+    if protocol.batch_norm_statistics == "support":
+        return "statistics of the support set (not transductive)"
+    return "batch statistics (transductive)"
 
 
 def _columns(has_accuracy: bool) -> list[str]:

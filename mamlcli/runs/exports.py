@@ -134,7 +134,7 @@ def protocol_words(protocol: Protocol) -> str:
     return (
         f"{task_words(protocol)}; {steps} inner step{'s' * (steps != 1)}; {protocol.num_tasks} "
         f"{protocol.split} tasks of evaluation seed {protocol.seed}; "
-        f"batch norm: {batch_norm_words(protocol.batch_norm)}"
+        f"batch norm: {batch_norm_words(protocol)}"
     )
 
 

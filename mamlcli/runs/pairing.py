@@ -1,7 +1,8 @@
 """Decides whether two finished runs were scored on the same tasks, and reads the scores of a run's tasks.
 
-Task i of a split is drawn from a generator keyed by (evaluation.seed, split, i). So two runs with the same task keys,
-split, evaluation seed and data were scored on the same tasks.
+Task i of a split is drawn from a generator keyed by (evaluation.seed, split, i). So two runs with the same keys of the
+tasks that are scored, split, evaluation seed and data were scored on the same tasks. Whose statistics their batch norms
+take must be the same, too: scores of both kinds are different quantities.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mamlcli.common.errors import RunError
+from mamlcli.common.names import HELD_BACK
 from mamlcli.recipe.changes import recipe_difference
 from mamlcli.runs.entry import RunEntry
 from mamlcli.runs.folder import RunDirectory
@@ -48,14 +50,23 @@ def task_differences(a: RunEntry, b: RunEntry) -> list[str]:
     assert recipe_a is not None
     assert recipe_b is not None
     digests = a.manifest.data_digest, b.manifest.data_digest
-    # The same images may lie in another place; their digest tells.
+    protocols = report_a.protocol, report_b.protocol
+    without_effect = set()
+    if None not in digests:
+        without_effect.add("tasks.path")  # the same images may lie in another place; their digest tells
+    if not {"train", HELD_BACK} & {protocol.split for protocol in protocols}:
+        without_effect.add("tasks.held_back")
+    scored = (recipe.model_copy(update={"tasks": recipe.scored_tasks}) for recipe in (recipe_a, recipe_b))
     pairs: dict[str, tuple[object, object]] = {
         key: pair
-        for key, pair in recipe_difference(recipe_a, recipe_b).items()
-        if key.startswith("tasks.") and (key != "tasks.path" or None in digests)
+        for key, pair in recipe_difference(*scored).items()
+        if key.startswith("tasks.") and key not in without_effect
     }
-    pairs["evaluation.split"] = report_a.protocol.split, report_b.protocol.split
-    pairs["evaluation.seed"] = report_a.protocol.seed, report_b.protocol.seed
+    for key, name in (("split", "split"), ("seed", "seed"), ("batch_norm", "batch_norm_statistics")):
+        of_a, of_b = (getattr(protocol, name) for protocol in protocols)
+        # Networks with and without batch norm may be compared.
+        if None not in (of_a, of_b):
+            pairs[f"evaluation.{key}"] = of_a, of_b
     pairs["data digest"] = digests
     return [f"{key} ({of_a!r} and {of_b!r})" for key, (of_a, of_b) in pairs.items() if of_a != of_b]
 

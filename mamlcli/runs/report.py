@@ -30,6 +30,8 @@ class Protocol:
         inner_steps: steps of the inner loop.
         batch_norm: the network's norm.
         seed: `evaluation.seed`, which draws the tasks.
+        batch_norm_statistics: `evaluation.batch_norm`, the images whose statistics the batch norm of query images
+            takes; None for a network without batch norm.
     """
 
     split: str
@@ -41,15 +43,23 @@ class Protocol:
     inner_steps: int
     batch_norm: str
     seed: int
+    batch_norm_statistics: str | None = None
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Protocol:
-        """Return the protocol in a JSON object; KeyError names a key that is missing."""
-        return cls(**{name: value[name] for name in cls.__dataclass_fields__})
+        """Return the protocol in a JSON object; KeyError names a key that is missing.
+
+        Results of versions before `evaluation.batch_norm` do not say whose statistics were taken: the query images'.
+        """
+        given = {"batch_norm_statistics": "joint" if value["batch_norm"] == "batch" else None, **value}
+        return cls(**{name: given[name] for name in cls.__dataclass_fields__})
 
     def to_json(self) -> dict[str, object]:
         """Return the protocol as evaluation.json holds it."""
-        return asdict(self)
+        value = asdict(self)
+        if self.batch_norm_statistics is None:
+            del value["batch_norm_statistics"]
+        return value
 
 
 @dataclass(frozen=True)

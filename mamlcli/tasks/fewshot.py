@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,9 @@ from mamlcli.tasks.episodes import Episode, ReferenceScores
 from mamlcli.tasks.images.packs import Pack, select_classes
 
 NEAREST_NEIGHBOUR = "nearest neighbour on pixels"
+
+# The recipe keys that messages name, unless others set the sizes of a task.
+TASK_KEYS = {name: f"tasks.{name}" for name in ("ways", "shots", "queries")}
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,7 @@ def fewshot_tasks(
     queries: int,
     rotations: bool = False,
     dtype: torch.dtype = torch.float32,
+    keys: Mapping[str, str] = TASK_KEYS,
 ) -> FewShotTasks:
     """Return the tasks of one split of a pack, after checking that the pack has enough for them.
 
@@ -131,6 +135,7 @@ def fewshot_tasks(
         class_names: the classes of the split.
         where: how messages name the split, as in "omniglot.npz, test split".
         ways, shots, queries, rotations, dtype: as in `FewShotTasks`.
+        keys: the recipe keys that ways, shots and queries come from, for messages.
 
     Raises:
         DataError: classes that the pack lacks (named), fewer classes than ways, or a class with fewer than
@@ -140,19 +145,19 @@ def fewshot_tasks(
     num_classes = len(labels) * (4 if rotations else 1)
     if num_classes < ways:
         raise DataError(
-            f"tasks.ways ({where})",
+            f"{keys['ways']} ({where})",
             expected=f"at most {num_classes}, the classes there are",
             got=str(ways),
-            next_step=f"Set tasks.ways={max(num_classes, 2)} or use another split",
+            next_step=f"Set {keys['ways']}={max(num_classes, 2)} or use another split",
         )
     counts = pack.class_counts()
     smallest = min(labels, key=lambda label: int(counts[label]))
     if counts[smallest] < shots + queries:
         raise DataError(
-            f"tasks.shots + tasks.queries ({where})",
+            f"{keys['shots']} + {keys['queries']} ({where})",
             expected=f"at most {counts[smallest]}, the images of class {pack.class_names[smallest]!r}",
             got=f"{shots} + {queries}",
-            next_step="Lower tasks.shots or tasks.queries",
+            next_step=f"Lower {keys['shots']} or {keys['queries']}",
         )
     if rotations and pack.images.shape[1] != pack.images.shape[2]:
         raise DataError(

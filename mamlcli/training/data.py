@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from mamlcli.common.errors import DataError
+from mamlcli.common.names import HELD_BACK
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import FolderTasks, ImageTasks
 from mamlcli.tasks.episodes import TaskDistribution
-from mamlcli.tasks.fewshot import device_images, fewshot_tasks
-from mamlcli.tasks.images.class_splits import class_split
+from mamlcli.tasks.fewshot import TASK_KEYS, device_images, fewshot_tasks
+from mamlcli.tasks.images.class_splits import class_split, with_held_back
 from mamlcli.tasks.images.glyphs import load_glyphs
 from mamlcli.tasks.images.ink import image_record
 from mamlcli.tasks.images.packs import Pack, find_pack, load_pack, pack_digest
@@ -19,44 +23,84 @@ from mamlcli.tasks.images.sources import pack_of_tree
 from mamlcli.tasks.synthetic import SYNTHETIC
 
 
-def build_tasks(
-    recipe: Recipe, *, splits: tuple[str, ...], device: torch.device, dtype: torch.dtype
-) -> tuple[dict[str, TaskDistribution], dict[str, object]]:
-    """Return the task distribution of each split, and what the data is (for the manifest)."""
-    tasks = recipe.tasks
+@dataclass(frozen=True)
+class TaskSets:
+    """The task distributions of a recipe.
+
+    Attributes:
+        scored: of each split asked for, the tasks that are scored. Of train there are none where they are of other
+            sizes than those trained on and `evaluation.split` is another: its classes need not have images enough.
+        training: the tasks that are trained on; None unless train was asked for.
+        input_shape, num_outputs: those of a network that is trained on the recipe's tasks.
+        data: what the data is, primitives, for the manifest.
+    """
+
+    scored: dict[str, TaskDistribution]
+    training: TaskDistribution | None
+    input_shape: tuple[int, ...]
+    num_outputs: int
+    data: dict[str, object]
+
+
+def build_tasks(recipe: Recipe, *, splits: tuple[str, ...], device: torch.device, dtype: torch.dtype) -> TaskSets:
+    """Return the task distributions of a recipe's splits, and what their data is."""
+    tasks, scored_tasks = recipe.tasks, recipe.scored_tasks
     if isinstance(tasks, ImageTasks | FolderTasks):
-        return _image_tasks(recipe, tasks, splits=splits, device=device, dtype=dtype)
-    keys = tasks.model_dump(exclude={"source"})
-    distribution: TaskDistribution = SYNTHETIC[tasks.source](**keys, dtype=dtype, device=device)
-    # A synthetic split is a stream of tasks of its own; the distribution is the same.
-    return dict.fromkeys(splits, distribution), {"source": tasks.source, "generated": True}
+        assert isinstance(scored_tasks, ImageTasks | FolderTasks)
+        return _image_tasks(recipe, tasks, scored_tasks, splits=splits, device=device, dtype=dtype)
+    make = SYNTHETIC[tasks.source]
+    training: TaskDistribution = make(**tasks.model_dump(exclude={"source"}), dtype=dtype, device=device)
+    scored = training
+    if scored_tasks != tasks:
+        scored = make(**scored_tasks.model_dump(exclude={"source"}), dtype=dtype, device=device)
+    return TaskSets(
+        # A synthetic split is a stream of tasks of its own; the distribution is the same.
+        scored=dict.fromkeys(splits, scored),
+        training=training if "train" in splits else None,
+        input_shape=training.input_shape,
+        num_outputs=training.num_outputs,
+        data={"source": tasks.source, "generated": True},
+    )
 
 
 def _image_tasks(
     recipe: Recipe,
     tasks: ImageTasks | FolderTasks,
+    scored_tasks: ImageTasks | FolderTasks,
     *,
     splits: tuple[str, ...],
     device: torch.device,
     dtype: torch.dtype,
-) -> tuple[dict[str, TaskDistribution], dict[str, object]]:
+) -> TaskSets:
     pack, where, skipped = load_image_pack(tasks)
     names = class_split(tasks.source, pack, split_name=tasks.class_split, seed=tasks.split_seed)
+    num_needed = math.ceil(tasks.ways / (4 if tasks.rotations else 1))
+    names = with_held_back(names, tasks.held_back, num_needed=num_needed, seed=tasks.split_seed)
     images = device_images(pack, device)
-    distributions: dict[str, TaskDistribution] = {
-        split: fewshot_tasks(
+
+    def made(split: str, of: ImageTasks | FolderTasks, keys: Mapping[str, str]) -> TaskDistribution:
+        return fewshot_tasks(
             pack,
             images,
             names[split],
             where=f"{where}, {split} split",
-            ways=tasks.ways,
-            shots=tasks.shots,
-            queries=tasks.queries,
-            rotations=tasks.rotations,
+            ways=of.ways,
+            shots=of.shots,
+            queries=of.queries,
+            rotations=of.rotations,
             dtype=dtype,
+            keys=keys,
         )
-        for split in splits
-    }
+
+    training = made("train", tasks, TASK_KEYS) if "train" in splits else None
+    scored_keys = {name: recipe.scored_key(name) for name in TASK_KEYS}
+    is_same = scored_tasks == tasks
+    scored: dict[str, TaskDistribution] = {}
+    for split in splits:
+        if split == "train" and training is not None and is_same:
+            scored[split] = training
+        elif split != "train" or recipe.evaluation.split == "train":
+            scored[split] = made(split, scored_tasks, scored_keys)
     data = {
         "source": tasks.source,
         "pack": where,
@@ -67,7 +111,9 @@ def _image_tasks(
         "images": record.to_dict() if (record := image_record(pack)) else None,
         "skipped": skipped,
     }
-    return distributions, data
+    if tasks.held_back:
+        data["held_back"] = list(names[HELD_BACK])
+    return TaskSets(scored, training, tuple(images.shape[1:]), tasks.ways, data)
 
 
 def load_image_pack(tasks: ImageTasks | FolderTasks) -> tuple[Pack, str, list[tuple[str, str]]]:

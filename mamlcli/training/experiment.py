@@ -19,6 +19,7 @@ from mamlcli.engine.state import OuterLoop
 from mamlcli.engine.threads import give_back_large_blocks
 from mamlcli.engine.transforms import GradientTransform, Identity, OfFirstOutputs, Selected, transforms_by_name
 from mamlcli.recipe.schema import Recipe, Transform
+from mamlcli.recipe.tasks_schema import ImageKeys
 from mamlcli.tasks.episodes import TaskDistribution
 from mamlcli.training.data import build_tasks
 from mamlcli.training.placement import (
@@ -42,9 +43,10 @@ class Experiment:
         recipe: resolved.
         device, dtype: where and in what precision.
         network: the architecture.
-        distributions: the task distribution of each split asked for.
+        distributions: the tasks that are scored, of each split asked for (see `TaskSets.scored`).
         data: what the tasks come from, primitives, for the manifest.
         num_threads: of the CPU, for all that this experiment computes at a time.
+        training: the tasks that are trained on; None unless the split train was asked for.
         trained_network: the network that is trained, where `network` has another number of outputs (`for_ways`).
     """
 
@@ -55,6 +57,7 @@ class Experiment:
     distributions: dict[str, TaskDistribution]
     data: Mapping[str, object]
     num_threads: int = 1
+    training: TaskDistribution | None = None
     trained_network: Network | None = None
 
     @property
@@ -89,10 +92,26 @@ class Experiment:
 
     def objective(self, num_steps: int | None = None) -> MetaObjective:
         """Return network and inner loop, with `inner.steps` steps or as many as given."""
-        made = self._objective
-        if num_steps is None or num_steps == made.inner.num_inner_steps:
+        return _with_steps(self._objective, num_steps)
+
+    @cached_property
+    def _scoring(self) -> Experiment:
+        """This experiment for tasks of as many ways as are scored."""
+        tasks = self.recipe.scored_tasks
+        if not isinstance(tasks, ImageKeys):
+            return self
+        return self.for_ways(tasks.ways, where="evaluation.ways")
+
+    def scoring_objective(self, num_steps: int | None = None) -> MetaObjective:
+        """Return what tasks are scored by: as `objective`, with the ways and the batch norm of `evaluation`."""
+        return _with_steps(self._scoring_objective, num_steps)
+
+    @cached_property
+    def _scoring_objective(self) -> MetaObjective:
+        made = self._scoring.objective()
+        if self.recipe.evaluation.batch_norm == "joint":
             return made
-        return replace(made, inner=replace(made.inner, num_inner_steps=num_steps))
+        return replace(made, inner=replace(made.inner, support_statistics=True))
 
     def _transform(self, adapted: tuple[str, ...]) -> GradientTransform:
         spec = self.recipe.inner.transform
@@ -193,7 +212,7 @@ class Experiment:
         """Return how tasks are run; `num_steps` of them keep a graph (0 for evaluation)."""
         return execution_for(
             self.recipe,
-            self.objective(),
+            self.objective() if num_steps else self.scoring_objective(),
             device=self.device,
             dtype=self.dtype,
             num_threads=self.num_threads,
@@ -224,6 +243,12 @@ class Experiment:
         )
 
 
+def _with_steps(made: MetaObjective, num_steps: int | None) -> MetaObjective:
+    if num_steps is None or num_steps == made.inner.num_inner_steps:
+        return made
+    return replace(made, inner=replace(made.inner, num_inner_steps=num_steps))
+
+
 def _xi_shapes(experiment: Experiment) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the gradient transform's meta-parameters by name; nothing is computed."""
     inner = experiment.objective().inner
@@ -244,12 +269,11 @@ def build(recipe: Recipe, *, splits: tuple[str, ...]) -> Experiment:
     """
     device = resolve_device(recipe.execution.device)
     dtype = getattr(torch, recipe.execution.dtype)
-    distributions, data = build_tasks(recipe, splits=splits, device=device, dtype=dtype)
-    first = next(iter(distributions.values()))
-    network = build_network(recipe, first.input_shape, first.num_outputs)
+    tasks = build_tasks(recipe, splits=splits, device=device, dtype=dtype)
+    network = build_network(recipe, tasks.input_shape, tasks.num_outputs)
     num_threads = threads_for(recipe, device)
-    experiment = Experiment(recipe, device, dtype, network, distributions, data, num_threads)
-    experiment.objective()  # parameter patterns and transforms are checked here, before anything runs
+    experiment = Experiment(recipe, device, dtype, network, tasks.scored, tasks.data, num_threads, tasks.training)
+    experiment.scoring_objective()  # parameter patterns, transforms and ways are checked here, before anything runs
     if recipe.inner.memory == "constant" and device.type == "cpu":
         give_back_large_blocks()
     return experiment

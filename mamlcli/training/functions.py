@@ -17,7 +17,7 @@ from mamlcli.training.scoring import score, validation_scores, validation_tasks
 
 def splits_of_training(recipe: Recipe) -> tuple[str, ...]:
     """Return the splits that meta-training, meta-validation and the final evaluation use."""
-    names = ["train", *(["validation"] if recipe.validation.every else []), recipe.evaluation.split]
+    names = ["train", *([recipe.validation_split] if recipe.validation.every else []), recipe.evaluation.split]
     return tuple(dict.fromkeys(names))
 
 
@@ -39,7 +39,8 @@ def training_functions(
         group: workers that share the tasks of one run.
     """
     experiment = experiments[0]
-    recipe, objective = experiment.recipe, experiment.objective()
+    recipe, objective, training = experiment.recipe, experiment.objective(), experiment.training
+    assert training is not None, "an experiment that is trained is built with the split train"
     share = group.share(recipe.outer.tasks)
 
     def gradients(indices: Sequence[int], metas: Sequence[MetaParams], iteration: int) -> list[MetaGradient]:
@@ -47,7 +48,7 @@ def training_functions(
         # All tasks are drawn at once, each by the key that it has in its own run.
         seeds = [experiments[index].recipe.seed for index in indices]
         generators = [task_generator(seed, "train", iteration, task) for seed in seeds for task in share]
-        episode = experiment.distributions["train"].sample(generators)
+        episode = training.sample(generators)
         weights = step_weights(
             iteration, num_iterations=recipe.outer.multi_step_loss, num_inner_steps=recipe.inner.steps
         )

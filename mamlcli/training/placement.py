@@ -18,7 +18,7 @@ from mamlcli.engine.objective import MetaObjective
 from mamlcli.engine.sizes import activation_size
 from mamlcli.engine.threads import are_denormals_flushed, flush_denormals
 from mamlcli.recipe.schema import Recipe
-from mamlcli.recipe.tasks_schema import ImageKeys
+from mamlcli.recipe.tasks_schema import ImageKeys, Tasks
 from mamlcli.training.tuned import load_tuned, tuning_key
 
 
@@ -106,10 +106,11 @@ def execution_for(
         if tuned is not None:
             return replace(tuned.execution, compile=spec.compile is True)
     num_kept = min(num_steps, 1) if recipe.inner.memory == "constant" else num_steps
+    num_support, num_query = _set_sizes(recipe, num_kept)
     chosen = choose_execution(
         objective,
-        num_support=_num_inputs(recipe, recipe.tasks.shots),
-        num_query=_num_query(recipe, num_kept),
+        num_support=num_support,
+        num_query=num_query,
         num_inner_steps=num_kept,
         num_tasks=num_tasks,
         device_type=device.type,
@@ -136,7 +137,7 @@ def tuning_key_for(
     return tuning_key(
         network,
         inner=recipe.inner.model_dump(mode="json"),
-        num_inputs=_num_inputs(recipe, recipe.tasks.shots + recipe.tasks.queries),
+        num_inputs=_num_inputs(recipe.tasks, recipe.tasks.shots + recipe.tasks.queries),
         num_tasks=num_tasks,
         num_steps=num_steps,
         device=device,
@@ -145,15 +146,26 @@ def tuning_key_for(
     )
 
 
-def _num_inputs(recipe: Recipe, number: int) -> int:
+def _set_sizes(recipe: Recipe, num_kept_steps: int) -> tuple[int, int]:
+    """Return the inputs of support and query set as they pass the network, of tasks that are scored or trained on.
+
+    Args:
+        recipe: resolved.
+        num_kept_steps: inner steps whose graph is kept at a time; 0 for tasks that are scored.
+    """
+    is_scored = num_kept_steps == 0
+    tasks = recipe.scored_tasks if is_scored else recipe.tasks
+    num_support, num_query = (_num_inputs(tasks, number) for number in (tasks.shots, tasks.queries))
+    if is_scored and recipe.evaluation.batch_norm == "support":
+        num_query += num_support  # they pass it together
+    if recipe.outer.multi_step_loss and not is_scored:
+        num_query *= num_kept_steps  # the query set passes at every step
+    return num_support, num_query
+
+
+def _num_inputs(tasks: Tasks, number: int) -> int:
     """Return the inputs of one task for a number that image tasks give per class."""
-    return number * recipe.tasks.ways if isinstance(recipe.tasks, ImageKeys) else number
-
-
-def _num_query(recipe: Recipe, num_kept_steps: int) -> int:
-    """Return the query inputs of one task, as often as their graph is kept: with a multi-step loss, at every step."""
-    times = max(num_kept_steps, 1) if recipe.outer.multi_step_loss else 1
-    return times * _num_inputs(recipe, recipe.tasks.queries)
+    return number * tasks.ways if isinstance(tasks, ImageKeys) else number
 
 
 # Threads ----------------------------------------------------------------------------------------------------------
@@ -197,7 +209,7 @@ def threads_of_one_operation(recipe: Recipe, network: Network, how: Execution, n
         how: how its tasks are run.
         num_threads: for all that is computed at a time.
     """
-    num_inputs = _num_inputs(recipe, recipe.tasks.shots + recipe.tasks.queries)
+    num_inputs = _num_inputs(recipe.tasks, recipe.tasks.shots + recipe.tasks.queries)
     size = activation_size(network) * num_inputs * recipe.outer.tasks
     is_small = recipe.execution.threads is None and size < _SMALL_ACTIVATIONS
     return 1 if how.path == "explicit" or is_small else num_threads

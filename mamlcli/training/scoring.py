@@ -44,7 +44,7 @@ class ScoredTasks:
 
 def validation_tasks(recipe: Recipe) -> ScoredTasks:
     """Return the tasks of meta-validation."""
-    return ScoredTasks("validation", recipe.validation.tasks, stream=SELECTION_STREAM, with_references=False)
+    return ScoredTasks(recipe.validation_split, recipe.validation.tasks, stream=SELECTION_STREAM, with_references=False)
 
 
 def evaluation_tasks(recipe: Recipe) -> ScoredTasks:
@@ -64,7 +64,7 @@ def score(
     mine: list[Evaluation] | None = None
     if share:
         mine = evaluate(
-            experiment.objective(tasks.num_steps),
+            experiment.scoring_objective(tasks.num_steps),
             metas,
             experiment.distributions[tasks.split],
             stream=tasks.stream or tasks.split,
@@ -101,7 +101,7 @@ def finished_result(run: RunDirectory) -> RunReport | None:
 
 def protocol_of(recipe: Recipe, *, split: str, num_tasks: int, num_steps: int) -> Protocol:
     """Return what must agree before the numbers of two evaluations may be compared."""
-    tasks, model = recipe.tasks, recipe.model
+    tasks, norm = recipe.scored_tasks, getattr(recipe.model, "norm", "none")
     ways = tasks.ways if isinstance(tasks, ImageKeys) else (2 if recipe.is_classification else None)
     return Protocol(
         split=split,
@@ -111,7 +111,8 @@ def protocol_of(recipe: Recipe, *, split: str, num_tasks: int, num_steps: int) -
         queries=tasks.queries,
         per_class=isinstance(tasks, ImageKeys),
         inner_steps=num_steps,
-        batch_norm=getattr(model, "norm", "none"),
+        batch_norm=norm,
+        batch_norm_statistics=recipe.evaluation.batch_norm if norm == "batch" else None,
         seed=recipe.evaluation.seed,
     )
 

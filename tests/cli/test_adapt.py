@@ -79,7 +79,7 @@ def test_folder_that_is_no_run_is_refused(refuses, tmp_path):
 
 
 def test_unknown_split_is_refused(refuses, run):
-    assert "expected 'train', 'validation' or 'test', got 'tests'" in refuses(run, "--split", "tests")
+    assert "expected 'train', 'validation', 'test' or 'held-back', got 'tests'" in refuses(run, "--split", "tests")
 
 
 def test_place_that_cannot_be_written_is_refused(refuses, run, tmp_path):

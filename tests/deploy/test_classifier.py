@@ -15,13 +15,16 @@ from mamlcli.deploy.classifier import (
     class_weights,
     left_out_indices,
     support_classifier,
-    with_statistics_of_first,
 )
+from mamlcli.engine.execution import Execution, trajectories
 from mamlcli.engine.networks import apply_network
 from mamlcli.engine.objective import MetaParams
 from mamlcli.engine.rates import with_rates
 from mamlcli.engine.transforms import Identity
+from mamlcli.engine.objective import TRAJECTORY_COLUMNS
+from mamlcli.engine.support_statistics import with_statistics_of_first
 from mamlcli.recipe.files import load_recipe
+from mamlcli.tasks.episodes import Episode
 from mamlcli.training.experiment import build, build_without_data
 from tests.helpers.image_files import class_folders, noise
 from tests.helpers.predictions import TRAINING
@@ -79,14 +82,6 @@ def test_learned_rates_are_those_of_the_step_in_every_assignment(classifier):
     assert rated.classify(x, y, query).sum(dim=-1) == pytest.approx(1.0)
 
 
-def test_statistics_of_the_first_images_are_those_of_a_batch_of_them(classifier):
-    network, params, x = classifier.objective.network, classifier.meta.model, images(7)
-    changed = with_statistics_of_first(network, 4)
-    outputs = apply_network(changed, params, x)
-    torch.testing.assert_close(outputs[:4], apply_network(network, params, x[:4]))
-    assert not torch.allclose(outputs[4:], apply_network(network, params, x)[4:])
-
-
 def test_shifting_the_classes_along_the_outputs_changes_nothing(classifier):
     x, query = images(5), images(4, seed=1)
     probabilities = classifier.classify(x, torch.arange(5), query)
@@ -122,6 +117,20 @@ def test_images_are_left_out_of_classes_that_have_another():
     y = torch.tensor([0, 1, 1, 2, 2, 2])
     assert list(left_out_indices(y, 10)) == [1, 2, 3, 4, 5]
     assert list(left_out_indices(y, 2)) == [1, 3]
+
+
+@pytest.mark.parametrize("path", ["loop", "batched", "explicit"])
+def test_tasks_scored_by_the_statistics_of_the_support_set_have_the_predictions_for_own_images(classifier, path):
+    x, y, query, truth = images(10), torch.arange(5).repeat_interleave(2), images(4, seed=1), torch.tensor([0, 4, 2, 2])
+    objective = classifier.objective
+    by_support = replace(objective, inner=replace(objective.inner, support_statistics=True))
+    episode = Episode(*(part.unsqueeze(0) for part in (x, y, query, truth)), truth={})
+    [scores] = trajectories(by_support, [classifier.meta], episode, Execution(path))
+    probabilities = replace(classifier, num_assignments=1).classify(x, y, query)
+    loss = -probabilities[range(4), truth].log().mean()
+    final = dict(zip(TRAJECTORY_COLUMNS, scores[0, -1], strict=True))
+    torch.testing.assert_close(final["query_loss"], loss, rtol=1e-6, atol=1e-9)  # the weights are float32 fractions
+    assert final["query_accuracy"] == (probabilities.argmax(dim=-1) == truth).double().mean()
 
 
 # Outputs that start the same -------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The meta-test protocol: which tasks, which scores, and what is left behind."""
 
 import gc
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -188,26 +189,44 @@ class Watched:
     def sample(self, generators):
         self.num_left -= 1
         if self.num_left == 0:
-            self.seen = live_numbers()
+            numpys = tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)
+            traces = tracemalloc.take_snapshot().filter_traces([numpys]).traces
+            self.seen = live_numbers(), sum(trace.size for trace in traces)
         return self.tasks.sample(generators)
+
+
+def held_at_the_last_chunk(case, path, num_tasks, *, chunk):
+    """Return (numbers in tensors, bytes in arrays) that the evaluation of so many tasks holds before its last chunk."""
+    objective, meta, tasks = case
+    for value in meta.flat().values():
+        value.requires_grad_(True)
+    watched = Watched(tasks, num_tasks // max(chunk, 16))  # at least 16 tasks are drawn at once
+    keys = {"num_tasks": num_tasks, "execution": Execution(path, chunk), "with_references": False, **KEYS}
+    tracemalloc.start()
+    evaluate(objective, meta, watched, **keys)
+    tracemalloc.stop()
+    return watched.seen
+
+
+# Four columns at each of the steps and the start, float64.
+BYTES_OF_A_TASK = 8 * 4 * (NUM_STEPS + 1)
 
 
 @pytest.mark.parametrize("path", ["loop", "batched", "explicit"])
 def test_evaluation_of_more_tasks_holds_their_scores_and_nothing_else(path):
-    objective, meta, tasks = classification()
-    for value in meta.flat().values():
-        value.requires_grad_(True)
+    case = classification()
+    held_at_the_last_chunk(case, path, 32, chunk=2)  # whatever torch keeps after a first call is there now
+    few, many = (held_at_the_last_chunk(case, path, num, chunk=2) for num in (32, 80))
+    assert few[0] == many[0]
+    assert many[1] - few[1] == 48 * BYTES_OF_A_TASK
 
-    def held_at_the_last_chunk(num_tasks):
-        watched = Watched(tasks, num_tasks // 16)  # 16 tasks are drawn at once
-        keys = {"num_tasks": num_tasks, "execution": Execution(path, 2), "with_references": False, **KEYS}
-        evaluate(objective, meta, watched, **keys)
-        return watched.seen
 
-    held_at_the_last_chunk(32)  # whatever torch keeps after a first call is there now
-    grown = held_at_the_last_chunk(80) - held_at_the_last_chunk(32)
-    # The scores of 48 tasks more: four columns at each of the steps and the start.
-    assert grown == 48 * (NUM_STEPS + 1) * 4
+def test_ten_thousand_tasks_take_no_more_memory_than_a_thousand_but_for_their_scores():
+    case = classification()
+    held_at_the_last_chunk(case, "explicit", 1000, chunk=500)
+    few, many = (held_at_the_last_chunk(case, "explicit", num, chunk=500) for num in (1000, 10_000))
+    assert few[0] == many[0]
+    assert many[1] - few[1] == 9000 * BYTES_OF_A_TASK
 
 
 @pytest.mark.parametrize("path", ["loop", "batched", "explicit"])

@@ -14,6 +14,7 @@ PROTOCOL = {
     "inner_steps": 3,
     "batch_norm": "batch",
     "seed": 0,
+    "batch_norm_statistics": "joint",
 }
 
 

@@ -11,7 +11,7 @@ from mamlcli.recipe.schema import Recipe
 SMALL = {"tasks": {"source": "logistic"}, "model": {"kind": "mlp"}}
 
 # A recipe that breaks each rule alone, and what is said of it. Where a key has several rules, each is named by the
-# first words of its sentence.
+# first words of its sentence, or by the whole of it.
 BROKEN = {
     "model.kind": ({"model": {"kind": "cnn"}}, "expected mlp or linear for tasks.source=logistic, got 'cnn'."),
     "inner.joint_features": (
@@ -69,6 +69,33 @@ BROKEN = {
         {"tasks": {"source": "omniglot", "class_split": "scripts"}},
         "expected vinyals or seeded for tasks.source=omniglot, got 'scripts'.",
     ),
+    "tasks.held_back": (
+        {"tasks": {"source": "glyphs", "held_back": 4}},
+        "expected 0, or so many that they make 5 classes, those of a task that is scored, got 4.",
+    ),
+    "evaluation.split": (
+        {"tasks": {"source": "glyphs"}, "evaluation": {"split": "held-back"}},
+        "expected train, validation or test where no classes are held back (tasks.held_back), got 'held-back'.",
+    ),
+    "evaluation.ways": ({"evaluation": {"ways": 2}}, "expected null for tasks.source=logistic, got 2."),
+    "`evaluation.ways` above `tasks.ways` needs `inner.head=zero` or `shared`: a learned head has no more outputs.": (
+        {"tasks": {"source": "glyphs"}, "evaluation": {"ways": 6}},
+        "expected at most tasks.ways=5, the outputs of a learned head (inner.head=zero or shared takes more), got 6.",
+    ),
+    "evaluation.batch_norm": (
+        {"evaluation": {"batch_norm": "support"}},
+        "expected joint for a model without batch norm (model.norm=batch), got 'support'.",
+    ),
+    "`evaluation.batch_norm=support` does not go with `inner.joint_features=true`.": (
+        {
+            "tasks": {"source": "glyphs"},
+            "model": {"kind": "cnn"},
+            "inner": {"algorithm": "anil", "joint_features": True},
+            "evaluation": {"batch_norm": "support"},
+        },
+        "expected joint for inner.joint_features=true, where support and query images pass the body in one batch, got "
+        "'support'.",
+    ),
 }
 
 
@@ -82,8 +109,8 @@ def conflicting(**sections):
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.key)
 def test_every_rule_is_broken_by_its_own_recipe_and_says_so(rule):
-    words = rule.sentence.split("`")[1]
-    sections, expected = BROKEN[words if words in BROKEN else rule.key]
+    names = rule.sentence, rule.sentence.split("`")[1], rule.key
+    sections, expected = next(BROKEN[name] for name in names if name in BROKEN)
     assert conflicting(**sections) == {rule.key: expected}
 
 
@@ -147,6 +174,15 @@ def test_class_split_of_another_source_is_a_conflict(source):
     for name in {"published", "vinyals", "seeded", "scripts"}:
         broken = conflicting(tasks={"source": source, "class_split": name}, model={"kind": "cnn"})
         assert bool(broken) == (name not in CLASS_SPLITS[source])
+
+
+def test_rotations_of_a_class_that_is_held_back_count_as_classes():
+    assert not conflicting(tasks={"source": "omniglot", "rotations": True, "held_back": 2})
+    assert list(conflicting(tasks={"source": "omniglot", "rotations": True, "held_back": 1})) == ["tasks.held_back"]
+
+
+def test_classes_held_back_must_do_for_a_task_that_is_scored_not_for_one_that_is_trained_on():
+    assert not conflicting(tasks={"source": "glyphs", "held_back": 3}, evaluation={"ways": 3})
 
 
 def test_resolved_recipe_breaks_no_rule():

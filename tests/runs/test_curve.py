@@ -61,8 +61,16 @@ def test_tasks_of_images_count_per_class_and_points_in_all():
 
 
 def test_batch_statistics_are_called_transductive():
-    assert batch_norm_words("batch") == "batch statistics (transductive)"
-    assert batch_norm_words("group") == "group"
+    images = curve_report().protocol
+    assert batch_norm_words(images) == "batch statistics (transductive)"
+    assert batch_norm_words(dataclasses.replace(images, batch_norm="group", batch_norm_statistics=None)) == "group"
+
+
+def test_statistics_of_the_support_set_are_told():
+    protocol = dataclasses.replace(curve_report().protocol, batch_norm_statistics="support")
+    assert batch_norm_words(protocol) == "statistics of the support set (not transductive)"
+    report = dataclasses.replace(curve_report(), protocol=protocol)
+    assert "batch norm: statistics of the support set (not transductive)" in str(curve_table(report).title)
 
 
 def test_step_zero_is_called_before():

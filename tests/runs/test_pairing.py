@@ -43,6 +43,40 @@ def test_more_ways_make_tasks_different(trained):
     assert task_differences(fewer, more) == ["tasks.ways (5 and 10)"]
 
 
+def test_tasks_that_are_scored_alone_must_be_the_same(trained):
+    run = with_digest(read_run(trained / "one"), "a")
+    as_scored = with_recipe(run, "tasks.queries=15", "tasks.shots=1")
+    trained_on_fewer = with_recipe(
+        run, "tasks.queries=1", "evaluation.queries=15", "tasks.shots=5", "evaluation.shots=1"
+    )
+    assert task_differences(as_scored, trained_on_fewer) == []
+    other = with_recipe(run, "tasks.queries=15", "evaluation.queries=1")
+    assert task_differences(as_scored, other) == ["tasks.queries (15 and 1)"]
+
+
+@pytest.mark.parametrize(("split", "reasons"), [("test", []), ("train", ["tasks.held_back (0 and 20)"])])
+def test_classes_held_back_make_other_tasks_only_where_they_are_of_the_split(trained, split, reasons):
+    run = with_digest(read_run(trained / "one"), "a")
+    report = dataclasses.replace(run.report, protocol=dataclasses.replace(run.report.protocol, split=split))
+    run = dataclasses.replace(run, report=report)
+    assert task_differences(with_recipe(run), with_recipe(run, "tasks.held_back=20")) == reasons
+
+
+def with_statistics(run, norm, statistics):
+    changes = {"batch_norm": norm, "batch_norm_statistics": statistics}
+    protocol = dataclasses.replace(run.report.protocol, **changes)
+    return dataclasses.replace(run, report=dataclasses.replace(run.report, protocol=protocol))
+
+
+def test_scores_by_other_batch_norm_statistics_are_not_paired_but_other_norms_are(trained):
+    run = read_run(trained / "one")
+    joint, support, layer = (
+        with_statistics(run, *norm) for norm in (("batch", "joint"), ("batch", "support"), ("layer", None))
+    )
+    assert task_differences(joint, support) == ["evaluation.batch_norm ('joint' and 'support')"]
+    assert task_differences(joint, layer) == []
+
+
 def test_the_same_images_in_another_place_make_the_same_tasks(trained):
     run = with_digest(read_run(trained / "one"), "a")
     here, there = (with_recipe(run, f"tasks.path={path}") for path in "xy")

@@ -12,7 +12,7 @@ import pytest
 from mamlcli.common.statistics import Score, estimate
 from mamlcli.engine.evaluation import Evaluation, Reference
 from mamlcli.recipe.files import load_recipe
-from mamlcli.runs.report import RunReport, Scores
+from mamlcli.runs.report import Protocol, RunReport, Scores
 from mamlcli.training.scoring import evaluation_report
 
 PROTOCOL = {
@@ -73,6 +73,12 @@ def test_key_that_is_missing_is_named(key):
     del value[key]
     with pytest.raises(ValueError, match=f"not the result of a run .KeyError: '{key}'"):
         RunReport.from_json(value)
+
+
+def test_protocol_of_an_earlier_version_does_not_say_whose_statistics_its_batch_norm_took():
+    assert Protocol.from_json({**PROTOCOL, "batch_norm": "batch"}).batch_norm_statistics == "joint"
+    assert Protocol.from_json(PROTOCOL).batch_norm_statistics is None
+    assert Protocol.from_json(PROTOCOL).to_json() == PROTOCOL
 
 
 @pytest.mark.parametrize("key", PROTOCOL)

@@ -244,3 +244,44 @@ def test_experiment_for_its_own_ways_is_itself():
     experiment, _ = of_five_ways("inner.head=zero")
     assert experiment.for_ways(5, where="evaluation.ways") is experiment
     assert experiment.for_ways(3, where="evaluation.ways").for_ways(7, where="x").network.num_outputs == 7
+
+
+# What tasks are scored by ----------------------------------------------------------------------------------
+
+
+def test_tasks_are_scored_by_what_they_are_trained_by_unless_the_evaluation_says_otherwise():
+    experiment = built("sinusoid", "evaluation.shots=3")
+    assert experiment.scoring_objective() is experiment.objective()
+    assert experiment.scoring_objective(7).inner.num_inner_steps == 7
+
+
+def test_scored_tasks_of_other_ways_have_a_network_of_as_many_outputs(cifar_of_two_splits):
+    fewer = built(CIFAR, "tasks.shots=1", "evaluation.ways=3")
+    assert (fewer.network.num_outputs, fewer.scoring_objective().network.num_outputs) == (5, 3)
+    more = built(CIFAR, "tasks.shots=1", "evaluation.ways=8", "inner.head=shared")
+    assert (more.network.num_outputs, more.scoring_objective().network.num_outputs) == (5, 8)
+
+
+def test_more_ways_than_a_transform_has_in_its_shape_are_refused_before_anything_runs(cifar_of_two_splits):
+    keys = ("tasks.shots=1", "evaluation.ways=8", "inner.head=zero", "inner.transform=kfo")
+    with pytest.raises(MamlError, match=r"evaluation\.ways: expected at most 5 classes, got 8.*kfo has the 5"):
+        built(CIFAR, *keys)
+
+
+def test_batch_norm_by_the_support_set_is_for_scores_alone(cifar_of_two_splits):
+    experiment = built(CIFAR, "tasks.shots=1", "evaluation.batch_norm=support")
+    assert experiment.scoring_objective().inner.support_statistics
+    assert not experiment.objective().inner.support_statistics
+
+
+def test_chunks_of_an_evaluation_are_for_the_tasks_that_are_scored_and_those_of_training_for_its_own(
+    cifar_of_two_splits,
+):
+    keys = ("tasks.shots=1", "model.width=16", "model.depth=2", "execution.threads=1")
+    plain, larger = built(CIFAR, *keys), built(CIFAR, *keys, "evaluation.shots=3")
+    scored, trained = (
+        [experiment.execution(num_tasks=10_000, num_steps=num).chunk for experiment in (plain, larger)]
+        for num in (0, 1)
+    )
+    assert scored[1] < scored[0]
+    assert trained[1] == trained[0]

@@ -26,6 +26,16 @@ def test_splits_that_a_training_uses_are_those_of_its_parts():
     assert splits("evaluation.split=validation") == ("train", "validation")
 
 
+def test_classes_held_back_are_those_of_meta_validation():
+    def splits(*overrides):
+        return splits_of_training(load_recipe("glyphs-5way-1shot", ("tasks.held_back=20", *overrides))[1])
+
+    assert splits() == ("train", "held-back", "test")
+    assert splits("validation.every=null") == ("train", "test")
+    assert splits("validation.every=null", "evaluation.split=held-back") == ("train", "held-back")
+    assert splits("evaluation.split=validation") == ("train", "held-back", "validation")
+
+
 def test_execution_of_training_is_for_a_workers_share_or_for_all_runs_together():
     experiment = built("sinusoid", "outer.tasks=6")
     assert training_execution(experiment) == Execution("explicit", 6)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from mamlcli.common.errors import RunError
+from mamlcli.common.errors import MamlError, RunError
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.training.rescoring import adapt_run
-from tests.helpers.running import TINY, report_of
+from tests.helpers.running import TINY, TINY_IMAGES, noise_pack, report_of, train_tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -37,3 +37,49 @@ def test_run_without_a_checkpoint_cannot_adapt(tmp_path):
     run = RunDirectory.create(tmp_path / "run", recipe, "logistic")
     with pytest.raises(RunError, match=r"expected a checkpoint, got none.*--resume"):
         adapt_run(run)
+
+
+@pytest.fixture(scope="module")
+def held_back(tmp_path_factory):
+    """A run on images of noise with a protocol of its own for scores, and classes that are held back."""
+    folder = tmp_path_factory.mktemp("rescoring")
+    path = noise_pack(folder / "p.npz", [f"class{index}" for index in range(30)])
+    keys = ("tasks.ways=3", "tasks.shots=1", "tasks.held_back=6", f"tasks.path={path}", "validation.every=1")
+    protocol = ("evaluation.ways=2", "evaluation.shots=2", "evaluation.queries=3", "evaluation.batch_norm=support")
+    return train_tiny(folder / "run", "folder", *TINY_IMAGES, *keys, "validation.tasks=2", *protocol)
+
+
+def test_result_says_the_whole_protocol_that_its_tasks_were_scored_by(held_back):
+    expected = {
+        "split": "test",
+        "num_tasks": 2,
+        "ways": 2,
+        "shots": 2,
+        "queries": 3,
+        "per_class": True,
+        "inner_steps": 1,
+        "batch_norm": "batch",
+        "seed": 0,
+        "batch_norm_statistics": "support",
+    }
+    assert report_of(held_back.path)["protocol"] == expected
+    assert report_of(held_back.path)["chance_accuracy"] == 0.5
+    _, report = adapt_run(RunDirectory.open(held_back.path))
+    assert report.to_json() == report_of(held_back.path)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "held-back"])
+def test_every_split_is_scored_by_the_protocol_of_the_evaluation(held_back, split):
+    _, report = adapt_run(RunDirectory.open(held_back.path), split=split)
+    protocol = report.protocol
+    assert (protocol.split, protocol.ways, protocol.shots, protocol.queries) == (split, 2, 2, 3)
+
+
+def test_classes_held_back_are_noted_in_the_manifest(held_back):
+    names = RunDirectory.open(held_back.path).manifest.data["held_back"]
+    assert len(set(names)) == 6
+
+
+def test_split_that_a_run_has_not_is_refused(logistic):
+    with pytest.raises(MamlError, match=r"evaluation\.split: expected train, validation or test .*got 'held-back'"):
+        adapt_run(RunDirectory.open(logistic), split="held-back")

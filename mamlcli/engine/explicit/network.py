@@ -235,7 +235,7 @@ def _block(
     ]
     norm_names = (f"{prefix}.norm.weight", f"{prefix}.norm.bias")
     if is_batch:
-        layers.append(TaskBatchNorm(norm_names))
+        layers.append(TaskBatchNorm(norm_names, getattr(block.norm, "num_first", None)))
     elif isinstance(block.norm, nn.GroupNorm):
         layers.append(TaskGroupNorm(norm_names, block.norm.num_groups))
     layers.append(TaskReLU())

@@ -21,12 +21,22 @@ class TaskBatchNorm:
     r Q(dg) - r^2 mean(x_hat dx) Q(g) - r (mean(x_hat g) u + x_hat mean(u g)).
     As g = weight * gy, and the weight is one number for each channel, all of it is a sum of gy, dgy, x_hat and u with
     one factor per channel each, and the means in those are sums that the gradients of the parameters need anyway.
+
+    Attributes:
+        names: of weight and bias.
+        num_first: images at the start of a task's batch whose statistics are taken, for `forward` alone; None for all.
     """
 
     names: tuple[str, ...]
+    num_first: int | None = None
 
     def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Saved]:
         weight, bias = p[0].unsqueeze(1), p[1].unsqueeze(1)
+        if self.num_first is not None:
+            first = x[:, : self.num_first].flatten(1, -2)
+            variance, mean = torch.var_mean(first, dim=1, keepdim=True, correction=0)
+            scale = weight * torch.rsqrt(variance + NORM_EPSILON)
+            return torch.addcmul(bias - mean * scale, x.flatten(1, -2), scale).view(x.shape), Saved((), x.shape)
         v = x.flatten(1, -2)
         x_hat = v - v.sum(1, keepdim=True).div_(v.shape[1])
         r = (x_hat * x_hat).sum(1, keepdim=True).div_(v.shape[1]).add_(NORM_EPSILON).rsqrt_()

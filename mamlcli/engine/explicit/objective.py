@@ -18,6 +18,7 @@ from mamlcli.engine.multi_step import StepWeights, weighted_scores
 from mamlcli.engine.networks import Params
 from mamlcli.engine.objective import MetaObjective, adapts_head_only
 from mamlcli.engine.rates import LearnedRates
+from mamlcli.engine.support_statistics import with_statistics_of_first
 from mamlcli.engine.transforms import GradientTransform, Identity, prepared
 
 # The names under which the inner loop carries flat vectors.
@@ -116,7 +117,7 @@ class ExplicitObjective:
 
     def __init__(self, objective: MetaObjective, device_type: str, *, is_compiled: bool = False) -> None:
         network, inner = objective.network, objective.inner
-        self.objective = objective
+        self.objective, self.device_type = objective, device_type
         self.is_head_only = adapts_head_only(network, inner)
         self.body: TaskNetwork | None = None
         if self.is_head_only:
@@ -146,16 +147,38 @@ class ExplicitObjective:
             both = self._features(model, torch.cat([support_x, query_x], dim=1))
             support, query = both[:, : support_x.shape[1]], both[:, support_x.shape[1] :]
         else:
-            support, query = self._features(model, support_x), self._features(model, query_x)
+            support, query = self._features(model, support_x), self._query_features(model, support_x, query_x)
         return _ChunkProblem(expanded(self.fast_layout), expanded(self.rest_layout), support, query, num_runs)
 
-    def _features(self, model: Params, x: Tensor) -> Tensor:
-        body = self.body
+    def _query_features(self, model: Params, support_x: Tensor, query_x: Tensor) -> Tensor:
+        if not self.objective.inner.support_statistics:
+            return self._features(model, query_x)
+        body = self._by_support("body", support_x.shape[1])
+        both = self._features(model, torch.cat([support_x, query_x], dim=1), body)
+        return both[:, support_x.shape[1] :]
+
+    def _by_support(self, part: str, num_support: int) -> TaskNetwork:
+        """Return a part of the network, for outputs alone, whose batch norms take the first images' statistics."""
+        network = with_statistics_of_first(self.objective.network, num_support)
+        first = () if part == "body" else self.objective.inner.adapted
+        return TaskNetwork(network, part=part, first=first, device_type=self.device_type)
+
+    def _features(self, model: Params, x: Tensor, body: TaskNetwork | None = None) -> Tensor:
+        body = body or self.body
         assert body is not None
         if not body.layout.names:  # it only flattens its input
             return body.outputs(x, body.prepared(x))
         features: Tensor = Features.apply(body, _per_task(body.layout, model, len(x)), body.prepared(x))
         return features
+
+    def _query_outputs(self, problem: _ChunkProblem, support_x: Tensor, query_x: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return a function of flat parameters that gives the outputs of the query sets; no derivative is kept."""
+        if self.body is not None or not self.objective.inner.support_statistics:
+            return lambda flat: self.adapting.outputs(flat, problem.query)
+        num_support = support_x.shape[1]
+        network = self._by_support("all", num_support)
+        both = network.prepared(torch.cat([support_x, query_x], dim=1))
+        return lambda flat: network.outputs(flat, both)[:, num_support:]
 
     def _adapt(
         self,
@@ -208,6 +231,7 @@ class ExplicitObjective:
         step_weights: StepWeights | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return (outer loss, query accuracy at phi_K), [num_tasks] each; the first is differentiable, once."""
+        assert not self.objective.inner.support_statistics, "they are for scores alone"
         problem = self._problem(model, support_x, query_x)
 
         def scores(fast: Params, context: Params) -> tuple[Tensor, Tensor]:
@@ -232,12 +256,15 @@ class ExplicitObjective:
     ) -> Tensor:
         """Return the scores at phi_0, ..., phi_K, [num_tasks, num_inner_steps + 1, 4], as `MetaObjective` does."""
         problem = self._problem(model, support_x, query_x)
+        of_query = self._query_outputs(problem, support_x, query_x)
 
         def scores(fast: Params, context: Params) -> Tensor:
             flat = _beside(fast[_FAST], context[_REST])
             columns = []
-            for x, y in ((context[_SUPPORT], support_y), (context[_QUERY], query_y)):
-                outputs = self.adapting.outputs(flat, x)
+            for outputs, y in (
+                (self.adapting.outputs(flat, context[_SUPPORT]), support_y),
+                (of_query(flat), query_y),
+            ):
                 columns += [task_losses(outputs, y), task_accuracies(outputs, y)]
             return torch.stack(columns, dim=1)
 

@@ -78,7 +78,7 @@ def operator_report(run: RunDirectory) -> OptimumReport:
         {name: value.double() for name, value in meta.model.items()},
         {name: value.double() for name, value in meta.transform.items()},
     )
-    objective, meta = experiment.objective().with_learned_head(meta)
+    objective, meta = experiment.scoring_objective().with_learned_head(meta)
     distribution = experiment.distributions[recipe.evaluation.split]
     assert isinstance(distribution, LinearRegressionTasks)
     episodes = (

@@ -28,6 +28,7 @@ from mamlcli.studies.layers.results import (
     PartScore,
 )
 from mamlcli.studies.sweeps import collapsed
+from mamlcli.tasks.episodes import TaskDistribution
 from mamlcli.tasks.synthetic import LinearRegressionTasks
 from mamlcli.training.experiment import Experiment
 from mamlcli.training.scoring import protocol_of
@@ -59,11 +60,12 @@ def layers_report(
     trained = open_trained(run, recipe, splits=tuple(dict.fromkeys((split, "train"))))
     experiment = trained.experiment
     # What is studied is phi_0 and how it moves: an output layer that starts at zero or shared is one like any other.
-    objective, meta = experiment.objective(steps).with_learned_head(trained.meta)
+    objective, meta = experiment.scoring_objective(steps).with_learned_head(trained.meta)
     how = experiment.execution(num_tasks=num_tasks, num_steps=0)
-    tasks = _tasks(experiment, split, num_tasks, how)
+    tasks = _tasks(experiment, experiment.distributions[split], split, num_tasks, how)
     operator, note = _operator(recipe, objective, meta, tasks, how)
-    fit_tasks = _tasks(experiment, "train", _num_fit_tasks(recipe), how)
+    assert experiment.training is not None, "the split train was asked for"
+    fit_tasks = _tasks(experiment, experiment.training, "train", _num_fit_tasks(recipe), how)
     return LayersReport(
         run=str(run.path),
         recipe=run.name,
@@ -78,9 +80,10 @@ def layers_report(
     )
 
 
-def _tasks(experiment: Experiment, split: str, num_tasks: int, how: Execution) -> TaskStream:
-    seed = experiment.recipe.evaluation.seed
-    return TaskStream(experiment.distributions[split], seed, split, num_tasks, how.chunk)
+def _tasks(
+    experiment: Experiment, distribution: TaskDistribution, split: str, num_tasks: int, how: Execution
+) -> TaskStream:
+    return TaskStream(distribution, experiment.recipe.evaluation.seed, split, num_tasks, how.chunk)
 
 
 def _movement(objective: MetaObjective, meta: MetaParams, tasks: TaskStream, how: Execution) -> tuple[MovementRow, ...]:

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from mamlcli.common.tables import PERCENT, plain_table, with_interval
 from mamlcli.engine.evaluation import Array
-from mamlcli.runs.curve import task_words
+from mamlcli.runs.curve import batch_norm_words, task_words
 from mamlcli.studies.layers.optimum import OptimumReport
 from mamlcli.studies.layers.results import CollapseReport, LayersReport, OperatorReport, over_tasks
 
@@ -23,7 +23,10 @@ def layer_parts(report: LayersReport) -> list[RenderableType]:
     num_steps = protocol.inner_steps
     parts: list[RenderableType] = [
         Text(f"{report.recipe}, weights: {report.weights}"),
-        Text(f"{task_words(protocol)}; {num_steps} inner step{'s' if num_steps != 1 else ''}"),
+        Text(
+            f"{task_words(protocol)}; {num_steps} inner step{'s' if num_steps != 1 else ''}; batch norm: "
+            f"{batch_norm_words(protocol)}"
+        ),
         Text(f"± is the 95 % half-width over {protocol.num_tasks} {protocol.split} tasks\n"),
         *_section(
             "1. How far each layer moves",

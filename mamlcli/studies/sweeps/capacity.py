@@ -87,7 +87,7 @@ def run_capacity(planned: PlannedCapacity, is_stopped: IsStopped) -> dict[str, o
     richer, shots = _with_many_shots(distribution)
     max_steps = MAX_CAPACITY_STEPS["synthetic" if is_synthetic else "images"]
     reached = capacity(
-        experiment.network,
+        experiment.scoring_objective().network,
         richer,
         num_tasks=num_tasks,
         split=split,

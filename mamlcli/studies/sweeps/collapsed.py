@@ -78,7 +78,7 @@ def collapse_record(run: RunDirectory, experiment: Experiment) -> CollapseRecord
     num_tasks = min(spec.tasks, NUM_COLLAPSE_TASKS)
     how = experiment.execution(num_tasks=num_tasks, num_steps=0)
     tasks = TaskStream(experiment.distributions[spec.split], spec.seed, spec.split, num_tasks, how.chunk)
-    objective, meta = experiment.objective(spec.steps).with_learned_head(meta)
+    objective, meta = experiment.scoring_objective(spec.steps).with_learned_head(meta)
     check = collapse_check(objective, meta, tasks, how)
     num_parameters, num_collapsed = parameter_counts(experiment.network, meta.model)
     return CollapseRecord(

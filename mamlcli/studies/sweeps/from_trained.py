@@ -30,7 +30,7 @@ def write_start(run: RunDirectory, experiment: Experiment, source: RunDirectory)
     if load_checkpoint(run, "last") is not None:
         return
     shape = experiment.network.input_shape
-    num_outputs = next(iter(experiment.distributions.values())).num_outputs
+    num_outputs = experiment.network.num_outputs
     old = replace(experiment, recipe=source.recipe, network=build_network(source.recipe, shape, num_outputs))
     meta, weights = best_weights(source, old)
     keys = experiment.recipe.model
@@ -72,7 +72,7 @@ def check_start_width(sweep: Sweep, experiment: Experiment) -> None:
     """Raise MamlError where appended layers are too narrow to start as the identity."""
     width = sweep.recipe.model.linear_width
     shallow = changed_recipe(sweep.recipe, {LAYERS: 0}, "recipe")
-    num_outputs = next(iter(experiment.distributions.values())).num_outputs
+    num_outputs = experiment.network.num_outputs
     last = build_network(shallow, experiment.network.input_shape, num_outputs).head[-1]
     assert isinstance(last, nn.Linear), "a head is linear layers only"
     if sweep.started_from is not None and width is not None and width < last.in_features:

@@ -171,11 +171,11 @@ def check_sweep(sweep: Sweep) -> Experiment:
     base = build(on_cpu, splits=splits_of_training(first))
     base.use_threads()  # the closed forms are computed with it
     problems: list[str] = []
-    shape, num_outputs = base.network.input_shape, next(iter(base.distributions.values())).num_outputs
+    shape, num_outputs = base.network.input_shape, base.network.num_outputs
     for cell in by_value.values():
         try:
             network = build_network(cell.recipe, shape, num_outputs)
-            replace(base, recipe=cell.recipe, network=network).objective()
+            replace(base, recipe=cell.recipe, network=network).scoring_objective()
         except MamlError as error:
             problems.append(f"{cell.value.option}: {error}")
     if problems:

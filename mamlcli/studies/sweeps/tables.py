@@ -81,7 +81,7 @@ def value_table(result: StudyResult) -> Table:
     title = (
         f"{result.study}: {result.recipe}, after {protocol.inner_steps} inner steps on "
         f"{protocol.num_tasks} {protocol.split} tasks\n{task_words(protocol)}; "
-        f"batch norm: {batch_norm_words(protocol.batch_norm)}"
+        f"batch norm: {batch_norm_words(protocol)}"
     )
     table = plain_table(title, "\n".join(_notes(result)))
     table.add_column(AXIS_WORDS[result.axis])

@@ -8,7 +8,7 @@ import json
 from importlib import resources
 
 from mamlcli.common.errors import DataError
-from mamlcli.common.names import CLASS_SPLITS, SPLITS
+from mamlcli.common.names import CLASS_SPLITS, HELD_BACK, SPLITS
 from mamlcli.common.words import nearest
 from mamlcli.tasks.images.packs import Pack
 
@@ -55,6 +55,38 @@ def class_split(source: str, pack: Pack, *, split_name: str | None = None, seed:
     if source == "fc100":
         return _fc100_split()
     return published_classes(source.replace("-", "_"))
+
+
+def with_held_back(
+    names: dict[str, tuple[str, ...]], num: int, *, num_needed: int, seed: int
+) -> dict[str, tuple[str, ...]]:
+    """Return a class split in which `num` classes of meta-train are a split of their own, "held-back".
+
+    Args:
+        names: from `class_split`.
+        num: classes to hold back; 0 leaves the split as it is.
+        num_needed: classes that meta-training must keep, those of a task.
+        seed: draws the classes, in the same way on every machine.
+
+    Raises:
+        DataError: meta-train has too few classes for that.
+    """
+    if num == 0:
+        return names
+    train = names["train"]
+    most = len(train) - num_needed
+    if num > most:
+        raise DataError(
+            "tasks.held_back",
+            expected=f"at most {max(most, 0)}",
+            got=str(num),
+            why=f"Meta-train has {len(train)} classes, and its tasks need {num_needed}",
+            next_step=f"Set tasks.held_back={max(most, 0)}, or smaller tasks.ways",
+        )
+    # The seed may have drawn meta-train itself: these words make the order another one.
+    drawn = set(_shuffled(train, f"{seed}\x1f{HELD_BACK}")[:num])
+    rest = tuple(name for name in train if name not in drawn)
+    return {**names, "train": rest, HELD_BACK: tuple(sorted(drawn))}
 
 
 def _split_name(source: str, pack: Pack, split_name: str | None) -> str:
@@ -147,7 +179,7 @@ def _fraction_split(pack: Pack, seed: int) -> dict[str, tuple[str, ...]]:
     return _cut(_shuffled(pack.class_names, seed), (pack.num_classes - validation - test, validation, test))
 
 
-def _shuffled(names: tuple[str, ...], seed: int) -> list[str]:
+def _shuffled(names: tuple[str, ...], seed: int | str) -> list[str]:
     """Return the names in an order drawn by the seed.
 
     The order is that of a keyed hash of each name, so it is the same on every machine, for every version of

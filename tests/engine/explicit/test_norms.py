@@ -28,6 +28,16 @@ def test_batch_norm_and_its_derivatives_are_torchs():
     assert_layer_computes(TaskBatchNorm(NAMES), reference, parameters, x, without_input=False)
 
 
+def test_batch_norm_by_the_first_images_is_torchs_with_their_mean_and_variance():
+    x, parameters = images_and_parameters()
+    found, _ = TaskBatchNorm(NAMES, num_first=2).forward(parameters, x)
+    for images, weight, bias, normalised in zip(x, *parameters, found, strict=True):
+        channels_first = images.permute(0, 3, 1, 2)
+        variance, mean = torch.var_mean(channels_first[:2], dim=(0, 2, 3), correction=0)
+        expected = functional.batch_norm(channels_first, mean, variance, weight, bias, eps=NORM_EPSILON)
+        torch.testing.assert_close(normalised, expected.permute(0, 2, 3, 1))
+
+
 @pytest.mark.parametrize("num_groups", [1, 2, 4])
 def test_group_norm_and_its_derivatives_are_torchs(num_groups):
     def reference(p, x):

@@ -5,7 +5,7 @@ import pytest
 
 from mamlcli.common.errors import DataError
 from mamlcli.common.names import CLASS_SPLITS, SPLITS
-from mamlcli.tasks.images.class_splits import class_split
+from mamlcli.tasks.images.class_splits import class_split, with_held_back
 from mamlcli.tasks.images.packs import Pack, PackSource
 
 
@@ -124,3 +124,37 @@ def test_unknown_source_and_split_are_refused_with_the_nearest_name():
 def test_first_split_name_is_the_default(source):
     pack = pack_of(3, class_splits={"train": ["class0000"], "validation": [], "test": []})
     assert class_split(source, pack) == class_split(source, pack, split_name=CLASS_SPLITS[source][0])
+
+
+# Classes held back -----------------------------------------------------------------------------------------
+
+
+def held_back(num=10, *, num_needed=5, seed=0):
+    return with_held_back(class_split("cifar-fs", pack_of(1)), num, num_needed=num_needed, seed=seed)
+
+
+def test_classes_held_back_are_taken_out_of_meta_train_and_nothing_else_changes():
+    published, split = class_split("cifar-fs", pack_of(1)), held_back(10)
+    assert len(split["held-back"]) == 10
+    assert sorted(split["train"] + split["held-back"]) == sorted(published["train"])
+    assert list(split["train"]) == [name for name in published["train"] if name in split["train"]]
+    assert (split["validation"], split["test"]) == (published["validation"], published["test"])
+    assert held_back(0) == published
+
+
+def test_seed_draws_the_classes_that_are_held_back_and_more_of_them_are_the_same_and_others():
+    assert held_back(seed=0) == held_back(seed=0)
+    assert held_back(seed=0)["held-back"] != held_back(seed=1)["held-back"]
+    assert set(held_back(10)["held-back"]) < set(held_back(20)["held-back"])
+
+
+def test_classes_held_back_are_the_same_on_every_machine():
+    # Written down once; `with_held_back(class_split("cifar-fs", ...), 3, num_needed=5, seed=0)` gives them again.
+    assert held_back(3)["held-back"] == ("cloud", "snake", "tulip")
+
+
+@pytest.mark.parametrize(("num", "most"), [(60, 59), (64, 59), (1000, 59)])
+def test_more_classes_held_back_than_meta_train_can_spare_are_refused_with_the_numbers(num, most):
+    with pytest.raises(DataError, match=rf"tasks\.held_back: expected at most {most}, got {num}.*64 classes.*need 5"):
+        held_back(num)
+    assert len(held_back(most)["train"]) == 5
