@@ -26,6 +26,14 @@ ImageSource = Literal["glyphs", "omniglot", "cifar-fs", "fc100", "mini-imagenet"
 IMAGE_SOURCES: tuple[str, ...] = get_args(ImageSource)
 
 
+# Sources whose images are grey.
+GREY_SOURCES = ("glyphs", "omniglot")
+
+
+# Values of tasks.augment.
+Augmentation = Literal["flip", "crop", "colour"]
+
+
 # The names of the class splits of each image source, the default first.
 CLASS_SPLITS: dict[str, tuple[str, ...]] = {
     "glyphs": ("scripts",),

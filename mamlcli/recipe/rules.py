@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mamlcli.common.names import CLASS_SPLITS
+from mamlcli.common.names import CLASS_SPLITS, GREY_SOURCES
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import ImageKeys
 
@@ -62,6 +62,12 @@ def _is_inexact_fomaml(recipe: Recipe) -> bool:
 def _has_another_class_split(recipe: Recipe) -> bool:
     split = getattr(recipe.tasks, "class_split", None)
     return split is not None and split not in CLASS_SPLITS[recipe.tasks.source]
+
+
+def _augments_grey_images(recipe: Recipe) -> bool:
+    tasks = recipe.tasks
+    is_grey = tasks.source in GREY_SOURCES or getattr(tasks, "channels", 3) == 1
+    return isinstance(tasks, ImageKeys) and bool(tasks.augment) and is_grey
 
 
 RULES = (
@@ -119,5 +125,12 @@ RULES = (
         + "".join(f"\n  - {source}: {', '.join(names)}" for source, names in CLASS_SPLITS.items()),
         _has_another_class_split,
         "{class_splits} for tasks.source={tasks.source}",
+    ),
+    Rule(
+        "tasks.augment",
+        "`tasks.augment` needs colour images: not `glyphs`, `omniglot` or `tasks.channels=1`, whose images have no colour "
+        "and whose characters may be others when they are mirrored or cut.",
+        _augments_grey_images,
+        "[] for grey images, which have no colour and may be other characters when they are mirrored or cut",
     ),
 )

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from mamlcli.common.names import ImageSource
+from mamlcli.common.names import Augmentation, ImageSource
 from mamlcli.recipe.section import NonNegative, Positive, Rate, Section
 
 
@@ -26,6 +26,19 @@ class ImageKeys(Section):
         False,
         description="whether every class turned by 90, 180 and 270 degrees is a class of its own, too, in all splits",
     )
+    augment: list[Augmentation] = Field(
+        [],
+        description="random changes of the colour images of meta-training, and of no others; flip: left and right "
+        "exchanged; crop: a piece cut out of the padded image; colour: other brightness, contrast and saturation",
+    )
+
+
+    @field_validator("augment")
+    @classmethod
+    def _each_once(cls, value: list[Augmentation]) -> list[Augmentation]:
+        if len(set(value)) < len(value):
+            raise ValueError("expected each name once")
+        return value
 
 
 class ImageTasks(ImageKeys):

@@ -20,6 +20,9 @@ from mamlcli.runs.scores_table import SCORE_COLUMNS
 # tasks.csv has nine digits; a mean over tasks that differs by more is of another evaluation.
 _SAME_EVALUATION = 1e-5
 
+# Keys of tasks that change nothing of the tasks that are scored.
+_OF_TRAINING = ("tasks.augment",)
+
 
 def final_task_scores(run: RunEntry) -> NDArray[np.float64]:
     """Return the scores of a run's tasks after the last inner step: [num_tasks, 4], columns as `SCORE_COLUMNS`.
@@ -52,7 +55,7 @@ def task_differences(a: RunEntry, b: RunEntry) -> list[str]:
     pairs: dict[str, tuple[object, object]] = {
         key: pair
         for key, pair in recipe_difference(recipe_a, recipe_b).items()
-        if key.startswith("tasks.") and (key != "tasks.path" or None in digests)
+        if key.startswith("tasks.") and key not in _OF_TRAINING and (key != "tasks.path" or None in digests)
     }
     pairs["evaluation.split"] = report_a.protocol.split, report_b.protocol.split
     pairs["evaluation.seed"] = report_a.protocol.seed, report_b.protocol.seed

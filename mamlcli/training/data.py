@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from mamlcli.common.errors import DataError
+from mamlcli.common.names import Augmentation
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import FolderTasks, ImageTasks
 from mamlcli.tasks.episodes import TaskDistribution
@@ -21,15 +22,16 @@ from mamlcli.tasks.synthetic import SYNTHETIC
 
 def build_tasks(
     recipe: Recipe, *, splits: tuple[str, ...], device: torch.device, dtype: torch.dtype
-) -> tuple[dict[str, TaskDistribution], dict[str, object]]:
-    """Return the task distribution of each split, and what the data is (for the manifest)."""
+) -> tuple[dict[str, TaskDistribution], TaskDistribution | None, dict[str, object]]:
+    """Return the tasks of each split that are scored, those that are trained on, and what the data is."""
     tasks = recipe.tasks
     if isinstance(tasks, ImageTasks | FolderTasks):
         return _image_tasks(recipe, tasks, splits=splits, device=device, dtype=dtype)
     keys = tasks.model_dump(exclude={"source"})
     distribution: TaskDistribution = SYNTHETIC[tasks.source](**keys, dtype=dtype, device=device)
     # A synthetic split is a stream of tasks of its own; the distribution is the same.
-    return dict.fromkeys(splits, distribution), {"source": tasks.source, "generated": True}
+    training = distribution if "train" in splits else None
+    return dict.fromkeys(splits, distribution), training, {"source": tasks.source, "generated": True}
 
 
 def _image_tasks(
@@ -39,12 +41,13 @@ def _image_tasks(
     splits: tuple[str, ...],
     device: torch.device,
     dtype: torch.dtype,
-) -> tuple[dict[str, TaskDistribution], dict[str, object]]:
+) -> tuple[dict[str, TaskDistribution], TaskDistribution | None, dict[str, object]]:
     pack, where, skipped = load_image_pack(tasks)
     names = class_split(tasks.source, pack, split_name=tasks.class_split, seed=tasks.split_seed)
     images = device_images(pack, device)
-    distributions: dict[str, TaskDistribution] = {
-        split: fewshot_tasks(
+
+    def made(split: str, augment: list[Augmentation]) -> TaskDistribution:
+        return fewshot_tasks(
             pack,
             images,
             names[split],
@@ -54,9 +57,11 @@ def _image_tasks(
             queries=tasks.queries,
             rotations=tasks.rotations,
             dtype=dtype,
+            augment=augment,
         )
-        for split in splits
-    }
+
+    distributions = {split: made(split, []) for split in splits}
+    training = made("train", tasks.augment) if "train" in splits else None
     data = {
         "source": tasks.source,
         "pack": where,
@@ -67,7 +72,7 @@ def _image_tasks(
         "images": record.to_dict() if (record := image_record(pack)) else None,
         "skipped": skipped,
     }
-    return distributions, data
+    return distributions, training, data
 
 
 def load_image_pack(tasks: ImageTasks | FolderTasks) -> tuple[Pack, str, list[tuple[str, str]]]:

@@ -40,9 +40,10 @@ class Experiment:
         recipe: resolved.
         device, dtype: where and in what precision.
         network: the architecture.
-        distributions: the task distribution of each split asked for.
+        distributions: the tasks that are scored, of each split asked for.
         data: what the tasks come from, primitives, for the manifest.
         num_threads: of the CPU, for all that this experiment computes at a time.
+        training: the tasks that are trained on; None unless the split train was asked for.
     """
 
     recipe: Recipe
@@ -52,6 +53,7 @@ class Experiment:
     distributions: dict[str, TaskDistribution]
     data: Mapping[str, object]
     num_threads: int = 1
+    training: TaskDistribution | None = None
 
     @property
     def data_digest(self) -> str | None:
@@ -177,11 +179,11 @@ def build(recipe: Recipe, *, splits: tuple[str, ...]) -> Experiment:
     """
     device = resolve_device(recipe.execution.device)
     dtype = getattr(torch, recipe.execution.dtype)
-    distributions, data = build_tasks(recipe, splits=splits, device=device, dtype=dtype)
+    distributions, training, data = build_tasks(recipe, splits=splits, device=device, dtype=dtype)
     first = next(iter(distributions.values()))
     network = build_network(recipe, first.input_shape, first.num_outputs)
     num_threads = threads_for(recipe, device)
-    experiment = Experiment(recipe, device, dtype, network, distributions, data, num_threads)
+    experiment = Experiment(recipe, device, dtype, network, distributions, data, num_threads, training)
     experiment.objective()  # parameter patterns and transforms are checked here, before anything runs
     if recipe.inner.memory == "constant" and device.type == "cpu":
         give_back_large_blocks()

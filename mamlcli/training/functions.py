@@ -40,13 +40,15 @@ def training_functions(
     experiment = experiments[0]
     recipe, objective = experiment.recipe, experiment.objective()
     share = group.share(recipe.outer.tasks)
+    tasks = experiment.training
+    assert tasks is not None, "built with the split train"
 
     def gradients(indices: Sequence[int], metas: Sequence[MetaParams], iteration: int) -> list[MetaGradient]:
         """Return the meta-gradient of each run on its tasks of an iteration."""
         # All tasks are drawn at once, each by the key that it has in its own run.
         seeds = [experiments[index].recipe.seed for index in indices]
         generators = [task_generator(seed, "train", iteration, task) for seed in seeds for task in share]
-        episode = experiment.distributions["train"].sample(generators)
+        episode = tasks.sample(generators)
         of_share = meta_gradients(objective, metas, episode, how)
         return [group.all_reduce(gradient, recipe.outer.tasks) for gradient in of_share]
 

@@ -42,6 +42,11 @@ BROKEN = {
         {"tasks": {"source": "omniglot", "class_split": "scripts"}},
         "expected vinyals or seeded for tasks.source=omniglot, got 'scripts'.",
     ),
+    "tasks.augment": (
+        {"tasks": {"source": "omniglot", "augment": ["flip"]}},
+        "expected [] for grey images, which have no colour and may be other characters when they are mirrored or cut, "
+        "got ['flip'].",
+    ),
 }
 
 
@@ -101,3 +106,14 @@ def test_class_split_of_another_source_is_a_conflict(source):
 
 def test_resolved_recipe_breaks_no_rule():
     assert not conflicts(recipe(inner={"algorithm": "fomaml"}).resolved())
+
+
+@pytest.mark.parametrize("tasks", [{"source": "glyphs"}, {"source": "folder", "channels": 1}])
+def test_augmentation_of_grey_images_is_a_conflict(tasks):
+    assert list(conflicting(tasks={**tasks, "augment": ["crop"]})) == ["tasks.augment"]
+    assert not conflicting(tasks={**tasks, "augment": []})
+
+
+@pytest.mark.parametrize("source", ["cifar-fs", "fc100", "mini-imagenet", "folder"])
+def test_augmentation_of_colour_images_is_no_conflict(source):
+    assert not conflicting(tasks={"source": source, "augment": ["flip", "crop", "colour"]})
