@@ -34,6 +34,10 @@ GREY_SOURCES = ("glyphs", "omniglot")
 Augmentation = Literal["flip", "crop", "colour"]
 
 
+# The reference that depends on a run's weights; the others depend on the tasks alone.
+LINEAR_PROBE = "linear probe on features"
+
+
 # The names of the class splits of each image source, the default first.
 CLASS_SPLITS: dict[str, tuple[str, ...]] = {
     "glyphs": ("scripts",),

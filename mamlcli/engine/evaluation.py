@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,9 +12,10 @@ from torch import Tensor
 
 from mamlcli.common.statistics import Estimate, estimate
 from mamlcli.engine.execution import Execution, TaskFunction, chunks, run_chunk, trajectories
+from mamlcli.engine.linear_probe import probe_references
 from mamlcli.engine.networks import Params
 from mamlcli.engine.objective import TRAJECTORY_COLUMNS, MetaObjective, MetaParams, adapt_to, task_problem
-from mamlcli.tasks.episodes import Episode, TaskDistribution, sample_tasks
+from mamlcli.tasks.episodes import Episode, ReferenceScores, TaskDistribution, sample_tasks
 
 Array = NDArray[np.float64]
 
@@ -38,7 +39,8 @@ class Evaluation:
     Attributes:
         scores: [num_tasks, num_inner_steps + 1, 4] float64, columns as `TRAJECTORY_COLUMNS`; step 0 is before
             adaptation.
-        references: floors and baselines on the same tasks, by name.
+        references: floors and baselines on the same tasks, by name; of images, the linear probe on the features of
+            these meta-parameters, too.
         is_classification: whether the accuracy columns mean something.
         chance_accuracy: what guessing would score; None for regression.
     """
@@ -91,7 +93,7 @@ def evaluate(
         seed: `evaluation.seed`.
         num_tasks: tasks.
         execution: how tasks are run.
-        with_references: whether to score the distribution's floors and baselines too.
+        with_references: whether to score floors and baselines, too: those of the distribution, and the linear probe.
         share: indices of the tasks to score, at least one; by default all.
 
     Returns:
@@ -99,7 +101,7 @@ def evaluate(
     """
     share = range(num_tasks) if share is None else share
     rows: list[list[Array]] = []
-    parts: dict[str, list[tuple[Tensor | None, Tensor | None]]] = {}
+    references: list[dict[str, list[ReferenceScores]]] = [{} for _ in meta_params]
     drawn = max(execution.chunk * execution.parallel, _DRAWN_AT_ONCE)
     for start in range(share.start, share.stop, drawn):
         indices = range(start, min(start + drawn, share.stop))
@@ -107,16 +109,15 @@ def evaluate(
         scores_of_runs = trajectories(objective, meta_params, episode, execution)
         rows.append([scores.double().cpu().numpy() for scores in scores_of_runs])
         if with_references:
-            for name, of_chunk in distribution.references(episode).items():
-                parts.setdefault(name, []).append((of_chunk.loss, of_chunk.accuracy))
-    references = {
-        name: Reference(_joined([loss for loss, _ in pairs]), _joined([accuracy for _, accuracy in pairs]))
-        for name, pairs in parts.items()
-    }
+            of_tasks = distribution.references(episode)
+            for of_run, meta in zip(references, meta_params, strict=True):
+                of_features = probe_references(objective, meta.model, episode, execution)
+                for name, of_chunk in {**of_tasks, **of_features}.items():
+                    of_run.setdefault(name, []).append(of_chunk)
     is_classification, chance_accuracy = distribution.is_classification, distribution.chance_accuracy
     return [
-        Evaluation(np.concatenate(parts_of_run), references, is_classification, chance_accuracy)
-        for parts_of_run in zip(*rows, strict=True)
+        Evaluation(np.concatenate(parts_of_run), _whole(of_run), is_classification, chance_accuracy)
+        for parts_of_run, of_run in zip(zip(*rows, strict=True), references, strict=True)
     ]
 
 
@@ -135,6 +136,14 @@ def join_evaluations(parts: list[Evaluation]) -> Evaluation:
         for name in parts[0].references
     }
     return replace(parts[0], scores=np.concatenate([part.scores for part in parts]), references=references)
+
+
+def _whole(references: Mapping[str, list[ReferenceScores]]) -> dict[str, Reference]:
+    """Return the references on all tasks from those of consecutive tasks."""
+    return {
+        name: Reference(_joined([part.loss for part in parts]), _joined([part.accuracy for part in parts]))
+        for name, parts in references.items()
+    }
 
 
 def _joined(parts: list[Tensor | None]) -> Array | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -92,7 +92,7 @@ class ExplicitObjective:
 
     def __init__(self, objective: MetaObjective, device_type: str, *, is_compiled: bool = False) -> None:
         network, inner = objective.network, objective.inner
-        self.objective = objective
+        self.objective, self.device_type = objective, device_type
         self.is_head_only = adapts_head_only(network, inner)
         self.body: TaskNetwork | None = None
         if self.is_head_only:
@@ -118,16 +118,25 @@ class ExplicitObjective:
 
         if self.body is None:
             support, query = self.adapting.prepared(support_x), self.adapting.prepared(query_x)
-        elif self.objective.inner.joint_features:
-            both = self._features(model, torch.cat([support_x, query_x], dim=1))
-            support, query = both[:, : support_x.shape[1]], both[:, support_x.shape[1] :]
         else:
-            support, query = self._features(model, support_x), self._features(model, query_x)
+            support, query = self.features(model, support_x, query_x)
         return _ChunkProblem(expanded(self.fast_layout), expanded(self.rest_layout), support, query, num_runs)
 
+    def features(self, model: Params, support_x: Tensor, query_x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features of support and query sets, [num_tasks, n, num_features] each, without adaptation."""
+        if self.objective.inner.joint_features:
+            both = self._features(model, torch.cat([support_x, query_x], dim=1))
+            return both[:, : support_x.shape[1]], both[:, support_x.shape[1] :]
+        return self._features(model, support_x), self._features(model, query_x)
+
+    @cached_property
+    def _body(self) -> TaskNetwork:
+        """The body of the network, whether or not it adapts."""
+        network, device_type = self.objective.network, self.device_type
+        return self.body or TaskNetwork(network, part="body", first=(), device_type=device_type)
+
     def _features(self, model: Params, x: Tensor) -> Tensor:
-        body = self.body
-        assert body is not None
+        body = self._body
         if not body.layout.names:  # it only flattens its input
             return body.outputs(x, body.prepared(x))
         features: Tensor = Features.apply(body, _per_task(body.layout, model, len(x)), body.prepared(x))
