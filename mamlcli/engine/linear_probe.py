@@ -53,9 +53,7 @@ def probe_references(
     return {LINEAR_PROBE: ReferenceScores(loss=None, accuracy=accuracy)}
 
 
-def _kernels(
-    objective: MetaObjective, model: Params, chunk: Episode, *, execution: Execution
-) -> tuple[Tensor, Tensor]:
+def _kernels(objective: MetaObjective, model: Params, chunk: Episode, *, execution: Execution) -> tuple[Tensor, Tensor]:
     """Return the products of features of length 1, support with support and query with support, float64."""
     if execution.path == "explicit":
         explicit = explicit_objective(objective, chunk.support_x.device.type)

@@ -32,7 +32,6 @@ class ImageKeys(Section):
         "exchanged; crop: a piece cut out of the padded image; colour: other brightness, contrast and saturation",
     )
 
-
     @field_validator("augment")
     @classmethod
     def _each_once(cls, value: list[Augmentation]) -> list[Augmentation]:
