@@ -128,8 +128,8 @@ RULES = (
     ),
     Rule(
         "tasks.augment",
-        "`tasks.augment` needs colour images: not `glyphs`, `omniglot` or `tasks.channels=1`, whose images have no colour "
-        "and whose characters may be others when they are mirrored or cut.",
+        "`tasks.augment` needs colour images: not `glyphs`, `omniglot` or `tasks.channels=1`, whose images have no "
+        "colour and whose characters may be others when they are mirrored or cut.",
         _augments_grey_images,
         "[] for grey images, which have no colour and may be other characters when they are mirrored or cut",
     ),
