@@ -172,6 +172,13 @@ def fewshot_tasks(
             got=f"{pack.images.shape[1:3]}",
             next_step="Set tasks.rotations=false",
         )
+    _check_augmentation(pack, augment, where)
+    members = tuple(torch.from_numpy((pack.labels == label).nonzero()[0]) for label in labels)
+    return FewShotTasks(images, members, ways, shots, queries, rotations, dtype, tuple(augment))
+
+
+def _check_augmentation(pack: Pack, augment: Sequence[str], where: str) -> None:
+    """Raise a DataError if grey images should be augmented."""
     if augment and pack.images.shape[3] != 3:
         raise DataError(
             f"tasks.augment ({where})",
@@ -180,8 +187,6 @@ def fewshot_tasks(
             why="They have no colour, and a character that is mirrored or cut may be another one",
             next_step="Set tasks.augment=[]",
         )
-    members = tuple(torch.from_numpy((pack.labels == label).nonzero()[0]) for label in labels)
-    return FewShotTasks(images, members, ways, shots, queries, rotations, dtype, tuple(augment))
 
 
 def device_images(pack: Pack, device: torch.device) -> Tensor:
