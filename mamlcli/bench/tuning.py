@@ -93,10 +93,9 @@ def tune(name: str, recipe: Recipe, *, repeats: int | None = None, on_note: Call
         experiment = build(recipe, splits=("train",))
         experiment.use_threads()
         num_tasks, num_steps = recipe.outer.tasks, recipe.inner.steps
-        assert experiment.training is not None, "the split train was asked for"
-        episode = sample_tasks(
-            experiment.training, seed=recipe.seed, split="train", iteration=0, indices=range(num_tasks)
-        )
+        tasks = experiment.training
+        assert tasks is not None, "built with the split train"
+        episode = sample_tasks(tasks, seed=recipe.seed, split="train", iteration=0, indices=range(num_tasks))
         auto = experiment.execution(num_tasks=num_tasks, num_steps=num_steps)
         executions = candidates(auto, num_tasks, with_vmap=recipe.inner.memory == "unrolled")
         runners = _promising(experiment, episode, executions, on_note)

@@ -34,6 +34,18 @@ ImageSource = Literal["glyphs", "omniglot", "cifar-fs", "fc100", "mini-imagenet"
 IMAGE_SOURCES: tuple[str, ...] = get_args(ImageSource)
 
 
+# Sources whose images are grey.
+GREY_SOURCES = ("glyphs", "omniglot")
+
+
+# Values of tasks.augment.
+Augmentation = Literal["flip", "crop", "colour"]
+
+
+# The reference that depends on a run's weights; the others depend on the tasks alone.
+LINEAR_PROBE = "linear probe on features"
+
+
 # The names of the class splits of each image source, the default first.
 CLASS_SPLITS: dict[str, tuple[str, ...]] = {
     "glyphs": ("scripts",),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mamlcli.common.statistics import Estimate, estimate
 from mamlcli.engine.execution import Execution, TaskFunction, chunks, run_chunk, trajectories
+from mamlcli.engine.linear_probe import probe_references
 from mamlcli.engine.networks import Params
 from mamlcli.engine.objective import TRAJECTORY_COLUMNS, MetaObjective, MetaParams, adapt_to, task_problem
 from mamlcli.tasks.episodes import Episode, ReferenceScores, TaskDistribution, sample_tasks
@@ -38,7 +39,8 @@ class Evaluation:
     Attributes:
         scores: [num_tasks, num_inner_steps + 1, 4] float64, columns as `TRAJECTORY_COLUMNS`; step 0 is before
             adaptation.
-        references: floors and baselines on the same tasks, by name.
+        references: floors and baselines on the same tasks, by name; of images, the linear probe on the features of
+            these meta-parameters, too.
         is_classification: whether the accuracy columns mean something.
         chance_accuracy: what guessing would score; None for regression.
     """
@@ -91,7 +93,7 @@ def evaluate(
         seed: `evaluation.seed`.
         num_tasks: tasks.
         execution: how tasks are run.
-        with_references: whether to score the distribution's floors and baselines too.
+        with_references: whether to score floors and baselines, too: those of the distribution, and the linear probe.
         share: indices of the tasks to score, at least one; by default all.
 
     Returns:
@@ -101,7 +103,7 @@ def evaluate(
     shape = (len(share), objective.inner.num_inner_steps + 1, len(TRAJECTORY_COLUMNS))
     # Whole from the start: small results kept between the large blocks of each chunk would hold on to their memory.
     scores: list[Array] = [np.empty(shape, dtype=np.float64) for _ in meta_params]
-    references: dict[str, Reference] = {}
+    references: list[dict[str, Reference]] = [{} for _ in meta_params]
     drawn = max(execution.chunk * execution.parallel, _DRAWN_AT_ONCE)
     for start in range(0, len(share), drawn):
         indices = share[start : start + drawn]
@@ -110,12 +112,18 @@ def evaluate(
         for of_run, of_chunk in zip(scores, trajectories(objective, meta_params, episode, execution), strict=True):
             of_run[rows.start : rows.stop] = of_chunk.double().cpu().numpy()
         if with_references:
-            for name, reference in distribution.references(episode).items():
-                if name not in references:
-                    references[name] = _empty_reference(reference, len(share))
-                _fill(references[name], reference, rows)
+            of_tasks = distribution.references(episode)
+            for of_all, meta in zip(references, meta_params, strict=True):
+                of_features = probe_references(objective, meta.model, episode, execution)
+                for name, reference in {**of_tasks, **of_features}.items():
+                    if name not in of_all:
+                        of_all[name] = _empty_reference(reference, len(share))
+                    _fill(of_all[name], reference, rows)
     is_classification, chance_accuracy = distribution.is_classification, distribution.chance_accuracy
-    return [Evaluation(of_run, references, is_classification, chance_accuracy) for of_run in scores]
+    return [
+        Evaluation(of_run, references_of_run, is_classification, chance_accuracy)
+        for of_run, references_of_run in zip(scores, references, strict=True)
+    ]
 
 
 def _empty_reference(of_chunk: ReferenceScores, num_tasks: int) -> Reference:

@@ -132,7 +132,7 @@ def _gradient_of_run(
     totals = {name: torch.zeros_like(value) for name, value in flat.items()}
     losses, accuracies = [], []
     of_chunk = partial(_chunk_gradient, outer_loss, flat, execution=execution, num_tasks=episode.num_tasks)
-    for gradients, loss, accuracy in _over_chunks(of_chunk, chunks(episode, execution), execution):
+    for gradients, loss, accuracy in over_chunks(of_chunk, chunks(episode, execution), execution):
         for total, gradient in zip(totals.values(), gradients, strict=True):
             if gradient is not None:
                 total += gradient
@@ -163,7 +163,7 @@ def _gradients_of_stacks(
             for i in range(last - first)
         ]
 
-    parts = _over_chunks(of_runs, range(0, len(meta_params), together), execution)
+    parts = over_chunks(of_runs, range(0, len(meta_params), together), execution)
     return [gradient for part in parts for gradient in part]
 
 
@@ -238,14 +238,14 @@ def trajectories(
         scores = _chunk_trajectory(objective, stacked, _for_each(chunk, len(meta_params)), execution=together)
         return scores.view(len(meta_params), chunk.num_tasks, *scores.shape[1:])
 
-    return list(torch.cat(list(_over_chunks(of_chunk, chunks(episode, together), together)), dim=1))
+    return list(torch.cat(list(over_chunks(of_chunk, chunks(episode, together), together)), dim=1))
 
 
 def _trajectory_of_run(
     objective: MetaObjective, meta_params: MetaParams, episode: Episode, execution: Execution
 ) -> Tensor:
     of_chunk = partial(_chunk_trajectory, objective, meta_params, execution=execution)
-    return torch.cat(list(_over_chunks(of_chunk, chunks(episode, execution), execution)))
+    return torch.cat(list(over_chunks(of_chunk, chunks(episode, execution), execution)))
 
 
 def _for_each(chunk: Episode, num_runs: int) -> Episode:
@@ -265,7 +265,7 @@ def _chunk_trajectory(
         return run_chunk(objective.trajectory, meta_params.model, meta_params.transform, chunk, execution)
 
 
-def _over_chunks(function: Callable[[Part], Result], parts: Iterable[Part], execution: Execution) -> Iterator[Result]:
+def over_chunks(function: Callable[[Part], Result], parts: Iterable[Part], execution: Execution) -> Iterator[Result]:
     """Yield the results of all chunks in their order; `execution.parallel` of them are computed at a time."""
     parts = list(parts)
     if execution.parallel <= 1 or len(parts) == 1:

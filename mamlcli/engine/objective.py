@@ -150,18 +150,24 @@ def adapts_head_only(network: Network, inner: InnerLoop) -> bool:
     return set(inner.adapted) <= set(network.head_parameter_names()) and len(network.body) > 0
 
 
+def task_features(
+    network: Network, params: Params, inner: InnerLoop, support_x: Tensor, query_x: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the features of one task's support and query set, [n, num_features] each, without adaptation."""
+    if inner.joint_features:
+        joint = apply_network(network, params, torch.cat([support_x, query_x]), "body")
+        return joint[: len(support_x)], joint[len(support_x) :]
+    of_query = query_outputs(network, params, inner, support_x, query_x, "body")
+    return apply_network(network, params, support_x, "body"), of_query
+
+
 def task_problem(network: Network, params: Params, inner: InnerLoop, support_x: Tensor, query_x: Tensor) -> TaskProblem:
     """Return how a task's outputs depend on its fast weights.
 
     Where only the head adapts, the features do not change in the inner loop and are computed once.
     """
     if adapts_head_only(network, inner):
-        if inner.joint_features:
-            joint = apply_network(network, params, torch.cat([support_x, query_x]), "body")
-            support_f, query_f = joint[: len(support_x)], joint[len(support_x) :]
-        else:
-            support_f = apply_network(network, params, support_x, "body")
-            query_f = query_outputs(network, params, inner, support_x, query_x, "body")
+        support_f, query_f = task_features(network, params, inner, support_x, query_x)
         rest = {name: params[name] for name in network.head_parameter_names() if name not in inner.adapted}
 
         def of_features(key: str) -> Callable[[Params, Params], Tensor]:

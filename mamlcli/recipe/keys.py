@@ -187,7 +187,8 @@ def _kind(annotation: object) -> _Kind:
         kind = _kind(args[0])
         return replace(kind, bounds=(*_bounds([part for extra in extras for part in extra]), *kind.bounds))
     if origin is list:
-        return _Kind((f"list of {_TYPES[args[0]]}",), is_closed=False)
+        of_entry = _kind(args[0])
+        return _Kind((f"list of {' or '.join(of_entry.types)}",), is_closed=False)
     return _Kind((_TYPES[annotation],), is_closed=False)
 
 

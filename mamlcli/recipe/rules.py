@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mamlcli.common.names import CLASS_SPLITS, HELD_BACK
+from mamlcli.common.names import CLASS_SPLITS, GREY_SOURCES, HELD_BACK
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import ImageKeys
 
@@ -76,6 +76,12 @@ def _holds_too_few_back(recipe: Recipe) -> bool:
 def _has_too_many_ways(recipe: Recipe) -> bool:
     ways, tasks = recipe.evaluation.ways, recipe.tasks
     return ways is not None and recipe.inner.head == "learned" and isinstance(tasks, ImageKeys) and ways > tasks.ways
+
+
+def _augments_grey_images(recipe: Recipe) -> bool:
+    tasks = recipe.tasks
+    is_grey = tasks.source in GREY_SOURCES or getattr(tasks, "channels", 3) == 1
+    return isinstance(tasks, ImageKeys) and bool(tasks.augment) and is_grey
 
 
 RULES = (
@@ -207,5 +213,12 @@ RULES = (
         "`evaluation.batch_norm=support` does not go with `inner.joint_features=true`.",
         lambda recipe: recipe.evaluation.batch_norm == "support" and recipe.inner.joint_features,
         "joint for inner.joint_features=true, where support and query images pass the body in one batch",
+    ),
+    Rule(
+        "tasks.augment",
+        "`tasks.augment` needs colour images: not `glyphs`, `omniglot` or `tasks.channels=1`, whose images have no "
+        "colour and whose characters may be others when they are mirrored or cut.",
+        _augments_grey_images,
+        "[] for grey images, which have no colour and may be other characters when they are mirrored or cut",
     ),
 )

@@ -263,8 +263,10 @@ class Recipe(Section):
 
     @property
     def scored_tasks(self) -> Tasks:
-        """The tasks that are scored: those of `tasks`, of the ways, shots and queries that `evaluation` gives."""
+        """The tasks that are scored: those of `tasks` without augmentation, of the sizes that `evaluation` gives."""
         given = self.evaluation.model_dump(include={"ways", "shots", "queries"}, exclude_none=True)
+        if isinstance(self.tasks, ImageKeys):
+            given["augment"] = []
         return self.tasks.model_copy(update=given)
 
     def scored_key(self, name: str) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from mamlcli.common.names import ImageSource
+from mamlcli.common.names import Augmentation, ImageSource
 from mamlcli.recipe.section import NonNegative, Positive, Rate, Section
 
 
@@ -31,6 +31,18 @@ class ImageKeys(Section):
         description="meta-train classes, drawn by split_seed, that are kept out of training and used by "
         "meta-validation instead of its own; a class and its rotations count as one",
     )
+    augment: list[Augmentation] = Field(
+        [],
+        description="random changes of the colour images of meta-training, and of no others; flip: left and right "
+        "exchanged; crop: a piece cut out of the padded image; colour: other brightness, contrast and saturation",
+    )
+
+    @field_validator("augment")
+    @classmethod
+    def _each_once(cls, value: list[Augmentation]) -> list[Augmentation]:
+        if len(set(value)) < len(value):
+            raise ValueError("expected each name once")
+        return value
 
 
 class ImageTasks(ImageKeys):

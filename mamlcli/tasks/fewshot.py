@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mamlcli.common.errors import DataError
 from mamlcli.tasks.episodes import Episode, ReferenceScores
+from mamlcli.tasks.images.augmentation import augmented, draw_augmentations
 from mamlcli.tasks.images.packs import Pack, select_classes
 
 NEAREST_NEIGHBOUR = "nearest neighbour on pixels"
@@ -31,6 +32,8 @@ class FewShotTasks:
         queries: query images of each class.
         rotations: whether each class turned by 0, 90, 180 and 270 degrees counts as four classes.
         dtype: of the images of an episode, scaled from 0...255 to [0, 1].
+        augment: what is done to each image at random, of "flip", "crop" and "colour"; which classes and images a task
+            has does not depend on it.
 
     Source: Vinyals et al. 2016, arXiv 1606.04080, for N-way K-shot tasks; Santoro et al. 2016, arXiv 1605.06065,
     for rotations as classes. Differs from the release: rotations are a key; inputs are in [0, 1] for every source.
@@ -43,6 +46,7 @@ class FewShotTasks:
     queries: int
     rotations: bool = False
     dtype: torch.dtype = torch.float32
+    augment: tuple[str, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -67,12 +71,13 @@ class FewShotTasks:
             support_x [num_tasks, ways * shots, channels, height, width], class after class; query_x likewise.
         """
         draws = [self._draw(generator) for generator in generators]
-        indices = torch.stack([index for index, _ in draws]).to(self.images.device, non_blocking=True)
+        indices, turns, numbers = (
+            torch.stack(parts).to(self.images.device, non_blocking=True) for parts in zip(*draws, strict=True)
+        )
         x = self.images[indices]  # [num_tasks, ways, shots + queries, channels, height, width]
         if self.rotations:
-            turns = torch.stack([turn for _, turn in draws]).to(self.images.device, non_blocking=True)
             x = self._turned(x, turns)
-        x = x.to(self.dtype) / 255
+        x = augmented(x, numbers, self.augment, self.dtype) if self.augment else x.to(self.dtype) / 255
         return Episode(
             support_x=x[:, :, : self.shots].flatten(1, 2),
             support_y=self._labels(len(generators), self.shots),
@@ -81,8 +86,11 @@ class FewShotTasks:
             truth={},
         )
 
-    def _draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the image indices [ways, shots + queries] and quarter turns [ways] of one task."""
+    def _draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the image indices, the quarter turns of classes and the draws of augmentations of one task.
+
+        Shapes: [ways, shots + queries], [ways] and [ways, shots + queries, 7]; the last is empty without augmentation.
+        """
         turns_of_a_class = 4 if self.rotations else 1
         num_classes = len(self.class_images) * turns_of_a_class
         chosen = torch.randperm(num_classes, generator=generator)[: self.ways]
@@ -91,7 +99,9 @@ class FewShotTasks:
         for label in (chosen // turns_of_a_class).tolist():
             members = self.class_images[label]
             rows.append(members[torch.randperm(len(members), generator=generator)[:num]])
-        return torch.stack(rows), chosen % turns_of_a_class
+        # Augmentations come last: with them a task has the classes and images that it has without.
+        numbers = draw_augmentations(self.ways * num if self.augment else 0, generator)
+        return torch.stack(rows), chosen % turns_of_a_class, numbers.view(self.ways, -1, numbers.shape[1])
 
     def _turned(self, x: Tensor, turns: Tensor) -> Tensor:
         """Turn the images of each class by its quarter turns, as one gather (no loop, no synchronisation)."""
@@ -126,6 +136,7 @@ def fewshot_tasks(
     rotations: bool = False,
     dtype: torch.dtype = torch.float32,
     keys: Mapping[str, str] = TASK_KEYS,
+    augment: Sequence[str] = (),
 ) -> FewShotTasks:
     """Return the tasks of one split of a pack, after checking that the pack has enough for them.
 
@@ -134,12 +145,12 @@ def fewshot_tasks(
         images: its images on the device, as `device_images` gives them.
         class_names: the classes of the split.
         where: how messages name the split, as in "omniglot.npz, test split".
-        ways, shots, queries, rotations, dtype: as in `FewShotTasks`.
+        ways, shots, queries, rotations, dtype, augment: as in `FewShotTasks`.
         keys: the recipe keys that ways, shots and queries come from, for messages.
 
     Raises:
-        DataError: classes that the pack lacks (named), fewer classes than ways, or a class with fewer than
-            shots + queries images.
+        DataError: classes that the pack lacks (named), fewer classes than ways, a class with fewer than
+            shots + queries images, or grey images that should be augmented.
     """
     labels = select_classes(pack, class_names, where=where)
     num_classes = len(labels) * (4 if rotations else 1)
@@ -166,8 +177,21 @@ def fewshot_tasks(
             got=f"{pack.images.shape[1:3]}",
             next_step="Set tasks.rotations=false",
         )
+    _check_augmentation(pack, augment, where)
     members = tuple(torch.from_numpy((pack.labels == label).nonzero()[0]) for label in labels)
-    return FewShotTasks(images, members, ways, shots, queries, rotations, dtype)
+    return FewShotTasks(images, members, ways, shots, queries, rotations, dtype, tuple(augment))
+
+
+def _check_augmentation(pack: Pack, augment: Sequence[str], where: str) -> None:
+    """Raise a DataError if grey images should be augmented."""
+    if augment and pack.images.shape[3] != 3:
+        raise DataError(
+            f"tasks.augment ({where})",
+            expected="nothing for grey images",
+            got=", ".join(augment),
+            why="They have no colour, and a character that is mirrored or cut may be another one",
+            next_step="Set tasks.augment=[]",
+        )
 
 
 def device_images(pack: Pack, device: torch.device) -> Tensor:

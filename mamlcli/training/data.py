@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +78,9 @@ def _image_tasks(
     names = with_held_back(names, tasks.held_back, num_needed=num_needed, seed=tasks.split_seed)
     images = device_images(pack, device)
 
-    def made(split: str, of: ImageTasks | FolderTasks, keys: Mapping[str, str]) -> TaskDistribution:
+    def made(
+        split: str, of: ImageTasks | FolderTasks, keys: Mapping[str, str], augment: Sequence[str] = ()
+    ) -> TaskDistribution:
         return fewshot_tasks(
             pack,
             images,
@@ -90,16 +92,18 @@ def _image_tasks(
             rotations=of.rotations,
             dtype=dtype,
             keys=keys,
+            augment=augment,
         )
 
-    training = made("train", tasks, TASK_KEYS) if "train" in splits else None
+    training = made("train", tasks, TASK_KEYS, tasks.augment) if "train" in splits else None
     scored_keys = {name: recipe.scored_key(name) for name in TASK_KEYS}
     is_same = scored_tasks == tasks
+    is_other_size = any(getattr(scored_tasks, name) != getattr(tasks, name) for name in TASK_KEYS)
     scored: dict[str, TaskDistribution] = {}
     for split in splits:
         if split == "train" and training is not None and is_same:
             scored[split] = training
-        elif split != "train" or recipe.evaluation.split == "train":
+        elif split != "train" or not is_other_size or recipe.evaluation.split == "train":
             scored[split] = made(split, scored_tasks, scored_keys)
     data = {
         "source": tasks.source,

@@ -18,11 +18,10 @@ from mamlcli.deploy.classifier import (
 )
 from mamlcli.engine.execution import Execution, trajectories
 from mamlcli.engine.networks import apply_network
-from mamlcli.engine.objective import MetaParams
+from mamlcli.engine.objective import TRAJECTORY_COLUMNS, MetaParams
 from mamlcli.engine.rates import with_rates
-from mamlcli.engine.transforms import Identity
-from mamlcli.engine.objective import TRAJECTORY_COLUMNS
 from mamlcli.engine.support_statistics import with_statistics_of_first
+from mamlcli.engine.transforms import Identity
 from mamlcli.recipe.files import load_recipe
 from mamlcli.tasks.episodes import Episode
 from mamlcli.training.experiment import build, build_without_data

@@ -96,6 +96,11 @@ BROKEN = {
         "expected joint for inner.joint_features=true, where support and query images pass the body in one batch, got "
         "'support'.",
     ),
+    "tasks.augment": (
+        {"tasks": {"source": "omniglot", "augment": ["flip"]}},
+        "expected [] for grey images, which have no colour and may be other characters when they are mirrored or cut, "
+        "got ['flip'].",
+    ),
 }
 
 
@@ -187,3 +192,14 @@ def test_classes_held_back_must_do_for_a_task_that_is_scored_not_for_one_that_is
 
 def test_resolved_recipe_breaks_no_rule():
     assert not conflicts(recipe(inner={"algorithm": "fomaml"}).resolved())
+
+
+@pytest.mark.parametrize("tasks", [{"source": "glyphs"}, {"source": "folder", "channels": 1}])
+def test_augmentation_of_grey_images_is_a_conflict(tasks):
+    assert list(conflicting(tasks={**tasks, "augment": ["crop"]})) == ["tasks.augment"]
+    assert not conflicting(tasks={**tasks, "augment": []})
+
+
+@pytest.mark.parametrize("source", ["cifar-fs", "fc100", "mini-imagenet", "folder"])
+def test_augmentation_of_colour_images_is_no_conflict(source):
+    assert not conflicting(tasks={"source": source, "augment": ["flip", "crop", "colour"]})

@@ -46,3 +46,11 @@ def test_value_of_logistic_tasks_out_of_bounds_is_refused(key, value):
     with pytest.raises(ValidationError) as caught:
         tasks("logistic", **{key: value})
     assert [item["loc"][-1] for item in caught.value.errors()] == [key]
+
+
+@pytest.mark.parametrize("augment", [["flip", "crop", "flip"], ["mirror"], "flip"])
+def test_augmentations_are_a_list_of_known_names_each_once(augment):
+    with pytest.raises(ValidationError):
+        tasks("cifar-fs", augment=augment)
+    assert tasks("cifar-fs").augment == []
+    assert tasks("cifar-fs", augment=["colour", "flip"]).augment == ["colour", "flip"]

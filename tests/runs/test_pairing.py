@@ -77,6 +77,13 @@ def test_scores_by_other_batch_norm_statistics_are_not_paired_but_other_norms_ar
     assert task_differences(joint, layer) == []
 
 
+def test_augmentation_of_training_makes_the_same_tasks(trained):
+    run = with_digest(read_run(trained / "one"), "a")
+    recipes = [load_recipe("cifar-fs-5way-5shot", changes)[1] for changes in ([], ["tasks.augment=[flip]"])]
+    plain, augmented = (dataclasses.replace(run, recipe=recipe) for recipe in recipes)
+    assert task_differences(plain, augmented) == []
+
+
 def test_the_same_images_in_another_place_make_the_same_tasks(trained):
     run = with_digest(read_run(trained / "one"), "a")
     here, there = (with_recipe(run, f"tasks.path={path}") for path in "xy")

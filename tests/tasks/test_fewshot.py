@@ -7,6 +7,7 @@ import torch
 from mamlcli.common.errors import DataError
 from mamlcli.tasks.episodes import sample_tasks
 from mamlcli.tasks.fewshot import NEAREST_NEIGHBOUR, device_images, fewshot_tasks
+from mamlcli.tasks.images.augmentation import augmented
 from mamlcli.tasks.images.packs import Pack
 from tests.helpers.numerics import DOUBLE
 
@@ -238,3 +239,54 @@ def test_nearest_neighbour_is_always_right_where_classes_are_far_apart():
     pack = Pack((noise + 40 * labels[:, None, None, None]).astype(np.uint8), labels, NAMES)
     tasks = tasks_of(pack)
     assert tasks.references(draw(tasks, range(5)))[NEAREST_NEIGHBOUR].accuracy.tolist() == [1.0] * 5
+
+
+AUGMENT = ("flip", "crop", "colour")
+
+
+@pytest.mark.parametrize("rotations", [False, True])
+def test_augmentation_leaves_classes_images_and_turns_of_a_task_as_they_are(rotations):
+    pack = small_pack(channels=3, side=16)
+    plain = draw(tasks_of(pack, rotations=rotations), range(5))
+    mirrored = draw(tasks_of(pack, rotations=rotations, augment=("flip",)), range(5))
+    for x, other in ((plain.support_x, mirrored.support_x), (plain.query_x, mirrored.query_x)):
+        is_same = (x == other).flatten(2).all(2)
+        is_mirrored = (x.flip(-1) == other).flatten(2).all(2)
+        assert bool((is_same ^ is_mirrored).all())
+        assert 0 < int(is_mirrored.sum()) < is_mirrored.numel()
+
+
+def test_augmentation_is_what_the_generator_draws_after_the_task():
+    pack = small_pack(channels=3, side=16)
+    tasks = tasks_of(pack, augment=AUGMENT)
+    x = tasks_of(pack).sample([torch.Generator().manual_seed(3)])
+    generator = torch.Generator().manual_seed(3)
+    tasks_of(pack).sample([generator])
+    numbers = torch.rand(3 * 5, 7, dtype=DOUBLE, generator=generator).view(3, 5, 7)
+    found = tasks.sample([torch.Generator().manual_seed(3)])
+    plain = torch.cat([x.support_x.view(3, 2, 3, 16, 16), x.query_x.view(3, 3, 3, 16, 16)], dim=1)
+    expected = augmented((plain * 255).round().to(torch.uint8), numbers, AUGMENT, DOUBLE)
+    assert torch.equal(found.support_x[0], expected[:, :2].flatten(0, 1))
+    assert torch.equal(found.query_x[0], expected[:, 2:].flatten(0, 1))
+    assert torch.equal(found.support_y, x.support_y)
+
+
+def test_augmented_task_has_the_same_bits_alone_and_in_a_batch():
+    tasks = tasks_of(small_pack(channels=3, side=16), augment=AUGMENT)
+    batch = draw(tasks, range(6))
+    for i in range(6):
+        for part, expected in zip(draw(tasks, [i]).data(), batch.tasks(i, i + 1).data(), strict=True):
+            assert torch.equal(part, expected)
+
+
+def test_every_image_is_augmented_by_a_draw_of_its_own():
+    one_image = np.repeat(small_pack(channels=3, side=16).images[:1], NUM_CLASSES * PER_CLASS, axis=0)
+    pack = Pack(one_image, small_pack().labels, NAMES)
+    episode = draw(tasks_of(pack, augment=("colour",)), range(4))
+    x = torch.cat([episode.support_x, episode.query_x], dim=1).flatten(0, 1).flatten(1)
+    assert len(x.unique(dim=0)) == len(x)
+
+
+def test_augmentation_of_grey_images_is_refused():
+    with pytest.raises(DataError, match=r"tasks\.augment \(small\.npz, test split\): expected nothing for grey .*flip"):
+        tasks_of(small_pack(), augment=("flip",))

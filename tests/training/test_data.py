@@ -88,6 +88,28 @@ def test_synthetic_splits_share_one_distribution():
     assert distributions["train"] is distributions["test"]
 
 
+AUGMENTED = "tasks.augment=[flip, crop, colour]"
+
+
+def test_augmentation_is_of_the_tasks_that_are_trained_on_and_of_no_others(cifar_of_two_splits):
+    plain, augmented = (build_cifar(*keys, splits=("train", "validation")) for keys in ((), (AUGMENTED,)))
+    assert augmented.training.augment == ("flip", "crop", "colour")
+    assert plain.training.augment == ()
+    for split in ("train", "validation"):  # train, too, where it is scored
+        assert augmented.distributions[split].augment == ()
+
+
+def test_tasks_to_train_on_are_made_where_the_split_is_asked_for(cifar_of_two_splits):
+    assert build_cifar(splits=("validation",)).training is None
+    assert built("sinusoid", splits=("test",)).training is None
+
+
+def test_augmentation_of_a_pack_of_grey_images_is_refused(tmp_path):
+    path = noise_pack(tmp_path / "p.npz", [f"class{index}" for index in range(20)], shape=(8, 8, 1))
+    with pytest.raises(DataError, match=r"tasks\.augment .*expected nothing for grey images, got flip, crop, colour"):
+        built("folder", f"tasks.path={path}", "tasks.ways=2", AUGMENTED)
+
+
 def test_data_is_described_by_a_digest_of_its_own(tmp_path):
     names = [f"class{index}" for index in range(9)]
     digests = []

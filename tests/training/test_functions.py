@@ -7,13 +7,25 @@ import torch
 
 from mamlcli.engine.execution import Execution, meta_gradients
 from mamlcli.engine.explicit.network import TaskNetwork
+from mamlcli.engine.sharing import ALONE, WorkerGroup, share_of
 from mamlcli.recipe.files import load_recipe
 from mamlcli.tasks.episodes import sample_tasks
 from mamlcli.training.functions import splits_of_training, training_execution, training_functions
 from mamlcli.training.scoring import ScoredTasks, score
-from tests.helpers.running import built
+from tests.helpers.running import built, noise_pack
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class ShareOf(WorkerGroup):
+    """One of some workers, which keeps what it computes to itself."""
+
+    def __init__(self, rank, num_workers):
+        super().__init__()
+        self.of = (rank, num_workers)
+
+    def share(self, num_tasks):
+        return share_of(num_tasks, *self.of)
 
 
 def test_splits_that_a_training_uses_are_those_of_its_parts():
@@ -84,6 +96,26 @@ def test_after_the_multi_step_loss_the_query_set_passes_once(monkeypatch):
         passes.clear()
         gradients([0], [experiment.initial_meta()], iteration)
         assert len(passes) == num_passes
+
+
+def test_augmented_tasks_are_the_same_alone_among_runs_and_in_any_share(tmp_path):
+    path = noise_pack(tmp_path / "p.npz", [f"class{index}" for index in range(9)])
+    keys = (f"tasks.path={path}", "tasks.ways=2", "tasks.shots=1", "execution.dtype=float64", "outer.tasks=3")
+
+    def losses(experiments, meta, group=ALONE):
+        gradients, _ = training_functions(experiments, Execution("loop", 1), group)
+        return [gradient.outer_loss for gradient in gradients(range(len(experiments)), [meta] * len(experiments), 4)]
+
+    plain = built("folder", *keys)
+    meta = plain.initial_meta()
+    runs = [built("folder", *keys, f"seed={seed}", "tasks.augment=[crop, flip, colour]") for seed in (0, 1)]
+    together = losses(runs, meta)
+    for run, of_run in zip(runs, together, strict=True):
+        [alone] = losses([run], meta)
+        assert torch.equal(alone, of_run)
+        shares = [losses([run], meta, ShareOf(rank, 2))[0] for rank in range(2)]
+        assert torch.equal(torch.cat(shares), alone)
+    assert not torch.equal(losses([plain], meta)[0], together[0])
 
 
 def test_validation_is_of_the_same_tasks_each_time_and_not_of_those_that_are_scored():

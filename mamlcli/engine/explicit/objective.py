@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -143,19 +143,21 @@ class ExplicitObjective:
 
         if self.body is None:
             support, query = self.adapting.prepared(support_x), self.adapting.prepared(query_x)
-        elif self.objective.inner.joint_features:
-            both = self._features(model, torch.cat([support_x, query_x], dim=1))
-            support, query = both[:, : support_x.shape[1]], both[:, support_x.shape[1] :]
         else:
-            support, query = self._features(model, support_x), self._query_features(model, support_x, query_x)
+            support, query = self.features(model, support_x, query_x)
         return _ChunkProblem(expanded(self.fast_layout), expanded(self.rest_layout), support, query, num_runs)
 
-    def _query_features(self, model: Params, support_x: Tensor, query_x: Tensor) -> Tensor:
-        if not self.objective.inner.support_statistics:
-            return self._features(model, query_x)
-        body = self._by_support("body", support_x.shape[1])
-        both = self._features(model, torch.cat([support_x, query_x], dim=1), body)
-        return both[:, support_x.shape[1] :]
+    def features(self, model: Params, support_x: Tensor, query_x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features of support and query sets, [num_tasks, n, num_features] each, without adaptation."""
+        inner, num_support = self.objective.inner, support_x.shape[1]
+        if not (inner.joint_features or inner.support_statistics):
+            return self._features(model, support_x), self._features(model, query_x)
+        both = torch.cat([support_x, query_x], dim=1)
+        if inner.joint_features:
+            features = self._features(model, both)
+            return features[:, :num_support], features[:, num_support:]
+        by_support = self._by_support("body", num_support)
+        return self._features(model, support_x), self._features(model, both, by_support)[:, num_support:]
 
     def _by_support(self, part: str, num_support: int) -> TaskNetwork:
         """Return a part of the network, for outputs alone, whose batch norms take the first images' statistics."""
@@ -163,9 +165,14 @@ class ExplicitObjective:
         first = () if part == "body" else self.objective.inner.adapted
         return TaskNetwork(network, part=part, first=first, device_type=self.device_type)
 
+    @cached_property
+    def _body(self) -> TaskNetwork:
+        """The body of the network, whether or not it adapts."""
+        network, device_type = self.objective.network, self.device_type
+        return self.body or TaskNetwork(network, part="body", first=(), device_type=device_type)
+
     def _features(self, model: Params, x: Tensor, body: TaskNetwork | None = None) -> Tensor:
-        body = body or self.body
-        assert body is not None
+        body = body or self._body
         if not body.layout.names:  # it only flattens its input
             return body.outputs(x, body.prepared(x))
         features: Tensor = Features.apply(body, _per_task(body.layout, model, len(x)), body.prepared(x))

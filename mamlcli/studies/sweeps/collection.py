@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mamlcli.common.names import LINEAR_PROBE
 from mamlcli.common.statistics import Score, paired_difference, summary
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.report import Point, Protocol, RunReport
@@ -78,8 +79,9 @@ def final_scores(report: RunReport) -> StudyScores:
 
 
 def references_of(report: RunReport) -> dict[str, StudyScores]:
-    """Return the floors and baselines of a run, by name."""
-    return {name: StudyScores.of_run(scores) for name, scores in report.references.items()}
+    """Return the floors and baselines of a run that depend on its tasks alone, by name."""
+    of_tasks = {name: scores for name, scores in report.references.items() if name != LINEAR_PROBE}
+    return {name: StudyScores.of_run(scores) for name, scores in of_tasks.items()}
 
 
 def _cell_result(scored: _ScoredCell, over: str) -> CellResult:

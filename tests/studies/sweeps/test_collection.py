@@ -7,12 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mamlcli.common.names import LINEAR_PROBE
 from mamlcli.common.statistics import Score
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.report import Scores
 from mamlcli.studies.sweeps.collection import collect, mean_references, references_of, result_csv
 from mamlcli.studies.sweeps.finished import FinishedCell
 from mamlcli.studies.sweeps.run import run_sweep
 from mamlcli.studies.sweeps.scores import StudyScores
+from tests.helpers.reports import curve_report
 from tests.helpers.studies import collected, payloads
 
 
@@ -88,6 +91,14 @@ def test_references_that_differ_between_seeds_have_one_value_of_each_seed():
     assert floor.over == "seeds"
     assert (floor.mean("loss"), floor.half_width("loss")) == (2.0, pytest.approx(12.7062, rel=1e-5))
     assert mean_references(references[:1]) == references[0]
+
+
+def test_linear_probe_of_a_run_is_no_reference_of_a_study():
+    # It depends on the run's weights, so axis values have each their own.
+    probe = Scores(accuracy=Score(0.9, 0.1))
+    report = curve_report((1.6, 0.5))
+    report = replace(report, references={**report.references, LINEAR_PROBE: probe})
+    assert list(references_of(report)) == ["nearest neighbour on pixels"]
 
 
 def test_references_count_every_seed_once_whatever_the_axis_values(study):
