@@ -30,6 +30,7 @@ from mamlcli.engine.outer_loop import Record
 from mamlcli.recipe.files import load_recipe
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.models import run_label
 from mamlcli.studies.start import reproduce, run_study
 from mamlcli.studies.sweeps.axes import sweep_over
 from mamlcli.studies.sweeps.result import StudyResult
@@ -98,7 +99,9 @@ class Run:
         return MetaParams(self.params, self.transform_params)
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r}, {self.recipe.tasks.source}, {self.recipe.inner.algorithm}, {self.weights})"
+        return (
+            f"Run({run_label(self.path)!r}, {self.recipe.tasks.source}, {self.recipe.inner.algorithm}, {self.weights})"
+        )
 
 
 @dataclass(frozen=True)
@@ -171,14 +174,14 @@ def train(
 
 @threads_kept()
 def load(path: PathLike, *, device: str | None = None) -> Run:
-    """Return a trained run; it needs its checkpoint and its recipe, not its data.
+    """Return a trained run, or a model that ships with mamlcli; its data need not be here.
 
     Args:
-        path: the run directory.
+        path: the run directory, or the name of a trained model that ships with mamlcli, as in `mamlcli models ls`.
         device: "auto", "cpu", "cuda" or "cuda:N"; by default what the recipe says.
 
     Raises:
-        RunError: there is no run, or none with a checkpoint.
+        RunError: there is no such run or model, or the run has no checkpoint.
         DeviceError: this machine does not have the device.
     """
     directory = RunDirectory.open(Path(path))

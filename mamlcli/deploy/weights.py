@@ -58,7 +58,7 @@ def export_weights(run: RunEntry, folder: Path, *, is_forced: bool = False) -> l
         raise RunError(str(folder), expected="a new or empty folder", got=got, next_step=next_step)
     directory = RunDirectory.open(run.path)
     trained = open_trained(directory, recipe_elsewhere(directory, where=run.where, device="cpu"))
-    config, meta = _config(run, trained), trained.meta
+    config, meta = weights_config(run, trained), trained.meta
     parts = {
         "model.safetensors": _tensors(meta.model),
         "config.json": json_text(config.to_json()).encode(),
@@ -113,7 +113,8 @@ def _tensors(tensors: dict[str, Tensor]) -> bytes:
     return data
 
 
-def _config(run: RunEntry, trained: TrainedRun) -> WeightsConfig:
+def weights_config(run: RunEntry, trained: TrainedRun) -> WeightsConfig:
+    """Return what is known of a run's weights, for its model card."""
     recipe, network = trained.recipe, trained.experiment.network
     # The report may be of other weights: of a checkpoint that was best when the run was scored.
     report = run.report if run.report is not None and run.report.weights == trained.weights else None

@@ -121,6 +121,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation, report: RunReport) ->
     try:
         folder.mkdir(parents=True, exist_ok=True)
         result = RunDirectory(folder)
+        result.check_writable()
         result.write_scores(evaluation.scores)
         save_curve(report, result.curve_path)
         result.write_report(report)
@@ -140,7 +141,7 @@ def evaluation_report(
     """Return the result of a run from an evaluation of its weights."""
     num_tasks = len(evaluation.scores)
     return RunReport(
-        run=str(run.path),
+        run=run.label,
         recipe=run.name,
         weights=weights,
         protocol=protocol_of(experiment.recipe, split=split, num_tasks=num_tasks, num_steps=num_steps),
