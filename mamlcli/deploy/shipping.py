@@ -1,6 +1,6 @@
 """Puts a finished run into the package as a trained model: `python -m mamlcli.deploy.shipping RUN NAME@VERSION`.
 
-What is written is listed in `mamlcli.runs.models`. Of the manifest the keys of `_MANIFEST_KEYS` go with it, and no
+What is written is listed in `mamlcli.runs.models`. Of the manifest the keys of `MANIFEST_KEYS` go with it, and no
 others: no command, no folder, no name of a machine or a person.
 """
 
@@ -37,7 +37,7 @@ MAX_BYTES = 3_000_000  # of all models together: they are in every installation
 # A published name always means the same weights: better ones get the next version.
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*@[1-9][0-9]*")
 
-_MANIFEST_KEYS = (
+MANIFEST_KEYS = (
     "recipe_name",
     "status",
     "started_at",
@@ -146,7 +146,7 @@ def _recipe_for_others(recipe: Recipe) -> Recipe:
 
 def _manifest_for_others(manifest: Manifest) -> dict[str, object]:
     """Return the keys of a manifest that its results depend on, and when and how long it was trained."""
-    kept = {key: manifest[key] for key in _MANIFEST_KEYS if key in manifest}
+    kept = {key: manifest[key] for key in MANIFEST_KEYS if key in manifest}
     data = {key: value for key, value in manifest.data.items() if key != "skipped"}
     if "pack" in data:
         data["pack"] = PureWindowsPath(str(data["pack"])).name  # knows both kinds of slash

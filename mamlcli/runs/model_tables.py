@@ -17,33 +17,29 @@ from mamlcli.runs.tables import score_text
 def models_table(models: Sequence[RunEntry]) -> Table:
     """Return the list of models as a table that fits 80 columns."""
     table = plain_table(
-        caption="query: accuracy in %, for regression the loss; ± half-width of the 95 % interval over tasks of that "
-        "split; time: of training\nmamlcli models show MODEL tells all of one; mamlcli adapt MODEL --support DIR --query DIR uses it"
+        caption="tasks: those that were scored, and their split; time: of training\n"
+        "query: accuracy in %, for regression the loss; ± half-width of the 95 % interval over tasks\n"
+        "mamlcli models show MODEL tells all of one; mamlcli adapt MODEL --support DIR --query DIR uses it"
     )
     table.add_column("model", no_wrap=True)
     table.add_column("tasks")
     table.add_column("query", justify="right", no_wrap=True)
-    table.add_column("split", no_wrap=True)
     for name in ("seed", "time", "size"):
         table.add_column(name, justify="right")
     for model in models:
-        split = "-" if model.report is None else model.report.protocol.split
         took = "-" if model.wall_s is None else duration(model.wall_s)
         size = f"{folder_bytes(model.path) / 1000:.0f} kB"
-        table.add_row(model.name, _tasks(model), score_text(model), split, str(model.manifest.seed), took, size)
+        table.add_row(model.name, _tasks(model), score_text(model), str(model.manifest.seed), took, size)
     return table
 
 
 def _tasks(model: RunEntry) -> Text:
-    """Return the size of a model's tasks in few words."""
-    if model.recipe is None:
+    """Return in few words which tasks a model was scored on."""
+    if model.report is None:
         return Text("-")
-    shots, ways = model.recipe.tasks.shots, _ways(model)
-    return Text(f"{shots} points" if ways is None else f"{ways}-way {shots}-shot")
-
-
-def _ways(model: RunEntry) -> int | None:
-    return None if model.report is None else model.report.protocol.ways
+    protocol = model.report.protocol
+    size = f"{protocol.ways}-way {protocol.shots}-shot" if protocol.per_class else f"{protocol.shots} points"
+    return Text(f"{size},\n{protocol.split}")
 
 
 def model_row(model: RunEntry) -> dict[str, object]:
