@@ -10,6 +10,7 @@ import typer
 from mamlcli.cli import console
 from mamlcli.cli.options import DeviceOption, JsonOption, RunArgument, SplitOption
 from mamlcli.common.names import RUNS
+from mamlcli.runs.models import is_model
 
 if TYPE_CHECKING:
     from mamlcli.runs.folder import RunDirectory
@@ -58,6 +59,4 @@ def layers(
 
 def own_folder(run: RunDirectory) -> Path:
     """Return the folder for what is made of a run: its own; of a shipped model, one below runs/."""
-    from mamlcli.runs.models import is_model
-
     return RUNS / f"{run.label}-layers" if is_model(run.path) else run.path

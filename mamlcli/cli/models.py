@@ -9,6 +9,7 @@ import typer
 
 from mamlcli.cli import complete, console
 from mamlcli.cli.options import JsonOption
+from mamlcli.runs.models import card_sections, model_folder, shipped_models
 
 if TYPE_CHECKING:
     from mamlcli.runs.entry import RunEntry
@@ -31,7 +32,6 @@ def ls(as_json: JsonOption = False) -> None:
     """
     from mamlcli.runs.entry import read_run
     from mamlcli.runs.model_tables import model_row, models_table
-    from mamlcli.runs.models import shipped_models
 
     models = [read_run(folder) for folder in shipped_models().values()]
     console.show(models, lambda models: [models_table(models)], to_json=lambda models: list(map(model_row, models)))
@@ -52,7 +52,6 @@ def show(
     """
     from mamlcli.runs.entry import read_run
     from mamlcli.runs.model_tables import model_record
-    from mamlcli.runs.models import model_folder
 
     console.show(read_run(model_folder(name)), model_parts, to_json=model_record)
 
@@ -61,7 +60,6 @@ def model_parts(model: RunEntry) -> Iterator[console.Part]:
     """Yield what is known of a model as of a run, then what its model card says of data, limits and use."""
     from rich.markdown import Markdown
 
-    from mamlcli.runs.models import card_sections
     from mamlcli.runs.tables import run_parts
 
     yield from run_parts(model)

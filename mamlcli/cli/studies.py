@@ -27,6 +27,7 @@ from mamlcli.cli.options import (
 from mamlcli.cli.study_display import show_collapse, study
 from mamlcli.common.errors import MamlError
 from mamlcli.common.names import TRANSFORMS
+from mamlcli.runs.models import run_folder
 
 if TYPE_CHECKING:
     from mamlcli.recipe.schema import Recipe
@@ -201,7 +202,6 @@ def meta_opt(
 def _run_of(arguments: list[str] | None) -> Path | None:
     """Return the run directory, or the name of the shipped model, that the first argument is; None if it is neither."""
     from mamlcli.recipe.files import shipped_recipes
-    from mamlcli.runs.models import run_folder
 
     first = Path(arguments[0]) if arguments else None
     if first is None or not run_folder(first).is_dir():
