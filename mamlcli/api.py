@@ -30,7 +30,7 @@ from mamlcli.engine.outer_loop import Record
 from mamlcli.recipe.files import load_recipe
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
-from mamlcli.runs.models import run_label
+from mamlcli.runs.models import label_of
 from mamlcli.studies.start import reproduce, run_study
 from mamlcli.studies.sweeps.axes import sweep_over
 from mamlcli.studies.sweeps.result import StudyResult
@@ -99,9 +99,8 @@ class Run:
         return MetaParams(self.params, self.transform_params)
 
     def __repr__(self) -> str:
-        return (
-            f"Run({run_label(self.path)!r}, {self.recipe.tasks.source}, {self.recipe.inner.algorithm}, {self.weights})"
-        )
+        tasks, inner = self.recipe.tasks, self.recipe.inner
+        return f"Run({label_of(self.path)!r}, {tasks.source}, {inner.algorithm}, {self.weights})"
 
 
 @dataclass(frozen=True)
@@ -181,8 +180,7 @@ def load(path: PathLike, *, device: str | None = None) -> Run:
         device: "auto", "cpu", "cuda" or "cuda:N"; by default what the recipe says.
 
     Raises:
-        RunError: there is no such run or model, or the run has no checkpoint.
-        DeviceError: this machine does not have the device.
+        RunError: there is no such run or model, or no checkpoint; DeviceError: this machine does not have the device.
     """
     directory = RunDirectory.open(Path(path))
     trained = open_trained(directory, recipe_elsewhere(directory, where="mamlcli.load", device=device))

@@ -15,7 +15,7 @@ from mamlcli.common.words import one_line
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.manifest import FINISHED, Manifest, number
-from mamlcli.runs.models import run_label
+from mamlcli.runs.models import label_of
 from mamlcli.runs.report import RunReport
 from mamlcli.runs.search import MANIFEST
 
@@ -55,7 +55,7 @@ class RunEntry:
     @property
     def folder(self) -> str:
         """The folder, or a shipped model's name, as text that any file can hold; bytes not UTF-8 are written out."""
-        return _text_of(run_label(self.path))
+        return _text_of(label_of(self.path))
 
     @property
     def where(self) -> str:
@@ -106,7 +106,7 @@ def read_run(path: Path, base: Path | None = None) -> RunEntry:
         path: the folder.
         base: the folder that names are relative to; by default names are whole paths.
     """
-    relative = path.relative_to(base) if base is not None and path != base else run_label(path)
+    relative = path.relative_to(base) if base is not None and path != base else label_of(path)
     name = one_line(_text_of(relative))
     problems: list[str] = []
     run = RunDirectory(path)

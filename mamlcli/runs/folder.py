@@ -34,7 +34,7 @@ from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.lock import held_lock, is_lock_held
 from mamlcli.runs.manifest import Manifest
 from mamlcli.runs.metrics import MetricsRecord, last_record_in, metrics_line, records_in, records_until
-from mamlcli.runs.models import is_model, like_model, run_folder, run_label
+from mamlcli.runs.models import is_model, label_of, like_model, run_folder
 from mamlcli.runs.report import RunReport
 from mamlcli.runs.scores_table import FINAL_SCORES, final_scores_in, scores_in, scores_text
 from mamlcli.runs.search import CHECKPOINTS, MANIFEST, RECIPE
@@ -90,7 +90,7 @@ class RunDirectory:
     @property
     def label(self) -> str:
         """What messages and results call the run: its folder, or the name of a shipped model."""
-        return run_label(self.path)
+        return label_of(self.path)
 
     def check_writable(self) -> None:
         """Raise RunError for a trained model that ships with the package."""

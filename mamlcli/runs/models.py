@@ -63,9 +63,9 @@ def is_model(path: Path) -> bool:
     return path.parent == models_dir()
 
 
-def run_label(path: Path) -> str:
+def label_of(path: Path | str) -> str:
     """Return what messages and results call a run: its folder, or the name of a shipped model."""
-    return path.name if is_model(path) else str(path)
+    return Path(path).name if is_model(Path(path)) else str(path)
 
 
 def run_folder(path: Path) -> Path:

@@ -16,6 +16,7 @@ from mamlcli.recipe.tasks_schema import ImageKeys
 from mamlcli.runs.curve_figure import save_curve
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.manifest import FINISHED
+from mamlcli.runs.models import label_of
 from mamlcli.runs.report import Point, Protocol, RunReport, Scores
 from mamlcli.training.experiment import Experiment
 
@@ -141,7 +142,7 @@ def evaluation_report(
     """Return the result of a run from an evaluation of its weights."""
     num_tasks = len(evaluation.scores)
     return RunReport(
-        run=run.label,
+        run=label_of(run.path),
         recipe=run.name,
         weights=weights,
         protocol=protocol_of(experiment.recipe, split=split, num_tasks=num_tasks, num_steps=num_steps),

@@ -150,7 +150,7 @@ def test_models_are_offered_where_a_run_is_read_and_nowhere_else(offered, tmp_pa
         assert not models & set(offered(typed)), typed
     # The keys are those of the model's recipe.
     assert "model.stride=" in offered("add-linear glyphs-5way-1shot@1 model.")
-    assert "model.stride=" not in offered("add-linear no-such@1 model.")
+    assert "model.kind=" in offered("add-linear no-such@1 model.")
 
 
 def test_data_and_splits(offered, tmp_path):

@@ -13,11 +13,11 @@ from mamlcli.runs.models import (
     card_sections,
     folder_bytes,
     is_model,
+    label_of,
     like_model,
     model_folder,
     models_dir,
     run_folder,
-    run_label,
     shipped_models,
 )
 from tests.helpers.models import GLYPHS, named_copies, use_models_dir
@@ -52,7 +52,7 @@ def test_a_folder_of_that_name_in_the_working_directory_wins(here):
     assert run_folder(Path(GLYPHS)) == Path(GLYPHS)
     with pytest.raises(RunError, match=r"got a folder without recipe.yaml and manifest.json"):
         RunDirectory.open(Path(GLYPHS))
-    assert run_label(here / GLYPHS) == str(here / GLYPHS)
+    assert label_of(here / GLYPHS) == str(here / GLYPHS)
 
 
 @pytest.mark.parametrize(
