@@ -30,6 +30,7 @@ from mamlcli.engine.outer_loop import Record
 from mamlcli.recipe.files import load_recipe
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.models import label_of
 from mamlcli.studies.start import reproduce, run_study
 from mamlcli.studies.sweeps.axes import sweep_over
 from mamlcli.studies.sweeps.result import StudyResult
@@ -50,8 +51,7 @@ PathLike: TypeAlias = str | Path
 Support: TypeAlias = PathLike | tuple[Tensor, Tensor]
 Query: TypeAlias = PathLike | Tensor
 
-# A key to change with its value: "inner.steps=5", or {"inner.steps": 5}.
-Override: TypeAlias = str | Mapping[str, object]
+Override: TypeAlias = str | Mapping[str, object]  # "inner.steps=5", or {"inner.steps": 5}
 
 
 @dataclass(frozen=True, repr=False)
@@ -96,7 +96,8 @@ class Run:
         return self._experiment.network.num_outputs
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r}, {self.recipe.tasks.source}, {self.recipe.inner.algorithm}, {self.weights})"
+        tasks, inner = self.recipe.tasks, self.recipe.inner
+        return f"Run({label_of(self.path)!r}, {tasks.source}, {inner.algorithm}, {self.weights})"
 
 
 @dataclass(frozen=True)
@@ -169,15 +170,14 @@ def train(
 
 @threads_kept()
 def load(path: PathLike, *, device: str | None = None) -> Run:
-    """Return a trained run; it needs its checkpoint and its recipe, not its data.
+    """Return a trained run, or a model that ships with mamlcli; its data need not be here.
 
     Args:
-        path: the run directory.
+        path: the run directory, or the name of a trained model that ships with mamlcli, as in `mamlcli models ls`.
         device: "auto", "cpu", "cuda" or "cuda:N"; by default what the recipe says.
 
     Raises:
-        RunError: there is no run, or none with a checkpoint.
-        DeviceError: this machine does not have the device.
+        RunError: there is no such run or model, or no checkpoint; DeviceError: this machine does not have the device.
     """
     directory = RunDirectory.open(Path(path))
     trained = open_trained(directory, recipe_elsewhere(directory, where="mamlcli.load", device=device))

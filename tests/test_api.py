@@ -16,6 +16,7 @@ import mamlcli
 from mamlcli.common.errors import DeviceError, MamlError, RecipeError, RunError
 from mamlcli.training.rescoring import adapt_run
 from tests.helpers.image_files import class_folders
+from tests.helpers.models import GLYPHS
 from tests.helpers.running import TINY, TINY_IMAGES
 
 CPU = "execution.device=cpu"
@@ -101,6 +102,21 @@ def test_load_says_what_is_not_a_run(tmp_path, sinusoid):
         mamlcli.load(tmp_path / "nothing")
     with pytest.raises(DeviceError):
         mamlcli.load(sinusoid.path, device="cuda:99")
+
+
+def test_models_that_ship_are_loaded_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = mamlcli.load(GLYPHS)
+    assert repr(model) == f"Run('{GLYPHS}', glyphs, maml, best by meta-validation, iteration 300)"
+    assert model.report["run"] == GLYPHS
+    x = torch.rand(5, *model.input_shape, generator=torch.Generator().manual_seed(0))
+    adapted = mamlcli.adapt(GLYPHS, x, torch.arange(5))
+    assert adapted(x).argmax(dim=1).tolist() == list(range(5))
+    assert mamlcli.predict(model, (x, torch.arange(5)), x).indices.tolist() == list(range(5))
+    with pytest.raises(RunError, match=f"Did you mean '{GLYPHS}'"):
+        mamlcli.load("glyphs-5way-1shot@2")
+    with pytest.raises(RunError, match="no training can go on from there"):
+        mamlcli.train(run_dir=GLYPHS, resume=True)
 
 
 def test_module_is_the_learned_initialisation_and_a_copy(sinusoid):

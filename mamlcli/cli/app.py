@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import mamlcli
-from mamlcli.cli import console, data, recipes, runs
+from mamlcli.cli import console, data, models, recipes, runs
 from mamlcli.cli.adapt import adapt
 from mamlcli.cli.bench import bench
 from mamlcli.cli.doctor import doctor
@@ -30,6 +30,7 @@ TRAIN, PAPER, YOURS, HERE = "Train and use", "The paper", "Your runs and data", 
 
 app.command("train", rich_help_panel=TRAIN)(train)
 app.command("adapt", rich_help_panel=TRAIN)(adapt)
+app.add_typer(models.app, name="models", rich_help_panel=TRAIN)
 app.add_typer(recipes.app, name="recipes", rich_help_panel=TRAIN)
 app.command("sweep-depth", rich_help_panel=PAPER)(sweep_depth)
 app.command("add-linear", rich_help_panel=PAPER)(add_linear)

@@ -50,13 +50,24 @@ def recipe(incomplete: str) -> Words:
 
 
 def run(incomplete: str) -> Words:
+    """Complete the folder of a run, or a trained model that ships with mamlcli."""
+    return _brief(completion.run_words(incomplete) + completion.model_words(incomplete))
+
+
+def own_run(incomplete: str) -> Words:
     """Complete the folder of a run."""
     return _brief(completion.run_words(incomplete))
 
 
+def model(incomplete: str) -> Words:
+    """Complete a trained model that ships with mamlcli."""
+    return _brief(completion.model_words(incomplete))
+
+
 def runs(incomplete: str) -> Words:
-    """Complete runs and studies, by folder or name."""
-    return _brief(completion.run_words(incomplete, by_name=True, with_studies=True))
+    """Complete runs and studies, by folder or name, and trained models that ship with mamlcli."""
+    of_user = completion.run_words(incomplete, by_name=True, with_studies=True)
+    return _brief(of_user + completion.model_words(incomplete))
 
 
 def study(incomplete: str) -> Words:

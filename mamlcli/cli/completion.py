@@ -12,9 +12,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mamlcli.common.errors import RecipeError
+from mamlcli.common.errors import MamlError
 from mamlcli.common.files import cache_dir, data_dir
 from mamlcli.common.names import IMAGE_SOURCES
+from mamlcli.runs.models import run_folder, shipped_models
 from mamlcli.runs.search import run_folders, study_folders
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def recipe_words(words: Sequence[str], incomplete: str, *, default: str, with_ru
         return _values_after(given, incomplete, default)
     offered: Words = []
     if not given and "=" not in incomplete:
-        offered += recipe_names(incomplete) + (run_words(incomplete) if with_runs else [])
+        offered += recipe_names(incomplete)
+        offered += run_words(incomplete) + model_words(incomplete) if with_runs else []
     if given or incomplete:
         offered += _override_words(given, incomplete, default)
     return offered
@@ -108,8 +110,9 @@ def _tags(given: Sequence[str], default: str) -> dict[str, str]:
 
     name = given[0] if given and "=" not in given[0] else default
     try:
-        recipe = load_recipe(str(Path(name) / "recipe.yaml") if Path(name).is_dir() else name)[1]
-    except (RecipeError, OSError):
+        folder = run_folder(Path(name))
+        recipe = load_recipe(str(folder / "recipe.yaml") if folder.is_dir() else name)[1]
+    except (MamlError, OSError):
         return {}
     tags = {"tasks": str(recipe.tasks.source), "model": str(recipe.model.kind)}
     changed = dict(word.split("=", 1) for word in given if "=" in word)
@@ -152,6 +155,11 @@ def run_words(incomplete: str, *, by_name: bool = False, with_studies: bool = Fa
             names = [str(path)] + ([str(path.relative_to("runs"))] if by_name and path.parts[0] == "runs" else [])
             offered += [(name, words) for name in names if name.startswith(incomplete)][:1]
     return offered
+
+
+def model_words(incomplete: str) -> Words:
+    """Return the trained models that ship with mamlcli."""
+    return [(name, "a trained model") for name in shipped_models() if name.startswith(incomplete)]
 
 
 def study_words(incomplete: str) -> Words:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mamlcli.cli import console
 from mamlcli.cli.options import DeviceOption, JsonOption, RunArgument, SplitOption
+from mamlcli.common.names import RUNS
+from mamlcli.runs.models import is_model
+
+if TYPE_CHECKING:
+    from mamlcli.runs.folder import RunDirectory
 
 
 def layers(
@@ -18,7 +23,10 @@ def layers(
     device: DeviceOption = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for layers.png and layers.svg; by default the run's.", show_default=False),
+        typer.Option(
+            help="Folder for layers.png and layers.svg; by default the run's, of a shipped model runs/NAME-layers.",
+            show_default=False,
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -33,6 +41,8 @@ def layers(
       mamlcli layers runs/glyphs-5way-1shot-1
 
       mamlcli layers runs/linear-regression-1 --tasks 600 --json
+
+      mamlcli layers glyphs-5way-1shot@1
     """
     from mamlcli.runs.folder import RunDirectory
     from mamlcli.studies.layers.figure import save_layers
@@ -42,6 +52,11 @@ def layers(
     opened = RunDirectory.open(run)
     console.note(f"studying {run} on {tasks} tasks")
     report = layers_report(opened, device=device, num_tasks=tasks, split=split)
-    pictures = save_layers(report, out or opened.path)
+    pictures = save_layers(report, out or own_folder(opened))
     console.note(f"Written: {', '.join(str(path) for path in pictures)}")
     console.show(report, layer_parts)
+
+
+def own_folder(run: RunDirectory) -> Path:
+    """Return the folder for what is made of a run: its own; of a shipped model, one below runs/."""
+    return RUNS / f"{run.label}-layers" if is_model(run.path) else run.path

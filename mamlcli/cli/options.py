@@ -61,7 +61,10 @@ StartArguments = Annotated[
 
 RunArgument = Annotated[
     Path,
-    typer.Argument(help="A run directory, such as runs/glyphs-5way-1shot-1.", autocompletion=complete.run),
+    typer.Argument(
+        help="A run directory, such as runs/glyphs-5way-1shot-1, or a model of mamlcli models ls.",
+        autocompletion=complete.run,
+    ),
 ]
 
 

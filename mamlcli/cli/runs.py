@@ -22,14 +22,17 @@ app = typer.Typer(help="List, show, compare and export runs.", no_args_is_help=T
 
 
 RunArgument = Annotated[
-    str, typer.Argument(help="A run directory, or its name below runs/.", autocompletion=complete.runs)
+    str,
+    typer.Argument(
+        help="A run directory, its name below runs/, or a model of mamlcli models ls.", autocompletion=complete.runs
+    ),
 ]
 
 
 RunsArgument = Annotated[
     list[str],
     typer.Argument(
-        help="Run directories, or their names below runs/; a study stands for its cells.",
+        help="Run directories, their names below runs/, or models; a study stands for its cells.",
         autocompletion=complete.runs,
     ),
 ]

@@ -27,6 +27,7 @@ from mamlcli.cli.options import (
 from mamlcli.cli.study_display import show_collapse, study
 from mamlcli.common.errors import MamlError
 from mamlcli.common.names import TRANSFORMS
+from mamlcli.runs.models import run_folder
 
 if TYPE_CHECKING:
     from mamlcli.recipe.schema import Recipe
@@ -199,11 +200,11 @@ def meta_opt(
 
 
 def _run_of(arguments: list[str] | None) -> Path | None:
-    """Return the run directory that the first argument is, or None."""
+    """Return the run directory, or the name of the shipped model, that the first argument is; None if it is neither."""
     from mamlcli.recipe.files import shipped_recipes
 
     first = Path(arguments[0]) if arguments else None
-    if first is None or not first.is_dir():
+    if first is None or not run_folder(first).is_dir():
         return None
     # A folder that merely has a recipe's name does not hide the recipe.
     return first if (first / "recipe.yaml").is_file() or str(first) not in shipped_recipes() else None
@@ -220,6 +221,6 @@ def _study_recipe(
         from mamlcli.runs.folder import RunDirectory
 
         source = RunDirectory.open(run)
-        _, recipe = recipe_and_overrides([str(run / "recipe.yaml"), *(arguments or [])[1:]], device)
+        _, recipe = recipe_and_overrides([str(source.recipe_path), *(arguments or [])[1:]], device)
         return source.name, recipe
     return recipe_and_overrides(arguments if has_recipe(arguments) else [*BARE, *(arguments or [])], device)

@@ -26,7 +26,7 @@ RunDirOption = Annotated[
     typer.Option(
         help="Where the run goes; by default runs/<recipe>-<number>.",
         show_default=False,
-        autocompletion=complete.run,
+        autocompletion=complete.own_run,
     ),
 ]
 

@@ -112,17 +112,37 @@ def model_card(config: WeightsConfig, *, has_adapt: bool) -> str:
         config: what is known of the weights.
         has_adapt: whether module.py has `adapt`.
     """
-    name = escape_markdown(config.recipe_name)
+    return _card(config, config.recipe_name, f"## How to load\n{_loading(config, has_adapt)}")
+
+
+def shipped_card(config: WeightsConfig, name: str, *, training: str) -> str:
+    """Return README.md of a trained model that ships with the package.
+
+    Args:
+        config: what is known of the weights.
+        name: of the model.
+        training: how it was trained, in words.
+    """
+    classify = f"    mamlcli adapt {name} --support DIR --query DIR\n" * isinstance(config.recipe.tasks, ImageKeys)
+    use = (
+        f"## How to use\n\n    mamlcli adapt {name}\n{classify}    mamlcli runs export {name} --weights DIR\n\n"
+        f'From Python: `run = mamlcli.load("{name}")`. Exported weights need torch and safetensors alone.'
+    )
+    return _card(config, name, use, training=f"## Training\n{training}")
+
+
+def _card(config: WeightsConfig, name: str, use: str, *, training: str = "") -> str:
     parts = [
         _front_matter(config),
-        f"# {name}",
+        f"# {escape_markdown(name)}",
         _what(config),
+        training,
         f"## Data\n{_data(config)}",
         f"## Result\n{_result(config)}",
         f"## Limits\n{_limits(config)}",
-        f"## How to load\n{_loading(config, has_adapt)}",
+        use,
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _front_matter(config: WeightsConfig) -> str:
@@ -206,8 +226,8 @@ def _limits(config: WeightsConfig) -> str:
         )
     if config.recipe.inner.transform.name != "none":
         limits.append(
-            "Its inner loop transforms gradients; the transform's meta-parameters are in `transform.safetensors`, and "
-            "plain gradient steps are not what it was trained for."
+            "Its inner loop transforms gradients; the transform's meta-parameters come with the weights (exported: "
+            "`transform.safetensors`), and plain gradient steps are not what it was trained for."
         )
     return "\n".join(f"- {limit}" for limit in limits)
 

@@ -75,7 +75,7 @@ def predict_run(run: RunDirectory, request: PredictionRequest, *, on_progress: O
     probabilities = _finite(classifier.classify(support_x, support_y, query_x, advance=advance), request)
     images = predicted_images(query, classes, probabilities)
     report = PredictionReport(
-        run=str(run.path),
+        run=run.label,
         recipe=run.name,
         weights=trained.weights,
         inner_steps=classifier.objective.inner.num_inner_steps,
@@ -138,7 +138,7 @@ def _recipe(run: RunDirectory, request: PredictionRequest) -> tuple[Recipe, Imag
     recipe = recipe_elsewhere(run, where="mamlcli adapt", device=request.device)
     if not isinstance(recipe.tasks, ImageTasks | FolderTasks):
         raise MamlError(
-            str(run.path),
+            run.label,
             expected="a run that was trained on images",
             got=f"tasks.source={recipe.tasks.source}",
             next_step="Run: mamlcli train glyphs-5way-1shot, and use that run",
@@ -161,7 +161,7 @@ def stored_record(run: RunDirectory, tasks: ImageTasks | FolderTasks) -> ImageRe
         record, why = None, f"{why}, and its data is not there: {str(error).rstrip('.')}"
     if record is None:
         raise RunError(
-            str(run.path / "manifest.json"),
+            f"{run.label}/manifest.json",
             expected="how images become square arrays (data.images)",
             got="nothing",
             why=why,

@@ -59,7 +59,7 @@ def export_weights(run: RunEntry, folder: Path, *, is_forced: bool = False) -> l
         raise RunError(str(folder), expected="a new or empty folder", got=got, next_step=next_step)
     directory = RunDirectory.open(run.path)
     trained = open_trained(directory, recipe_elsewhere(directory, where=run.where, device="cpu"))
-    config = _config(run, trained)
+    config = weights_config(run, trained)
     _, meta = trained.experiment.objective().with_learned_head(trained.meta)
     parts = {
         "model.safetensors": _tensors(meta.model),
@@ -115,7 +115,8 @@ def _tensors(tensors: dict[str, Tensor]) -> bytes:
     return data
 
 
-def _config(run: RunEntry, trained: TrainedRun) -> WeightsConfig:
+def weights_config(run: RunEntry, trained: TrainedRun) -> WeightsConfig:
+    """Return what is known of a run's weights, for its model card."""
     recipe, network = trained.recipe, trained.experiment.network
     # The report may be of other weights: of a checkpoint that was best when the run was scored.
     report = run.report if run.report is not None and run.report.weights == trained.weights else None

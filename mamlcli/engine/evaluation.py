@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -114,11 +114,7 @@ def evaluate(
         if with_references:
             of_tasks = distribution.references(episode)
             for of_all, meta in zip(references, meta_params, strict=True):
-                of_features = probe_references(objective, meta.model, episode, execution)
-                for name, reference in {**of_tasks, **of_features}.items():
-                    if name not in of_all:
-                        of_all[name] = _empty_reference(reference, len(share))
-                    _fill(of_all[name], reference, rows)
+                _fill(of_all, {**of_tasks, **probe_references(objective, meta.model, episode, execution)}, rows, share)
     is_classification, chance_accuracy = distribution.is_classification, distribution.chance_accuracy
     return [
         Evaluation(of_run, references_of_run, is_classification, chance_accuracy)
@@ -126,20 +122,17 @@ def evaluate(
     ]
 
 
-def _empty_reference(of_chunk: ReferenceScores, num_tasks: int) -> Reference:
-    """Return room for the scores of a reference on all tasks, where it has any."""
+def _fill(references: dict[str, Reference], of_chunk: Mapping[str, ReferenceScores], rows: range, share: range) -> None:
+    """Write the references' scores on a chunk of tasks to its rows; make room for those of all tasks at the first."""
 
     def room(values: Tensor | None) -> Array | None:
-        return None if values is None else np.empty(num_tasks, dtype=np.float64)
+        return None if values is None else np.empty(len(share), dtype=np.float64)
 
-    return Reference(room(of_chunk.loss), room(of_chunk.accuracy))
-
-
-def _fill(reference: Reference, of_chunk: ReferenceScores, rows: range) -> None:
-    """Write the scores of a reference on a chunk's tasks to their rows."""
-    for whole, part in ((reference.loss, of_chunk.loss), (reference.accuracy, of_chunk.accuracy)):
-        if whole is not None and part is not None:
-            whole[rows.start : rows.stop] = part.double().cpu().numpy()
+    for name, scores in of_chunk.items():
+        whole = references.setdefault(name, Reference(room(scores.loss), room(scores.accuracy)))
+        for values, part in ((whole.loss, scores.loss), (whole.accuracy, scores.accuracy)):
+            if values is not None and part is not None:
+                values[rows.start : rows.stop] = part.double().cpu().numpy()
 
 
 def join_evaluations(parts: list[Evaluation]) -> Evaluation:

@@ -16,6 +16,7 @@ from mamlcli.recipe.files import load_recipe, recipe_from_tree, shipped_recipes
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.entry import RunEntry, read_run
 from mamlcli.runs.manifest import FINISHED
+from mamlcli.runs.models import like_model, run_folder
 from mamlcli.runs.search import MANIFEST, RECIPE, RUN_MARKS, STUDY_MARK, run_folders
 
 
@@ -38,17 +39,19 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
 
 
 def resolve_run(text: str, base: Path) -> Path:
-    """Return the folder that the user means by a path or by the name of a run below `base`.
+    """Return the folder that the user means by a path, by the name of a run below `base` or by that of a shipped model.
 
     Raises:
-        RunError: neither; the message names the nearest run there is.
+        RunError: none of them; the message names the nearest run or model there is.
     """
     for path in (Path(text), base / text):
         if text.strip() and path.is_dir():
             return path
+    if (path := run_folder(Path(text))) != Path(text):
+        return path
     names = [run.name for run in find_runs(base)] if base.is_dir() else []
     got = "a file" if text.strip() and Path(text).exists() else "no such folder"
-    hint = nearest(text.removeprefix(f"{base}/"), names).strip() or None
+    hint = like_model(text) or nearest(text.removeprefix(f"{base}/"), names).strip() or None
     where, next_step = one_line(text).strip() or "RUN", "Run: mamlcli runs ls"
     raise RunError(where, expected="a run directory", got=got, why=hint, next_step=next_step)
 

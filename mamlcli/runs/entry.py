@@ -15,6 +15,7 @@ from mamlcli.common.words import one_line
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.manifest import FINISHED, Manifest, number
+from mamlcli.runs.models import label_of
 from mamlcli.runs.report import RunReport
 from mamlcli.runs.search import MANIFEST
 
@@ -53,12 +54,12 @@ class RunEntry:
 
     @property
     def folder(self) -> str:
-        """The folder as text that any file can hold; bytes that are not UTF-8 are written out."""
-        return os.fsencode(self.path).decode("utf-8", "backslashreplace")
+        """The folder, or a shipped model's name, as text that any file can hold; bytes not UTF-8 are written out."""
+        return _text_of(label_of(self.path))
 
     @property
     def where(self) -> str:
-        """The folder in one printable line, for messages."""
+        """The folder, or a shipped model's name, in one printable line, for messages."""
         return one_line(self.folder)
 
     @property
@@ -86,6 +87,10 @@ class RunEntry:
         return None if self.report is None else self.report.final.of(metric)
 
 
+def _text_of(path: Path | str) -> str:
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def _time(text: str | None) -> datetime | None:
     try:
         time = datetime.fromisoformat(text or "")
@@ -101,8 +106,8 @@ def read_run(path: Path, base: Path | None = None) -> RunEntry:
         path: the folder.
         base: the folder that names are relative to; by default names are whole paths.
     """
-    relative = path.relative_to(base) if base is not None and path != base else path
-    name = one_line(os.fsencode(relative).decode("utf-8", "backslashreplace"))
+    relative = path.relative_to(base) if base is not None and path != base else label_of(path)
+    name = one_line(_text_of(relative))
     problems: list[str] = []
     run = RunDirectory(path)
     manifest = _read(lambda: run.manifest, problems) or Manifest({})

@@ -9,6 +9,8 @@ evaluation.json                  the result: a `RunReport`
 tasks.csv                        the scores of every task at every inner step
 curve.png, curve.svg             the adaptation curve
 lock                             held by the process that works on the run
+
+A trained model that ships with the package has less in its folder, and is not written to: see `models`.
 """
 
 from __future__ import annotations
@@ -32,8 +34,9 @@ from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.lock import held_lock, is_lock_held
 from mamlcli.runs.manifest import Manifest
 from mamlcli.runs.metrics import MetricsRecord, last_record_in, metrics_line, records_in, records_until
+from mamlcli.runs.models import is_model, label_of, like_model, run_folder
 from mamlcli.runs.report import RunReport
-from mamlcli.runs.scores_table import scores_in, scores_text
+from mamlcli.runs.scores_table import FINAL_SCORES, final_scores_in, scores_in, scores_text
 from mamlcli.runs.search import CHECKPOINTS, MANIFEST, RECIPE
 
 _REPORT, _SCORES, _METRICS = "evaluation.json", "tasks.csv", "metrics.jsonl"
@@ -69,15 +72,36 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
-        """Open an existing run directory.
+        """Open an existing run directory, or a trained model that ships with the package.
+
+        Args:
+            path: the folder, or the name of a model.
 
         Raises:
-            RunError: there is none at the path.
+            RunError: there is none.
         """
-        if not is_run(path):
+        folder = run_folder(path)
+        if not is_run(folder):
             got = f"a folder without {RECIPE} and {MANIFEST}" if path.is_dir() else "no such folder"
-            raise RunError(str(path), expected="a run directory", got=got, next_step="Run: mamlcli train")
-        return cls(path)
+            hint = like_model(str(path))
+            raise RunError(str(path), expected="a run directory", got=got, why=hint, next_step="Run: mamlcli train")
+        return cls(folder)
+
+    @property
+    def label(self) -> str:
+        """What messages and results call the run: its folder, or the name of a shipped model."""
+        return label_of(self.path)
+
+    def check_writable(self) -> None:
+        """Raise RunError for a trained model that ships with the package."""
+        if is_model(self.path):
+            raise RunError(
+                self.label,
+                expected="a run that can be written to",
+                got="a trained model that ships with mamlcli",
+                why="It is for reading, and holds the learned weights alone: no training can go on from there",
+                next_step=f"Run: mamlcli train {self.name}",
+            )
 
     @property
     def recipe(self) -> Recipe:
@@ -137,8 +161,9 @@ class RunDirectory:
         """Hold the run for this process; the lock is released when the process ends, however it ends.
 
         Raises:
-            RunError: another process holds it.
+            RunError: another process holds it, or it is not to be written to.
         """
+        self.check_writable()
         return held_lock(self.path)
 
     def is_held(self) -> bool | None:
@@ -212,7 +237,7 @@ class RunDirectory:
         Raises:
             RunError: there is none, or none that can be read.
         """
-        expected, next_step = "a readable result", f"Run: mamlcli adapt {self.path} --out {self.path}"
+        expected, next_step = "a readable result", f"Run: mamlcli adapt {self.label} --out {self.label}"
         value = self._read_json(_REPORT, expected=expected, next_step=next_step)
         try:
             return RunReport.from_json(value)
@@ -227,11 +252,15 @@ class RunDirectory:
     def read_scores(self) -> NDArray[np.float64]:
         """Return the scores of every task: [num_tasks, num_inner_steps + 1, 4], columns as `SCORE_COLUMNS`.
 
+        A shipped model has those after the last inner step alone: [num_tasks, 1, 4].
+
         Raises:
             RunError: the file is not there, or not whole.
         """
         path = self.path / _SCORES
         try:
+            if is_model(self.path):
+                return final_scores_in((self.path / FINAL_SCORES).read_bytes())
             with path.open(newline="", encoding="utf-8") as stream:
                 return scores_in(stream)
         except (OSError, ValueError, OverflowError) as error:
@@ -279,5 +308,5 @@ def remove_run(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise RunError(str(path), expected="a run directory", got="a file", next_step="Name another --run-dir")
     if path.exists() and any(path.iterdir()):
-        RunDirectory.open(path)
+        RunDirectory.open(path).check_writable()
         shutil.rmtree(path)

@@ -17,6 +17,7 @@ from mamlcli.common.names import HELD_BACK
 from mamlcli.recipe.changes import recipe_difference
 from mamlcli.runs.entry import RunEntry
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.models import is_model
 from mamlcli.runs.scores_table import SCORE_COLUMNS
 
 # tasks.csv has nine digits; a mean over tasks that differs by more is of another evaluation.
@@ -33,7 +34,8 @@ def final_task_scores(run: RunEntry) -> NDArray[np.float64]:
     scores = RunDirectory(run.path).read_scores()
     protocol, expected = run.report.protocol, run.report.final.mean("loss")
     mean = scores[:, -1, SCORE_COLUMNS.index("query_loss")].mean()
-    is_same = scores.shape[:2] == (protocol.num_tasks, protocol.inner_steps + 1)
+    num_points = 1 if is_model(run.path) else protocol.inner_steps + 1
+    is_same = scores.shape[:2] == (protocol.num_tasks, num_points)
     if math.isfinite(expected):
         is_same &= bool(abs(mean - expected) <= _SAME_EVALUATION * max(1.0, abs(expected)))
     if not is_same:

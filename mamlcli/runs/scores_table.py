@@ -1,4 +1,7 @@
-"""Reads and writes the table in tasks.csv: the scores of every task at every inner step."""
+"""Reads and writes the table in tasks.csv: the scores of every task at every inner step.
+
+A trained model that ships with the package has those after the last inner step alone, in scores.npy.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,9 @@ from numpy.typing import NDArray
 
 # The columns of tasks.csv after task and inner step, and of the scores of a run: [num_tasks, num_inner_steps + 1, 4].
 SCORE_COLUMNS = ("support_loss", "support_accuracy", "query_loss", "query_accuracy")
+
+
+FINAL_SCORES = "scores.npy"
 
 
 _HEADER = ["task", "inner_step", *SCORE_COLUMNS]
@@ -51,3 +57,25 @@ def scores_in(lines: Iterable[str]) -> NDArray[np.float64]:
     if not np.array_equal(table[:, :2], expected):
         raise ValueError("rows are missing or out of order")
     return table[:, 2:].reshape(num_tasks, num_points, len(SCORE_COLUMNS))
+
+
+def final_scores_bytes(scores: NDArray[np.float64]) -> bytes:
+    """Return the scores after the last inner step, [num_tasks, 4], as the content of scores.npy, in float32."""
+    out = io.BytesIO()
+    np.save(out, scores.astype("<f4"), allow_pickle=False)
+    return out.getvalue()
+
+
+def final_scores_in(data: bytes) -> NDArray[np.float64]:
+    """Return the scores in the content of scores.npy: [num_tasks, 1, 4], of the last inner step.
+
+    Raises:
+        ValueError: the table is not whole.
+    """
+    try:
+        table: NDArray[np.float64] = np.load(io.BytesIO(data), allow_pickle=False).astype(np.float64)
+    except EOFError as error:
+        raise ValueError(str(error)) from error
+    if table.ndim != 2 or table.shape[1] != len(SCORE_COLUMNS) or not len(table):
+        raise ValueError("rows or columns are missing")
+    return table[:, None]

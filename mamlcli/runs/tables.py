@@ -62,7 +62,12 @@ def runs_table(runs: Sequence[RunEntry], now: datetime | None = None) -> Table:
             if parent:
                 table.add_row(Text(f"{parent}/", style="dim"), "", "", "", "", "")
         name = f"  {last_name}" if parent else run.name
-        cells = (_status(run), _score(run), age(run.age_s(now)), "-" if run.wall_s is None else duration(run.wall_s))
+        cells = (
+            _status(run),
+            score_text(run),
+            age(run.age_s(now)),
+            "-" if run.wall_s is None else duration(run.wall_s),
+        )
         table.add_row(Text(name), Text(run.recipe_name if run.manifest.recipe_name else "-"), *cells)
     return table
 
@@ -74,7 +79,8 @@ def _status(run: RunEntry) -> Text:
     return Text(f"{run.status}{share}", style=style)
 
 
-def _score(run: RunEntry) -> str:
+def score_text(run: RunEntry) -> str:
+    """Return the query accuracy in per cent after adaptation, of a regression the loss, with its interval."""
     accuracy = run.final("accuracy")
     if accuracy is not None:
         return f"{with_interval(accuracy, scale=PERCENT, digits=1)} %"

@@ -16,6 +16,7 @@ from mamlcli.recipe.tasks_schema import ImageKeys
 from mamlcli.runs.curve_figure import save_curve
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.manifest import FINISHED
+from mamlcli.runs.models import label_of
 from mamlcli.runs.report import Point, Protocol, RunReport, Scores
 from mamlcli.training.experiment import Experiment
 
@@ -122,6 +123,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation, report: RunReport) ->
     try:
         folder.mkdir(parents=True, exist_ok=True)
         result = RunDirectory(folder)
+        result.check_writable()
         result.write_scores(evaluation.scores)
         save_curve(report, result.curve_path)
         result.write_report(report)
@@ -141,7 +143,7 @@ def evaluation_report(
     """Return the result of a run from an evaluation of its weights."""
     num_tasks = len(evaluation.scores)
     return RunReport(
-        run=str(run.path),
+        run=label_of(run.path),
         recipe=run.name,
         weights=weights,
         protocol=protocol_of(experiment.recipe, split=split, num_tasks=num_tasks, num_steps=num_steps),

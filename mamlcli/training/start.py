@@ -45,11 +45,13 @@ class Start:
         """Check whether the run can begin before anything is built; return its result if it is done already.
 
         Raises:
-            RunError: another run is there, or there is none to go on with, or it is of another recipe.
+            RunError: another run is there, or there is none to go on with, or it is of another recipe, or a model that
+                ships with mamlcli.
             MamlError: what the recipe's logging needs is not installed.
         """
         if self.is_resumed:
             run = RunDirectory.open(self.path)
+            run.check_writable()
             run.check_recipe(self.recipe)
             if (result := finished_result(run)) is not None:
                 return result

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from mamlcli.common.errors import RunError
 from mamlcli.engine.objective import MetaParams
 from mamlcli.engine.state import is_meta_parameter
@@ -108,11 +110,20 @@ def best_weights(run: RunDirectory, experiment: Experiment) -> tuple[MetaParams,
     Raises:
         RunError: the run has no checkpoint.
     """
-    for which, words in (("best", "best by meta-validation"), ("last", "last")):
-        checkpoint = load_checkpoint(run, which)
-        if checkpoint is not None:
-            tensors, primitives = checkpoint
-            flat = {name: value.to(experiment.device) for name, value in tensors.items() if is_meta_parameter(name)}
-            return MetaParams.from_flat(flat), f"{words}, iteration {primitives['iteration']}"
-    next_step = f"Run: mamlcli train --resume --run-dir {run.path}"
-    raise RunError(str(run.path), expected="a checkpoint", got="none", next_step=next_step)
+    which, tensors, primitives = weights_checkpoint(run)
+    flat = {name: value.to(experiment.device) for name, value in tensors.items() if is_meta_parameter(name)}
+    words = {"best": "best by meta-validation", "last": "last"}[which]
+    return MetaParams.from_flat(flat), f"{words}, iteration {primitives['iteration']}"
+
+
+def weights_checkpoint(run: RunDirectory) -> tuple[str, dict[str, Tensor], dict[str, object]]:
+    """Return which checkpoint has the weights to score, "best" or "last", and its tensors and primitives.
+
+    Raises:
+        RunError: the run has no checkpoint.
+    """
+    for which in ("best", "last"):
+        if (checkpoint := load_checkpoint(run, which)) is not None:
+            return which, *checkpoint
+    next_step = f"Run: mamlcli train --resume --run-dir {run.label}"
+    raise RunError(run.label, expected="a checkpoint", got="none", next_step=next_step)

@@ -17,6 +17,7 @@ from mamlcli.common.errors import RecipeError
 from mamlcli.common.names import TRANSFORMS
 from mamlcli.recipe.files import load_recipe, shipped_recipes
 from mamlcli.recipe.keys import known_keys
+from mamlcli.runs.models import shipped_models
 
 
 @pytest.fixture
@@ -134,13 +135,25 @@ def test_runs_are_found_in_studies_too(offered, tmp_path):
     make_run(tmp_path / "runs" / "sweep-1" / "cells" / "depth-1")
     (tmp_path / "runs" / "sweep-1" / "study.json").write_text("{}")
     make_run(tmp_path / "elsewhere" / "b-1")
-    assert set(offered("adapt ")) == {"runs/a-1", "runs/sweep-1/cells/depth-1"}
+    assert set(offered("adapt ")) == {"runs/a-1", "runs/sweep-1/cells/depth-1", *shipped_models()}
     assert set(offered("layers runs/s")) == {"runs/sweep-1/cells/depth-1"}
     assert set(offered("adapt elsewhere/")) == {"elsewhere/b-1"}
     assert set(offered("runs compare runs/s")) == {"runs/sweep-1", "runs/sweep-1/cells/depth-1"}
     assert set(offered("runs show a")) == {"a-1"}
     assert set(offered("sweep-depth --dir ")) == {"runs/sweep-1"}
     assert "runs/a-1" in offered("add-linear runs/")
+
+
+def test_models_are_offered_where_a_run_is_read_and_nowhere_else(offered, tmp_path):
+    models = set(shipped_models())
+    assert offered("adapt gl") == {"glyphs-5way-1shot@1": "a trained model"}
+    for typed in ("layers ", "runs show ", "runs compare ", "models show ", "add-linear "):
+        assert models <= set(offered(typed)), typed
+    for typed in ("train ", "train --resume --run-dir ", "sweep-depth --dir ", "recipes show "):
+        assert not models & set(offered(typed)), typed
+    # The keys are those of the model's recipe.
+    assert "model.stride=" in offered("add-linear glyphs-5way-1shot@1 model.")
+    assert "model.kind=" in offered("add-linear no-such@1 model.")
 
 
 def test_data_and_splits(offered, tmp_path):

@@ -1,11 +1,17 @@
-"""tasks.csv: the scores of every task at every inner step."""
+"""tasks.csv: the scores of every task at every inner step; scores.npy: those after the last one."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from mamlcli.runs.scores_table import SCORE_COLUMNS, scores_in, scores_text
+from mamlcli.runs.scores_table import (
+    SCORE_COLUMNS,
+    final_scores_bytes,
+    final_scores_in,
+    scores_in,
+    scores_text,
+)
 
 
 def table(num_tasks=3, num_points=2):
@@ -50,3 +56,25 @@ DAMAGED = {
 def test_a_table_that_is_not_whole_is_refused(kind):
     with pytest.raises(ValueError, match=r"missing|shape|inhomogeneous|convert"):
         scores_in(DAMAGED[kind])
+
+
+def test_final_scores_are_read_back_in_float32_as_one_point_of_each_task():
+    final = table()[:, -1] + 1 / 3
+    final[0, 0] = np.inf
+    found = final_scores_in(final_scores_bytes(final))
+    assert found.shape == (3, 1, 4)
+    assert np.array_equal(found[:, 0], final.astype(np.float32))
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (3, 5), (4,), (3, 1, 4)])
+def test_final_scores_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match="rows or columns are missing"):
+        final_scores_in(final_scores_bytes(np.zeros(shape)))
+
+
+@pytest.mark.parametrize("length", [0, 5, 100, 150])
+def test_final_scores_that_are_cut_are_refused(length):
+    data = final_scores_bytes(table()[:, -1])
+    assert len(data) > 150
+    with pytest.raises(ValueError):  # noqa: PT011 - numpy's own words
+        final_scores_in(data[:length])

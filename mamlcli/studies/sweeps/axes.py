@@ -177,7 +177,7 @@ def _grid_pairs(num_depths: int, num_optimizers: int) -> tuple[tuple[int, int], 
 def _check_start(run: RunDirectory, recipe: Recipe) -> None:
     if run.recipe.model.linear_layers:
         raise RunError(
-            str(run.path),
+            run.label,
             expected="a run without appended linear layers",
             got=f"model.linear_layers={run.recipe.model.linear_layers}",
             next_step="Start from its recipe, or from a shallow run",
@@ -189,7 +189,7 @@ def _check_start(run: RunDirectory, recipe: Recipe) -> None:
     ]
     if changed:
         raise RunError(
-            str(run.path),
+            run.label,
             expected="keys that leave the trained weights as they are",
             got=", ".join(changed),
             next_step="Start from a recipe instead of a run",

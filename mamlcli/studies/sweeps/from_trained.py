@@ -42,7 +42,7 @@ def write_start(run: RunDirectory, experiment: Experiment, source: RunDirectory)
     xi = start_transform(meta.transform, fresh, last=len(old.network.head) - 1, num_layers=keys.linear_layers)
     ordered = {name: params[name] for name in experiment.network.parameter_names()}
     theta = stored_params(experiment.network, experiment.recipe.inner.head, ordered)
-    run.update_manifest({"started_from": {"run": str(source.path), "weights": weights}})
+    run.update_manifest({"started_from": {"run": source.label, "weights": weights}})
     save_checkpoint(run, "last", *new_state(MetaParams(theta, xi), experiment.outer_loop()).export())
 
 

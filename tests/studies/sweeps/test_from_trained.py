@@ -1,6 +1,8 @@
 """Cells that start from a trained run: the appended layers, and where the learned transform goes."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from mamlcli.studies.sweeps.sweep import check_sweep
 from mamlcli.training.experiment import build
 from mamlcli.training.functions import splits_of_training
 from mamlcli.training.trained import best_weights
+from tests.helpers.models import use_models_dir
 from tests.helpers.running import train_run
 from tests.helpers.studies import recipe_of, start_of
 
@@ -94,3 +97,17 @@ def test_a_start_from_a_run_keeps_the_start_of_its_output_layer(tmp_path, head):
     outputs = [apply_network(e.network, p, x) for e, p in zip((trained, experiment), starts, strict=True)]
     assert torch.allclose(outputs[1], outputs[0], rtol=0, atol=1e-15)
     assert train_run(run, experiment, argv=[]).final.mean("loss") > 0
+
+
+def test_a_model_of_the_package_is_started_from_by_its_name(shallow, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(shallow.path, use_models_dir(monkeypatch, tmp_path / "models") / "shallow@1")
+    name = Path("shallow@1")
+    sweep = linear_sweep("logistic", shallow.recipe, layers=[0], num_seeds=1, started_from=name)
+    assert sweep.settings()["started_from"] == "shallow@1"
+    run = RunDirectory.create(tmp_path / "run", shallow.recipe, "logistic")
+    experiment = build(shallow.recipe, splits=splits_of_training(shallow.recipe))
+    write_start(run, experiment, RunDirectory.open(name))
+    assert run.manifest["started_from"]["run"] == "shallow@1"
+    found, trained = best_weights(run, experiment)[0], best_weights(shallow, experiment)[0]
+    assert all(torch.equal(value, trained.model[key]) for key, value in found.model.items())
