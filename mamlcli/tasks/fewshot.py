@@ -170,6 +170,13 @@ def fewshot_tasks(
             got=f"{shots} + {queries}",
             next_step=f"Lower {keys['shots']} or {keys['queries']}",
         )
+    _check_images(pack, where, rotations=rotations, augment=augment)
+    members = tuple(torch.from_numpy((pack.labels == label).nonzero()[0]) for label in labels)
+    return FewShotTasks(images, members, ways, shots, queries, rotations, dtype, tuple(augment))
+
+
+def _check_images(pack: Pack, where: str, *, rotations: bool, augment: Sequence[str]) -> None:
+    """Raise a DataError if images that are not square should be turned, or grey ones augmented."""
     if rotations and pack.images.shape[1] != pack.images.shape[2]:
         raise DataError(
             f"tasks.rotations ({where})",
@@ -177,13 +184,6 @@ def fewshot_tasks(
             got=f"{pack.images.shape[1:3]}",
             next_step="Set tasks.rotations=false",
         )
-    _check_augmentation(pack, augment, where)
-    members = tuple(torch.from_numpy((pack.labels == label).nonzero()[0]) for label in labels)
-    return FewShotTasks(images, members, ways, shots, queries, rotations, dtype, tuple(augment))
-
-
-def _check_augmentation(pack: Pack, augment: Sequence[str], where: str) -> None:
-    """Raise a DataError if grey images should be augmented."""
     if augment and pack.images.shape[3] != 3:
         raise DataError(
             f"tasks.augment ({where})",

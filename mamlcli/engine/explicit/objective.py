@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
-from torch.func import vmap
 
+from mamlcli.engine.explicit.flat_transform import FAST, FlatTransform, flat_scales
 from mamlcli.engine.explicit.layout import Layout
 from mamlcli.engine.explicit.losses import task_accuracies, task_losses
 from mamlcli.engine.explicit.network import Features, LossGradient, NotCoveredError, TaskNetwork
@@ -19,62 +19,10 @@ from mamlcli.engine.networks import Params
 from mamlcli.engine.objective import MetaObjective, adapts_head_only
 from mamlcli.engine.rates import LearnedRates
 from mamlcli.engine.support_statistics import with_statistics_of_first
-from mamlcli.engine.transforms import GradientTransform, Identity, prepared
+from mamlcli.engine.transforms import prepared
 
-# The names under which the inner loop carries flat vectors.
-_FAST, _REST, _SUPPORT, _QUERY = "fast weights", "other parameters", "support inputs", "query inputs"
-
-# Begins the names under which it carries what the learned rates of each step multiply the updates by.
-_SCALES = "scales of step"
-
-
-@dataclass(frozen=True)
-class _OnFlatVectors:
-    """Applies a transform of named gradients to the flat gradients of a chunk of tasks.
-
-    Attributes:
-        transform: of one task's named gradients.
-        layout: of the vector.
-        is_per_task: whether xi has a leading dimension of tasks.
-        num_runs: runs trained together, each with an xi for its share of the tasks; None for one xi, or one per task.
-        num_scales: steps whose updates are multiplied by scales that stand in xi, as `_flat_scales` makes them; 1 where
-            all steps have the same, 0 without learned rates.
-    """
-
-    transform: GradientTransform
-    layout: Layout
-    is_per_task: bool
-    num_runs: int | None = None
-    num_scales: int = 0
-
-    def init(self, params: Mapping[str, Tensor], seed: int) -> Params:
-        raise NotImplementedError("the meta-parameters are made by the transform itself")
-
-    def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor], step: int = 0) -> Params:
-        if not self.num_scales:
-            return self._updates(xi, gradients)
-        scales = {name for name in xi if name.startswith(_SCALES)}
-        updates = self._updates({name: value for name, value in xi.items() if name not in scales}, gradients)[_FAST]
-        scale = xi[f"{_SCALES} {min(step, self.num_scales - 1)}"]
-        if self.num_runs is None:
-            return {_FAST: scale * updates}
-        return {_FAST: (scale.unsqueeze(1) * updates.view(self.num_runs, -1, updates.shape[1])).flatten(0, 1)}
-
-    def _updates(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Params:
-        """Return the updates without learned rates."""
-        if isinstance(self.transform, Identity):
-            return dict(gradients)
-        if self.num_runs is not None:
-            named = self.layout.tensors(gradients[_FAST].view(self.num_runs, -1, gradients[_FAST].shape[1]))
-            updates = vmap(vmap(self.transform.apply, in_dims=(None, 0)))(dict(xi), named)
-            return {_FAST: self.layout.flat(updates).flatten(0, 1)}
-        named = self.layout.tensors(gradients[_FAST])
-        if len(gradients[_FAST]) == 1:  # without vmap's own cost
-            alone = {name: value[0] for name, value in xi.items()} if self.is_per_task else xi
-            updates = self.transform.apply(alone, {name: value[0] for name, value in named.items()})
-            return {_FAST: self.layout.flat(updates).unsqueeze(0)}
-        updates = vmap(self.transform.apply, in_dims=(0 if self.is_per_task else None, 0))(dict(xi), named)
-        return {_FAST: self.layout.flat(updates)}
+# The names under which the inner loop carries what the fast weights stand beside.
+_REST, _SUPPORT, _QUERY = "other parameters", "support inputs", "query inputs"
 
 
 @dataclass(frozen=True)
@@ -202,25 +150,25 @@ class ExplicitObjective:
         of_names, scales = inner.transform, dict[str, Tensor]()
         if isinstance(of_names, LearnedRates):
             rates, xi = of_names.split(xi)
-            scales, of_names = _flat_scales(of_names, rates, self.fast_layout), of_names.transform
+            scales, of_names = flat_scales(of_names, rates, self.fast_layout), of_names.transform
         if not inner.adapt_transform:
             of_names, xi = prepared(of_names, xi)
         else:
             xi = {name: _repeated(value, num_tasks, num_runs) for name, value in xi.items()}
 
         def gradient(fast: Params, context: Params) -> Params:
-            flat = _beside(fast[_FAST], context[_REST])
+            flat = _beside(fast[FAST], context[_REST])
             with torch.set_grad_enabled(torch.is_grad_enabled() and not inner.first_order):
                 gradients: Tensor = LossGradient.apply(self.adapting, flat, context[_SUPPORT], support_y)
-            return {_FAST: gradients[:, :num_adapted] if problem.rest.shape[1] else gradients}
+            return {FAST: gradients[:, :num_adapted] if problem.rest.shape[1] else gradients}
 
         shared_by = None if inner.adapt_transform else num_runs
-        transform = _OnFlatVectors(of_names, self.fast_layout, inner.adapt_transform, shared_by, len(scales))
+        transform = FlatTransform(of_names, self.fast_layout, inner.adapt_transform, shared_by, len(scales))
         return unroll(
             gradient,
-            {_FAST: problem.start},
+            {FAST: problem.start},
             {**xi, **scales},
-            replace(inner, adapted=(_FAST,), transform=transform),
+            replace(inner, adapted=(FAST,), transform=transform),
             context=problem.context,
             observe=observe,
             observes_start=observes_start,
@@ -242,7 +190,7 @@ class ExplicitObjective:
         problem = self._problem(model, support_x, query_x)
 
         def scores(fast: Params, context: Params) -> tuple[Tensor, Tensor]:
-            outputs: Tensor = Features.apply(self.adapting, _beside(fast[_FAST], context[_REST]), context[_QUERY])
+            outputs: Tensor = Features.apply(self.adapting, _beside(fast[FAST], context[_REST]), context[_QUERY])
             return task_losses(outputs, query_y), task_accuracies(outputs.detach(), query_y)
 
         if step_weights is None:
@@ -266,7 +214,7 @@ class ExplicitObjective:
         of_query = self._query_outputs(problem, support_x, query_x)
 
         def scores(fast: Params, context: Params) -> Tensor:
-            flat = _beside(fast[_FAST], context[_REST])
+            flat = _beside(fast[FAST], context[_REST])
             columns = []
             for outputs, y in (
                 (self.adapting.outputs(flat, context[_SUPPORT]), support_y),
@@ -294,23 +242,6 @@ def _repeated(value: Tensor, num_tasks: int, num_runs: int | None) -> Tensor:
     if num_runs is None:
         return value.expand(num_tasks, *value.shape)
     return value.repeat_interleave(num_tasks // num_runs, dim=0)
-
-
-def _flat_scales(learned: LearnedRates, rates: Params, layout: Layout) -> Params:
-    """Return what learned rates multiply flat updates by, [num_adapted] for each step that has rates of its own.
-
-    Where the rates have a leading dimension of runs, so have these, [num_runs, num_adapted].
-    """
-
-    def expanded(name: str, shape: tuple[int, ...], step: int) -> Tensor:
-        scale = learned.scale(rates, name, step)
-        return scale.reshape(*scale.shape, *[1] * len(shape)).expand(*scale.shape, *shape)
-
-    shapes = dict(zip(layout.names, layout.shapes, strict=True))
-    return {
-        f"{_SCALES} {step}": layout.flat({name: expanded(name, shape, step) for name, shape in shapes.items()})
-        for step in range(learned.num_steps or 1)
-    }
 
 
 @lru_cache(maxsize=16)
