@@ -64,6 +64,21 @@ def _has_another_class_split(recipe: Recipe) -> bool:
     return split is not None and split not in CLASS_SPLITS[recipe.tasks.source]
 
 
+def _is_beyond(recipe: Recipe) -> bool:
+    reference, steps = recipe.reference, recipe.evaluation.steps or recipe.inner.steps
+    return reference is not None and (reference.steps or 0) > steps
+
+
+def _is_of_other_tasks(recipe: Recipe) -> bool:
+    reference = recipe.reference
+    return reference is not None and (reference.metric == "accuracy") != recipe.is_classification
+
+
+def _is_no_percentage(recipe: Recipe) -> bool:
+    reference = recipe.reference
+    return reference is not None and reference.metric == "accuracy" and reference.value > 100
+
+
 RULES = (
     Rule(
         "model.kind",
@@ -119,5 +134,23 @@ RULES = (
         + "".join(f"\n  - {source}: {', '.join(names)}" for source, names in CLASS_SPLITS.items()),
         _has_another_class_split,
         "{class_splits} for tasks.source={tasks.source}",
+    ),
+    Rule(
+        "reference.metric",
+        "`reference.metric` is accuracy for classification, squared-error for regression.",
+        _is_of_other_tasks,
+        "the metric of tasks.source={tasks.source}: accuracy for classes, squared-error for points",
+    ),
+    Rule(
+        "reference.value",
+        "`reference.value` is at most 100 where it is an accuracy.",
+        _is_no_percentage,
+        "an accuracy in per cent",
+    ),
+    Rule(
+        "reference.steps",
+        "`reference.steps` is at most `evaluation.steps`.",
+        _is_beyond,
+        "at most the inner steps that are scored (evaluation.steps)",
     ),
 )

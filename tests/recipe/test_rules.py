@@ -42,6 +42,19 @@ BROKEN = {
         {"tasks": {"source": "omniglot", "class_split": "scripts"}},
         "expected vinyals or seeded for tasks.source=omniglot, got 'scripts'.",
     ),
+    "reference.metric": (
+        {"reference": {"metric": "squared-error", "value": 1.0, "margin": 0.1}},
+        "expected the metric of tasks.source=logistic: accuracy for classes, squared-error for points, "
+        "got 'squared-error'.",
+    ),
+    "reference.value": (
+        {"reference": {"metric": "accuracy", "value": 101.0, "margin": 0.1}},
+        "expected an accuracy in per cent, got 101.0.",
+    ),
+    "reference.steps": (
+        {"reference": {"metric": "accuracy", "value": 98.7, "margin": 0.4, "steps": 6}},
+        "expected at most the inner steps that are scored (evaluation.steps), got 6.",
+    ),
 }
 
 
@@ -97,6 +110,12 @@ def test_class_split_of_another_source_is_a_conflict(source):
     for name in {"published", "vinyals", "seeded", "scripts"}:
         broken = conflicting(tasks={"source": source, "class_split": name}, model={"kind": "cnn"})
         assert bool(broken) == (name not in CLASS_SPLITS[source])
+
+
+def test_reference_within_the_steps_that_are_scored_is_no_conflict():
+    reference = {"metric": "accuracy", "value": 98.7, "margin": 0.4, "steps": 10}
+    assert not conflicting(reference=reference, evaluation={"steps": 10})
+    assert not conflicting(reference={**reference, "steps": None})
 
 
 def test_resolved_recipe_breaks_no_rule():
