@@ -1,4 +1,4 @@
-"""`mamlcli recipes` lists, shows, copies and checks recipes."""
+"""`mamlcli recipes` lists, shows, copies, checks and verifies recipes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from rich.table import Table
 
 from mamlcli.cli import complete, console
 from mamlcli.cli.options import JsonOption
+from mamlcli.cli.verify import verify
 from mamlcli.common.errors import RecipeError, RunError
 from mamlcli.common.files import atomic_write
 
-app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=True)
+app = typer.Typer(help="List, show, copy, check and verify recipes.", no_args_is_help=True)
 
 
 RecipeArgument = Annotated[str, typer.Argument(help="A shipped recipe or a file.", autocompletion=complete.recipe)]
@@ -116,3 +117,6 @@ def check(
             console.result(f"{recipe}: ok")
     if problems:
         raise RecipeError(problems)
+
+
+app.command("verify")(verify)

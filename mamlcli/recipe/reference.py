@@ -35,9 +35,9 @@ In the tables, *required* means that there is no default, `null` that the key ma
 
 
 _SECTION_WORDS = {
-    "reference": "The section may be left out. It does not count where recipes are compared, and run directories do not "
-    "hold it. For example:\n\n```yaml\nreference:\n  metric: accuracy\n  value: 98.7\n  margin: 0.4\n  source: Finn et al. "
-    "2017, table 1\n```",
+    "reference": "The section may be left out. It does not count where recipes are compared, and run directories do "
+    "not hold it. For example:\n\n```yaml\nreference:\n  metric: accuracy\n  value: 98.7\n  margin: 0.4\n  source: "
+    "Finn et al. 2017, table 1\n```",
     "inner.transform": "`inner.transform=kfo` is short for `inner.transform.name=kfo`.",
 }
 

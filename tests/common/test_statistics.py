@@ -75,7 +75,6 @@ def test_equivalence_over_tasks_is_two_t_tests_of_scipy(reference, margin):
     interval = ttest_1samp(TASKS, reference).confidence_interval(0.90)
     assert result.interval == pytest.approx((interval.low - reference, interval.high - reference), rel=1e-9)
     assert (result.verdict == "equivalent") == (above.pvalue < LEVEL and below.pvalue < LEVEL)
-    assert result.degrees == 39
 
 
 def test_equivalence_over_seeds_whose_tasks_are_all_alike_is_a_t_test_over_seeds():
@@ -87,14 +86,27 @@ def test_equivalence_over_seeds_whose_tasks_are_all_alike_is_a_t_test_over_seeds
     assert result.gain == pytest.approx(0.4 - seeds.mean())
     assert result.interval[0] == pytest.approx(0.4 - interval.high)
     assert result.interval[1] == pytest.approx(0.4 - interval.low)
-    assert result.degrees == 2
 
 
-def test_standard_error_has_a_part_of_seeds_and_one_of_tasks():
-    # Means of seeds 1, 3: s^2 / S = 2 / 2 = 1. Means of tasks 0, 2, 4: s^2 / T = 4 / 3. Sum 7 / 3; t_{0.95, 1} = 6.313752.
+def test_interval_has_a_part_of_seeds_and_one_of_tasks():
+    # Means of seeds 1, 3: s^2 / S = 2 / 2 = 1, t_{0.95, 1} = 6.313752. Means of tasks 0, 2, 4: s^2 / T = 4 / 3,
+    # t_{0.95, 2} = 2.919986.
     result = equivalence([[-1.0, 1.0, 3.0], [1.0, 3.0, 5.0]], 0.0, margin=1.0, is_higher_better=True)
-    assert (result.mean, result.gain, result.degrees) == (2.0, 2.0, 1)
-    assert result.interval[1] - result.gain == pytest.approx(6.313752 * math.sqrt(7 / 3), rel=1e-6)
+    assert (result.mean, result.gain) == (2.0, 2.0)
+    half_width = math.sqrt(6.313752**2 + 2.919986**2 * 4 / 3)
+    assert result.interval == pytest.approx((2 - half_width, 2 + half_width), rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 20), (3, 20)])
+def test_verdict_changes_where_the_p_value_is_the_level(shape):
+    values = np.random.default_rng(0).normal(size=shape)
+    widest = equivalence(values, 0.0, margin=9.0, is_higher_better=True)
+    edge = max(map(abs, widest.interval))
+    for factor, verdict in ((1 - 1e-6, "undecided"), (1 + 1e-6, "equivalent")):
+        result = equivalence(values, 0.0, margin=factor * edge, is_higher_better=True)
+        assert result.verdict == verdict
+        assert (result.p_equivalent < LEVEL) == (verdict == "equivalent")
+        assert result.p_equivalent == pytest.approx(LEVEL, rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -122,21 +134,21 @@ def test_scores_that_are_all_the_same_number_decide_by_that_number():
     for value, verdict in ((1.0, "equivalent"), (1.2, "better"), (0.8, "worse")):
         result = equivalence(np.full((2, 5), value), 1.0, margin=0.1, is_higher_better=True)
         assert (result.verdict, result.interval[0]) == (verdict, result.interval[1])
-        assert result.p_equivalent == (0.0 if verdict == "equivalent" else 1.0)
+        assert result.p_equivalent == pytest.approx(0.0 if verdict == "equivalent" else 1.0, abs=1e-12)
 
 
-@pytest.mark.parametrize(("num_seeds", "spread"), [(1, 0.0), (2, 1.0), (3, 1.0), (3, 0.2), (5, 3.0)])
+@pytest.mark.parametrize(("num_seeds", "spread"), [(1, 0.0), (2, 1.0), (3, 0.2), (3, 3.0)])
 @pytest.mark.parametrize("side", [-1, 1])
 def test_chance_of_a_wrong_verdict_is_at_most_the_level(num_seeds, spread, side):
-    # Seeds and tasks are both drawn; the true gain is just the margin. 2000 draws: 5 % with a standard error of 0.5 %;
+    # Seeds and tasks are both drawn; the true gain is just the margin. 800 draws: 5 % with a standard error of 0.8 %;
     # three of them allowed. With one seed the test is exact, so that fewer would be wrong, too.
-    rng, num_draws, num_tasks, margin = np.random.default_rng(num_seeds), 2000, 30, 2.0
+    rng, num_draws, num_tasks, margin = np.random.default_rng(num_seeds), 800, 30, 2.0
     wrong = {-1: ("equivalent", "better"), 1: ("equivalent", "worse")}[side]
     num_wrong = 0
     for _ in range(num_draws):
         values = side * margin + rng.normal(size=(num_seeds, num_tasks)) + rng.normal(size=num_tasks)
         values = values + spread * rng.normal(size=(num_seeds, 1))
         num_wrong += equivalence(values, 0.0, margin=margin, is_higher_better=True).verdict in wrong
-    assert num_wrong / num_draws < LEVEL + 3 * 0.005
+    assert num_wrong / num_draws < LEVEL + 3 * 0.008
     if num_seeds == 1:
-        assert num_wrong / num_draws > LEVEL - 3 * 0.005
+        assert num_wrong / num_draws > LEVEL - 3 * 0.008

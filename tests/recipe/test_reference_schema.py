@@ -15,7 +15,14 @@ SECTION = "reference: {metric: accuracy, value: 98.7, margin: 0.4, source: a pap
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("metric", "loss"), ("value", -1.0), ("value", float("nan")), ("margin", 0.0), ("margin", float("inf")), ("steps", 0)],
+    [
+        ("metric", "loss"),
+        ("value", -1.0),
+        ("value", float("nan")),
+        ("margin", 0.0),
+        ("margin", float("inf")),
+        ("steps", 0),
+    ],
 )
 def test_value_out_of_bounds_is_refused(key, value):
     with pytest.raises(ValidationError) as caught:
