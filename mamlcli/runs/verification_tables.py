@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -29,9 +30,10 @@ def _table(done: Verification) -> Table:
     reference, result, protocol = done.reference, done.result, done.protocol
     is_accuracy = reference.metric == "accuracy"
     digits, unit = (2, " %") if is_accuracy else (4, "")
+    quantity = "query accuracy" if is_accuracy else "mean squared error (twice the loss)"
+    steps = f"{protocol.inner_steps} inner step{'s' * (protocol.inner_steps != 1)}"
     table = plain_table(
-        f"{one_line(done.recipe)}: {'query accuracy' if is_accuracy else 'mean squared error (twice the loss)'} after "
-        f"{protocol.inner_steps} inner step{'s' * (protocol.inner_steps != 1)} against the reference\n"
+        f"{escape(one_line(done.recipe))}: {quantity} after {steps} against the reference\n"
         f"{task_words(protocol)}; batch norm: {batch_norm_words(protocol.batch_norm)}\n"
         f"{protocol.num_tasks} {protocol.split} tasks, evaluation.seed {protocol.seed}",
         "two one-sided t tests at 5 % each; the reference counts as exact",
@@ -39,12 +41,11 @@ def _table(done: Verification) -> Table:
     table.add_column("")
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("", overflow="fold", style="dim")
-    table.add_row("reference", f"{reference.value:g}{unit}", one_line(reference.source))
+    table.add_row("reference", f"{reference.value:g}{unit}", Text(one_line(reference.source)))
     table.add_row("margin", f"± {reference.margin:g}{unit}", "the largest difference that counts as equal")
     for run in done.runs:
-        table.add_row(
-            f"seed {run.seed}", f"{run.value:.{digits}f}{unit}", one_line(f"{run.run}, weights: {run.weights}")
-        )
+        which = Text(one_line(f"{run.run}, weights: {run.weights}"))
+        table.add_row(f"seed {run.seed}", f"{run.value:.{digits}f}{unit}", which)
     if len(done.runs) > 1:
         table.add_row("mean", f"{result.mean:.{digits}f}{unit}", f"of {len(done.runs)} seeds")
     table.add_section()
