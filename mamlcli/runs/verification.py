@@ -179,9 +179,9 @@ def _check_protocol(run: RunEntry, expected: Protocol) -> None:
     wanted = replace(expected, num_tasks=num_tasks, inner_steps=inner_steps).to_json()
     of_recipe, of_run = expected.to_json(), protocol.to_json()
     listed = [
-        f"{key} ({of_recipe[key]!r} in the recipe, {value!r} in the run)"
-        for key, value in of_run.items()
-        if value != wanted[key]
+        f"{key} ({of_recipe.get(key)!r} in the recipe, {of_run.get(key)!r} in the run)"
+        for key in {**wanted, **of_run}
+        if of_run.get(key) != wanted.get(key)
     ]
     if listed:
         rescore = f"mamlcli adapt {run.where} --tasks {expected.num_tasks} --steps {expected.inner_steps}"
