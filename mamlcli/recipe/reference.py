@@ -29,8 +29,8 @@ mamlcli recipes verify linear-regression
 
 Values are YAML: `true`, `null`, `1e-3`, `[head.*]`. A key that is left out has its default. `--dry-run` prints the
 recipe with every default filled in, and what it would cost. The same overrides work
-[from Python](python.md): `mamlcli.train("sinusoid", "inner.steps=5")`. `recipes verify` runs a recipe with several seeds
-and tests whether it [reproduces](algorithms.md#is-a-number-reproduced) the number in its section `reference`.
+[from Python](python.md): `mamlcli.train("sinusoid", "inner.steps=5")`. `recipes verify` runs a recipe with several
+seeds and tests whether it [reproduces](algorithms.md#is-a-number-reproduced) the number in its section `reference`.
 
 In the tables, *required* means that there is no default, `null` that the key may be left empty.
 """
