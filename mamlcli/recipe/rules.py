@@ -53,17 +53,6 @@ def _quoted(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
-def _is_inexact_fomaml(recipe: Recipe) -> bool:
-    # Only where it was written: resolving the recipe fills it in.
-    is_written = "first_order" in recipe.inner.model_fields_set
-    return recipe.inner.algorithm == "fomaml" and is_written and not recipe.inner.first_order
-
-
-def _has_another_class_split(recipe: Recipe) -> bool:
-    split = getattr(recipe.tasks, "class_split", None)
-    return split is not None and split not in CLASS_SPLITS[recipe.tasks.source]
-
-
 def _is_beyond(recipe: Recipe) -> bool:
     reference, steps = recipe.reference, recipe.evaluation.steps or recipe.inner.steps
     return reference is not None and (reference.steps or 0) > steps
@@ -77,6 +66,17 @@ def _is_of_other_tasks(recipe: Recipe) -> bool:
 def _is_no_percentage(recipe: Recipe) -> bool:
     reference = recipe.reference
     return reference is not None and reference.metric == "accuracy" and reference.value > 100
+
+
+def _is_inexact_fomaml(recipe: Recipe) -> bool:
+    # Only where it was written: resolving the recipe fills it in.
+    is_written = "first_order" in recipe.inner.model_fields_set
+    return recipe.inner.algorithm == "fomaml" and is_written and not recipe.inner.first_order
+
+
+def _has_another_class_split(recipe: Recipe) -> bool:
+    split = getattr(recipe.tasks, "class_split", None)
+    return split is not None and split not in CLASS_SPLITS[recipe.tasks.source]
 
 
 RULES = (
@@ -123,19 +123,6 @@ RULES = (
         "at most outer.tasks={outer.tasks}",
     ),
     Rule(
-        "validation.metric",
-        "`validation.metric=accuracy` needs classification.",
-        lambda recipe: recipe.validation.metric == "accuracy" and not recipe.is_classification,
-        "loss for tasks.source={tasks.source}",
-    ),
-    Rule(
-        "tasks.class_split",
-        "`tasks.class_split` must be one of the source's:"
-        + "".join(f"\n  - {source}: {', '.join(names)}" for source, names in CLASS_SPLITS.items()),
-        _has_another_class_split,
-        "{class_splits} for tasks.source={tasks.source}",
-    ),
-    Rule(
         "reference.metric",
         "`reference.metric` is accuracy for classification, squared-error for regression.",
         _is_of_other_tasks,
@@ -152,5 +139,18 @@ RULES = (
         "`reference.steps` is at most `evaluation.steps`.",
         _is_beyond,
         "at most the inner steps that are scored (evaluation.steps)",
+    ),
+    Rule(
+        "validation.metric",
+        "`validation.metric=accuracy` needs classification.",
+        lambda recipe: recipe.validation.metric == "accuracy" and not recipe.is_classification,
+        "loss for tasks.source={tasks.source}",
+    ),
+    Rule(
+        "tasks.class_split",
+        "`tasks.class_split` must be one of the source's:"
+        + "".join(f"\n  - {source}: {', '.join(names)}" for source, names in CLASS_SPLITS.items()),
+        _has_another_class_split,
+        "{class_splits} for tasks.source={tasks.source}",
     ),
 )

@@ -34,14 +34,6 @@ BROKEN = {
         "expected false for execution.path=loop, got true.",
     ),
     "execution.chunk": ({"execution": {"chunk": 17}}, "expected at most outer.tasks=16, got 17."),
-    "validation.metric": (
-        {"tasks": {"source": "sinusoid"}, "validation": {"metric": "accuracy"}},
-        "expected loss for tasks.source=sinusoid, got 'accuracy'.",
-    ),
-    "tasks.class_split": (
-        {"tasks": {"source": "omniglot", "class_split": "scripts"}},
-        "expected vinyals or seeded for tasks.source=omniglot, got 'scripts'.",
-    ),
     "reference.metric": (
         {"reference": {"metric": "squared-error", "value": 1.0, "margin": 0.1}},
         "expected the metric of tasks.source=logistic: accuracy for classes, squared-error for points, "
@@ -54,6 +46,14 @@ BROKEN = {
     "reference.steps": (
         {"reference": {"metric": "accuracy", "value": 98.7, "margin": 0.4, "steps": 6}},
         "expected at most the inner steps that are scored (evaluation.steps), got 6.",
+    ),
+    "validation.metric": (
+        {"tasks": {"source": "sinusoid"}, "validation": {"metric": "accuracy"}},
+        "expected loss for tasks.source=sinusoid, got 'accuracy'.",
+    ),
+    "tasks.class_split": (
+        {"tasks": {"source": "omniglot", "class_split": "scripts"}},
+        "expected vinyals or seeded for tasks.source=omniglot, got 'scripts'.",
     ),
 }
 
@@ -100,6 +100,12 @@ def test_fomaml_that_is_not_first_order_is_a_conflict_only_where_it_was_written(
     assert not conflicting(inner={"algorithm": "fomaml", "first_order": True})
 
 
+def test_reference_within_the_steps_that_are_scored_is_no_conflict():
+    reference = {"metric": "accuracy", "value": 98.7, "margin": 0.4, "steps": 10}
+    assert not conflicting(reference=reference, evaluation={"steps": 10})
+    assert not conflicting(reference={**reference, "steps": None})
+
+
 def test_adapted_transform_without_a_transform_is_a_conflict():
     assert list(conflicting(inner={"transform": {"adapted": True}})) == ["inner.transform.adapted"]
     assert not conflicting(inner={"transform": {"name": "kfo", "adapted": True}})
@@ -110,12 +116,6 @@ def test_class_split_of_another_source_is_a_conflict(source):
     for name in {"published", "vinyals", "seeded", "scripts"}:
         broken = conflicting(tasks={"source": source, "class_split": name}, model={"kind": "cnn"})
         assert bool(broken) == (name not in CLASS_SPLITS[source])
-
-
-def test_reference_within_the_steps_that_are_scored_is_no_conflict():
-    reference = {"metric": "accuracy", "value": 98.7, "margin": 0.4, "steps": 10}
-    assert not conflicting(reference=reference, evaluation={"steps": 10})
-    assert not conflicting(reference={**reference, "steps": None})
 
 
 def test_resolved_recipe_breaks_no_rule():
