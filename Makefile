@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help train test same-bits check fix docs dist reproduce clean
+.PHONY: help train test verify same-bits check fix docs dist reproduce clean
 help:
 	@echo "make train     install into $(VENV) and run bare mamlcli train"
 	@echo "make test      install into $(VENV) and run the test suite"
+	@echo "make verify    run the recipes that take under a minute, and compare them with their references"
 	@echo "make same-bits OLD=COMMIT  compare the bits of an older commit with those of the working tree (3 minutes)"
 	@echo "make reproduce check every claim of the paper and write a report (2 cores, under 25 minutes, no download)"
 	@echo "make check     lint, types and format; changes nothing"
@@ -42,6 +43,13 @@ reproduce: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# One seed and one thread each: about 70 seconds of one core.
+verify: $(VENV)/installed
+	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	for recipe in linear-regression logistic glyphs-5way-1shot; do \
+	  $(BIN)/mamlcli recipes verify $$recipe --seeds 1 --dir "$$folder/$$recipe" execution.threads=1; \
+	done
 
 same-bits: $(VENV)/installed-test
 	$(BIN)/python tests/helpers/same_bits.py "$(OLD)"

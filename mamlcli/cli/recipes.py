@@ -1,7 +1,8 @@
-"""`mamlcli recipes` lists, shows, copies and checks recipes."""
+"""`mamlcli recipes` lists, shows, copies, checks and verifies recipes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,10 +11,11 @@ from rich.table import Table
 
 from mamlcli.cli import complete, console
 from mamlcli.cli.options import JsonOption
+from mamlcli.cli.verify import verify
 from mamlcli.common.errors import RecipeError, RunError
 from mamlcli.common.files import atomic_write
 
-app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=True)
+app = typer.Typer(help="List, show, copy, check and verify recipes.", no_args_is_help=True)
 
 
 RecipeArgument = Annotated[str, typer.Argument(help="A shipped recipe or a file.", autocompletion=complete.recipe)]
@@ -31,19 +33,33 @@ def ls(as_json: JsonOption = False) -> None:
     """
     from mamlcli.recipe.files import recipe_summary, shipped_recipes
 
-    rows = [{"name": name, "summary": recipe_summary(path)} for name, path in shipped_recipes().items()]
+    rows = [
+        {"name": name, "summary": recipe_summary(path), "reference": reference_json(name)}
+        for name, path in shipped_recipes().items()
+    ]
     console.show(rows, recipe_parts)
 
 
-def recipe_parts(rows: list[dict[str, str]]) -> list[Table]:
+def reference_json(recipe: str) -> dict[str, object] | None:
+    """Return the number that a recipe should reproduce, as JSON; None where it names none."""
+    from mamlcli.recipe.files import load_recipe
+
+    reference = load_recipe(recipe)[1].reference
+    return None if reference is None else reference.model_dump(mode="json")
+
+
+def recipe_parts(rows: Sequence[Mapping[str, object]]) -> list[Table]:
     """Return the list of recipes as a table."""
     from mamlcli.common.tables import plain_table
 
-    table = plain_table(caption="mamlcli recipes show NAME tells what to expect; mamlcli train NAME runs it")
+    caption = (
+        "recipes show NAME tells what to expect, train NAME runs it, recipes verify NAME compares it with a number"
+    )
+    table = plain_table(caption=caption)
     table.add_column("recipe", no_wrap=True)
     table.add_column("what it is")
     for row in rows:
-        table.add_row(row["name"], row["summary"])
+        table.add_row(str(row["name"]), str(row["summary"]))
     return [table]
 
 
@@ -116,3 +132,6 @@ def check(
             console.result(f"{recipe}: ok")
     if problems:
         raise RecipeError(problems)
+
+
+app.command("verify")(verify)

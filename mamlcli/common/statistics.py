@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -148,3 +150,91 @@ def proportion(num_right: int, num_all: int) -> Proportion:
 def summary(values: ArrayLike) -> Score:
     """Return the score of values: their mean with its interval, None for what is not finite or does not exist."""
     return Score.of(estimate(values))
+
+
+# Equivalence ----------------------------------------------------------------------------------------------------
+
+# The chance of each wrong verdict of `equivalence`. Its interval is the two-sided one of 1 - 2 * LEVEL, 90 %.
+LEVEL = 0.05
+
+Verdict = Literal["equivalent", "better", "worse", "undecided"]
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """Holds how a measured mean stands to a reference value, decided by one-sided t tests at `LEVEL`.
+
+    Attributes:
+        verdict: "equivalent": the interval lies within the margin; else "better" or "worse": it lies wholly on that
+            side of the reference; else "undecided".
+        mean: of all values.
+        gain: mean minus reference; reference minus mean where lower is better.
+        interval: ends of the 90 % interval of the gain.
+        p_equivalent: p-value against a gain of the margin or more on either side, the larger of two.
+        p_better: p-value against a gain of zero or less.
+    """
+
+    verdict: Verdict
+    mean: float
+    gain: float
+    interval: tuple[float, float]
+    p_equivalent: float
+    p_better: float
+
+
+def equivalence(values: ArrayLike, reference: float, *, margin: float, is_higher_better: bool) -> Equivalence:
+    """Test whether a method reaches a reference value to within a margin, from its scores over seeds and tasks.
+
+    Two one-sided tests (TOST): "equivalent" where both `gain <= -margin` and `gain >= margin` are rejected at 5 %,
+    which is where the 90 % interval of the gain lies within the margin. If the method is worse by the margin or more,
+    the chance of "equivalent" or "better" is at most 5 %; if it is better by as much, that of "equivalent" or "worse".
+
+    The half-width h of the interval, at a chance a on either side: with one seed it is over tasks, and says nothing of
+    other trainings; with S seeds, all scored on the same T tasks, seeds and tasks are both samples:
+
+        h(a)^2 = t_{1-a, S-1}^2 s_S^2 / S + t_{1-a, T-1}^2 s_T^2 / T
+
+    with s_S of the seeds' means over tasks and s_T of the tasks' means over seeds. It covers at least as often as it
+    says, whatever the two variances are (Banerjee). A p-value is the a at which h(a) is the distance.
+
+    Args:
+        values: [num_seeds, num_tasks] finite float, at least two tasks; every seed has the same tasks.
+        reference: the value to reach, taken as exact.
+        margin: the largest difference that counts as equal, > 0.
+        is_higher_better: whether a larger value is better.
+
+    Source: Schuirmann 1987, A comparison of the two one-sided tests procedure and the power approach, J.
+    Pharmacokinetics and Biopharmaceutics 15; Banerjee 1960, Approximate confidence interval for linear functions of
+    means of k populations when the population variances are not equal, Sankhya 22. Differs from the source: what a
+    seed does on a task beyond both counts in both terms, so that the interval is a little too wide.
+    """
+    data = np.asarray(values, dtype=np.float64)
+    assert data.ndim == 2
+    assert data.shape[1] > 1
+    assert np.isfinite(data).all()
+    mean = float(data.mean())
+    gain = mean - reference if is_higher_better else reference - mean
+    samples = [sample for sample in (data.mean(axis=1), data.mean(axis=0)) if sample.size > 1]
+    terms = [(sample.size - 1, float(sample.var(ddof=1)) / sample.size) for sample in samples]
+    half = _half_width(terms, LEVEL)
+    low, high = gain - half, gain + half
+    verdict: Verdict = "better" if low > 0 else "worse" if high < 0 else "undecided"
+    if -margin < low and high < margin:
+        verdict = "equivalent"
+    return Equivalence(verdict, mean, gain, (low, high), _p_value(terms, margin - abs(gain)), _p_value(terms, gain))
+
+
+def _half_width(terms: Sequence[tuple[int, float]], chance: float) -> float:
+    """Return h(chance) of `equivalence` from its terms: degrees of freedom and variance of the mean."""
+    from scipy.special import stdtrit  # as above
+
+    return math.sqrt(sum(float(stdtrit(degrees, chance)) ** 2 * variance for degrees, variance in terms))
+
+
+def _p_value(terms: Sequence[tuple[int, float]], distance: float) -> float:
+    """Return the chance `a` with h(a) = distance, by bisection; above one half where the distance is negative."""
+    low, high = 0.0, 0.5
+    for _ in range(60):  # to 4e-19
+        middle = (low + high) / 2
+        low, high = (middle, high) if _half_width(terms, middle) > abs(distance) else (low, middle)
+    return high if distance > 0 else 1 - high

@@ -9,12 +9,12 @@ from mamlcli.recipe.schema import Recipe
 
 
 def changed_recipe(recipe: Recipe, changes: Mapping[str, object], where: str) -> Recipe:
-    """Return a recipe with some dotted keys changed, checked as a whole.
+    """Return a recipe with some dotted keys changed, checked as a whole, and without its reference.
 
     Raises:
         RecipeError: with every problem; each begins with `where`.
     """
-    tree = recipe_to_tree(recipe)
+    tree = recipe_to_tree(recipe.without_reference())
     for dotted, value in changes.items():
         *path, last = dotted.split(".")
         section = tree
@@ -25,8 +25,8 @@ def changed_recipe(recipe: Recipe, changes: Mapping[str, object], where: str) ->
 
 
 def recipe_difference(a: Recipe, b: Recipe) -> dict[str, tuple[object, object]]:
-    """Return the dotted keys in which two recipes differ, with both values."""
-    flat_a, flat_b = _flat(recipe_to_tree(a)), _flat(recipe_to_tree(b))
+    """Return the dotted keys in which two recipes differ, with both values; their references do not count."""
+    flat_a, flat_b = (_flat(recipe_to_tree(recipe.without_reference())) for recipe in (a, b))
     keys = [*flat_a, *(key for key in flat_b if key not in flat_a)]
     return {key: (flat_a.get(key), flat_b.get(key)) for key in keys if flat_a.get(key) != flat_b.get(key)}
 

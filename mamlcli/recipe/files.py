@@ -121,8 +121,8 @@ def recipe_from_tree(tree: dict[str, object], where: str = "recipe") -> Recipe:
 
 
 def recipe_to_tree(recipe: Recipe) -> dict[str, Any]:
-    """Return a recipe as a tree of dicts, lists, texts and numbers, with every key."""
-    return recipe.model_dump(mode="json")
+    """Return a recipe as a tree of dicts, lists, texts and numbers, with every key, and its reference if it has one."""
+    return recipe.model_dump(mode="json", exclude=None if recipe.reference else {"reference"})
 
 
 def recipe_to_yaml(recipe: Recipe) -> str:

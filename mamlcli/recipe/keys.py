@@ -7,7 +7,7 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal, TypeGuard
+from typing import Literal
 
 from pydantic.fields import FieldInfo
 
@@ -126,19 +126,21 @@ def _merged(a: RecipeKey, b: RecipeKey) -> RecipeKey:
 def _sections(section: type[Section], path: str, tag: str = "") -> Iterator[SectionKeys]:
     """Yield a section and those below it."""
     fields = section.model_fields
-    below = {name: field for name, field in fields.items() if field.discriminator or _is_section(field.annotation)}
+    below = {name: field for name, field in fields.items() if field.discriminator or _section_of(field)}
     prefix = f"{path}." if path else ""
     keys = tuple(_key(f"{prefix}{name}", field) for name, field in fields.items() if name not in below and name != tag)
     chosen_by = typing.get_args(fields[tag].annotation) if tag else ()
     yield SectionKeys(path, " ".join((section.__doc__ or "").split()), tuple(fields), keys, tag, chosen_by)
     for name, field in below.items():
-        kinds = typing.get_args(field.annotation) if field.discriminator else (field.annotation,)
+        kinds = typing.get_args(field.annotation) if field.discriminator else (_section_of(field),)
         for kind in kinds:
             yield from _sections(kind, f"{prefix}{name}", str(field.discriminator or ""))
 
 
-def _is_section(annotation: object) -> TypeGuard[type[Section]]:
-    return isinstance(annotation, type) and issubclass(annotation, Section)
+def _section_of(field: FieldInfo) -> type[Section] | None:
+    """Return the section that a field holds, also one that may be left out; None of a key."""
+    kinds = (field.annotation, *typing.get_args(field.annotation))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
 
 
 @dataclass(frozen=True)

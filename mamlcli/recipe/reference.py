@@ -24,17 +24,22 @@ mamlcli recipes show sinusoid
 mamlcli recipes cp sinusoid my-sinusoid.yaml
 mamlcli recipes check my-sinusoid.yaml
 mamlcli train my-sinusoid.yaml inner.steps=5 outer.lr=1e-4 --dry-run
+mamlcli recipes verify linear-regression
 ```
 
 Values are YAML: `true`, `null`, `1e-3`, `[head.*]`. A key that is left out has its default. `--dry-run` prints the
 recipe with every default filled in, and what it would cost. The same overrides work
-[from Python](python.md): `mamlcli.train("sinusoid", "inner.steps=5")`.
+[from Python](python.md): `mamlcli.train("sinusoid", "inner.steps=5")`. `recipes verify` runs a recipe with several
+seeds and tests whether it [reproduces](algorithms.md#is-a-number-reproduced) the number in its section `reference`.
 
 In the tables, *required* means that there is no default, `null` that the key may be left empty.
 """
 
 
 _SECTION_WORDS = {
+    "reference": "The section may be left out. It does not count where recipes are compared, and run directories do "
+    "not hold it. For example:\n\n```yaml\nreference:\n  metric: accuracy\n  value: 98.7\n  margin: 0.4\n  source: "
+    "Finn et al. 2017, table 1\n```",
     "inner.transform": "`inner.transform=kfo` is short for `inner.transform.name=kfo`.",
 }
 

@@ -53,6 +53,21 @@ def _quoted(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
+def _is_beyond(recipe: Recipe) -> bool:
+    reference, steps = recipe.reference, recipe.evaluation.steps or recipe.inner.steps
+    return reference is not None and (reference.steps or 0) > steps
+
+
+def _is_of_other_tasks(recipe: Recipe) -> bool:
+    reference = recipe.reference
+    return reference is not None and (reference.metric == "accuracy") != recipe.is_classification
+
+
+def _is_no_percentage(recipe: Recipe) -> bool:
+    reference = recipe.reference
+    return reference is not None and reference.metric == "accuracy" and reference.value > 100
+
+
 def _is_inexact_fomaml(recipe: Recipe) -> bool:
     # Only where it was written: resolving the recipe fills it in.
     is_written = "first_order" in recipe.inner.model_fields_set
@@ -163,6 +178,24 @@ RULES = (
         "`execution.chunk` is at most `outer.tasks`.",
         lambda recipe: (recipe.execution.chunk or 0) > recipe.outer.tasks,
         "at most outer.tasks={outer.tasks}",
+    ),
+    Rule(
+        "reference.metric",
+        "`reference.metric` is accuracy for classification, squared-error for regression.",
+        _is_of_other_tasks,
+        "the metric of tasks.source={tasks.source}: accuracy for classes, squared-error for points",
+    ),
+    Rule(
+        "reference.value",
+        "`reference.value` is at most 100 where it is an accuracy.",
+        _is_no_percentage,
+        "an accuracy in per cent",
+    ),
+    Rule(
+        "reference.steps",
+        "`reference.steps` is at most `evaluation.steps`.",
+        _is_beyond,
+        "at most the inner steps that are scored (evaluation.steps)",
     ),
     Rule(
         "validation.metric",

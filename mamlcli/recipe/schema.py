@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mamlcli.common.names import CLASS_SPLITS, HELD_BACK, TransformName
+from mamlcli.recipe.reference_schema import Reference
 from mamlcli.recipe.section import NonNegative, Positive, Rate, Section
 from mamlcli.recipe.tasks_schema import ImageKeys, ImageTasks, Tasks
 
@@ -235,6 +236,7 @@ class Recipe(Section):
     logging: Literal["none", "tensorboard"] = Field(
         "none", description="event files beside metrics.jsonl; tensorboard: in the run's folder"
     )
+    reference: Reference | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -256,6 +258,10 @@ class Recipe(Section):
         validation = self.validation.model_copy(update={"metric": metric})
         changes = {"inner": inner, "evaluation": evaluation, "tasks": tasks, "validation": validation}
         return self.model_copy(update=changes)
+
+    def without_reference(self) -> Recipe:
+        """Return what is run, without the number that the recipe as it stands should reproduce."""
+        return self.model_copy(update={"reference": None})
 
     @property
     def is_classification(self) -> bool:

@@ -56,6 +56,8 @@ class RunDirectory:
     def create(cls, path: Path, recipe: Recipe, name: str) -> RunDirectory:
         """Make a new run directory at a path that does not exist or is an empty folder.
 
+        The recipe's reference stays behind: it is what the recipe promises, not what the run does.
+
         Raises:
             RunError: something is there, or the folder cannot be written.
         """
@@ -63,7 +65,7 @@ class RunDirectory:
             check_free(path)
             (path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
             run = cls(path)
-            atomic_write(path / RECIPE, recipe_to_yaml(recipe).encode())
+            atomic_write(path / RECIPE, recipe_to_yaml(recipe.without_reference()).encode())
         except OSError as error:
             expected, next_step = "a folder that can be written", "Name another --run-dir"
             raise RunError(str(path), expected=expected, got=error.strerror, next_step=next_step) from error

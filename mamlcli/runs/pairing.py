@@ -28,6 +28,15 @@ def final_task_scores(run: RunEntry) -> NDArray[np.float64]:
     """Return the scores of a run's tasks after the last inner step: [num_tasks, 4], columns as `SCORE_COLUMNS`.
 
     Raises:
+        RunError: as `task_scores`.
+    """
+    return task_scores(run)[:, -1]
+
+
+def task_scores(run: RunEntry) -> NDArray[np.float64]:
+    """Return the scores of a finished run's tasks: [num_tasks, num_inner_steps + 1, 4], columns as `SCORE_COLUMNS`.
+
+    Raises:
         RunError: they cannot be read, or are not those of the run's result.
     """
     assert run.report is not None
@@ -41,7 +50,7 @@ def final_task_scores(run: RunEntry) -> NDArray[np.float64]:
     if not is_same:
         where, next_step = f"{run.where}/tasks.csv", f"Run: mamlcli adapt {run.where} --out {run.where}"
         raise RunError(where, expected="the tasks of evaluation.json", got="another evaluation's", next_step=next_step)
-    return scores[:, -1]
+    return scores
 
 
 def task_differences(a: RunEntry, b: RunEntry) -> list[str]:

@@ -15,6 +15,9 @@ def test_ls_lists_every_shipped_recipe_with_what_it_is(cli):
     rows = json.loads(cli("recipes", "ls", "--json").out)
     assert [row["name"] for row in rows] == list(SHIPPED)
     assert all(row["summary"] for row in rows)
+    references = {row["name"]: row["reference"] for row in rows}
+    assert references["omniglot-5way-1shot-full"]["value"] == 98.7
+    assert references["folder"] is None
     table = cli("recipes", "ls").out
     assert all(name in table for name in SHIPPED)
 

@@ -23,6 +23,16 @@ def test_change_that_the_schema_refuses_names_its_place():
         changed_recipe(load_recipe("logistic")[1], {"model.depth": 0}, "--depths 0")
 
 
+REFERENCE = ["reference={metric: accuracy, value: 80, margin: 1}"]
+
+
+def test_reference_is_no_difference_and_does_not_outlive_a_change():
+    with_reference = load_recipe("logistic", REFERENCE)[1]
+    assert recipe_difference(with_reference, with_reference.without_reference()) == {}
+    assert recipe_difference(with_reference, load_recipe("logistic", ["reference=null"])[1]) == {}
+    assert changed_recipe(with_reference, {"model.depth": 7}, "here").reference is None
+
+
 def test_difference_names_keys_with_both_values():
     first = load_recipe("logistic")[1]
     second = load_recipe("logistic", ["seed=5", "inner.transform=kfo"])[1]

@@ -61,6 +61,19 @@ BROKEN = {
         "expected false for execution.path=loop, got true.",
     ),
     "execution.chunk": ({"execution": {"chunk": 17}}, "expected at most outer.tasks=16, got 17."),
+    "reference.metric": (
+        {"reference": {"metric": "squared-error", "value": 1.0, "margin": 0.1}},
+        "expected the metric of tasks.source=logistic: accuracy for classes, squared-error for points, "
+        "got 'squared-error'.",
+    ),
+    "reference.value": (
+        {"reference": {"metric": "accuracy", "value": 101.0, "margin": 0.1}},
+        "expected an accuracy in per cent, got 101.0.",
+    ),
+    "reference.steps": (
+        {"reference": {"metric": "accuracy", "value": 98.7, "margin": 0.4, "steps": 6}},
+        "expected at most the inner steps that are scored (evaluation.steps), got 6.",
+    ),
     "validation.metric": (
         {"tasks": {"source": "sinusoid"}, "validation": {"metric": "accuracy"}},
         "expected loss for tasks.source=sinusoid, got 'accuracy'.",
@@ -145,6 +158,12 @@ def test_fomaml_that_is_not_first_order_is_a_conflict_only_where_it_was_written(
     assert list(conflicting(inner={"algorithm": "fomaml", "first_order": False})) == ["inner.first_order"]
     assert not conflicting(inner={"algorithm": "fomaml"})
     assert not conflicting(inner={"algorithm": "fomaml", "first_order": True})
+
+
+def test_reference_within_the_steps_that_are_scored_is_no_conflict():
+    reference = {"metric": "accuracy", "value": 98.7, "margin": 0.4, "steps": 10}
+    assert not conflicting(reference=reference, evaluation={"steps": 10})
+    assert not conflicting(reference={**reference, "steps": None})
 
 
 def test_adapted_transform_without_a_transform_is_a_conflict():

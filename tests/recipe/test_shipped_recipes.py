@@ -39,7 +39,15 @@ AMOUNTS = (
 
 
 # At 84 x 84 pixels a step takes a second: fewer of them too.
-FEWER = {"mini-imagenet": ("outer.tasks=1", "inner.steps=2", "evaluation.steps=3", "tasks.queries=1")}
+FEWER = {
+    "mini-imagenet": (
+        "outer.tasks=1",
+        "inner.steps=2",
+        "evaluation.steps=3",
+        "tasks.queries=1",
+        "evaluation.queries=1",
+    )
+}
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +95,14 @@ def test_shipped_recipe_is_shrunk_in_amounts_only(name):
     words = [*AMOUNTS, "tasks.queries=2", *FEWER["mini-imagenet"]]
     changed = set(recipe_difference(load_recipe(name)[1], load_recipe(name, words)[1]))
     assert changed <= {word.partition("=")[0] for word in words}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_reference_of_a_shipped_recipe_names_its_source(name):
+    reference = load_recipe(name)[1].reference
+    if reference is not None:
+        assert reference.source
+        assert reference.margin <= 0.15 * reference.value
 
 
 def test_every_source_of_a_shipped_recipe_is_prepared():
