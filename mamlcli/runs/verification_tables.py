@@ -34,7 +34,7 @@ def _table(done: Verification) -> Table:
     steps = f"{protocol.inner_steps} inner step{'s' * (protocol.inner_steps != 1)}"
     table = plain_table(
         f"{escape(one_line(done.recipe))}: {quantity} after {steps} against the reference\n"
-        f"{task_words(protocol)}; batch norm: {batch_norm_words(protocol.batch_norm)}\n"
+        f"{task_words(protocol)}; batch norm: {batch_norm_words(protocol)}\n"
         f"{protocol.num_tasks} {protocol.split} tasks, evaluation.seed {protocol.seed}",
         "two one-sided t tests at 5 % each; the reference counts as exact",
     )
