@@ -243,8 +243,8 @@ def predict(
         query: a folder of images (or of class folders: then `report["accuracy"]` is there), one image file; or
             [num_query, *input_shape] float, or uint8 images.
         steps: inner steps; by default those of the run's evaluation.
-        joint: batch norm takes the statistics of support and query images together, as in training; predictions then
-            depend on the other query images.
+        joint: batch norm takes the statistics of support and query images together; predictions then depend on
+            the other query images.
         invert: folders only: "auto", "yes" or "no", exchange bright and dark.
         frame: folders only: "file" or "ink", cut drawings out as large as the run's.
 

@@ -188,14 +188,15 @@ def equivalence(values: ArrayLike, reference: float, *, margin: float, is_higher
     Two one-sided tests (TOST): "equivalent" where both `gain <= -margin` and `gain >= margin` are rejected at 5 %,
     which is where the 90 % interval of the gain lies within the margin. If the method is worse by the margin or more,
     the chance of "equivalent" or "better" is at most 5 %; if it is better by as much, that of "equivalent" or "worse".
+    With one seed that holds for its weights alone, not for other trainings of the method.
 
     The half-width h of the interval, at a chance a on either side: with one seed it is over tasks, and says nothing of
     other trainings; with S seeds, all scored on the same T tasks, seeds and tasks are both samples:
 
         h(a)^2 = t_{1-a, S-1}^2 s_S^2 / S + t_{1-a, T-1}^2 s_T^2 / T
 
-    with s_S of the seeds' means over tasks and s_T of the tasks' means over seeds. It covers at least as often as it
-    says, whatever the two variances are (Banerjee). A p-value is the a at which h(a) is the distance.
+    with s_S of the seeds' means over tasks and s_T of the tasks' means over seeds. For normal means it covers at least
+    as often as it says, whatever the two variances are (Banerjee). A p-value is the a at which h(a) is the distance.
 
     Args:
         values: [num_seeds, num_tasks] finite float, at least two tasks; every seed has the same tasks.

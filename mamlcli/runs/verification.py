@@ -142,7 +142,7 @@ def verify_runs(name: str, recipe: Recipe, expected: Protocol, runs: Sequence[Ru
     _check_together(runs)
     metric = METRICS[reference.metric]
     column = SCORE_COLUMNS.index(metric.column)
-    scores = [metric.scale * task_scores(run)[:, expected.inner_steps, column] for run in runs]
+    scores = [metric.scale * _scores_after(run, expected.inner_steps)[:, column] for run in runs]
     num_tasks = min(map(len, scores))  # tasks are numbered: the first ones are the same
     for run, values in zip(runs, scores, strict=True):
         if not np.isfinite(values).all():
@@ -156,6 +156,23 @@ def verify_runs(name: str, recipe: Recipe, expected: Protocol, runs: Sequence[Ru
     )
     verified = tuple(_verified(run, float(values[:num_tasks].mean())) for run, values in zip(runs, scores, strict=True))
     return Verification(name, reference, replace(expected, num_tasks=num_tasks), verified, result)
+
+
+def _scores_after(run: RunEntry, num_steps: int) -> NDArray[np.float64]:
+    """Return the scores of a run's tasks after so many inner steps, [num_tasks, columns].
+
+    Raises:
+        RunError: it is a shipped model, which has those after the last step alone, and its last step is another.
+    """
+    assert run.report is not None
+    scores = task_scores(run)
+    if scores.shape[1] > num_steps:
+        return scores[:, num_steps]
+    if run.report.protocol.inner_steps != num_steps:
+        got = f"those after {run.report.protocol.inner_steps} steps alone, as shipped models have them"
+        next_step = "Verify a run of your own, or a recipe (--seeds)"
+        raise RunError(run.where, expected=f"scores after {num_steps} inner steps", got=got, next_step=next_step)
+    return scores[:, -1]
 
 
 def _check_recipe(name: str, recipe: Recipe, run: RunEntry) -> None:

@@ -16,14 +16,15 @@ _VERDICTS = {
     "equivalent": "equal within the margin: the interval of the gain lies within it",
     "better": "better than the reference: the interval lies above zero, and reaches beyond the margin",
     "worse": "worse than the reference: the interval lies below zero, and reaches beyond the margin",
-    "undecided": "undecided: the interval holds zero, and reaches beyond the margin; more seeds or tasks "
+    "undecided": "undecided: the interval contains zero, and reaches beyond the margin; more seeds or tasks "
     "(evaluation.tasks) make it narrower",
 }
 
 
 def verification_parts(done: Verification) -> list[RenderableType]:
     """Return a verification as a table of the numbers, and a sentence with the verdict."""
-    return [_table(done), Text(f"Verdict: {_VERDICTS[done.result.verdict]}.")]
+    of_what = "Verdict" if len(done.runs) > 1 else "Verdict on these weights (one seed; other trainings may differ)"
+    return [_table(done), Text(f"{of_what}: {_VERDICTS[done.result.verdict]}.")]
 
 
 def _table(done: Verification) -> Table:
@@ -53,8 +54,8 @@ def _table(done: Verification) -> Table:
     low, high = (f"{end:+.{digits}f}" for end in result.interval)
     table.add_row("gain", f"{result.gain:+.{digits}f}{unit}", better)
     table.add_row("90 % interval", f"{low} to {high}", _over(done))
-    table.add_row("p", f"{result.p_equivalent:.2g}", "of a gain beyond the margin, on either side (equivalence)")
-    table.add_row("", f"{result.p_better:.2g}", "of no gain")
+    table.add_row("p", f"{result.p_equivalent:.2g}", "of the test that the gain is the margin or more, on either side")
+    table.add_row("", f"{result.p_better:.2g}", "of the test that there is no gain")
     return table
 
 
