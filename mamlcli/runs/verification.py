@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mamlcli.common.errors import RecipeError, RunError
 from mamlcli.common.statistics import LEVEL, Equivalence, equivalence
