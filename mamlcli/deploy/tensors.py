@@ -69,14 +69,16 @@ def adapted_network(
 ) -> Network:
     """Return a copy of the network adapted to a support set by the inner loop.
 
-    Where all outputs start the same (inner.head=zero or shared), it has as many outputs as there are classes.
+    Where all outputs start the same (inner.head=zero or shared), it has as many outputs as there are classes,
+    which must then be numbered without a gap.
 
     Raises:
-        MamlError: as `checked_support`; or the inner loop diverged.
+        MamlError: as `checked_support`; a gap; or the inner loop diverged.
     """
     where = "mamlcli.adapt"
     x, y = checked_support(experiment, support_x, support_y)
     if experiment.recipe.is_classification and experiment.ways_of_meta is None:
+        _check_numbered(y)
         experiment = experiment.for_ways(max(2, int(y.max()) + 1), where=where)
     objective = experiment.objective(num_steps)
     fast = objective.fast_weights(meta.model, meta.transform, x, y)
@@ -115,11 +117,8 @@ def class_probabilities(
         got, next_step = f"one of {experiment.recipe.tasks.source}", "Use mamlcli.adapt(run, x, y)(query_x)"
         raise MamlError(where, expected="a run that classifies", got=got, next_step=next_step)
     x, y = checked_support(experiment, *support)
+    _check_numbered(y)
     num_classes = int(y.max()) + 1
-    missing = sorted(set(range(num_classes)) - set(y.tolist()))
-    if missing or num_classes < 2:
-        got = f"none of class {missing[0]}" if missing else "class 0 alone"
-        raise MamlError("support_y", expected="classes numbered from 0 without a gap, at least two", got=got)
     classifier = support_classifier(
         experiment, meta, num_classes, num_steps=num_steps, is_joint=is_joint, where="support_y"
     )
@@ -128,6 +127,15 @@ def class_probabilities(
         got, next_step = "an inner loop that diverged", "Use fewer steps"
         raise MamlError(where, expected="finite probabilities", got=got, next_step=next_step)
     return probabilities
+
+
+def _check_numbered(y: Tensor) -> None:
+    """Raise a MamlError unless classes are numbered from 0 without a gap, and are at least two."""
+    there = sorted(set(y.tolist()))
+    missing = next((i for i, number in enumerate(there) if number != i), None)
+    if missing is not None or len(there) < 2:
+        got = "class 0 alone" if missing is None else f"none of class {missing}"
+        raise MamlError("support_y", expected="classes numbered from 0 without a gap, at least two", got=got)
 
 
 def _checked_classes(experiment: Experiment, y: Tensor, num_support: int) -> Tensor:

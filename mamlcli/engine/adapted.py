@@ -64,10 +64,10 @@ def check_output_layer(head: str, network: Network, adapted: tuple[str, ...]) ->
             why=f"It starts the same for all classes, and {weight} would stay so: no class could be told from another",
             next_step="Use inner.head=learned, or let the output layer adapt: another inner.algorithm or inner.adapt",
         )
-    if head == "zero" and len(network.parameter_names()) == len(output_layer_names(network)):
+    if len(network.parameter_names()) == len(output_layer_names(network)):
         raise MamlError(
             "inner.head",
-            expected="learned or shared for a network of one layer",
+            expected="learned for a network of one layer",
             got=head,
             why="The output layer is all there is, and no initialisation would be learned",
         )

@@ -48,8 +48,10 @@ def probe_references(
         parts = over_chunks(of_chunk, chunks(episode, execution), execution)
         of_support, of_query = (torch.cat(kernels) for kernels in zip(*parts, strict=True))
         weights, biases = fitted_probe(of_support, functional.one_hot(episode.support_y).double())
-        predicted = (of_query @ weights + biases).argmax(dim=-1)
-    accuracy = (predicted == episode.query_y).double().mean(dim=1).cpu()
+        logits = of_query @ weights + biases
+    accuracy = (logits.argmax(dim=-1) == episode.query_y).double().mean(dim=1)
+    # Features that overflowed have no probe, and not one that is as good as guessing.
+    accuracy = accuracy.masked_fill(~logits.isfinite().all(dim=(1, 2)), torch.nan).cpu()
     return {LINEAR_PROBE: ReferenceScores(loss=None, accuracy=accuracy)}
 
 

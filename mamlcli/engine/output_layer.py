@@ -24,9 +24,10 @@ def start_params(network: Network, head: str, theta: Mapping[str, Tensor]) -> Pa
     """Return phi_0, the network's parameters at the start of every task, from what the outer loop learns.
 
     With W [num_outputs, num_features] and b [num_outputs] the parameters of the output layer:
-    zero: W = 0, b = 0.  shared: every row of W is w [1, num_features], every entry of b is c [1]; the gradient of w
-    is the sum of those of W's rows.  learned: W and b are learned; of more rows than the network has outputs, the
-    first ones are taken, so that a task of fewer classes uses the first outputs.
+    zero: W = 0, b = 0.  shared: every row of W is w [1, num_features], every entry of b is c [1]. Softmax does not see
+    what is added to all logits, so scores and updates are those of zero whatever w and c are, and their gradient is
+    exactly 0: it is not computed, as Adam would scale its rounding errors up.  learned: W and b are learned; of more
+    rows than the network has outputs, the first ones are taken, so that a task of fewer classes uses the first outputs.
     The result is differentiable with respect to `theta`, exactly and to any order.
 
     Args:
@@ -42,7 +43,7 @@ def start_params(network: Network, head: str, theta: Mapping[str, Tensor]) -> Pa
         2106.16245 (UNICORN-MAML), for shared.
     Differs from the source: for zero, Kao et al. set a learned output layer back to zero at every outer update; here
         it is no meta-parameter, and at zero at the start of every task, also when the result is scored. For shared,
-        the bias is shared, too; of the first weights the first row is taken.
+        the bias is shared, too, and w stays as it was drawn (the first row of the first weights).
     """
     params = dict(theta)
     shapes = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
@@ -56,7 +57,7 @@ def start_params(network: Network, head: str, theta: Mapping[str, Tensor]) -> Pa
         value = theta[name]
         rows = value.ndim - len(shape)
         if head == "shared":
-            params[name] = value.expand(*value.shape[:rows], *shape)
+            params[name] = value.detach().expand(*value.shape[:rows], *shape)
         elif value.shape[rows] > shape[0]:
             params[name] = value.narrow(rows, 0, shape[0])
     return params

@@ -121,8 +121,8 @@ class Inner(Section):
     head: Literal["learned", "zero", "shared"] = Field(
         "learned",
         description="start of the output layer on every task; learned: a row for each class is meta-learned; zero: all "
-        "zeros; shared: one meta-learned row for all classes. With zero and shared the order of the classes does not "
-        "matter, and own images may be of more classes than tasks.ways",
+        "zeros; shared: one row for all classes, which softmax does not see, so that scores are those of zero. With "
+        "both the order of the classes does not matter, and own images may be of more classes than tasks.ways",
     )
     memory: Literal["unrolled", "constant"] = Field(
         "unrolled",

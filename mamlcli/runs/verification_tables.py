@@ -14,8 +14,8 @@ from mamlcli.runs.verification import Verification
 
 _VERDICTS = {
     "equivalent": "equal within the margin: the interval of the gain lies within it",
-    "better": "better than the reference: the interval lies above zero, and reaches beyond the margin",
-    "worse": "worse than the reference: the interval lies below zero, and reaches beyond the margin",
+    "better": "better than the reference: the interval lies above zero, and not within the margin",
+    "worse": "worse than the reference: the interval lies below zero, and not within the margin",
     "undecided": "undecided: the interval contains zero, and reaches beyond the margin; more seeds or tasks "
     "(evaluation.tasks) make it narrower",
 }
@@ -23,8 +23,8 @@ _VERDICTS = {
 
 def verification_parts(done: Verification) -> list[RenderableType]:
     """Return a verification as a table of the numbers, and a sentence with the verdict."""
-    of_what = "Verdict" if len(done.runs) > 1 else "Verdict on these weights (one seed; other trainings may differ)"
-    return [_table(done), Text(f"{of_what}: {_VERDICTS[done.result.verdict]}.")]
+    of_one = "" if len(done.runs) > 1 else " One seed: this is said of its weights, not of other trainings."
+    return [_table(done), Text(f"Verdict: {_VERDICTS[done.result.verdict]}.{of_one}")]
 
 
 def _table(done: Verification) -> Table:

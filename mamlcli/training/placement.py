@@ -134,9 +134,12 @@ def tuning_key_for(
     num_steps: int,
 ) -> str:
     """Return the key under which `mamlcli bench --tune` keeps what it measured for such meta-batches."""
+    inner = recipe.inner.model_dump(mode="json")
+    if recipe.outer.multi_step_loss:
+        inner["multi_step_loss"] = True  # the query set passes at every step
     return tuning_key(
         network,
-        inner=recipe.inner.model_dump(mode="json"),
+        inner=inner,
         num_inputs=_num_inputs(recipe.tasks, recipe.tasks.shots + recipe.tasks.queries),
         num_tasks=num_tasks,
         num_steps=num_steps,

@@ -141,6 +141,18 @@ def test_meta_gradient_equals_the_unrolled_loop(head, first_order):
     assert relative_error(found, total) < SAME_SUMS
 
 
+def test_shared_head_has_the_scores_of_zero_and_is_not_trained():
+    objective, meta, episode = problem(NETWORK, head="shared")
+    moved = {name: value + 3 if name.startswith("head.1") else value for name, value in meta.model.items()}
+    zero, without, _ = problem(NETWORK, head="zero")
+    for model in (meta.model, moved):
+        scores = trajectories(objective, MetaParams(model, {}), episode, LOOP)
+        expected = trajectories(zero, without, episode, LOOP)
+        torch.testing.assert_close(scores, expected, rtol=1e-12, atol=1e-13)
+    gradients = meta_gradient(objective, meta, episode, LOOP).gradients
+    assert not any(gradients[f"model/head.1.{name}"].any() for name in ("weight", "bias"))
+
+
 def test_shared_row_has_the_sum_of_the_rows_gradients():
     objective, meta, episode = problem(NETWORK, head="shared")
     shared = meta_gradient(objective, meta, episode, LOOP).gradients

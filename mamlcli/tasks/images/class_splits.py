@@ -81,7 +81,7 @@ def with_held_back(
             expected=f"at most {max(most, 0)}",
             got=str(num),
             why=f"Meta-train has {len(train)} classes, and its tasks need {num_needed}",
-            next_step=f"Set tasks.held_back={max(most, 0)}, or smaller tasks.ways",
+            next_step="Hold fewer classes back (0 for none), or set smaller tasks.ways",
         )
     # The seed may have drawn meta-train itself: these words make the order another one.
     drawn = set(_shuffled(train, f"{seed}\x1f{HELD_BACK}")[:num])
