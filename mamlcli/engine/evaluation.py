@@ -39,8 +39,8 @@ class Evaluation:
     Attributes:
         scores: [num_tasks, num_inner_steps + 1, 4] float64, columns as `TRAJECTORY_COLUMNS`; step 0 is before
             adaptation.
-        references: floors and baselines on the same tasks, by name; of images, the linear probe on the features of
-            these meta-parameters, too.
+        references: scores of floors and baselines on the same tasks, by name. For images, one of them is the linear
+            probe on the features that these meta-parameters give.
         is_classification: whether the accuracy columns mean something.
         chance_accuracy: what guessing would score; None for regression.
     """
@@ -93,11 +93,12 @@ def evaluate(
         seed: `evaluation.seed`.
         num_tasks: tasks.
         execution: how tasks are run.
-        with_references: whether to score floors and baselines, too: those of the distribution, and the linear probe.
+        with_references: whether to score references on the same tasks, too: the floors and baselines that the
+            distribution has, which are the same for all runs, and a linear probe on each run's own features.
         share: indices of the tasks to score, at least one; by default all.
 
     Returns:
-        The scores of each run.
+        For each run its scores and, if asked for, those of the references.
     """
     share = range(num_tasks) if share is None else share
     shape = (len(share), objective.inner.num_inner_steps + 1, len(TRAJECTORY_COLUMNS))

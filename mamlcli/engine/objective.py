@@ -238,10 +238,12 @@ class MetaObjective:
         return start_params(self.network, self.inner.head, model)
 
     def with_learned_head(self, meta: MetaParams) -> tuple[MetaObjective, MetaParams]:
-        """Return an objective and meta-parameters with the same phi_0 of which theta is all: nothing is made up.
+        """Return an equivalent objective with a learned output layer, and meta-parameters with all of phi_0 as theta.
 
-        For all that reads theta as the network's parameters. The outer loop must not train them: it would learn what
-        `inner.head` fixes.
+        With `inner.head` zero or shared, theta lacks the output layer, or has one row of it; the result's theta has
+        every parameter of the network, with the values that a task starts from. Use it to read or export theta as
+        the network's parameters, or to adapt from it. Do not train it: the outer loop would change the output layer,
+        which `inner.head` keeps at zero or equal for all classes.
         """
         objective = replace(self, inner=replace(self.inner, head="learned"))
         return objective, MetaParams(self.start(meta.model), meta.transform)

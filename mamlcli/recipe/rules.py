@@ -74,6 +74,14 @@ def _is_inexact_fomaml(recipe: Recipe) -> bool:
     return recipe.inner.algorithm == "fomaml" and is_written and not recipe.inner.first_order
 
 
+def _has_rates_without_gradient(recipe: Recipe) -> bool:
+    inner, model = recipe.inner, recipe.model
+    is_idle = inner.head != "learned" and inner.steps == 1
+    # Patterns may choose the output layer alone; the names they match are known with the network only.
+    adapts_below = model.linear_layers > 0 or (model.depth > 1 if model.kind == "linear" else inner.algorithm != "anil")
+    return is_idle and "tensor" in inner.rates and inner.adapt is None and adapts_below
+
+
 def _has_another_class_split(recipe: Recipe) -> bool:
     split = getattr(recipe.tasks, "class_split", None)
     return split is not None and split not in CLASS_SPLITS[recipe.tasks.source]
@@ -145,9 +153,18 @@ RULES = (
     Rule(
         "inner.rates",
         "`inner.rates` is fixed with `inner.transform.adapted=true`: what a step does to the transform has the rate "
-        "`inner.lr`, and would move the rates of steps that are over.",
+        "`inner.lr`, and would also change the rates of inner steps that have already been taken.",
         lambda recipe: recipe.inner.rates != "fixed" and recipe.inner.transform.adapted,
-        "fixed for inner.transform.adapted=true, which would move the rates of steps that are over",
+        "fixed for inner.transform.adapted=true, which would also change the rates of inner steps already taken",
+    ),
+    Rule(
+        "inner.rates",
+        "`inner.rates=tensor` or `tensor-step` does not go with one inner step and `inner.head=zero` or `shared`, where "
+        "layers below the output layer adapt: their gradient is zero in the first step, and their rates would never be "
+        "learned.",
+        _has_rates_without_gradient,
+        "fixed or step for inner.head={inner.head} and inner.steps=1: layers below the output layer have no gradient in "
+        "the first step, and their rates would never be learned",
     ),
     Rule(
         "outer.lr_min",

@@ -28,9 +28,11 @@ class TaskSets:
     """The task distributions of a recipe.
 
     Attributes:
-        scored: of each split asked for, the tasks that are scored. Of train there are none where they are of other
-            sizes than those trained on and `evaluation.split` is another: its classes need not have images enough.
-        training: the tasks that are trained on; None unless train was asked for.
+        scored: the tasks that are scored, for each split that was asked for. The split train is left out if tasks
+            that are scored have other ways, shots or queries than tasks that are trained on, and the final
+            evaluation is on another split: then no task of train is scored, and its classes may have too few
+            images for one.
+        training: the tasks that are trained on; None unless the split train was asked for.
         input_shape, num_outputs: those of a network that is trained on the recipe's tasks.
         data: what the data is, primitives, for the manifest.
     """

@@ -10,12 +10,15 @@ from torch.nn import functional
 
 from mamlcli.engine import execution
 from mamlcli.engine.execution import Execution
+from mamlcli.engine.explicit import objective as explicit_objective
+from mamlcli.engine.explicit.network import TaskNetwork
 from mamlcli.engine.networks import NORM_EPSILON, apply_network
 from mamlcli.engine.objective import TRAJECTORY_COLUMNS, MetaObjective, MetaParams
+from mamlcli.engine.rates import with_rates
 from mamlcli.engine.support_statistics import with_statistics_of_first
 from mamlcli.tasks.episodes import Episode
 from tests.helpers.numerics import normal, trajectories
-from tests.helpers.problems import LOOP, NETWORKS, SAME_SUMS, TRANSFORMS, problem
+from tests.helpers.problems import LOOP, LR, NETWORKS, NUM_STEPS, NUM_TASKS, SAME_SUMS, TRANSFORMS, problem
 
 WITH_BATCH_NORM = ("cnn-pool", "cnn-stride")
 QUERY_LOSS = TRAJECTORY_COLUMNS.index("query_loss")
@@ -83,6 +86,33 @@ def test_every_path_has_the_loops_scores(name, patterns, transform):
     expected = trajectories(*case, LOOP)
     for how in (Execution("batched", 3), Execution("explicit", 2), Execution("explicit", 5)):
         torch.testing.assert_close(trajectories(*case, how), expected, rtol=SAME_SUMS, atol=1e-12)
+
+
+@pytest.mark.parametrize("transform", ["none", "meta-sgd", "meta-curvature", "kfo-mlp", "dense"])
+@pytest.mark.parametrize(("rates", "head"), [("fixed", "shared"), ("tensor-step", "learned"), ("tensor-step", "zero")])
+def test_every_path_has_the_loops_scores_with_rates_and_starts_of_the_output_layer(rates, head, transform):
+    learned = with_rates(TRANSFORMS[transform], rates, lr=LR, num_steps=NUM_STEPS)
+    case = scored_by_support("cnn-stride", transform=learned, head=head)
+    expected = trajectories(*case, LOOP)
+    for how in (Execution("batched", 3), Execution("explicit", 2)):
+        torch.testing.assert_close(trajectories(*case, how), expected, rtol=SAME_SUMS, atol=1e-12)
+
+
+@pytest.mark.parametrize("algorithm", ["maml", "anil"])
+def test_network_of_support_statistics_is_made_once_for_all_chunks(algorithm, monkeypatch):
+    made = []
+
+    class Counted(TaskNetwork):
+        def __init__(self, network, **keys):
+            made.append(network)
+            super().__init__(network, **keys)
+
+    monkeypatch.setattr(explicit_objective, "TaskNetwork", Counted)
+    case = scored_by_support("cnn-stride", algorithm)
+    trajectories(*case, Execution("explicit", NUM_TASKS))
+    in_one_chunk = len(made)
+    trajectories(*case, Execution("explicit", 1))
+    assert len(made) == in_one_chunk
 
 
 def test_runs_scored_together_have_the_scores_of_each():

@@ -41,8 +41,13 @@ BROKEN = {
     ),
     "inner.rates": (
         {"inner": {"rates": "step", "transform": {"name": "kfo", "adapted": True}}},
-        "expected fixed for inner.transform.adapted=true, which would move the rates of steps that are over, "
-        "got 'step'.",
+        "expected fixed for inner.transform.adapted=true, which would also change the rates of inner steps already "
+        "taken, got 'step'.",
+    ),
+    "inner.rates=tensor": (
+        {"inner": {"head": "zero", "steps": 1, "rates": "tensor-step"}},
+        "expected fixed or step for inner.head=zero and inner.steps=1: layers below the output layer have no gradient "
+        "in the first step, and their rates would never be learned, got 'tensor-step'.",
     ),
     "outer.lr_min": (
         {"outer": {"lr_min": 1e-5}},
@@ -177,6 +182,20 @@ def test_learned_rates_of_an_adapted_transform_are_a_conflict(rates):
     assert list(conflicting(inner={"rates": rates, "transform": adapted})) == ["inner.rates"]
     assert not conflicting(inner={"rates": rates, "transform": "kfo", "algorithm": "fomaml"})
     assert not conflicting(inner={"transform": adapted})
+
+
+@pytest.mark.parametrize("head", ["zero", "shared"])
+def test_rates_that_have_no_gradient_are_a_conflict(head):
+    def broken(model=SMALL["model"], **inner):
+        return list(conflicting(inner={"head": head, "steps": 1, "rates": "tensor", **inner}, model=model))
+
+    deep, flat = {"kind": "linear", "depth": 2}, {"kind": "linear"}
+    assert broken() == broken(rates="tensor-step") == broken(deep) == ["inner.rates"]
+    assert broken({"kind": "mlp", "linear_layers": 1}, algorithm="anil") == ["inner.rates"]
+    # The one rate of all tensors is learned by the output layer; it alone adapts; there is a second step.
+    for inner in ({"rates": "step"}, {"algorithm": "anil"}, {"adapt": ["head.0.*"]}, {"steps": 2}, {"head": "learned"}):
+        assert not broken(**inner)
+    assert not broken(flat)
 
 
 def test_least_outer_rate_is_a_conflict_above_the_first_and_without_a_schedule():

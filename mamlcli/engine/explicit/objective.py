@@ -77,6 +77,7 @@ class ExplicitObjective:
         layout, num = self.adapting.layout, len(inner.adapted)
         self.fast_layout = Layout(layout.names[:num], layout.shapes[:num])
         self.rest_layout = Layout(layout.names[num:], layout.shapes[num:])
+        self._by_support: dict[tuple[str, int], TaskNetwork] = {}
 
     def _problem(self, theta: Params, support_x: Tensor, query_x: Tensor) -> _ChunkProblem:
         num_tasks, model = len(support_x), self.objective.start(theta)
@@ -104,14 +105,25 @@ class ExplicitObjective:
         if inner.joint_features:
             features = self._features(model, both)
             return features[:, :num_support], features[:, num_support:]
-        by_support = self._by_support("body", num_support)
+        by_support = self._normalised_by_support("body", num_support)
         return self._features(model, support_x), self._features(model, both, by_support)[:, num_support:]
 
-    def _by_support(self, part: str, num_support: int) -> TaskNetwork:
-        """Return a part of the network, for outputs alone, whose batch norms take the first images' statistics."""
-        network = with_statistics_of_first(self.objective.network, num_support)
-        first = () if part == "body" else self.objective.inner.adapted
-        return TaskNetwork(network, part=part, first=first, device_type=self.device_type)
+    def _normalised_by_support(self, part: str, num_support: int) -> TaskNetwork:
+        """Return the network, or its body, with batch norms that use the support set's mean and variance.
+
+        The support set is the first `num_support` images of a batch. The network is for outputs only, without
+        derivatives. It is made once for each size of support set, not for each chunk of tasks.
+
+        Args:
+            part: "all" or "body".
+            num_support: images of a support set.
+        """
+        key = part, num_support
+        if key not in self._by_support:
+            network = with_statistics_of_first(self.objective.network, num_support)
+            first = () if part == "body" else self.objective.inner.adapted
+            self._by_support[key] = TaskNetwork(network, part=part, first=first, device_type=self.device_type)
+        return self._by_support[key]
 
     @cached_property
     def _body(self) -> TaskNetwork:
@@ -131,7 +143,7 @@ class ExplicitObjective:
         if self.body is not None or not self.objective.inner.support_statistics:
             return lambda flat: self.adapting.outputs(flat, problem.query)
         num_support = support_x.shape[1]
-        network = self._by_support("all", num_support)
+        network = self._normalised_by_support("all", num_support)
         both = network.prepared(torch.cat([support_x, query_x], dim=1))
         return lambda flat: network.outputs(flat, both)[:, num_support:]
 

@@ -10,7 +10,7 @@ from mamlcli.engine.explicit import compilation
 from mamlcli.engine.explicit.compilation import compiled, failure
 from mamlcli.engine.networks import mlp
 from tests.helpers.numerics import meta_gradient, relative_error
-from tests.helpers.problems import SAME_SUMS, WAYS, problem
+from tests.helpers.problems import SAME_SUMS, STEP_WEIGHTS, WAYS, WITH_RATES, problem
 
 
 @pytest.fixture(autouse=True)
@@ -45,8 +45,9 @@ def test_errors_of_the_function_are_not_taken_for_the_compilers():
     os.environ.get("ATEN_CPU_CAPABILITY") == "default", reason="inductor 2.14 writes C++ that does not compile there"
 )
 def test_compiled_meta_gradient_is_the_eager_one():
-    case = problem(mlp((4,), WAYS, depth=1, width=5))
-    expected = meta_gradient(*case, Execution("explicit", 5))
-    found = meta_gradient(*case, Execution("explicit", 5, compile=True))
+    # With learned rates and the losses of all steps: all that goes through the derivatives.
+    case = problem(mlp((4,), WAYS, depth=1, width=5), transform=WITH_RATES["rates-of-both"])
+    expected = meta_gradient(*case, Execution("explicit", 5), STEP_WEIGHTS)
+    found = meta_gradient(*case, Execution("explicit", 5, compile=True), STEP_WEIGHTS)
     assert failure() is None
     assert relative_error(found.gradients, expected.gradients) < SAME_SUMS
