@@ -6,10 +6,8 @@ others: no command, no folder, no name of a machine or a person.
 
 from __future__ import annotations
 
-import getpass
 import re
 import shutil
-import socket
 import sys
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
@@ -18,6 +16,7 @@ from mamlcli.common.errors import MamlError, RunError
 from mamlcli.common.files import atomic_write, json_text
 from mamlcli.common.tables import duration
 from mamlcli.deploy.model_card import shipped_card
+from mamlcli.deploy.noise import write_noise_outputs
 from mamlcli.deploy.weights import weights_config
 from mamlcli.recipe.files import recipe_from_tree, recipe_to_tree, recipe_to_yaml
 from mamlcli.recipe.schema import Recipe
@@ -55,8 +54,9 @@ MANIFEST_KEYS = (
     "versions",
 )
 
-# A path of one machine: it begins with a slash that no word, address or relative path leads to, or with a drive.
-_PLACE = re.compile(r"(?<![\w./:<\\-])/[\w.~-]+/|~/|\b[A-Za-z]:\\")
+# A path of one machine: it begins with a slash that no word, address or relative path leads to, or with a drive. Or an
+# e-mail address or user@host; the version in a model's name is a number.
+_PRIVATE = re.compile(r"(?<![\w./:<\\-])/[\w.~-]+/|~/|\b[A-Za-z]:\\|[\w.+-]+@[A-Za-z][\w.-]*")
 
 
 def ship_run(run: Path, name: str) -> Path:
@@ -130,6 +130,7 @@ def _write(folder: Path, run: RunEntry, trained: TrainedRun) -> None:
             raise RunError(f"{run.where}/{name}", expected="no word of one machine", got=", ".join(map(repr, found)))
         atomic_write(folder / name, text.encode())
     atomic_write(folder / FINAL_SCORES, final_scores_bytes(final_task_scores(run)))
+    write_noise_outputs(folder, trained)
     which, _, primitives = weights_checkpoint(trained.directory)
     save_checkpoint(RunDirectory(folder), which, trained.meta.flat(), {"iteration": primitives["iteration"]})
 
@@ -155,10 +156,11 @@ def _manifest_for_others(manifest: Manifest) -> dict[str, object]:
 
 
 def private_words(text: str) -> list[str]:
-    """Return what in a text belongs to one machine or person: absolute paths, the names of this host and its user."""
-    names = {socket.gethostname(), getpass.getuser()} - {"root", "localhost"}
-    named = [name for name in sorted(names) if re.search(rf"\b{re.escape(name)}\b", text)]
-    return [*_PLACE.findall(text), *named]
+    """Return what in a text belongs to one machine or person: absolute paths, e-mail addresses, user@host.
+
+    The result depends on the text alone, not on who looks at it: a user may be called "data".
+    """
+    return _PRIVATE.findall(text)
 
 
 def _training(run: RunEntry) -> str:

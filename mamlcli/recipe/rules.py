@@ -159,12 +159,12 @@ RULES = (
     ),
     Rule(
         "inner.rates",
-        "`inner.rates=tensor` or `tensor-step` does not go with one inner step and `inner.head=zero` or `shared`, where "
+        "`inner.rates=tensor` or `tensor-step` does not go with one inner step and `inner.head=zero` or `shared`, if "
         "layers below the output layer adapt: their gradient is zero in the first step, and their rates would never be "
         "learned.",
         _has_rates_without_gradient,
-        "fixed or step for inner.head={inner.head} and inner.steps=1: layers below the output layer have no gradient in "
-        "the first step, and their rates would never be learned",
+        "fixed or step for inner.head={inner.head} and inner.steps=1: layers below the output layer have no gradient "
+        "in the first step, and their rates would never be learned",
     ),
     Rule(
         "outer.lr_min",

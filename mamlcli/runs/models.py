@@ -7,6 +7,7 @@ manifest.json                           what the results depend on, without plac
 checkpoints/best or last.safetensors    the meta-parameters alone
 evaluation.json                         the result
 scores.npy                              the scores of every task after the last inner step
+noise_outputs.npy                       the outputs on a task of noise, to check the weights without data
 README.md                               the model card
 """
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
 from mamlcli.common.errors import RunError
 from mamlcli.deploy import shipping
+from mamlcli.deploy.noise import NOISE_OUTPUTS, noise_outputs
 from mamlcli.deploy.shipping import private_words, ship_run
 from mamlcli.runs.entry import read_run
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.pairing import final_task_scores
 from mamlcli.training.rescoring import adapt_run
-from tests.helpers.models import change_json, files_of, use_models_dir
+from tests.helpers.models import change_json, files_of, opened, use_models_dir
 from tests.helpers.running import train_tiny
 
 
@@ -36,6 +38,8 @@ def test_a_model_is_the_run_without_its_training_state(trained, models, name):
     assert model.report.final == run.report.final
     # scores.npy is float32, tasks.csv has nine digits.
     assert final_task_scores(model) == pytest.approx(final_task_scores(run), rel=1e-6, nan_ok=True)
+    outputs = [noise_outputs(opened(path)) for path in (trained / name, folder)]
+    assert np.load(folder / NOISE_OUTPUTS).tolist() == outputs[0].tolist() == outputs[1].tolist()
 
 
 def test_a_model_scores_as_its_run(trained, models):
@@ -81,10 +85,12 @@ def test_a_place_that_is_left_is_refused_and_nothing_stays(models, tmp_path):
         ('"/home/ann/x"', ["/home/"]),
         ("in ~/packs", ["~/"]),
         ("(C:\\data)", ["C:\\"]),
+        ("by ann@example.org on ann@laptop", ["ann@example.org", "ann@laptop"]),
+        ("glyphs-5way-1shot@1. Data of a user called data.\n@article{x}", []),
         ("see https://example.org/a/b, ALPHABET/CHARACTER, a/b, 1 / 2, [n, *input_shape], arXiv:1805.08136", []),
     ],
 )
-def test_places_are_told_from_addresses_and_relative_paths(text, found):
+def test_places_and_people_are_told_from_names_and_relative_paths(text, found):
     assert private_words(text) == found
 
 

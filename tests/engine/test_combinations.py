@@ -1,4 +1,4 @@
-"""Learned rates, losses of all steps, starts of the output layer: together, on every path, in both orders and memories."""
+"""Learned rates, losses of all steps and starts of the output layer together: on every path, order and memory."""
 
 from dataclasses import replace
 

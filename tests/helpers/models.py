@@ -10,6 +10,8 @@ import pytest
 
 from mamlcli.deploy import shipping
 from mamlcli.runs import models
+from mamlcli.runs.folder import RunDirectory
+from mamlcli.training.trained import TrainedRun, open_trained, recipe_elsewhere
 
 GLYPHS = "glyphs-5way-1shot@1"
 
@@ -27,6 +29,12 @@ def named_copies(folder: Path, *names: str) -> None:
     source = models.models_dir() / GLYPHS
     for name in names:
         shutil.copytree(source, folder / name)
+
+
+def opened(path: Path | str) -> TrainedRun:
+    """Open a run or a shipped model on the CPU, without its data."""
+    run = RunDirectory.open(Path(path))
+    return open_trained(run, recipe_elsewhere(run, where=str(path), device="cpu"))
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
