@@ -241,9 +241,8 @@ class MetaObjective:
         """Return an equivalent objective with a learned output layer, and meta-parameters with all of phi_0 as theta.
 
         With `inner.head` zero or shared, theta lacks the output layer, or has one row of it; the result's theta has
-        every parameter of the network, with the values that a task starts from. Use it to read or export theta as
-        the network's parameters, or to adapt from it. Do not train it: the outer loop would change the output layer,
-        which `inner.head` keeps at zero or equal for all classes.
+        every parameter of the network, with the value that a task starts from. Do not train it: the outer loop would
+        change what `inner.head` fixes.
         """
         objective = replace(self, inner=replace(self.inner, head="learned"))
         return objective, MetaParams(self.start(meta.model), meta.transform)
