@@ -73,3 +73,17 @@ def test_losses_of_all_steps_on_joint_features(rates):
     transform = with_rates(TRANSFORMS["none"], rates, lr=LR, num_steps=NUM_STEPS)
     case = problem(NETWORKS["cnn-stride"](), "anil", transform, joint_features=True)
     assert_same_on_every_path_and_memory(case)
+
+
+@pytest.mark.parametrize("head", ["zero", "shared"])
+def test_rates_of_the_first_step_have_no_gradient_below_an_output_layer_that_is_the_same_for_all_classes(head):
+    def gradient_of(rates, name):
+        case = with_learned_rates(TRANSFORMS["none"], rates, head=head)
+        return meta_gradient(*case, LOOP).gradients[f"transform/{name}/rate"].abs()
+
+    for name in ("body.0.weight", "body.0.bias"):
+        first, second = gradient_of("tensor-step", name)
+        assert first < 1e-15
+        assert second > 1e-5
+    assert (gradient_of("step", "*") > 1e-5).all()
+    assert (gradient_of("tensor-step", "head.0.weight") > 1e-5).all()
