@@ -181,7 +181,7 @@ def _what(config: WeightsConfig) -> str:
     return (
         f"An initialisation learned by {inner.algorithm.upper()}{uses}: a network ({model.kind}, depth "
         f"{model.depth}, {config.num_parameters:,} parameters) that is adapted to a new task by "
-        f"{inner.steps} gradient steps of {_RATES[inner.rates].format(lr=inner.lr)} on the task's support set. Inputs: "
+        f"{inner.steps} gradient step{'s' * (inner.steps != 1)} of {_RATES[inner.rates].format(lr=inner.lr)} on the task's support set. Inputs: "
         f"{shape}; outputs: "
         f"{config.num_outputs}. {_HEADS[inner.head]}Without adaptation its outputs mean nothing. Weights: "
         f"{escape_markdown(config.weights)}. Made by {config.made_by}."

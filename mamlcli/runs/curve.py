@@ -60,7 +60,8 @@ def task_words(protocol: Protocol | Mapping[str, object]) -> str:
     """
     keys = protocol.to_json() if isinstance(protocol, Protocol) else protocol
     if keys["per_class"]:
-        return f"{keys['ways']}-way {keys['shots']}-shot, {keys['queries']} queries per class"
+        queries = f"{keys['queries']} {'query' if keys['queries'] == 1 else 'queries'}"
+        return f"{keys['ways']}-way {keys['shots']}-shot, {queries} per class"
     return f"{keys['shots']} support and {keys['queries']} query points"
 
 
