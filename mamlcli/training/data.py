@@ -15,7 +15,7 @@ from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import FolderTasks, ImageTasks
 from mamlcli.tasks.episodes import TaskDistribution
 from mamlcli.tasks.fewshot import TASK_KEYS, device_images, fewshot_tasks
-from mamlcli.tasks.images.class_splits import class_split, with_held_back
+from mamlcli.tasks.images.class_splits import class_split, folder_needs, with_held_back
 from mamlcli.tasks.images.glyphs import load_glyphs
 from mamlcli.tasks.images.ink import image_record
 from mamlcli.tasks.images.packs import Pack, find_pack, load_pack, pack_digest
@@ -93,6 +93,7 @@ def _image_tasks(
             dtype=dtype,
             keys=keys,
             augment=augment,
+            needs=folder_needs(of.ways, rotations=of.rotations) if isinstance(of, FolderTasks) else None,
         )
 
     training = made("train", tasks, TASK_KEYS, tasks.augment) if "train" in splits else None
