@@ -115,9 +115,8 @@ def _image_tasks(
         "preprocessing": pack.source.to_json(),
         "images": record.to_dict() if (record := image_record(pack)) else None,
         "skipped": skipped,
+        **({"held_back": list(names[HELD_BACK])} if tasks.held_back else {}),
     }
-    if tasks.held_back:
-        data["held_back"] = list(names[HELD_BACK])
     return TaskSets(scored, training, tuple(images.shape[1:]), tasks.ways, data)
 
 
