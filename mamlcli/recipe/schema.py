@@ -154,7 +154,8 @@ class Outer(Section):
     multi_step_loss: Positive | None = Field(
         None,
         description="meta-iterations in which the outer loss is a weighted sum over the inner steps; the weights go "
-        "from equal to the last step alone; null for the last step alone throughout",
+        "from equal to the last step alone; where they are more than outer.iterations, training ends before; null for "
+        "the last step alone throughout",
     )
     iterations: Positive = Field(1000, description="meta-iterations")
     tasks: Positive = Field(16, description="tasks of a meta-batch")
