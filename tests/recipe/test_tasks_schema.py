@@ -54,3 +54,7 @@ def test_augmentations_are_a_list_of_known_names_each_once(augment):
         tasks("cifar-fs", augment=augment)
     assert tasks("cifar-fs").augment == []
     assert tasks("cifar-fs", augment=["colour", "flip"]).augment == ["colour", "flip"]
+
+
+def test_one_augmentation_needs_no_list():
+    assert tasks("cifar-fs", augment="flip").augment == ["flip"]
