@@ -122,8 +122,8 @@ class Inner(Section):
         "learned",
         description="start of the output layer on every task; learned: a row for each class is meta-learned; zero: all "
         "zeros; shared: one meta-learned row for all classes. With zero and shared the order of the classes does not "
-        "matter, and own images may be of more classes than tasks.ways, unless the transform's meta-parameters have the "
-        "ways in their shape",
+        "matter, and own images may be of more classes than tasks.ways, unless the transform's meta-parameters have "
+        "the ways in their shape",
     )
     memory: Literal["unrolled", "constant"] = Field(
         "unrolled",

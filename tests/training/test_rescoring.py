@@ -100,3 +100,9 @@ def test_other_keys_of_evaluation_are_scored_and_told_as_a_run_with_these_keys_i
 def test_more_ways_than_a_learned_head_has_are_refused(held_back):
     with pytest.raises(MamlError, match=r"evaluation\.ways: expected at most tasks\.ways=3, .*learned head.*got 4"):
         adapt_run(RunDirectory.open(held_back.path), changes=("evaluation.ways=4",))
+
+
+@pytest.mark.parametrize(("split", "is_told"), [("held-back", True), ("validation", False), ("test", False)])
+def test_weights_that_were_chosen_on_the_classes_that_are_scored_are_told(held_back, split, is_told):
+    _, report = adapt_run(RunDirectory.open(held_back.path), split=split)
+    assert report.weights.endswith(", chosen on other tasks of these classes") is is_told
