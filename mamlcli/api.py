@@ -11,6 +11,7 @@ Mistakes raise `mamlcli.MamlError`, whose text says where, what was expected, wh
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -179,6 +180,9 @@ def load(path: PathLike, *, device: str | None = None) -> Run:
     Raises:
         RunError: there is no such run or model, or no checkpoint; DeviceError: this machine does not have the device.
     """
+    if not isinstance(path, str | os.PathLike):
+        expected, next_step = "a run directory or the name of a model", "Run: mamlcli models ls"
+        raise MamlError("mamlcli.load", expected=expected, got=repr(path), next_step=next_step)
     directory = RunDirectory.open(Path(path))
     trained = open_trained(directory, recipe_elsewhere(directory, where="mamlcli.load", device=device))
     report = finished_result(directory)

@@ -329,3 +329,10 @@ def test_runs_of_earlier_versions_take_their_shapes_from_the_data(sinusoid, tmp_
     old = mamlcli.load(tmp_path / "old")
     assert (old.input_shape, old.num_outputs) == (sinusoid.input_shape, sinusoid.num_outputs) == ((1,), 1)
     assert replace(old, path=sinusoid.path).weights == sinusoid.weights
+
+
+def test_model_without_its_version_and_no_path_at_all_lead_to_the_models():
+    with pytest.raises(mamlcli.MamlError, match=r"Did you mean 'glyphs-5way-1shot@1'\? Run: mamlcli models ls"):
+        mamlcli.load("glyphs-5way-1shot")
+    with pytest.raises(mamlcli.MamlError, match=r"mamlcli\.load: expected a run directory .*got None.*models ls"):
+        mamlcli.load(None)

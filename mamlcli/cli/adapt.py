@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 
 
 _MAX_SKIPPED_SHOWN = 20
+
+
+ProtocolArguments = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE ...]",
+        help="Keys of evaluation to change for this result, such as evaluation.ways=3.",
+        autocompletion=complete.evaluation_keys,
+    ),
+]
 
 
 TasksOption = Annotated[
@@ -76,6 +86,7 @@ OutOption = Annotated[
 
 def adapt(
     run: RunArgument,
+    arguments: ProtocolArguments = None,
     tasks: TasksOption = None,
     steps: StepsOption = None,
     split: SplitOption = None,
@@ -92,12 +103,13 @@ def adapt(
     """Adapt a trained run to tasks it has never seen; show loss and accuracy at every inner step.
 
     The tasks are those of evaluation.seed, the same for every run, so that runs can be compared. The run's own
-    files are not changed; --out keeps the new result.
+    files are not changed; --out keeps the new result. Keys of evaluation, such as evaluation.ways,
+    evaluation.shots or evaluation.batch_norm, score it by another protocol than its recipe's.
 
     With --support and --query the run adapts to your own images instead and classifies them. The folders in
     --support are the classes, with any number of images each: at most as many classes as the run was trained with
-    (tasks.ways), or any number where it was trained with inner.head=zero or shared. Files go through the run's own
-    preprocessing. If --query has folders named like the classes, accuracy is shown.
+    (tasks.ways), or any number where it was trained with inner.head=zero or shared, unless what its gradient
+    transform learned has the ways in its shape. Files go through the run's own preprocessing. If --query has folders named like the classes, accuracy is shown.
 
     Examples:
 
@@ -107,15 +119,46 @@ def adapt(
 
       mamlcli adapt runs/glyphs-5way-1shot-1 --split train --tasks 200 --json
 
+      mamlcli adapt runs/glyphs-5way-1shot-1 evaluation.shots=5 evaluation.batch_norm=support
+
       mamlcli adapt runs/glyphs-5way-1shot-1 --support letters --query page.png --sheet sheet.png
     """
     if support is not None or query is not None:
-        refuse({"--tasks": tasks, "--split": split}, "--support and --query")
+        words = dict.fromkeys(arguments or [], True)
+        refuse({**words, "--tasks": tasks, "--split": split}, "--support and --query")
         predict(run, request_of(support, query, invert, frame, steps, device, joint), out=out, sheet=sheet)
     else:
         is_set = {"--invert": invert != "auto", "--joint": joint, "--frame": frame != "file", "--sheet": sheet}
         refuse(is_set, "a run's own tasks")
-        rescore(run, device=device, num_tasks=tasks, num_steps=steps, split=split, out=out)
+        changes = protocol_changes(arguments, {"tasks": tasks, "steps": steps, "split": split})
+        rescore(run, device=device, num_tasks=tasks, num_steps=steps, split=split, changes=changes, out=out)
+
+
+def protocol_changes(arguments: Sequence[str] | None, options: Mapping[str, object]) -> list[str]:
+    """Return the words `evaluation.KEY=VALUE`, once no other keys are among them.
+
+    Args:
+        arguments: words of the command line.
+        options: the options that stand for keys of evaluation, by the key's name; None where not given.
+
+    Raises:
+        MamlError: a word is none of evaluation, or stands beside the option that says the same.
+    """
+    from mamlcli.recipe.schema import Evaluation
+
+    for word in arguments or []:
+        key = word.partition("=")[0].strip()
+        name = key.rpartition(".")[2]
+        if not key.startswith("evaluation."):
+            raise MamlError(
+                word,
+                expected="a key of evaluation with its value",
+                got="another word",
+                why=f"Did you mean 'evaluation.{name}'?" if name in Evaluation.model_fields else None,
+                next_step="For example: evaluation.ways=3",
+            )
+        refuse({f"--{name}": options.get(name) is not None}, key)
+    return list(arguments or [])
 
 
 def refuse(options: Mapping[str, object], what: str) -> None:
@@ -134,6 +177,7 @@ def rescore(
     num_tasks: int | None,
     num_steps: int | None,
     split: str | None,
+    changes: Sequence[str],
     out: Path | None,
 ) -> None:
     """Adapt a run to unseen tasks, write the result where that is asked for, and show it."""
@@ -143,7 +187,13 @@ def rescore(
     from mamlcli.training.scoring import write_evaluation
 
     directory = RunDirectory.open(run)
-    evaluation, report = adapt_run(directory, device=device, num_tasks=num_tasks, num_steps=num_steps, split=split)
+    if changes and out is not None and out.resolve() == directory.path.resolve():
+        why = "Its recipe says another protocol"
+        expected, next_step = "another folder than the run's for a result by another protocol", "Name another --out"
+        raise MamlError("--out", expected=expected, got=str(out), why=why, next_step=next_step)
+    evaluation, report = adapt_run(
+        directory, device=device, num_tasks=num_tasks, num_steps=num_steps, split=split, changes=changes
+    )
     if out is not None:
         write_evaluation(out, evaluation, report)
         console.note(f"Written: {out}/evaluation.json, tasks.csv, curve.png, curve.svg")

@@ -36,6 +36,13 @@ def start_and_keys(context: typer.Context, incomplete: str) -> Words:
     )
 
 
+def evaluation_keys(context: typer.Context, incomplete: str) -> Words:
+    """Complete `[KEY=VALUE ...]` behind a run: keys of evaluation."""
+    given = [*filter(None, [str(context.params.get("run") or "")]), *_arguments(context)]
+    offered = completion.recipe_words(given, incomplete, default=DEFAULT_RECIPE, with_runs=True)
+    return _brief([word for word in offered if "=" not in word[0] or word[0].startswith("evaluation.")])
+
+
 def _brief(words: Words) -> Words:
     return [(word, textwrap.shorten(text, _LONGEST_HELP, placeholder=" ...")) for word, text in words]
 

@@ -213,8 +213,11 @@ def _result(config: WeightsConfig) -> str:
 def _limits(config: WeightsConfig) -> str:
     tasks = config.recipe.tasks
     what = f"{tasks.ways}-way tasks" if isinstance(tasks, ImageKeys) else "tasks"
+    head = config.recipe.inner.head
+    # In mamlcli a head whose outputs all start the same is made for the classes at hand.
+    fixed = "The number of outputs is fixed: it" if head == "learned" or not isinstance(tasks, ImageKeys) else "It"
     limits = [
-        f"The number of outputs is fixed: it is for {what} like those above; other data was not tried.",
+        f"{fixed} is for {what} like those above; other data was not tried.",
         "The interval is over tasks; another training seed gives other weights and another result.",
     ]
     if getattr(config.recipe.model, "norm", "none") == "batch":

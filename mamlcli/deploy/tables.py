@@ -11,7 +11,7 @@ from mamlcli.common.statistics import Proportion
 from mamlcli.common.tables import PERCENT, plain_table, with_interval
 from mamlcli.common.words import shown
 from mamlcli.deploy.report import ImagePrediction, ImageSet, LeaveOneOut, PredictionReport
-from mamlcli.runs.curve import task_words
+from mamlcli.runs.curve import batch_norm_words, task_words
 
 MAX_ROWS = 50
 
@@ -167,7 +167,8 @@ def _certainty_lines(report: PredictionReport) -> list[str]:
         value = with_interval(report.meta_test.accuracy, scale=PERCENT, digits=1)
         lines.append(
             f"This run on its own {protocol.split} classes: {value} % ({protocol.num_tasks} tasks, "
-            f"{task_words(protocol)}, {protocol.inner_steps} inner steps). Other images can be harder."
+            f"{task_words(protocol)}, {protocol.inner_steps} inner steps, batch norm: {batch_norm_words(protocol)}). "
+            "Other images can be harder."
         )
     lines.append("Probabilities are softmax outputs, not calibrated: 0.9 need not be right nine times out of ten.")
     return lines

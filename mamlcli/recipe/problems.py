@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 
 KeyPath = tuple[str, ...]
+
+
+_NAMED = re.compile(r"'([^']*)'")  # one of the names that pydantic lists
 
 
 @dataclass
@@ -38,7 +42,8 @@ class Draft:
 
 def problem(draft: Draft, item: ErrorDetails) -> str:
     """Return an error of pydantic in words: `<place>: expected <what>, got <repr>.`"""
-    path = _without_tag(tuple(str(part) for part in item["loc"]))
+    # An entry of a list is named by its list.
+    path = _without_tag(tuple(part for part in item["loc"] if isinstance(part, str)))
     kind, context, got = item["type"], item.get("ctx", {}), item["input"]
     if kind.startswith("union_tag"):
         return _problem_of_tag(draft, path, got, str(context.get("expected_tags", "")))
@@ -50,7 +55,8 @@ def problem(draft: Draft, item: ErrorDetails) -> str:
         return f"{place}: expected a known key, got {path[-1]!r}.{hint}"
     if kind == "missing":
         return f"{place}: expected a value, got nothing."
-    return f"{place}: expected {_expected(kind, context, item['msg'])}, got {got!r}."
+    hint = nearest(str(got), _NAMED.findall(str(context["expected"]))) if kind == "literal_error" else ""
+    return f"{place}: expected {_expected(kind, context, item['msg'])}, got {got!r}.{hint}"
 
 
 def _problem_of_tag(draft: Draft, section: KeyPath, got: object, expected_tags: str) -> str:

@@ -167,10 +167,22 @@ RULES = (
         "in the first step, and their rates would never be learned",
     ),
     Rule(
+        "outer.schedule",
+        "`outer.schedule=constant` does not go with `outer.lr_min` above 0, where the cosine schedule ends.",
+        lambda recipe: recipe.outer.lr_min > 0 and recipe.outer.schedule == "constant",
+        "cosine for outer.lr_min={outer.lr_min}, where that schedule ends",
+    ),
+    Rule(
         "outer.lr_min",
-        "`outer.lr_min` needs `outer.schedule=cosine`, and is at most `outer.lr`.",
-        lambda recipe: recipe.outer.lr_min > (recipe.outer.lr if recipe.outer.schedule == "cosine" else 0.0),
-        "at most outer.lr={outer.lr} with outer.schedule=cosine, else 0",
+        "`outer.lr_min` is at most `outer.lr`.",
+        lambda recipe: recipe.outer.lr_min > recipe.outer.lr,
+        "at most outer.lr={outer.lr}, where the schedule begins",
+    ),
+    Rule(
+        "outer.weight_decay",
+        "`outer.weight_decay` times `outer.lr` is below 1: a step multiplies each weight by 1 minus this product.",
+        lambda recipe: recipe.outer.lr * recipe.outer.weight_decay >= 1,
+        "less than 1 divided by outer.lr={outer.lr}, since a step multiplies each weight by 1 - lr * weight_decay",
     ),
     Rule(
         "outer.multi_step_loss",

@@ -122,7 +122,8 @@ class Inner(Section):
         "learned",
         description="start of the output layer on every task; learned: a row for each class is meta-learned; zero: all "
         "zeros; shared: one row for all classes, which softmax does not see, so that scores are those of zero. With "
-        "both the order of the classes does not matter, and own images may be of more classes than tasks.ways",
+        "both the order of the classes does not matter, and own images may be of more classes than tasks.ways, unless "
+        "the transform's meta-parameters have the ways in their shape",
     )
     memory: Literal["unrolled", "constant"] = Field(
         "unrolled",
@@ -154,7 +155,8 @@ class Outer(Section):
     multi_step_loss: Positive | None = Field(
         None,
         description="meta-iterations in which the outer loss is a weighted sum over the inner steps; the weights go "
-        "from equal to the last step alone; null for the last step alone throughout",
+        "from equal to the last step alone; where they are more than outer.iterations, training ends before; null for "
+        "the last step alone throughout",
     )
     iterations: Positive = Field(1000, description="meta-iterations")
     tasks: Positive = Field(16, description="tasks of a meta-batch")

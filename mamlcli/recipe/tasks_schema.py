@@ -37,6 +37,11 @@ class ImageKeys(Section):
         "exchanged; crop: a piece cut out of the padded image; colour: other brightness, contrast and saturation",
     )
 
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
+
     @field_validator("augment")
     @classmethod
     def _each_once(cls, value: list[Augmentation]) -> list[Augmentation]:

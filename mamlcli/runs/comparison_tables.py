@@ -12,6 +12,7 @@ from rich.text import Text
 from mamlcli.common.tables import PERCENT, plain_table, with_interval
 from mamlcli.common.words import one_line
 from mamlcli.runs.comparison import Differences, RunComparison
+from mamlcli.runs.exports import protocol_words
 from mamlcli.runs.tables import value_text
 
 
@@ -30,6 +31,8 @@ def comparison_parts(result: RunComparison) -> list[RenderableType]:
     for pair in result.not_paired:
         words = f"{label[pair.a]} and {label[pair.b]} are compared unpaired, as independent samples of "
         parts.append(Text(f"{words}tasks: they differ in {', '.join(pair.reasons)}.", style="yellow"))
+    if note := _batch_norm_note(result, label):
+        parts.append(Text(note, style="yellow"))
     for row in result.comparisons:
         if row.num_overflowed:
             words = f"{label[row.a]} and {label[row.b]}: {row.metric} is not finite on {row.num_overflowed}"
@@ -46,7 +49,7 @@ def _differences_table(result: RunComparison, label: Mapping[str, str]) -> Table
     has_accuracy = result.runs[0].report.has_accuracy
     base = label[result.baseline]
     above = _common_folder([row.run for row in result.runs])
-    table = plain_table(caption=_caption(result, base))
+    table = plain_table(_title(result, label), _caption(result, base))
     table.add_column("")
     table.add_column("run", overflow="fold")
     for name in ["query loss", f"minus {base}", *(["query %", f"minus {base}"] if has_accuracy else [])]:
@@ -58,6 +61,32 @@ def _differences_table(result: RunComparison, label: Mapping[str, str]) -> Table
             cells += [with_interval(score, scale=PERCENT, digits=1) for score in scores]
         table.add_row(label[row.run], Text(one_line(row.run[len(above) :])), *cells)
     return table
+
+
+def _title(result: RunComparison, label: Mapping[str, str]) -> str:
+    """Return the protocol of the runs in words; those of other protocols stand with their letters."""
+    runs_of: dict[str, list[str]] = {}
+    for row in result.runs:
+        runs_of.setdefault(protocol_words(row.report.protocol), []).append(label[row.run])
+    if len(runs_of) == 1:
+        return next(iter(runs_of))
+    return "\n".join(f"{' '.join(runs)}: {words}" for words, runs in runs_of.items())
+
+
+def _batch_norm_note(result: RunComparison, label: Mapping[str, str]) -> str | None:
+    """Return what to know where the batch norms of runs take other statistics; None where all take the same."""
+    runs_of: dict[str, list[str]] = {}
+    for row in result.runs:
+        statistics = row.report.protocol.batch_norm_statistics
+        if statistics is not None:
+            runs_of.setdefault(statistics, []).append(label[row.run])
+    if len(runs_of) < 2:
+        return None
+    listed = ", ".join(f"{name} ({' '.join(runs)})" for name, runs in runs_of.items())
+    return (
+        f"The runs differ in evaluation.batch_norm: {listed}. With joint the other query images of a task help to "
+        "classify each one; with support they do not."
+    )
 
 
 def _common_folder(paths: Sequence[str]) -> str:

@@ -86,7 +86,8 @@ class RunDirectory:
         if not is_run(folder):
             got = f"a folder without {RECIPE} and {MANIFEST}" if path.is_dir() else "no such folder"
             hint = like_model(str(path))
-            raise RunError(str(path), expected="a run directory", got=got, why=hint, next_step="Run: mamlcli train")
+            next_step = "Run: mamlcli models ls" if hint else "Run: mamlcli train"
+            raise RunError(str(path), expected="a run directory", got=got, why=hint, next_step=next_step)
         return cls(folder)
 
     @property

@@ -24,7 +24,8 @@ CARD = "README.md"
 
 
 # What may be a model's name; a key of a recipe with its value, or a longer path, is none.
-_NAME = re.compile(r"[^\s/\\@=]+@[^\s/\\@=]+")
+# The name or the version alone is meant as a model's, too.
+_NAME = re.compile(r"[^\s/\\@=]+@[^\s/\\@=]*|@[^\s/\\@=]+")
 
 
 def models_dir() -> Path:
@@ -92,7 +93,7 @@ def model_folder(name: str, *, expected: str = "a trained model that ships with 
     """
     models = shipped_models()
     if name not in models:
-        where = one_line(name).strip() or "NAME"
+        where = one_line(name).strip() or repr(name)
         hint = nearest(name, models).strip() or None
         raise RunError(where, expected=expected, got=got, why=hint, next_step="Run: mamlcli models ls")
     return models[name]

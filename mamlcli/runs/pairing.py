@@ -1,8 +1,8 @@
 """Decides whether two finished runs were scored on the same tasks, and reads the scores of a run's tasks.
 
 Task i of a split is drawn from a generator keyed by (evaluation.seed, split, i). So two runs with the same keys of the
-tasks that are scored, split, evaluation seed and data were scored on the same tasks. Whose statistics their batch norms
-take must be the same, too: scores of both kinds are different quantities.
+tasks that are scored, split, evaluation seed and data were scored on the same tasks, whatever statistics their batch
+norms take.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mamlcli.common.errors import RunError
 from mamlcli.common.names import HELD_BACK
 from mamlcli.recipe.changes import recipe_difference
+from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.entry import RunEntry
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.models import is_model
@@ -69,17 +70,22 @@ def task_differences(a: RunEntry, b: RunEntry) -> list[str]:
         without_effect.add("tasks.held_back")
     scored = (recipe.model_copy(update={"tasks": recipe.scored_tasks}) for recipe in (recipe_a, recipe_b))
     pairs: dict[str, tuple[object, object]] = {
-        key: pair
+        _scored_key(key, recipe_a, recipe_b): pair
         for key, pair in recipe_difference(*scored).items()
         if key.startswith("tasks.") and key not in without_effect
     }
-    for key, name in (("split", "split"), ("seed", "seed"), ("batch_norm", "batch_norm_statistics")):
-        of_a, of_b = (getattr(protocol, name) for protocol in protocols)
-        # Networks with and without batch norm may be compared.
-        if None not in (of_a, of_b):
-            pairs[f"evaluation.{key}"] = of_a, of_b
+    for key in ("split", "seed"):
+        of_a, of_b = (getattr(protocol, key) for protocol in protocols)
+        pairs[f"evaluation.{key}"] = of_a, of_b
     pairs["data digest"] = digests
     return [f"{key} ({of_a!r} and {of_b!r})" for key, (of_a, of_b) in pairs.items() if of_a != of_b]
+
+
+def _scored_key(key: str, *recipes: Recipe) -> str:
+    """Return the key of evaluation that stands for one of tasks, where either recipe has it."""
+    name = key.removeprefix("tasks.")
+    is_of_evaluation = any(getattr(recipe.evaluation, name, None) is not None for recipe in recipes)
+    return f"evaluation.{name}" if is_of_evaluation else key
 
 
 def check_comparable(run: RunEntry, baseline: RunEntry, reasons: list[str], *, allow_unpaired: bool) -> None:

@@ -15,7 +15,7 @@ from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import FolderTasks, ImageTasks
 from mamlcli.tasks.episodes import TaskDistribution
 from mamlcli.tasks.fewshot import TASK_KEYS, device_images, fewshot_tasks
-from mamlcli.tasks.images.class_splits import class_split, with_held_back
+from mamlcli.tasks.images.class_splits import class_split, folder_needs, with_held_back
 from mamlcli.tasks.images.glyphs import load_glyphs
 from mamlcli.tasks.images.ink import image_record
 from mamlcli.tasks.images.packs import Pack, find_pack, load_pack, pack_digest
@@ -95,6 +95,7 @@ def _image_tasks(
             dtype=dtype,
             keys=keys,
             augment=augment,
+            needs=folder_needs(of.ways, rotations=of.rotations) if isinstance(of, FolderTasks) else None,
         )
 
     training = made("train", tasks, TASK_KEYS, tasks.augment) if "train" in splits else None
@@ -116,9 +117,8 @@ def _image_tasks(
         "preprocessing": pack.source.to_json(),
         "images": record.to_dict() if (record := image_record(pack)) else None,
         "skipped": skipped,
+        **({"held_back": list(names[HELD_BACK])} if tasks.held_back else {}),
     }
-    if tasks.held_back:
-        data["held_back"] = list(names[HELD_BACK])
     return TaskSets(scored, training, tuple(images.shape[1:]), tasks.ways, data)
 
 

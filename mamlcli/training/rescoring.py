@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mamlcli.engine.evaluation import Evaluation
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.report import RunReport
@@ -16,16 +18,23 @@ def adapt_run(
     num_tasks: int | None = None,
     num_steps: int | None = None,
     split: str | None = None,
+    changes: Sequence[str] = (),
 ) -> tuple[Evaluation, RunReport]:
     """Score a trained run again; what is not given is as its recipe says.
+
+    Args:
+        run: it has a checkpoint.
+        device: see `execution.device`.
+        num_tasks, num_steps, split: see `evaluation`.
+        changes: words `evaluation.KEY=VALUE`: keys of its recipe that are otherwise here.
 
     Returns:
         The evaluation and the result that it makes.
 
     Raises:
-        RunError: the run has no checkpoint; MamlError: a bad split or device.
+        RunError: the run has no checkpoint; MamlError: a bad key, split or device.
     """
-    recipe = recipe_elsewhere(run, where="mamlcli adapt", device=device, split=split)
+    recipe = recipe_elsewhere(run, where="mamlcli adapt", device=device, split=split, changes=changes)
     split, steps = recipe.evaluation.split, num_inner_steps(recipe, num_steps)
     trained = open_trained(run, recipe, splits=(split,))
     num_tasks = num_tasks or recipe.evaluation.tasks

@@ -141,12 +141,15 @@ def evaluation_report(
     num_steps: int,
 ) -> RunReport:
     """Return the result of a run from an evaluation of its weights."""
-    num_tasks = len(evaluation.scores)
+    num_tasks, recipe = len(evaluation.scores), experiment.recipe
+    is_of_images = isinstance(recipe.tasks, ImageKeys)  # synthetic splits have no classes of their own
+    if is_of_images and split == recipe.validation_split and weights.startswith("best"):
+        weights += ", chosen on other tasks of these classes"
     return RunReport(
         run=label_of(run.path),
         recipe=run.name,
         weights=weights,
-        protocol=protocol_of(experiment.recipe, split=split, num_tasks=num_tasks, num_steps=num_steps),
+        protocol=protocol_of(recipe, split=split, num_tasks=num_tasks, num_steps=num_steps),
         curve=curve_of(evaluation),
         references={name: _reference_scores(reference) for name, reference in evaluation.references.items()},
         chance_accuracy=evaluation.chance_accuracy,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from mamlcli.common.errors import RunError
 from mamlcli.engine.objective import MetaParams
 from mamlcli.engine.state import is_meta_parameter
-from mamlcli.recipe.files import recipe_from_tree, recipe_to_tree
+from mamlcli.recipe.files import load_recipe, recipe_from_tree, recipe_to_tree
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.tasks.images.ink import ImageRecord
@@ -40,13 +41,26 @@ class TrainedRun:
         return self.experiment.recipe
 
 
-def recipe_elsewhere(run: RunDirectory, *, where: str, device: str | None = None, split: str | None = None) -> Recipe:
-    """Return a run's recipe for another device and another split to evaluate on; None leaves each as it was.
+def recipe_elsewhere(
+    run: RunDirectory,
+    *,
+    where: str,
+    device: str | None = None,
+    split: str | None = None,
+    changes: Sequence[str] = (),
+) -> Recipe:
+    """Return a run's recipe for another device, another split to evaluate on, and with other keys.
+
+    Args:
+        run: whose recipe it is.
+        where: the first word of a message.
+        device, split: None leaves each as it was.
+        changes: words `key.path=value`.
 
     Raises:
-        RecipeError: a device or a split that there is not; `where` is the first word of the message.
+        RecipeError: a device or a split that there is not, or keys that do not go together.
     """
-    tree = recipe_to_tree(run.recipe)
+    tree = recipe_to_tree(load_recipe(str(run.recipe_path), changes)[1])
     if device is not None:
         tree["execution"]["device"] = device
     if split is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -118,3 +119,29 @@ def test_run_without_weights_is_refused_with_the_command_that_makes_them(refuses
 @pytest.mark.parametrize("words", [["--steps", "0"], ["--tasks", "1"], ["--steps", "x"], ["--nothing"]])
 def test_options_out_of_bounds_are_usage_errors(cli, run, words):
     assert cli("adapt", run, *words).code == 2
+
+
+def test_keys_of_evaluation_say_another_protocol(cli, run):
+    ended = cli("adapt", run, "evaluation.shots=4", "evaluation.seed=3", "--tasks", 4, "--json")
+    protocol = json.loads(ended.out)["protocol"]
+    assert (protocol["shots"], protocol["seed"], protocol["num_tasks"]) == (4, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["tasks.shots=4"], "tasks.shots=4: expected a key of evaluation .*Did you mean 'evaluation.shots'"),
+        (["inner.lr=1"], "inner.lr=1: expected a key of evaluation with its value, got another word. For example"),
+        (["evaluation.sots=4"], "evaluation.sots: expected a known key.*Did you mean 'shots'"),
+        (["evaluation.steps=4", "--steps", 3], "--steps: expected not to be used with evaluation.steps"),
+        (["evaluation.shots=4", "--support", "a", "--query", "b"], "evaluation.shots=4: expected not to be used with"),
+    ],
+)
+def test_keys_that_cannot_be_changed_here_are_refused(refuses, run, words, reason):
+    assert re.search(reason, refuses(run, *words))
+
+
+def test_result_by_another_protocol_never_replaces_the_run_s_own(refuses, run):
+    before = files_of(run)
+    assert "expected another folder than the run's" in refuses(run, "evaluation.shots=4", "--out", run)
+    assert files_of(run) == before

@@ -50,3 +50,9 @@ def test_a_run_may_stand_first_where_a_study_can_start_from_one(tmp_path, monkey
     assert "runs/a-1" in offered(complete.start_and_keys(context(), "runs/"))
     assert "runs/a-1" not in offered(complete.study_recipe_and_keys(context(), "runs/"))
     assert offered(complete.run("runs/")) == ["runs/a-1"]
+
+
+def test_behind_a_run_stand_keys_of_evaluation_alone():
+    words = offered(complete.evaluation_keys(SimpleNamespace(params={"run": "glyphs-5way-1shot@1"}), "e"))
+    assert "evaluation.ways=" in words
+    assert all(word.startswith("evaluation.") for word in words)

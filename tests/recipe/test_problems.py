@@ -138,3 +138,16 @@ def test_place_of_an_override_is_where_it_was_given():
     overridden = draft(overridden={("inner",)}, overridden_by="--set")
     assert overridden.place(("inner", "lr")) == "--set: inner.lr"
     assert overridden.place(("outer",)) == "r.yaml: outer"
+
+
+def test_names_in_a_list_are_told_as_those_of_a_key_with_the_nearest():
+    found = problem("cifar-fs-5way-5shot", "tasks.augment=[flip, color]")
+    assert found == (
+        "command line: tasks.augment: expected 'flip', 'crop' or 'colour', got 'color'. Did you mean 'colour'?"
+    )
+    assert problem("cifar-fs-5way-5shot", "tasks.augment=flop").endswith("got 'flop'. Did you mean 'flip'?")
+
+
+def test_nearest_name_of_a_closed_set_is_told():
+    found = problem("logistic", "outer.optimizer=adm")
+    assert found.endswith("expected 'adam' or 'sgd', got 'adm'. Did you mean 'adam'?")

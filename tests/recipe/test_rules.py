@@ -49,9 +49,18 @@ BROKEN = {
         "expected fixed or step for inner.head=zero and inner.steps=1: layers below the output layer have no gradient "
         "in the first step, and their rates would never be learned, got 'tensor-step'.",
     ),
-    "outer.lr_min": (
+    "outer.schedule": (
         {"outer": {"lr_min": 1e-5}},
-        "expected at most outer.lr=0.001 with outer.schedule=cosine, else 0, got 1e-05.",
+        "expected cosine for outer.lr_min=1e-05, where that schedule ends, got 'constant'.",
+    ),
+    "outer.lr_min": (
+        {"outer": {"lr_min": 1e-2, "schedule": "cosine"}},
+        "expected at most outer.lr=0.001, where the schedule begins, got 0.01.",
+    ),
+    "outer.weight_decay": (
+        {"outer": {"lr": 0.5, "weight_decay": 2.0}},
+        "expected less than 1 divided by outer.lr=0.5, since a step multiplies each weight by 1 - lr * weight_decay, "
+        "got 2.0.",
     ),
     "outer.multi_step_loss": (
         {"inner": {"steps": 1}, "outer": {"multi_step_loss": 100}},
@@ -202,8 +211,14 @@ def test_least_outer_rate_is_a_conflict_above_the_first_and_without_a_schedule()
     def broken(lr_min, schedule):
         return list(conflicting(outer={"lr": 1e-3, "lr_min": lr_min, "schedule": schedule}))
 
-    assert broken(2e-3, "cosine") == broken(1e-4, "constant") == ["outer.lr_min"]
+    assert broken(2e-3, "cosine") == ["outer.lr_min"]
+    assert broken(1e-4, "constant") == ["outer.schedule"]
     assert broken(1e-3, "cosine") == broken(0.0, "constant") == broken(0.0, "cosine") == []
+
+
+def test_weight_decay_that_would_turn_the_sign_of_weights_is_a_conflict():
+    assert list(conflicting(outer={"lr": 1.0, "weight_decay": 1.0})) == ["outer.weight_decay"]
+    assert not conflicting(outer={"lr": 1.0, "weight_decay": 0.99})
 
 
 def test_multi_step_loss_of_one_step_is_a_conflict():

@@ -48,9 +48,13 @@ def test_value_of_logistic_tasks_out_of_bounds_is_refused(key, value):
     assert [item["loc"][-1] for item in caught.value.errors()] == [key]
 
 
-@pytest.mark.parametrize("augment", [["flip", "crop", "flip"], ["mirror"], "flip"])
+@pytest.mark.parametrize("augment", [["flip", "crop", "flip"], ["mirror"], "mirror"])
 def test_augmentations_are_a_list_of_known_names_each_once(augment):
     with pytest.raises(ValidationError):
         tasks("cifar-fs", augment=augment)
     assert tasks("cifar-fs").augment == []
     assert tasks("cifar-fs", augment=["colour", "flip"]).augment == ["colour", "flip"]
+
+
+def test_one_augmentation_needs_no_list():
+    assert tasks("cifar-fs", augment="flip").augment == ["flip"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 
 from mamlcli.runs.comparison import compare_runs
@@ -54,3 +55,34 @@ def test_a_comparison_fits_80_columns(runs):
 
 def test_letters_go_on_after_z():
     assert [letters(n) for n in (0, 25, 26, 51, 52, 702)] == ["A", "Z", "AA", "AZ", "BA", "AAA"]
+
+
+def with_protocol(run, **changes):
+    protocol = dataclasses.replace(run.report.protocol, **changes)
+    return dataclasses.replace(run, report=dataclasses.replace(run.report, protocol=protocol))
+
+
+def words_of(*runs):
+    return " ".join(shown(comparison_parts(compare_runs(runs))).split())
+
+
+def test_title_says_the_protocol_once_or_with_the_letters_of_the_runs(trained):
+    one, two, five = (read_run(trained / name) for name in ("one", "two", "five"))
+    protocol = "4 support and 3 query points; 5 inner steps; 3 test tasks of evaluation seed 0; batch norm: none"
+    assert words_of(one, two).startswith(protocol)
+    text = words_of(one, two, five)
+    assert f"A B: {protocol}" in text
+    assert f"C: {protocol.replace('3 test', '5 test')}" in text
+
+
+def test_other_statistics_of_batch_norm_are_paired_with_a_note(trained):
+    runs = (read_run(trained / name) for name in ("one", "two"))
+    statistics = ("joint", "support")
+    text = words_of(
+        *(
+            with_protocol(run, batch_norm="batch", batch_norm_statistics=name)
+            for run, name in zip(runs, statistics, strict=True)
+        )
+    )
+    assert "paired on the same 3 tasks" in text
+    assert "The runs differ in evaluation.batch_norm: joint (A), support (B)." in text

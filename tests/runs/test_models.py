@@ -55,9 +55,7 @@ def test_a_folder_of_that_name_in_the_working_directory_wins(here):
     assert label_of(here / GLYPHS) == str(here / GLYPHS)
 
 
-@pytest.mark.parametrize(
-    "text", ["glyphs-5way-1shot", f"runs/{GLYPHS}", f"tasks.path={GLYPHS}", "@1", "a@", "", "a b@1"]
-)
+@pytest.mark.parametrize("text", ["glyphs-5way-1shot", f"runs/{GLYPHS}", f"tasks.path={GLYPHS}", "", "a b@1"])
 def test_what_has_not_the_form_of_a_name_is_a_path(here, text):
     assert run_folder(Path(text)) == Path(text)
 
@@ -106,3 +104,14 @@ def test_bytes_of_a_folder_are_those_of_all_its_files(tmp_path):
     (tmp_path / "a").write_bytes(b"123")
     (tmp_path / "below" / "b").write_bytes(b"4567")
     assert folder_bytes(tmp_path) == 7
+
+
+@pytest.mark.parametrize("name", ["glyphs-5way-1shot@"])
+def test_half_a_name_is_taken_for_a_model_s_with_the_nearest(name):
+    with pytest.raises(RunError, match=rf"{name}: expected .*models ls"):
+        run_folder(Path(name))
+
+
+def test_empty_name_is_told_as_it_is():
+    with pytest.raises(RunError, match=r"^'': expected a trained model"):
+        model_folder("")

@@ -290,3 +290,11 @@ def test_every_image_is_augmented_by_a_draw_of_its_own():
 def test_augmentation_of_grey_images_is_refused():
     with pytest.raises(DataError, match=r"tasks\.augment \(small\.npz, test split\): expected nothing for grey .*flip"):
         tasks_of(small_pack(), augment=("flip",))
+
+
+@pytest.mark.parametrize(
+    ("num", "words"), [(2, "at most 2, .* got 3. Set tasks.ways=2"), (1, "expected 3 classes, got 1. Use")]
+)
+def test_no_step_is_named_that_is_impossible(num, words):
+    with pytest.raises(DataError, match=words):
+        tasks_of(small_pack(), names=NAMES[:num])

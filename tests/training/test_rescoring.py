@@ -83,3 +83,26 @@ def test_classes_held_back_are_noted_in_the_manifest(held_back):
 def test_split_that_a_run_has_not_is_refused(logistic):
     with pytest.raises(MamlError, match=r"evaluation\.split: expected train, validation or test .*got 'held-back'"):
         adapt_run(RunDirectory.open(logistic), split="held-back")
+
+
+def test_other_keys_of_evaluation_are_scored_and_told_as_a_run_with_these_keys_is(held_back):
+    run = RunDirectory.open(held_back.path)
+    changes = ("evaluation.ways=3", "evaluation.shots=1", "evaluation.queries=4", "evaluation.batch_norm=joint")
+    _, report = adapt_run(run, changes=(*changes, "evaluation.seed=7"))
+    protocol = report.protocol
+    assert (protocol.ways, protocol.shots, protocol.queries, protocol.seed) == (3, 1, 4, 7)
+    assert protocol.batch_norm_statistics == "joint"
+    assert report.chance_accuracy == pytest.approx(1 / 3)
+    _, as_before = adapt_run(run, changes=("evaluation.ways=2",))
+    assert as_before.to_json() == report_of(held_back.path)
+
+
+def test_more_ways_than_a_learned_head_has_are_refused(held_back):
+    with pytest.raises(MamlError, match=r"evaluation\.ways: expected at most tasks\.ways=3, .*learned head.*got 4"):
+        adapt_run(RunDirectory.open(held_back.path), changes=("evaluation.ways=4",))
+
+
+@pytest.mark.parametrize(("split", "is_told"), [("held-back", True), ("validation", False), ("test", False)])
+def test_weights_that_were_chosen_on_the_classes_that_are_scored_are_told(held_back, split, is_told):
+    _, report = adapt_run(RunDirectory.open(held_back.path), split=split)
+    assert report.weights.endswith(", chosen on other tasks of these classes") is is_told

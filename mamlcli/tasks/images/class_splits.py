@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import json
+import math
 from importlib import resources
 
 from mamlcli.common.errors import DataError
@@ -165,6 +167,17 @@ def _omniglot_seeded_split(pack: Pack, seed: int) -> dict[str, tuple[str, ...]]:
             "mamlcli data import omniglot DIR",
         )
     return _cut(_shuffled(pack.class_names, seed), _OMNIGLOT_SEEDED)
+
+
+def folder_needs(ways: int, *, rotations: bool = False) -> str:
+    """Return in words how many classes a folder needs for tasks of `ways` classes."""
+    num = math.ceil(ways / (4 if rotations else 1))
+    smallest = min(_FOLDER_FRACTIONS)
+    in_all = next(total for total in itertools.count(3 * num) if round(smallest * total) >= num)
+    return (
+        f"Each split that is used needs {num} {'class' if num == 1 else 'classes'}: so many in each of the folders "
+        f"train, val and test, or {in_all} in all where a seed splits them (64, 16 and 20 %)"
+    )
 
 
 def _fraction_split(pack: Pack, seed: int) -> dict[str, tuple[str, ...]]:

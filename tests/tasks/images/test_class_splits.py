@@ -1,11 +1,13 @@
 """Class splits: the published lists, and those drawn by a seed."""
 
+import re
+
 import numpy as np
 import pytest
 
 from mamlcli.common.errors import DataError
 from mamlcli.common.names import CLASS_SPLITS, SPLITS
-from mamlcli.tasks.images.class_splits import class_split, with_held_back
+from mamlcli.tasks.images.class_splits import class_split, folder_needs, with_held_back
 from mamlcli.tasks.images.packs import Pack, PackSource
 
 
@@ -158,3 +160,14 @@ def test_more_classes_held_back_than_meta_train_can_spare_are_refused_with_the_n
     with pytest.raises(DataError, match=rf"tasks\.held_back: expected at most {most}, got {num}.*64 classes.*need 5"):
         held_back(num)
     assert len(held_back(most)["train"]) == 5
+
+
+@pytest.mark.parametrize("ways", [2, 3, 5, 20])
+def test_so_many_classes_as_a_folder_is_said_to_need_are_enough_and_one_less_is_not(ways):
+    needed = int(re.search(r"or (\d+) in all", folder_needs(ways))[1])
+    smallest = [min(sizes(class_split("folder", pack_of(num)))) for num in (needed, needed - 1)]
+    assert smallest[0] >= ways > smallest[1]
+
+
+def test_a_class_that_is_turned_counts_four_times():
+    assert folder_needs(5, rotations=True).startswith("Each split that is used needs 2 classes")
