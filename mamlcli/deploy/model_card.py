@@ -178,10 +178,11 @@ def _what(config: WeightsConfig) -> str:
     shape = " x ".join(map(str, config.input_shape))
     transform = inner.transform.name
     uses = "" if transform == "none" else f", with the gradient transform {transform}"
+    steps = f"{inner.steps} gradient step{'s' * (inner.steps != 1)}"
     return (
         f"An initialisation learned by {inner.algorithm.upper()}{uses}: a network ({model.kind}, depth "
         f"{model.depth}, {config.num_parameters:,} parameters) that is adapted to a new task by "
-        f"{inner.steps} gradient step{'s' * (inner.steps != 1)} of {_RATES[inner.rates].format(lr=inner.lr)} on the task's support set. Inputs: "
+        f"{steps} of {_RATES[inner.rates].format(lr=inner.lr)} on the task's support set. Inputs: "
         f"{shape}; outputs: "
         f"{config.num_outputs}. {_HEADS[inner.head]}Without adaptation its outputs mean nothing. Weights: "
         f"{escape_markdown(config.weights)}. Made by {config.made_by}."

@@ -108,7 +108,7 @@ def _image_tasks(
             scored[split] = training
         elif split != "train" or not is_other_size or recipe.evaluation.split == "train":
             scored[split] = made(split, scored_tasks, scored_keys)
-    data = {
+    data: dict[str, object] = {
         "source": tasks.source,
         "pack": where,
         "num_images": len(pack.images),
