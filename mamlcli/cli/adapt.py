@@ -109,7 +109,8 @@ def adapt(
     With --support and --query the run adapts to your own images instead and classifies them. The folders in
     --support are the classes, with any number of images each: at most as many classes as the run was trained with
     (tasks.ways), or any number where it was trained with inner.head=zero or shared, unless what its gradient
-    transform learned has the ways in its shape. Files go through the run's own preprocessing. If --query has folders named like the classes, accuracy is shown.
+    transform learned has the ways in its shape. Files go through the run's own
+    preprocessing. If --query has folders named like the classes, accuracy is shown.
 
     Examples:
 
