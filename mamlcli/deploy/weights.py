@@ -32,6 +32,7 @@ from mamlcli.runs.comparison import check_finished
 from mamlcli.runs.entry import RunEntry
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.training.experiment import build_network
+from mamlcli.training.scoring import CHOSEN_HERE
 from mamlcli.training.trained import TrainedRun, open_trained, recipe_elsewhere
 
 FILES = ("model.safetensors", "transform.safetensors", "config.json", "module.py", "README.md")
@@ -119,7 +120,11 @@ def weights_config(run: RunEntry, trained: TrainedRun) -> WeightsConfig:
     """Return what is known of a run's weights, for its model card."""
     recipe, network = trained.recipe, trained.experiment.network
     # The report may be of other weights: of a checkpoint that was best when the run was scored.
-    report = run.report if run.report is not None and run.report.weights == trained.weights else None
+    report = (
+        run.report
+        if run.report is not None and run.report.weights.removesuffix(CHOSEN_HERE) == trained.weights
+        else None
+    )
     inputs, source = _inputs(run, recipe)
     return WeightsConfig(
         made_by=f"mamlcli {run.manifest.versions.get('mamlcli', '')}".strip(),

@@ -23,6 +23,9 @@ from mamlcli.training.experiment import Experiment
 # Meta-validation draws its tasks from a stream of its own: those that choose the weights are never those scored.
 SELECTION_STREAM = "selection"
 
+# Ends the words for the weights of a result where meta-validation chose them on the classes that are scored.
+CHOSEN_HERE = ", chosen on other tasks of these classes"
+
 
 @dataclass(frozen=True)
 class ScoredTasks:
@@ -144,7 +147,7 @@ def evaluation_report(
     num_tasks, recipe = len(evaluation.scores), experiment.recipe
     is_of_images = isinstance(recipe.tasks, ImageKeys)  # synthetic splits have no classes of their own
     if is_of_images and split == recipe.validation_split and weights.startswith("best"):
-        weights += ", chosen on other tasks of these classes"
+        weights += CHOSEN_HERE
     return RunReport(
         run=label_of(run.path),
         recipe=run.name,

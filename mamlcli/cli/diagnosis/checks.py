@@ -36,6 +36,7 @@ def diagnose() -> list[Finding]:
         "folders": ("disk", folder_findings),
         "caches": ("disk", cache_findings),
         "recipes": ("program", recipe_findings),
+        "models": ("program", model_findings),
         "a meta-iteration": ("program", meta_iteration_findings),
     }
     for name, (group, check) in checks.items():
@@ -178,9 +179,43 @@ def data_findings() -> Iterator[Finding]:
             "data",
             name,
             OK,
-            f"{header.num_images} images of {header.num_classes} classes, {shape}, in {path}",
+            f"{header.num_images} images of {header.num_classes} classes, {shape}, in {path}"
+            f"{_missing_classes(name, path)}",
             details={"path": str(path), "bytes": path.stat().st_size, **counts},
         )
+
+
+def _missing_classes(source: str, path: Path) -> str:
+    """Return words for the classes of a source's splits that its pack lacks; empty where there are none."""
+    import numpy as np
+
+    from mamlcli.tasks.images.class_splits import class_split
+    from mamlcli.tasks.images.packs import Pack
+
+    if source == "glyphs":
+        return ""
+    with np.load(path, allow_pickle=False) as arrays:
+        names = tuple(map(str, arrays["class_names"]))
+    # The lists of names are published: they need no images.
+    splits = class_split(source, Pack(np.zeros((0, 1, 1, 1), np.uint8), np.zeros(0, np.int64), names))
+    missing = {split: sum(name not in set(names) for name in listed) for split, listed in splits.items()}
+    return "".join(
+        f"; {num} of {len(splits[split])} {split} classes are missing" for split, num in missing.items() if num
+    )
+
+
+def model_findings() -> Iterator[Finding]:
+    """Read every trained model that ships with mamlcli."""
+    from mamlcli.runs.entry import read_run
+    from mamlcli.runs.models import shipped_models
+
+    models = {name: read_run(folder) for name, folder in shipped_models().items()}
+    damaged = [name for name, model in models.items() if model.status == "damaged"]
+    if damaged:
+        words, remedy = f"{', '.join(damaged)} cannot be read", "pip install --force-reinstall mamlcli"
+        yield Finding("program", "models", LACKING, words, "adapt and load cannot use them", remedy)
+    else:
+        yield Finding("program", "models", OK, f"{len(models)}, all readable")
 
 
 def glyph_findings() -> Iterator[Finding]:

@@ -55,3 +55,9 @@ def test_a_check_that_raises_is_a_finding_of_its_group(monkeypatch, is_missing):
     [finding] = [finding for finding in checks.diagnose() if finding.name == "processor"]
     assert (finding.group, finding.status) == ("device", BROKEN)
     assert (finding.remedy == "pip install some") is is_missing
+
+
+def test_shipped_models_are_all_readable():
+    [finding] = checks.model_findings()
+    assert finding.status == "ok"
+    assert finding.found.endswith(", all readable")
