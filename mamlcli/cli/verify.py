@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -90,6 +91,7 @@ def verify(
         raise MamlError("--run", expected="not to be used with --seeds and --dir", got="both")
     entries = entries_of(run) if run else runs_of(name, recipe, seeds or NUM_SEEDS, directory)
     done = verify_runs(name, recipe, protocol_at_reference(recipe), entries)
+    done = replace(done, changes=tuple(arguments[1:]))
     console.show(done, verification_parts)
     if not done.is_reached:
         raise typer.Exit(1)

@@ -26,6 +26,16 @@ from mamlcli.runs.scores_table import SCORE_COLUMNS
 _MAY_DIFFER = ("seed", "tasks.path", "outer.checkpoint_every", "execution.", "logging", "evaluation.")
 
 
+# What `adapt` scores in another way by a key of `evaluation`, with the name that the protocol has for it.
+_EVALUATION_KEYS = {
+    "ways": "ways",
+    "shots": "shots",
+    "queries": "queries",
+    "batch_norm": "batch_norm_statistics",
+    "seed": "seed",
+}
+
+
 @dataclass(frozen=True)
 class _Metric:
     """Says how a reference's metric is computed from the scores of tasks, and how it is written."""
@@ -69,6 +79,7 @@ class Verification:
         protocol: how the runs were scored; `num_tasks` are those that all were scored on.
         runs: one for each seed.
         result: of the test, in the unit of the reference.
+        changes: keys that were changed of the recipe, KEY=VALUE.
     """
 
     recipe: str
@@ -76,6 +87,7 @@ class Verification:
     protocol: Protocol
     runs: tuple[VerifiedRun, ...]
     result: Equivalence
+    changes: tuple[str, ...] = ()
 
     @property
     def metric(self) -> _Metric:
@@ -92,6 +104,7 @@ class Verification:
         result = self.result
         return {
             "recipe": self.recipe,
+            "changes": list(self.changes),
             "verdict": result.verdict,
             "unit": self.metric.unit,
             "reference": self.reference.model_dump(mode="json"),
@@ -202,8 +215,14 @@ def _check_protocol(run: RunEntry, expected: Protocol) -> None:
         if of_run.get(key) != wanted.get(key)
     ]
     if listed:
+        keys = [
+            f"evaluation.{key}={of_recipe[name]}"
+            for key, name in _EVALUATION_KEYS.items()
+            if of_recipe.get(name) is not None and of_recipe[name] != of_run.get(name)
+        ]
         rescore = f"mamlcli adapt {run.where} --tasks {expected.num_tasks} --steps {expected.inner_steps}"
-        next_step = f"Run: {rescore} --split {expected.split} --out {run.where}, or give the recipe's evaluation keys"
+        words = " ".join([rescore, f"--split {expected.split}", *keys, f"--out {run.where}"])
+        next_step = f"Run: {words}, or give the recipe's evaluation keys"
         wanted_words = "a run that was scored as the recipe says"
         raise RunError(run.where, expected=wanted_words, got=f"other {', '.join(listed)}", next_step=next_step)
 

@@ -48,6 +48,7 @@ def test_exit_code_says_whether_the_reference_is_reached(cli, value, code, verdi
     assert ended.code == code
     assert f"Verdict: {verdict}" in ended.out
     assert "one seed" in ended.out
+    assert f"reference.value={value} reference.margin=0.01" in ended.out
     assert not ended.errors
 
 
