@@ -11,7 +11,6 @@ Mistakes raise `mamlcli.MamlError`, whose text says where, what was expected, wh
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -64,8 +63,7 @@ class Run:
         recipe: its recipe, resolved: every key with its value.
         report: its result on meta-test tasks, the content of evaluation.json; None if it was not scored.
         weights: which checkpoint `params` are: the best by meta-validation, else the last.
-        params: phi_0, the learned initialisation of the network: tensors by parameter name, on the run's device. With
-            inner.head=zero or shared the output layer is in it as every task starts with it.
+        params: phi_0, the initialisation of the whole network, tensors by parameter name, on the run's device.
         transform_params: xi, the gradient transform's meta-parameters; empty without one.
     """
 
@@ -180,9 +178,10 @@ def load(path: PathLike, *, device: str | None = None) -> Run:
     Raises:
         RunError: there is no such run or model, or no checkpoint; DeviceError: this machine does not have the device.
     """
-    if not isinstance(path, str | os.PathLike):
-        expected, next_step = "a run directory or the name of a model", "Run: mamlcli models ls"
-        raise MamlError("mamlcli.load", expected=expected, got=repr(path), next_step=next_step)
+    if not isinstance(path, str | Path):
+        raise MamlError(
+            "mamlcli.load", expected="a run directory or model", got=repr(path), next_step="Run: mamlcli models ls"
+        )
     directory = RunDirectory.open(Path(path))
     trained = open_trained(directory, recipe_elsewhere(directory, where="mamlcli.load", device=device))
     report = finished_result(directory)
@@ -247,8 +246,7 @@ def predict(
         query: a folder of images (or of class folders: then `report["accuracy"]` is there), one image file; or
             [num_query, *input_shape] float, or uint8 images.
         steps: inner steps; by default those of the run's evaluation.
-        joint: batch norm takes the statistics of support and query images together; predictions then depend on
-            the other query images.
+        joint: batch norm takes the statistics of support and query images together; a prediction depends on all.
         invert: folders only: "auto", "yes" or "no", exchange bright and dark.
         frame: folders only: "file" or "ink", cut drawings out as large as the run's.
 

@@ -164,10 +164,11 @@ def _certainty_lines(report: PredictionReport) -> list[str]:
     lines.append(_leave_one_out_line(report.leave_one_out))
     if report.meta_test is not None:
         protocol = report.meta_test.protocol
+        norm = f", batch norm: {batch_norm_words(protocol)}" if protocol.batch_norm == "batch" else ""
         value = with_interval(report.meta_test.accuracy, scale=PERCENT, digits=1)
         lines.append(
             f"This run on its own {protocol.split} classes: {value} % ({protocol.num_tasks} tasks, "
-            f"{task_words(protocol)}, {protocol.inner_steps} inner steps, batch norm: {batch_norm_words(protocol)}). "
+            f"{task_words(protocol)}, {protocol.inner_steps} inner steps{norm}). "
             "Other images can be harder."
         )
     lines.append("Probabilities are softmax outputs, not calibrated: 0.9 need not be right nine times out of ten.")

@@ -23,10 +23,11 @@ COMMANDS = leaves(ROOT)
 
 def test_the_commands_are_those_that_are_documented():
     studies = ["sweep-depth", "add-linear", "meta-opt", "layers", "reproduce"]
-    recipes = [f"recipes {word}" for word in ("ls", "show", "cp", "check")]
+    recipes = [f"recipes {word}" for word in ("ls", "show", "cp", "check", "verify")]
     runs = [f"runs {word}" for word in ("ls", "show", "compare", "export")]
+    models = [f"models {word}" for word in ("ls", "show")]
     data = [f"data {word}" for word in ("ls", "fetch", "import", "check", "show", "export")]
-    assert sorted(COMMANDS) == sorted(["train", "adapt", *recipes, *studies, *runs, *data, "doctor", "bench"])
+    assert sorted(COMMANDS) == sorted(["train", "adapt", *recipes, *studies, *runs, *models, *data, "doctor", "bench"])
 
 
 def test_options_of_one_name_mean_one_thing():

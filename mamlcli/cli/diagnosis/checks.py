@@ -19,6 +19,7 @@ from mamlcli.common.errors import DataError
 from mamlcli.common.files import cache_dir, data_dir
 from mamlcli.common.names import IMAGE_SOURCES
 from mamlcli.common.words import first_line
+from mamlcli.runs.models import shipped_models
 
 
 def diagnose() -> list[Finding]:
@@ -207,7 +208,6 @@ def _missing_classes(source: str, path: Path) -> str:
 def model_findings() -> Iterator[Finding]:
     """Read every trained model that ships with mamlcli."""
     from mamlcli.runs.entry import read_run
-    from mamlcli.runs.models import shipped_models
 
     models = {name: read_run(folder) for name, folder in shipped_models().items()}
     damaged = [name for name, model in models.items() if model.status == "damaged"]

@@ -23,10 +23,8 @@ def layer_parts(report: LayersReport) -> list[RenderableType]:
     num_steps = protocol.inner_steps
     parts: list[RenderableType] = [
         Text(f"{report.recipe}, weights: {report.weights}"),
-        Text(
-            f"{task_words(protocol)}; {num_steps} inner step{'s' if num_steps != 1 else ''}; batch norm: "
-            f"{batch_norm_words(protocol)}"
-        ),
+        Text(f"{task_words(protocol)}; {num_steps} inner step{'s' if num_steps != 1 else ''}"),
+        Text(f"batch norm: {batch_norm_words(protocol)}"),
         Text(f"± is the 95 % half-width over {protocol.num_tasks} {protocol.split} tasks\n"),
         *_section(
             "1. How far each layer moves",
