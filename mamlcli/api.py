@@ -179,9 +179,7 @@ def load(path: PathLike, *, device: str | None = None) -> Run:
         RunError: there is no such run or model, or no checkpoint; DeviceError: this machine does not have the device.
     """
     if not isinstance(path, str | Path):
-        raise MamlError(
-            "mamlcli.load", expected="a run directory or model", got=repr(path), next_step="Run: mamlcli models ls"
-        )
+        raise MamlError("mamlcli.load", expected="a run or model", got=repr(path), next_step="Run: mamlcli models ls")
     directory = RunDirectory.open(Path(path))
     trained = open_trained(directory, recipe_elsewhere(directory, where="mamlcli.load", device=device))
     report = finished_result(directory)

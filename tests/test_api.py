@@ -334,5 +334,5 @@ def test_runs_of_earlier_versions_take_their_shapes_from_the_data(sinusoid, tmp_
 def test_model_without_its_version_and_no_path_at_all_lead_to_the_models():
     with pytest.raises(mamlcli.MamlError, match=r"Did you mean 'glyphs-5way-1shot@1'\? Run: mamlcli models ls"):
         mamlcli.load("glyphs-5way-1shot")
-    with pytest.raises(mamlcli.MamlError, match=r"mamlcli\.load: expected a run directory .*got None.*models ls"):
+    with pytest.raises(mamlcli.MamlError, match=r"mamlcli\.load: expected a run or model, got None.*models ls"):
         mamlcli.load(None)
