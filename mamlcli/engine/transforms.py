@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -292,12 +292,9 @@ def prepared(transform: GradientTransform, xi: Mapping[str, Tensor]) -> tuple[Gr
     What depends on the meta-parameters alone is computed here, once, and not at every inner step: the products
     L = A^T A and R = B^T B of KFO.
     """
-    if isinstance(transform, Selected):
+    if isinstance(transform, Selected | OfFirstOutputs):
         inside, prepared_xi = prepared(transform.transform, xi)
-        return Selected(inside, transform.names), prepared_xi
-    if isinstance(transform, OfFirstOutputs):
-        inside, prepared_xi = prepared(transform.transform, xi)
-        return OfFirstOutputs(inside, transform.rows), prepared_xi
+        return replace(transform, transform=inside), prepared_xi
     if not isinstance(transform, KFO) or not transform.psd:
         return transform, dict(xi)
     return KFO(psd=False), {name: factor.mT @ factor for name, factor in xi.items()}
