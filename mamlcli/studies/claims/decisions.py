@@ -1,9 +1,23 @@
-"""A prediction holds, fails or is undecided by stated rules over paired differences, and so does its claim.
+"""A prediction, and its claim, is decided here by a plan of looks that is fixed before the first run.
 
-A prediction is a set of paired differences, one per seed, and a sign. It `holds` when the interval of the mean
-lies wholly on the predicted side of zero, `fails` when wholly on the other, and is `undecided` otherwise, and
-always with fewer than three seeds. Several predictions of one claim share an error of 5 % by Holm's step-down
-procedure. A claim holds when all of its predictions hold, fails when any fails, and is undecided otherwise.
+A prediction is a set of paired differences, one per seed, positive in the predicted direction, with a margin: the
+smallest effect that matters. The one-sided error of 0.025 is split over the looks, so that more seeds may be added at
+each of them without a price that is not paid. At look k the interval of the mean is
+
+    m +- t_{n-1}(1 - alpha_k) s / sqrt(n)
+
+and the intervals of all looks hold together with probability 0.95 or more, whatever the dependence between looks and
+whenever one stops (a union bound). The first verdict that a look gives is final:
+
+    inside the margin: "no relevant effect"; else above zero: "holds"; else below zero: "fails"; else "undecided".
+
+A claim holds when each of its predictions does. That is an intersection-union test: each at its full level gives that
+level for all together. It fails, or has no relevant effect, when one of its predictions does by Holm's procedure over
+sequential p-values. The level is that of one claim.
+
+Source: repeated confidence intervals, Jennison and Turnbull 1989, JRSS B 51; intersection-union, Berger 1982,
+Technometrics 24; equivalence by two one-sided tests, Schuirmann 1987; Holm 1979, Scand. J. Statistics 6. Differs from
+them: the error is split over looks by a union bound, which needs no joint distribution and costs a little power.
 """
 
 from __future__ import annotations
@@ -16,27 +30,89 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit
 
-HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
-ERROR_RATE = 0.05
-MIN_SEEDS = 3
+HOLDS, FAILS, NO_EFFECT, UNDECIDED = "holds", "fails", "no relevant effect", "undecided"
+
+# One-sided, of one claim, over all looks.
+ALPHA = 0.025
 
 # Above this, more seeds are no answer; the report says "more than".
 MAX_SEEDS = 1000
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """A prediction says which sign paired differences have.
+class Looks:
+    """Looks say at which numbers of seeds the predictions are tested, and with how much of the error.
 
     Attributes:
-        name: what is compared, in words.
-        differences: [num_seeds] float64, paired by seed.
-        predicted_sign: -1 or 1.
+        seeds: of each look, growing; at least 2.
+        alphas: one-sided error of each look; together `ALPHA`.
     """
 
+    seeds: tuple[int, ...]
+    alphas: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        assert len(self.seeds) == len(self.alphas) > 0
+        assert list(self.seeds) == sorted(set(self.seeds))
+        assert self.seeds[0] > 1
+        assert math.isclose(math.fsum(self.alphas), ALPHA)
+
+    def threshold(self, look: int) -> float:
+        """Return the t threshold c_k of a look, counted from 0."""
+        return float(stdtrit(self.seeds[look] - 1, 1.0 - self.alphas[look]))
+
+
+def one_look(num_seeds: int) -> Looks:
+    """Return the plan of a single look."""
+    return Looks((num_seeds,), (ALPHA,))
+
+
+# For `--until-decided`: a look at 3 seeds is not worth its error.
+UNTIL_DECIDED = Looks((5, 10, 20), (0.008, 0.008, 0.009))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A prediction says that paired differences are positive, and by which margin they matter.
+
+    Attributes:
+        key: unique in a reproduction.
+        name: what is compared, in words.
+        differences: [num_seeds] float64, in the order of the seeds, positive in the predicted direction.
+        margin: the smallest effect that matters, > 0, in the units of the differences.
+    """
+
+    key: str
     name: str
     differences: NDArray[np.float64]
-    predicted_sign: int
+    margin: float
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An interval of the mean of differences.
+
+    Attributes:
+        num_seeds: that it rests on.
+        mean: of their differences.
+        half_width: m +- this; NaN with fewer than two seeds.
+        level: two-sided, 1 - 2 alpha_k.
+    """
+
+    num_seeds: int
+    mean: float
+    half_width: float
+    level: float
+
+    @property
+    def low(self) -> float:
+        """The lower end."""
+        return self.mean - self.half_width
+
+    @property
+    def high(self) -> float:
+        """The upper end."""
+        return self.mean + self.half_width
 
 
 @dataclass(frozen=True)
@@ -45,115 +121,136 @@ class Decision:
 
     Attributes:
         prediction: what was tested.
-        verdict: "holds", "fails" or "undecided".
-        mean: of the differences.
-        half_width: of the interval of the mean at `level`, from Student's t over seeds; NaN for one seed.
-        level: of the interval, such as 0.95; higher where Holm's procedure asks for it.
-        p_value: two-sided, that the mean is zero; NaN for one seed.
-        seeds_needed: seeds at which, with the mean and variance measured, the interval would leave zero; None where
-            it is decided or nothing can be said.
+        verdict: "holds", "fails", "no relevant effect" or "undecided".
+        look: that gave the verdict, or the last one reached, from 1; 0 where none was reached.
+        num_looks: of the plan.
+        interval: of that look; of the seeds there are, at the first look's level, where none was reached.
+        of_all_seeds: the interval of all seeds there are, at the level of the last look reached.
+        p_holds: sequential p-value that the mean is zero or less; NaN before the first look.
+        p_fails: sequential p-value that the mean is zero or more.
+        p_no_effect: sequential p-value that the mean is as far from zero as the margin, or farther.
+        size: the standardised effect: mean over standard deviation, of all seeds; NaN where there is none.
+        seeds_needed: seeds at which a single look at the last look's level would decide it, with the mean and the
+            variance measured; None where it is decided or nothing can be said; `MAX_SEEDS + 1` for more than that.
     """
 
     prediction: Prediction
     verdict: str
-    mean: float
-    half_width: float
-    level: float
-    p_value: float
+    look: int
+    num_looks: int
+    interval: Interval
+    of_all_seeds: Interval
+    p_holds: float
+    p_fails: float
+    p_no_effect: float
+    size: float
     seeds_needed: int | None
 
 
-def decide(predictions: Sequence[Prediction]) -> tuple[str, list[Decision]]:
-    """Decide the predictions of one claim together; return the claim's verdict and each one's.
+def decide(predictions: Sequence[Prediction], looks: Looks) -> tuple[str, list[Decision]]:
+    """Decide the predictions of one claim; return the claim's verdict and each one's.
 
-    Holm: they are taken in order of their p-values; the j-th of m (from 0) at level 1 - 0.05 / (m - j); after
-    the first whose interval contains zero, all later ones are undecided.
+    Holm's procedure orders the p-values of "fails" and of "no relevant effect" of all M / 2 predictions together; the
+    r-th smallest is tested at ALPHA / (M - r + 1), and after the first that does not reach its level none is.
 
     Args:
         predictions: of one claim, at least one.
-
-    Source: Holm 1979, A simple sequentially rejective multiple test procedure.
+        looks: of the plan.
     """
-    order = sorted(range(len(predictions)), key=lambda index: _sort_key(predictions[index].differences))
-    decisions: dict[int, Decision] = {}
-    closed_at: float | None = None
-    for rank, index in enumerate(order):
-        error_rate = ERROR_RATE / (len(predictions) - rank)
-        decision = _decide_one(predictions[index], error_rate, closed_at)
-        if closed_at is None and decision.verdict == UNDECIDED:
-            closed_at = error_rate
-        decisions[index] = decision
-    in_order = [decisions[index] for index in range(len(predictions))]
-    return combine([decision.verdict for decision in in_order]), in_order
+    decisions = [decide_one(prediction, looks) for prediction in predictions]
+    return _claim_verdict(decisions), decisions
 
 
-def _sort_key(differences: NDArray[np.float64]) -> float:
-    p_value = _p_value(differences)
-    return p_value if math.isfinite(p_value) else 1.0
+def _claim_verdict(decisions: Sequence[Decision]) -> str:
+    if decisions and all(decision.verdict == HOLDS for decision in decisions):
+        return HOLDS
+    opposite = [(d.p_fails, FAILS) for d in decisions] + [(d.p_no_effect, NO_EFFECT) for d in decisions]
+    opposite = sorted((p if math.isfinite(p) else 1.0, verdict) for p, verdict in opposite)
+    found = set()
+    for rank, (p_value, verdict) in enumerate(opposite):
+        if p_value > ALPHA / (len(opposite) - rank):
+            break
+        found.add(verdict)
+    # Where one prediction fails and another has no relevant effect, the stronger word stands.
+    return FAILS if FAILS in found else NO_EFFECT if found else UNDECIDED
 
 
-def combine(verdicts: Sequence[str]) -> str:
-    """Return a claim's verdict: holds if all hold, fails if any fails, else undecided."""
-    if FAILS in verdicts:
-        return FAILS
-    return HOLDS if verdicts and all(verdict == HOLDS for verdict in verdicts) else UNDECIDED
+def decide_one(prediction: Prediction, looks: Looks) -> Decision:
+    """Decide one prediction by itself: the verdict of the first look that gives one is final."""
+    data, margin = prediction.differences, prediction.margin
+    verdict, reached = UNDECIDED, [k for k, num in enumerate(looks.seeds) if num <= len(data)]
+    interval, look = _interval(data, looks, 0), 0
+    p_values = np.full(3, np.inf)
+    for k in reached:
+        part = data[: looks.seeds[k]]
+        of_look = _interval(part, looks, k)
+        p_values = np.minimum(p_values, np.array(_p_values(part, margin)) * ALPHA / looks.alphas[k])
+        if verdict == UNDECIDED:
+            interval, look, verdict = of_look, k + 1, _verdict(of_look, margin)
+    p_holds, p_fails, p_no_effect = np.minimum(p_values, 1.0) if reached else np.full(3, np.nan)
+    last = reached[-1] if reached else 0
+    deviation = float(np.std(data, ddof=1)) if len(data) > 1 else math.nan
+    return Decision(
+        prediction,
+        verdict,
+        look,
+        len(looks.seeds),
+        interval,
+        _interval(data, looks, last),
+        float(p_holds),
+        float(p_fails),
+        float(p_no_effect),
+        float(np.mean(data)) / deviation if len(data) > 1 and deviation > 0 else math.nan,
+        _seeds_needed(data, margin, looks.alphas[-1]) if verdict == UNDECIDED else None,
+    )
 
 
-def _decide_one(prediction: Prediction, error_rate: float, closed_at: float | None) -> Decision:
-    """Decide one prediction; `closed_at` is the error rate at which Holm's procedure stopped, None while it is open."""
-    data = prediction.differences
-    num, mean = len(data), float(np.mean(data))
-    deviation = float(np.std(data, ddof=1)) if num > 1 else math.nan
-    half_width = _half_width(deviation, num, error_rate)
-    verdict, needed = UNDECIDED, None
-    if closed_at is None and num >= MIN_SEEDS and abs(mean) > half_width:
-        verdict = HOLDS if math.copysign(1.0, mean) == prediction.predicted_sign else FAILS
-    else:
-        # Where Holm's procedure stopped at an earlier prediction, that level must be reached first, with more seeds.
-        needed = _seeds_needed(mean, deviation, error_rate if closed_at is None else closed_at, num + 1)
-    return Decision(prediction, verdict, mean, half_width, 1.0 - error_rate, _p_value(data), needed)
+def _verdict(interval: Interval, margin: float) -> str:
+    if not math.isfinite(interval.half_width):
+        return UNDECIDED
+    if -margin < interval.low and interval.high < margin:
+        return NO_EFFECT
+    return HOLDS if interval.low > 0 else FAILS if interval.high < 0 else UNDECIDED
 
 
-def _half_width(deviation: float, num: int, error_rate: float) -> float:
-    if num < 2:
-        return math.nan
-    return float(stdtrit(num - 1, 1.0 - error_rate / 2)) * deviation / math.sqrt(num)
+def _interval(data: NDArray[np.float64], looks: Looks, look: int) -> Interval:
+    alpha, num = looks.alphas[look], len(data)
+    mean, half_width = float(np.mean(data)) if num else math.nan, math.nan
+    if num > 1 and np.isfinite(data).all():
+        half_width = float(stdtrit(num - 1, 1.0 - alpha)) * float(np.std(data, ddof=1)) / math.sqrt(num)
+    return Interval(num, mean, half_width, 1.0 - 2.0 * alpha)
 
 
-def _p_value(data: NDArray[np.float64]) -> float:
-    """Return the two-sided p-value of Student's t test that the mean is zero; NaN where there is none."""
+def _p_values(data: NDArray[np.float64], margin: float) -> tuple[float, float, float]:
+    """Return the one-sided p-values of "holds", "fails" and "no relevant effect"; 1 where there is no test."""
     if len(data) < 2 or not np.isfinite(data).all():
-        return math.nan
-    mean, deviation = float(np.mean(data)), float(np.std(data, ddof=1))
-    if deviation == 0.0:
-        return 1.0 if mean == 0.0 else 0.0
-    statistic = abs(mean) / (deviation / math.sqrt(len(data)))
-    return float(2.0 * stdtr(len(data) - 1, -statistic))
+        return 1.0, 1.0, 1.0
+    mean, error = float(np.mean(data)), float(np.std(data, ddof=1)) / math.sqrt(len(data))
+
+    def above(bound: float) -> float:
+        """Return the p-value against a mean of `bound` or less."""
+        if error == 0.0:
+            return 0.0 if mean > bound else 1.0
+        return float(stdtr(len(data) - 1, -(mean - bound) / error))
+
+    def below(bound: float) -> float:
+        """Return the p-value against a mean of `bound` or more."""
+        if error == 0.0:
+            return 0.0 if mean < bound else 1.0
+        return float(stdtr(len(data) - 1, (mean - bound) / error))
+
+    return above(0.0), below(0.0), max(above(-margin), below(margin))
 
 
-def _seeds_needed(mean: float, deviation: float, error_rate: float, least: int) -> int | None:
-    """Return the smallest number of seeds whose interval would leave zero; MAX_SEEDS + 1 if none up to that."""
-    if not math.isfinite(deviation) or not math.isfinite(mean) or mean == 0.0:
+def _seeds_needed(data: NDArray[np.float64], margin: float, alpha: float) -> int | None:
+    if len(data) < 2 or not np.isfinite(data).all():
         return None
-    for num in range(max(least, MIN_SEEDS), MAX_SEEDS + 1):
-        if _half_width(deviation, num, error_rate) < abs(mean):
+    mean, deviation = float(np.mean(data)), float(np.std(data, ddof=1))
+    for num in range(len(data) + 1, MAX_SEEDS + 1):
+        half_width = float(stdtrit(num - 1, 1.0 - alpha)) * deviation / math.sqrt(num)
+        if _verdict(Interval(num, mean, half_width, 1.0 - 2.0 * alpha), margin) != UNDECIDED:
             return num
     return MAX_SEEDS + 1
-
-
-def slopes(values: ArrayLike, axis: ArrayLike) -> NDArray[np.float64]:
-    """Return the least-squares slope over an axis for each seed.
-
-    Args:
-        values: [num_axis_values, num_seeds] float.
-        axis: [num_axis_values] float, such as depths.
-
-    Returns:
-        [num_seeds] float64, change per unit of the axis.
-    """
-    y, x = np.asarray(values, dtype=np.float64), np.asarray(axis, dtype=np.float64)
-    centred = x - x.mean()
-    return np.asarray(centred @ (y - y.mean(axis=0)) / (centred @ centred))
 
 
 def log_odds(accuracy: ArrayLike) -> NDArray[np.float64]:
