@@ -29,6 +29,7 @@ class Family:
         pack: that must be there, or None.
         more: value key -> further dotted keys.
         adapts: whether transforms are adapted in the inner loop.
+        excess: query loss of the shallow model above the floor, from pilots, in nats; None where there is no floor.
     """
 
     key: str
@@ -42,6 +43,7 @@ class Family:
     pack: str | None = None
     more: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     adapts: bool = False
+    excess: float | None = None
 
 
 @dataclass(frozen=True)
