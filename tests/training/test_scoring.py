@@ -67,6 +67,7 @@ def test_evaluation_of_classification_has_its_machine_readable_form(logistic):
         "curve": [point] * 3,
         "final": point,
         "references": {
+            "Bayes predictive": {"loss": NUMBER, "accuracy": NUMBER},
             "MAP": {"loss": NUMBER, "accuracy": NUMBER},
             "true weights": {"loss": NUMBER, "accuracy": NUMBER},
         },
