@@ -208,7 +208,7 @@ class LogisticTasks:
         return episode_of(points, {"weights": weights}, dtype=self.dtype, device=self.device)
 
     def references(self, episode: Episode) -> dict[str, ReferenceScores]:
-        """Score the Bayes predictive (no method does better), MAP (a baseline) and the true weights (the noise alone)."""
+        """Score the Bayes predictive (no method does better), MAP (a baseline), the true weights (the noise alone)."""
         support_x, query_x = episode.support_x.cpu().double(), episode.query_x.cpu().double()
         support_y, query_y = episode.support_y.cpu(), episode.query_y.cpu()
         bayes = bayes_predictive_scores(

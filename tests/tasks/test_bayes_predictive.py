@@ -116,5 +116,12 @@ def test_scores_of_a_task_do_not_depend_on_its_batch() -> None:
 
 def test_tasks_that_do_not_converge_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bayes_predictive, "NUM_SAMPLES", (16, 32))
-    with pytest.warns(RuntimeWarning, match="3 of 3 tasks have an effective sample size below 50 with 32 samples"):
-        scores_of(RECIPE, draw(RECIPE, 3))
+    scores = scores_of(RECIPE, draw(RECIPE, 3))
+    assert scores.doubtful is not None
+    assert scores.doubtful.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_tasks_of_the_recipe_converge() -> None:
+    scores = scores_of(RECIPE, draw(RECIPE, 200))
+    assert scores.doubtful is not None
+    assert not scores.doubtful.any()
