@@ -110,6 +110,7 @@ def test_errors_come_first():
 
 def test_classes_that_look_alike_in_two_splits_are_noted():
     shapes = np.random.default_rng(0).integers(0, 256, (4, 14, 14, 1), dtype=np.uint8)
+    shapes[:, [0, 0, -1, -1], [0, -1, 0, -1]] = 0
     shapes[3], shapes[2] = shapes[0], np.rot90(shapes[1])
     images = np.repeat(shapes, 3, axis=0)
     images[:, 0, 0, 0] = np.arange(12)  # no two are the same byte for byte
