@@ -23,6 +23,10 @@ from mamlcli.training.experiment import Experiment
 # Meta-validation draws its tasks from a stream of its own: those that choose the weights are never those scored.
 SELECTION_STREAM = "selection"
 
+# Training draws from the stream "train", keyed by the run's seed; with an equal `evaluation.seed` its first
+# meta-batch would be scored.
+_TRAIN_SCORED_STREAM = "train scored"
+
 # Ends the words for the weights of a result where meta-validation chose them on the classes that are scored.
 CHOSEN_HERE = ", chosen on other tasks of these classes"
 
@@ -35,7 +39,7 @@ class ScoredTasks:
         split: the split that they are drawn from.
         num_tasks: tasks.
         num_steps: inner steps; None for those of training.
-        stream: names the stream of tasks; None for that of the split's own name.
+        stream: names the stream of tasks; None for that of `evaluation_stream`.
         with_references: whether floors and baselines are scored too.
     """
 
@@ -44,6 +48,11 @@ class ScoredTasks:
     num_steps: int | None = None
     stream: str | None = None
     with_references: bool = True
+
+
+def evaluation_stream(split: str) -> str:
+    """Return the name of the stream that a split's scored tasks are drawn from; never that of training."""
+    return _TRAIN_SCORED_STREAM if split == "train" else split
 
 
 def validation_tasks(recipe: Recipe) -> ScoredTasks:
@@ -71,7 +80,7 @@ def score(
             experiment.scoring_objective(tasks.num_steps),
             metas,
             experiment.distributions[tasks.split],
-            stream=tasks.stream or tasks.split,
+            stream=tasks.stream or evaluation_stream(tasks.split),
             seed=experiment.recipe.evaluation.seed,
             num_tasks=tasks.num_tasks,
             execution=experiment.execution(num_tasks=len(share) * len(metas), num_steps=0),

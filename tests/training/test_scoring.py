@@ -15,7 +15,7 @@ from mamlcli.common.statistics import estimate
 from mamlcli.engine.objective import TRAJECTORY_COLUMNS
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
-from mamlcli.training.scoring import finished_result
+from mamlcli.training.scoring import evaluation_stream, finished_result
 from tests.helpers.running import (
     TINY,
     report_of,
@@ -150,3 +150,8 @@ def test_evaluation_that_overflows_is_written_as_json(tmp_path):
     report = json.loads((run.path / "evaluation.json").read_text(), parse_constant=refuse)
     assert report["final"]["loss"] == {"mean": None, "ci95_over_tasks": None}
     assert math.isfinite(report["curve"][0]["loss"]["mean"])
+
+
+def test_scored_tasks_of_the_training_split_are_none_of_training():
+    assert evaluation_stream("train") != "train"
+    assert [evaluation_stream(split) for split in ("validation", "test")] == ["validation", "test"]

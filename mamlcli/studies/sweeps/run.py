@@ -25,7 +25,7 @@ from mamlcli.studies.sweeps.collection import collect, final_scores
 from mamlcli.studies.sweeps.finished import finished_cell
 from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.scores import StudyScores
-from mamlcli.studies.sweeps.sweep import Cell, Sweep, cells_of
+from mamlcli.studies.sweeps.sweep import TASKS_OF_EACH_SEED, Cell, Sweep, cells_of
 from mamlcli.training.placement import resolve_device
 
 
@@ -215,6 +215,7 @@ def _result(
     for value in sweep.values:
         of_value = [cell for cell in cells if cell.value is value]
         finished.append(finished_cell(sweep, value, of_value, path, failed=failed, diverged=diverged))
+        failures += finished[-1].problems
         if finished[-1].has_diverged:
             failures.append((value.label, f"every inner learning rate diverged: {sweep.inner_lrs}"))
     collected = collect(finished, sweep.pairs, num_seeds=sweep.num_seeds)
@@ -232,4 +233,6 @@ def _result(
         references=collected.references,
         chance_accuracy=collected.chance_accuracy,
         failures=tuple(failures),
+        tasks=None if sweep.has_common_tasks else TASKS_OF_EACH_SEED,
+        versions=collected.versions,
     )

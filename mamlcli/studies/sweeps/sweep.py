@@ -13,7 +13,7 @@ A job of the pool is one cell, or several seeds of a value whose model is so sma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from mamlcli.common.errors import MamlError, RecipeError
 from mamlcli.recipe.changes import changed_recipe
 from mamlcli.recipe.files import recipe_to_tree
 from mamlcli.recipe.schema import Recipe
+from mamlcli.recipe.tasks_schema import SyntheticKeys
 from mamlcli.studies.sweeps.scores import Value, value_to_json
 from mamlcli.training.events import check_event_log
 from mamlcli.training.experiment import Experiment, build, build_network
@@ -172,6 +173,17 @@ def cells_of(sweep: Sweep) -> list[Cell]:
     if problems:
         raise RecipeError(list(dict.fromkeys(problems)))
     return cells
+
+
+def least_tasks(recipe: Recipe, overrides: Iterable[object]) -> int:
+    """Return how many meta-test tasks a study scores at least: 2,000 synthetic ones, 1,000 of images.
+
+    Each seed has tasks of its own, so that few of them would widen the interval over seeds. Tasks that an override,
+    as in "evaluation.tasks=100", asks for are left as they are: 0 then.
+    """
+    if any(str(override).startswith("evaluation.tasks=") for override in overrides):
+        return 0
+    return 2000 if isinstance(recipe.tasks, SyntheticKeys) else 1000
 
 
 def check_sweep(sweep: Sweep) -> Experiment:
