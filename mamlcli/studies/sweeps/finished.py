@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -83,21 +83,30 @@ def finished_cell(
         if chosen is None or any(candidate.status == "failed" for candidate in candidates):
             usable = []  # a choice among those that happen to be left would be another choice
         rate = rate if chosen is None else chosen
+    folders = {cell.seed: path / "cells" / cell.name for cell in usable if cell.inner_lr == rate}
+    runs = {seed: RunDirectory(folder) for seed, folder in folders.items() if has_result(sweep, folder)}
+    collapse = _collapse(runs) if sweep.with_collapse and runs else None
+    return FinishedCell(value.value, rate, runs, candidates, collapse)
+
+
+def checked_cell(cell: FinishedCell, label: str) -> FinishedCell:
+    """Return a finished cell without the runs whose files do not agree, and with its share of diverged tasks.
+
+    Args:
+        cell: what has finished of an axis value.
+        label: the value in words.
+    """
     runs: dict[int, RunDirectory] = {}
     shares, problems = [], []
-    for cell in usable:
-        run = RunDirectory(path / "cells" / cell.name)
-        if cell.inner_lr != rate or not has_result(sweep, run.path):
-            continue
+    for seed, run in cell.runs.items():
         try:
             shares.append(diverged_share(checked_scores(run)))
         except RunError as error:
-            problems.append((cell.label, str(error)))
+            problems.append((f"{label}, seed {seed}", str(error)))
         else:
-            runs[cell.seed] = run
-    collapse = _collapse(runs) if sweep.with_collapse and runs else None
+            runs[seed] = run
     share = math.fsum(shares) / len(shares) if shares else 0.0
-    return FinishedCell(value.value, rate, runs, candidates, collapse, share, tuple(problems))
+    return replace(cell, runs=runs, diverged_tasks=share, problems=tuple(problems))
 
 
 def checked_scores(run: RunDirectory) -> NDArray[np.float64]:

@@ -22,7 +22,7 @@ from mamlcli.studies.sweeps.cells import (
     run_cells,
 )
 from mamlcli.studies.sweeps.collection import collect, final_scores
-from mamlcli.studies.sweeps.finished import finished_cell
+from mamlcli.studies.sweeps.finished import checked_cell, finished_cell
 from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.scores import StudyScores
 from mamlcli.studies.sweeps.sweep import TASKS_OF_EACH_SEED, Cell, Sweep, cells_of
@@ -214,7 +214,8 @@ def _result(
     finished = []
     for value in sweep.values:
         of_value = [cell for cell in cells if cell.value is value]
-        finished.append(finished_cell(sweep, value, of_value, path, failed=failed, diverged=diverged))
+        cell = finished_cell(sweep, value, of_value, path, failed=failed, diverged=diverged)
+        finished.append(checked_cell(cell, value.label))
         failures += finished[-1].problems
         if finished[-1].has_diverged:
             failures.append((value.label, f"every inner learning rate diverged: {sweep.inner_lrs}"))
