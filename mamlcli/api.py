@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -35,7 +35,7 @@ from mamlcli.studies.start import reproduce, run_study
 from mamlcli.studies.sweeps.axes import sweep_over
 from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.run import CellEnd
-from mamlcli.studies.sweeps.sweep import DEPTH
+from mamlcli.studies.sweeps.sweep import DEPTH, least_tasks
 from mamlcli.training.experiment import Experiment
 from mamlcli.training.placement import threads_kept
 from mamlcli.training.planned import Progress
@@ -303,10 +303,12 @@ def sweep(
         Interrupted: Ctrl-C; what was done is saved, and the same call with `folder` goes on.
     """
     where = "mamlcli.sweep"
-    name, loaded = load_recipe(str(recipe), override_words(overrides, where=where), overridden_by=where)
+    words = override_words(overrides, where=where)
+    name, loaded = load_recipe(str(recipe), words, overridden_by=where)
     study = sweep_over(
         name, loaded, depths=depths, layers=layers, optimizers=optimizers, num_seeds=seeds, inner_lrs=inner_lrs
     )
+    study = replace(study, least_tasks=least_tasks(loaded, words))
     return run_study(study, folder, jobs=jobs, with_capacity=None if study.axis == DEPTH else False, on_end=on_end)
 
 

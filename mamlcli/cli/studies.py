@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +32,7 @@ from mamlcli.runs.models import run_folder
 
 if TYPE_CHECKING:
     from mamlcli.recipe.schema import Recipe
+    from mamlcli.studies.sweeps.sweep import Sweep
 
 
 LayersOption = Annotated[str, typer.Option(metavar="LIST", help="Values of model.linear_layers.")]
@@ -90,7 +92,7 @@ def sweep_depth(
     sweep = depth_sweep(
         name, recipe, depths=integers(depths, "--depths"), num_seeds=seeds, inner_lrs=rates(inner_lrs, arguments)
     )
-    study(sweep, directory, jobs, with_capacity=capacity)
+    study(_with_tasks(sweep, arguments), directory, jobs, with_capacity=capacity)
 
 
 def add_linear(
@@ -141,7 +143,7 @@ def add_linear(
         inner_lrs=rates(inner_lrs, arguments),
         started_from=run,
     )
-    study(sweep, directory, jobs, with_capacity=False)
+    study(_with_tasks(sweep, arguments), directory, jobs, with_capacity=False)
 
 
 def meta_opt(
@@ -196,7 +198,14 @@ def meta_opt(
         num_seeds=seeds,
         inner_lrs=rates(inner_lrs, arguments),
     )
-    study(sweep, directory, jobs, with_capacity=False)
+    study(_with_tasks(sweep, arguments), directory, jobs, with_capacity=False)
+
+
+def _with_tasks(sweep: Sweep, arguments: list[str] | None) -> Sweep:
+    """Return the study with as many meta-test tasks as a study needs, unless the command says how many."""
+    from mamlcli.studies.sweeps.sweep import least_tasks
+
+    return replace(sweep, least_tasks=least_tasks(sweep.recipe, arguments or []))
 
 
 def _run_of(arguments: list[str] | None) -> Path | None:

@@ -377,7 +377,7 @@ def several(number, outer):
     return {i: new_state(meta, outer) for i, meta in enumerate(metas)}, dict.fromkeys(range(number), outer)
 
 
-def scoring_each(metas):
+def scoring_each(_, metas):
     return [scoring(meta) for meta in metas]
 
 

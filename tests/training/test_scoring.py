@@ -16,7 +16,7 @@ from mamlcli.engine.evaluation import Evaluation, Reference
 from mamlcli.engine.objective import TRAJECTORY_COLUMNS
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
-from mamlcli.training.scoring import finished_result, notes_on
+from mamlcli.training.scoring import evaluation_stream, finished_result, notes_on
 from tests.helpers.running import (
     TINY,
     report_of,
@@ -163,3 +163,8 @@ def test_notes_tell_doubtful_references_and_intervals():
         "Bayes predictive: sampling did not converge for 1 of 4 tasks; its loss there is likely too high.",
     )
     assert notes_on(Evaluation(scores, {}, False, None)) == ()
+
+
+def test_scored_tasks_of_the_training_split_are_none_of_training():
+    assert evaluation_stream("train") != "train"
+    assert [evaluation_stream(split) for split in ("validation", "test")] == ["validation", "test"]

@@ -31,7 +31,7 @@ from mamlcli.studies.sweeps import collapsed
 from mamlcli.tasks.episodes import TaskDistribution
 from mamlcli.tasks.synthetic import LinearRegressionTasks
 from mamlcli.training.experiment import Experiment
-from mamlcli.training.scoring import protocol_of
+from mamlcli.training.scoring import evaluation_stream, protocol_of
 from mamlcli.training.trained import num_inner_steps, open_trained, recipe_elsewhere
 
 # Query points of meta-train tasks that a head alone is fitted to: many times the features of the shipped recipes.
@@ -83,7 +83,8 @@ def layers_report(
 def _tasks(
     experiment: Experiment, distribution: TaskDistribution, split: str, num_tasks: int, how: Execution
 ) -> TaskStream:
-    return TaskStream(distribution, experiment.recipe.evaluation.seed, split, num_tasks, how.chunk)
+    stream = evaluation_stream(split)
+    return TaskStream(distribution, experiment.recipe.evaluation.seed, stream, num_tasks, how.chunk)
 
 
 def _movement(objective: MetaObjective, meta: MetaParams, tasks: TaskStream, how: Execution) -> tuple[MovementRow, ...]:

@@ -23,6 +23,7 @@ from mamlcli.studies.sweeps.sweep import AxisValue, Sweep, cells_of
 from mamlcli.tasks.episodes import TaskDistribution
 from mamlcli.tasks.fewshot import FewShotTasks
 from mamlcli.training.experiment import build
+from mamlcli.training.scoring import evaluation_stream
 
 # The capacity arm: so many examples that a model which can express the task also finds it.
 NUM_CAPACITY_TASKS = 5
@@ -90,7 +91,7 @@ def run_capacity(planned: PlannedCapacity, is_stopped: IsStopped) -> dict[str, o
         experiment.scoring_objective().network,
         richer,
         num_tasks=num_tasks,
-        split=split,
+        split=evaluation_stream(split),
         seed=recipe.evaluation.seed,
         init=recipe.model.init,
         init_seed=recipe.seed,

@@ -169,6 +169,7 @@ class CellResult:
         collapse: of its linear layers, where the study collapses them.
         capacity: what its network reaches without meta-learning, where that was asked for.
         at_fixed_rate: its scores at the recipe's own rate; in reproductions alone.
+        diverged_tasks: share of the tasks of all its runs that diverged, as `finished.diverged_share` defines it.
     """
 
     value: Value
@@ -182,6 +183,7 @@ class CellResult:
     collapse: Collapse | None = None
     capacity: CapacityRecord | None = None
     at_fixed_rate: FixedRateScores | None = None
+    diverged_tasks: float = 0.0
 
     @property
     def final(self) -> StudyScores:
@@ -214,6 +216,7 @@ class CellResult:
             collapse=collapse and Collapse(value["num_parameters_collapsed"], CollapseRecord.from_json(collapse)),
             capacity=capacity and CapacityRecord.from_json(capacity),
             at_fixed_rate=at_fixed_rate,
+            diverged_tasks=value.get("diverged_tasks", 0.0),
         )
 
     def to_json(self) -> dict[str, object]:
@@ -237,4 +240,6 @@ class CellResult:
             value["capacity"] = self.capacity.to_json()
         if self.at_fixed_rate is not None:
             value["at_fixed_rate"] = self.at_fixed_rate.to_json()
+        if self.diverged_tasks:
+            value["diverged_tasks"] = self.diverged_tasks
         return value

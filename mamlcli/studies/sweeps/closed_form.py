@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
+import numpy as np
 import torch
 
 from mamlcli.common.statistics import Score, summary
@@ -16,7 +18,7 @@ from mamlcli.studies.sweeps.result import ClosedForm, StudyResult
 from mamlcli.studies.sweeps.sweep import DEPTH, LAYERS, Sweep
 from mamlcli.tasks import closed_forms, synthetic
 from mamlcli.training.experiment import Experiment
-from mamlcli.training.scoring import ScoredTasks, score
+from mamlcli.training.scoring import ScoredTasks, score_each
 
 
 def add_closed_form(result: StudyResult, sweep: Sweep, experiment: Experiment) -> StudyResult:
@@ -37,13 +39,19 @@ def add_closed_form(result: StudyResult, sweep: Sweep, experiment: Experiment) -
         return result
     shallow = [cell.inner_lr for cell in result.cells if cell.value == 1]
     inner_lr = shallow[0] if shallow else recipe.inner.lr
-    return replace(result, closed_form=closed_form(experiment, inner_lr=inner_lr))
+    seeds = [recipe.evaluation.seed] if sweep.has_common_tasks else sweep.seeds
+    return replace(result, closed_form=closed_form(experiment, inner_lr=inner_lr, task_seeds=seeds))
 
 
-def closed_form(experiment: Experiment, *, inner_lr: float) -> ClosedForm:
+def closed_form(experiment: Experiment, *, inner_lr: float, task_seeds: Sequence[int]) -> ClosedForm:
     """Return what is known of linear regression without training, for the meta-test tasks of an experiment.
 
     Losses include label noise. The derivations are in docs/algorithms.md, under "Closed forms".
+
+    Args:
+        experiment: any with these tasks.
+        inner_lr: of the shallow model.
+        task_seeds: values of `evaluation.seed`, whose meta-test tasks are taken together.
     """
     recipe, spec = experiment.recipe, experiment.recipe.evaluation
     num_steps = spec.steps or recipe.inner.steps
@@ -64,14 +72,14 @@ def closed_form(experiment: Experiment, *, inner_lr: float) -> ClosedForm:
         inner_lr=inner_lr,
         inner_steps=num_steps,
         shallow_infinite_support=float(infinite) + floor,
-        shallow_from_zero=_shallow_from_zero(experiment, inner_lr),
+        shallow_from_zero=_shallow_from_zero(experiment, inner_lr, task_seeds),
         shallow_one_step=float(one_step),
         preconditioned_one_step=float(preconditioned),
         noise_floor=floor,
     )
 
 
-def _shallow_from_zero(experiment: Experiment, inner_lr: float) -> Score:
+def _shallow_from_zero(experiment: Experiment, inner_lr: float, task_seeds: Sequence[int]) -> Score:
     spec = experiment.recipe.evaluation
     recipe = changed_recipe(
         experiment.recipe, {DEPTH: 1, LAYERS: 0, "inner.lr": inner_lr, "inner.adapt": None}, "closed form"
@@ -82,5 +90,8 @@ def _shallow_from_zero(experiment: Experiment, inner_lr: float) -> Score:
         {name: torch.zeros_like(value, dtype=experiment.dtype) for name, value in network.named_parameters()}, {}
     )
     tasks = ScoredTasks(spec.split, spec.tasks, spec.steps, with_references=False)
-    [evaluation] = score(shallow, [zero], tasks)
-    return summary(evaluation.column("query_loss", -1))
+    of_seeds = [
+        replace(shallow, recipe=changed_recipe(recipe, {"evaluation.seed": seed}, "closed form")) for seed in task_seeds
+    ]
+    evaluations = score_each(of_seeds, [zero] * len(of_seeds), tasks)
+    return summary(np.concatenate([evaluation.column("query_loss", -1) for evaluation in evaluations]))

@@ -34,6 +34,7 @@ from mamlcli.studies.sweeps.sweep import DEPTH, LAYERS
 from mamlcli.tasks.episodes import Episode
 from mamlcli.training.checkpoints import STATE_KEY
 from mamlcli.training.experiment import Experiment, build
+from mamlcli.training.scoring import evaluation_stream
 from mamlcli.training.trained import best_weights
 
 # The collapse, after adaptation ----------------------------------------------------------------------------
@@ -77,7 +78,9 @@ def collapse_record(run: RunDirectory, experiment: Experiment) -> CollapseRecord
     meta, _ = best_weights(run, experiment)
     num_tasks = min(spec.tasks, NUM_COLLAPSE_TASKS)
     how = experiment.execution(num_tasks=num_tasks, num_steps=0)
-    tasks = TaskStream(experiment.distributions[spec.split], spec.seed, spec.split, num_tasks, how.chunk)
+    tasks = TaskStream(
+        experiment.distributions[spec.split], spec.seed, evaluation_stream(spec.split), num_tasks, how.chunk
+    )
     objective, meta = experiment.scoring_objective(spec.steps).with_learned_head(meta)
     check = collapse_check(objective, meta, tasks, how)
     num_parameters, num_collapsed = parameter_counts(experiment.network, meta.model)

@@ -2,7 +2,7 @@
 
 Over several seeds, a number is the mean of the seeds' means over tasks, its interval is over seeds, and two axis
 values are compared seed by seed. With one seed, intervals are over that run's tasks, and values are compared task
-by task: all runs of a study are scored on the same tasks. The name of an interval says which it is.
+by task: all runs of a seed are scored on the same tasks. The name of an interval says which it is.
 """
 
 from __future__ import annotations
@@ -21,14 +21,11 @@ from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.report import Point, Protocol, RunReport
 from mamlcli.runs.scores_table import SCORE_COLUMNS
 from mamlcli.studies.sweeps.cell_result import CellResult, CurvePoint
-from mamlcli.studies.sweeps.finished import FinishedCell
+from mamlcli.studies.sweeps.finished import COLUMN_OF, FinishedCell
 from mamlcli.studies.sweeps.result import Comparison, StudyResult
 from mamlcli.studies.sweeps.scores import METRICS, StudyScores, value_to_json
 
 _CURVE_METRICS = ("loss", "accuracy", "support_loss", "support_accuracy")
-
-# The column of tasks.csv that holds a metric.
-_COLUMN_OF = {"loss": "query_loss", "accuracy": "query_accuracy"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +37,7 @@ class Collected:
     protocol: Protocol | None
     references: Mapping[str, StudyScores]
     chance_accuracy: float | None
+    versions: Mapping[str, tuple[str, ...]]
 
 
 def collect(cells: Sequence[FinishedCell], pairs: Sequence[tuple[int, int]], *, num_seeds: int) -> Collected:
@@ -62,6 +60,7 @@ def collect(cells: Sequence[FinishedCell], pairs: Sequence[tuple[int, int]], *, 
         protocol=None if first is None else first.protocol,
         references=mean_references([references_of(by_seed[seed]) for seed in sorted(by_seed)]),
         chance_accuracy=None if first is None else first.chance_accuracy,
+        versions=versions_of([run for cell in cells for run in cell.runs.values()]),
     )
 
 
@@ -71,6 +70,17 @@ class _ScoredCell:
 
     cell: FinishedCell
     reports: Mapping[int, RunReport]
+
+
+def versions_of(runs: Sequence[RunDirectory]) -> dict[str, tuple[str, ...]]:
+    """Return the versions of code and libraries that made some runs, by name: one each where they are all the same."""
+    versions: dict[str, set[str]] = {}
+    for run in runs:
+        manifest = run.manifest
+        for name, version in {**manifest.versions, "commit": manifest.git.get("commit")}.items():
+            if version is not None:
+                versions.setdefault(name, set()).add(str(version))
+    return {name: tuple(sorted(found)) for name, found in sorted(versions.items())}
 
 
 def final_scores(report: RunReport) -> StudyScores:
@@ -97,6 +107,7 @@ def _cell_result(scored: _ScoredCell, over: str) -> CellResult:
         num_transform_parameters=manifest.num_transform_parameters or 0,
         candidates=cell.candidates,
         collapse=cell.collapse,
+        diverged_tasks=cell.diverged_tasks,
     )
 
 
@@ -126,7 +137,7 @@ def _comparison(a: _ScoredCell, b: _ScoredCell, metric: str, over: str) -> Compa
 
 
 def _task_scores(run: RunDirectory, metric: str) -> NDArray[np.float64]:
-    return run.read_scores()[:, -1, SCORE_COLUMNS.index(_COLUMN_OF[metric])]
+    return run.read_scores()[:, -1, SCORE_COLUMNS.index(COLUMN_OF[metric])]
 
 
 def mean_references(references: Sequence[Mapping[str, StudyScores]]) -> Mapping[str, StudyScores]:

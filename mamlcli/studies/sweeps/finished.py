@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from mamlcli.common.errors import RunError
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.scores_table import SCORE_COLUMNS
 from mamlcli.studies.sweeps.cell_result import Collapse, CollapseRecord, RateCandidate
 from mamlcli.studies.sweeps.rates import choose_inner_lr, rate_candidate, validation_metric
 from mamlcli.studies.sweeps.scores import Value
 from mamlcli.studies.sweeps.sweep import AxisValue, Cell, Sweep
+
+# The column of tasks.csv that holds a metric.
+COLUMN_OF = {"loss": "query_loss", "accuracy": "query_accuracy"}
+
+# A task whose query loss grows by more than this factor has diverged: a good step lowers it, a poor one doubles it.
+DIVERGED_FACTOR = 10.0
+
+# Float32 means of tasks of very different losses agree with those of the nine digits of tasks.csv to this.
+_DIGITS_OF_SCORES = 1e-5
 
 
 @dataclass(frozen=True)
@@ -24,6 +39,8 @@ class FinishedCell:
         runs: their directories by seed; empty where none has finished.
         candidates: the inner learning rates that theirs was chosen from; empty where there was no choice.
         collapse: of their linear layers; None where the study does not collapse them.
+        diverged_tasks: share of the tasks of all runs that diverged.
+        problems: (cell in words, why) of runs that are left out because their files do not agree.
     """
 
     value: Value
@@ -31,6 +48,8 @@ class FinishedCell:
     runs: Mapping[int, RunDirectory]
     candidates: tuple[RateCandidate, ...] = ()
     collapse: Collapse | None = None
+    diverged_tasks: float = 0.0
+    problems: tuple[tuple[str, str], ...] = ()
 
     @property
     def has_diverged(self) -> bool:
@@ -58,7 +77,7 @@ def finished_cell(
         diverged: names of those that diverged.
     """
     candidates = _candidates(sweep, cells, path, failed, diverged)
-    rate, usable = sweep.recipe.inner.lr, [cell for cell in cells if cell.name not in failed]
+    rate, usable = cells[0].inner_lr, [cell for cell in cells if cell.name not in failed]
     if candidates:
         chosen = choose_inner_lr(candidates)
         if chosen is None or any(candidate.status == "failed" for candidate in candidates):
@@ -68,6 +87,61 @@ def finished_cell(
     runs = {seed: RunDirectory(folder) for seed, folder in folders.items() if has_result(sweep, folder)}
     collapse = _collapse(runs) if sweep.with_collapse and runs else None
     return FinishedCell(value.value, rate, runs, candidates, collapse)
+
+
+def checked_cell(cell: FinishedCell, label: str) -> FinishedCell:
+    """Return a finished cell without the runs whose files do not agree, and with its share of diverged tasks.
+
+    Args:
+        cell: what has finished of an axis value.
+        label: the value in words.
+    """
+    runs: dict[int, RunDirectory] = {}
+    shares, problems = [], []
+    for seed, run in cell.runs.items():
+        try:
+            shares.append(diverged_share(checked_scores(run)))
+        except RunError as error:
+            problems.append((f"{label}, seed {seed}", str(error)))
+        else:
+            runs[seed] = run
+    share = math.fsum(shares) / len(shares) if shares else 0.0
+    return replace(cell, runs=runs, diverged_tasks=share, problems=tuple(problems))
+
+
+def checked_scores(run: RunDirectory) -> NDArray[np.float64]:
+    """Return the query losses of a run's tasks at every inner step, [num_tasks, num_inner_steps + 1].
+
+    Raises:
+        RunError: evaluation.json has not the means of tasks.csv: one of them was changed.
+    """
+    scores, final = run.read_scores(), run.read_report().final
+    for metric, column in COLUMN_OF.items():
+        reported = final.of(metric)
+        mean = float(scores[:, -1, SCORE_COLUMNS.index(column)].mean())
+        # tasks.csv has nine digits; what overflowed or is no number has no mean in evaluation.json.
+        if reported is None or reported.mean is None or not math.isfinite(mean):
+            continue
+        if not math.isclose(reported.mean, mean, rel_tol=_DIGITS_OF_SCORES, abs_tol=_DIGITS_OF_SCORES):
+            raise RunError(
+                f"{run.path}/evaluation.json",
+                expected=f"the mean {metric} of tasks.csv, {mean:.6g}",
+                got=f"{reported.mean:.6g}",
+                why="One of the two files was changed",
+                next_step=f"Run: mamlcli adapt {run.path} --out {run.path}, then this study again",
+            )
+    losses: NDArray[np.float64] = scores[:, :, SCORE_COLUMNS.index("query_loss")]
+    return losses
+
+
+def diverged_share(losses: NDArray[np.float64]) -> float:
+    """Return the share of tasks that diverged in adaptation: query loss not finite, or ten times that before it.
+
+    Args:
+        losses: [num_tasks, num_inner_steps + 1], query losses at every inner step.
+    """
+    before, after = losses[:, 0], losses[:, -1]
+    return float(np.mean(~np.isfinite(after) | (after > DIVERGED_FACTOR * before)))
 
 
 def has_result(sweep: Sweep, folder: Path) -> bool:

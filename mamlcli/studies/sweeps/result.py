@@ -106,6 +106,8 @@ class StudyResult:
         chance_accuracy: of guessing; None for regression.
         failures: (cell or job in words, reason) of those that failed.
         closed_form: of linear regression, where it applies.
+        tasks: "of each seed" where every seed has tasks of its own; None where all have the same.
+        versions: of code and libraries that made the cells, by name; several where cells differ.
     """
 
     study: str
@@ -122,6 +124,8 @@ class StudyResult:
     chance_accuracy: float | None = None
     failures: tuple[tuple[str, str], ...] = ()
     closed_form: ClosedForm | None = None
+    tasks: str | None = None
+    versions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def is_grid(self) -> bool:
@@ -152,6 +156,8 @@ class StudyResult:
             chance_accuracy=value.get("chance_accuracy"),
             failures=tuple((failure["cell"], failure["reason"]) for failure in value.get("failed", ())),
             closed_form=closed_form and ClosedForm.from_json(closed_form),
+            tasks=value.get("tasks"),
+            versions={name: tuple(found) for name, found in value.get("versions", {}).items()},
         )
 
     def to_json(self) -> dict[str, object]:
@@ -175,6 +181,10 @@ class StudyResult:
         value["failed"] = [{"cell": label, "reason": reason} for label, reason in self.failures]
         if self.closed_form is not None:
             value["closed_form"] = self.closed_form.to_json()
+        if self.tasks is not None:
+            value["tasks"] = self.tasks
+        if self.versions:
+            value["versions"] = {name: list(found) for name, found in self.versions.items()}
         return value
 
 

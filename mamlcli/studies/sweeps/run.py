@@ -22,10 +22,10 @@ from mamlcli.studies.sweeps.cells import (
     run_cells,
 )
 from mamlcli.studies.sweeps.collection import collect, final_scores
-from mamlcli.studies.sweeps.finished import finished_cell
+from mamlcli.studies.sweeps.finished import checked_cell, finished_cell
 from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.scores import StudyScores
-from mamlcli.studies.sweeps.sweep import Cell, Sweep, cells_of
+from mamlcli.studies.sweeps.sweep import TASKS_OF_EACH_SEED, Cell, Sweep, cells_of
 from mamlcli.training.placement import resolve_device
 
 
@@ -65,6 +65,8 @@ def run_sweep(
     num_processes: int,
     argv: Sequence[str],
     extra_jobs: Sequence[Job] = (),
+    is_wanted: Callable[[Cell], bool] = lambda cell: True,
+    deadline: float | None = None,
     on_start: Callable[[str, int], None] = lambda name, pid: None,
     on_end: Callable[[CellEnd], None] = lambda end: None,
 ) -> StudyResult:
@@ -76,6 +78,8 @@ def run_sweep(
         num_processes: processes.
         argv: the command, for the manifests.
         extra_jobs: further work for the same processes, after the cells.
+        is_wanted: which cells are trained if they are not done; the others are collected where they are done.
+        deadline: no cell begins after it, on the clock of `time.monotonic`; the same call later does the rest.
         on_start: called with a cell's name (or a job's key) and the id of the process that works on it.
         on_end: called when a cell ends.
 
@@ -84,10 +88,11 @@ def run_sweep(
         RunError: another process works on the folder.
     """
     cells = cells_of(sweep)
-    labels = {cell.name: cell.label for cell in cells} | {job.key: job.key.replace("/", ": ") for job in extra_jobs}
+    wanted = [cell for cell in cells if is_wanted(cell)]
+    labels = {cell.name: cell.label for cell in wanted} | {job.key: job.key.replace("/", ": ") for job in extra_jobs}
     ends = _Ends(sweep, path / "cells", labels, on_end)
     with RunDirectory(path).lock():
-        missing = [cell for cell in cells if not ends.tell_if_done_before(cell)]
+        missing = [cell for cell in wanted if not ends.tell_if_done_before(cell)]
         groups = cell_groups(missing, num_processes)
         names = {group[0].name: [cell.name for cell in group] for group in groups}
         num_threads = threads_of(num_processes)
@@ -101,6 +106,7 @@ def run_sweep(
             [*jobs, *extra_jobs],
             num_processes=num_processes,
             hopeless=[NonFiniteError.__name__],  # a training that diverged does so again, bit for bit
+            deadline=deadline,
             on_start=start,
             on_end=lambda outcome: ends.tell_of_job(outcome, names.get(outcome.key, [outcome.key])),
         )
@@ -208,7 +214,9 @@ def _result(
     finished = []
     for value in sweep.values:
         of_value = [cell for cell in cells if cell.value is value]
-        finished.append(finished_cell(sweep, value, of_value, path, failed=failed, diverged=diverged))
+        cell = finished_cell(sweep, value, of_value, path, failed=failed, diverged=diverged)
+        finished.append(checked_cell(cell, value.label))
+        failures += finished[-1].problems
         if finished[-1].has_diverged:
             failures.append((value.label, f"every inner learning rate diverged: {sweep.inner_lrs}"))
     collected = collect(finished, sweep.pairs, num_seeds=sweep.num_seeds)
@@ -226,4 +234,6 @@ def _result(
         references=collected.references,
         chance_accuracy=collected.chance_accuracy,
         failures=tuple(failures),
+        tasks=None if sweep.has_common_tasks else TASKS_OF_EACH_SEED,
+        versions=collected.versions,
     )

@@ -62,7 +62,8 @@ def interval_words(result: StudyResult) -> str:
     if num > 1:
         fewer = [f"{value_label(c.value)}: {len(c.seeds)}" for c in result.cells if len(c.seeds) != num]
         exceptions = f" ({'; '.join(fewer)})" if fewer else ""
-        return f"mean ± half-width of the 95 % interval over {num} seeds{exceptions}"
+        over = " (trainings and tasks, not classes)" if result.tasks else ""
+        return f"mean ± half-width of the 95 % interval over {num} seeds{over}{exceptions}"
     return f"one seed; ± half-width of the 95 % interval over {protocol_of(result).num_tasks} tasks"
 
 
@@ -154,6 +155,14 @@ def _notes(result: StudyResult) -> list[str]:
             notes.append(
                 f"inner lr of {', '.join(at_edge)}: chosen at the edge of --inner-lrs: a wider list may be fairer"
             )
+    if diverged := [
+        f"{value_label(c.value)}: {PERCENT * c.diverged_tasks:.2g} %" for c in result.cells if c.diverged_tasks
+    ]:
+        notes.append(
+            f"tasks that diverged (query loss not finite, or above ten times that before): {'; '.join(diverged)}"
+        )
+    if several := [f"{name} {' and '.join(found)}" for name, found in result.versions.items() if len(found) > 1]:
+        notes.append(f"cells were made by different versions: {'; '.join(several)}")
     capacity = next((cell.capacity for cell in result.cells if cell.capacity), None)
     if capacity is not None:
         per_class = " per class" if protocol_of(result).per_class else ""

@@ -3,9 +3,10 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from mamlcli.studies.sweeps.finished import finished_cell, has_result
+from mamlcli.studies.sweeps.finished import diverged_share, finished_cell, has_result
 from mamlcli.studies.sweeps.sweep import cells_of
 from tests.helpers.studies import fake_run, tiny_sweep
 
@@ -78,3 +79,8 @@ def test_collapse_is_that_of_the_run_that_is_farthest_from_its_stack(tmp_path):
     collapse = finished(sweep, tmp_path).collapse
     assert collapse.num_parameters == 8
     assert collapse.worst.largest_relative_difference == pytest.approx(1e-7)
+
+
+def test_tasks_diverge_that_are_not_finite_or_ten_times_worse_than_before():
+    losses = np.array([[1.0, 0.5], [1.0, 9.9], [1.0, 10.1], [1.0, np.inf], [1.0, np.nan]])
+    assert diverged_share(losses) == 0.6

@@ -1,12 +1,13 @@
 """The folder of a study: what is written there, and when it is refused."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mamlcli.common.errors import RunError
-from mamlcli.studies.sweeps.folder import open_study, write_result
+from mamlcli.studies.sweeps.folder import begun_sweep, open_study, write_result
 from mamlcli.studies.sweeps.result import StudyResult
 from tests.helpers.studies import grid_result, tiny_sweep
 
@@ -39,3 +40,16 @@ def test_other_seeds_than_the_folders_first_are_refused(study):
     _, path = study
     with pytest.raises(RunError, match=r"recipe\.seed \(0 there, 5 here\)"):
         open_study(path, tiny_sweep(overrides=["seed=5"]), "command")
+
+
+def test_a_study_begun_with_common_tasks_goes_on_with_them(tmp_path):
+    old = replace(tiny_sweep(), has_common_tasks=True)
+    open_study(tmp_path / "old", old, "command")
+    assert "tasks" not in json.loads((tmp_path / "old" / "study.json").read_text())
+    assert begun_sweep(tmp_path / "old", tiny_sweep()) == old
+    assert open_study(tmp_path / "old", old, "command")
+    with pytest.raises(RunError, match="tasks"):
+        open_study(tmp_path / "old", tiny_sweep(), "command")
+    open_study(tmp_path / "new", tiny_sweep(), "command")
+    assert json.loads((tmp_path / "new" / "study.json").read_text())["tasks"] == "of each seed"
+    assert begun_sweep(tmp_path / "new", tiny_sweep()) == begun_sweep(tmp_path / "none", tiny_sweep()) == tiny_sweep()

@@ -180,3 +180,30 @@ def test_only_chosen_rates_enter_the_result_and_a_diverged_candidate_is_no_failu
     best = max(cell.candidates[:2], key=lambda candidate: candidate.validation_score)
     assert cell.inner_lr == best.inner_lr
     assert cell.run_dirs == (str(path / "cells" / f"depth-1-lr{cell.inner_lr:g}-seed-0"),)
+
+
+def test_cells_that_are_not_wanted_are_not_trained_but_collected(study, tmp_path):
+    sweep, path = study[0], tmp_path / "study"
+    run_here(sweep, path, skip=["depth-2-seed-1", "depth-1-seed-1"])
+    ends = []
+    outcome = run_sweep(sweep, path, num_processes=1, argv=[], is_wanted=lambda cell: False, on_end=ends.append)
+    assert ends == []
+    assert [cell.seeds for cell in outcome.cells] == [(0,), (0,)]
+    late = run_sweep(sweep, path, num_processes=1, argv=[], deadline=time.monotonic() - 1, on_end=ends.append)
+    assert [end.status for end in ends] == ["skipped"] * 2
+    assert (late.cells, late.failures) == (outcome.cells, ())
+
+
+def test_a_changed_evaluation_is_left_out_and_named(study, tmp_path):
+    sweep, path = replace(study[0], values=study[0].values[:1], pairs=()), tmp_path / "study"
+    run_here(sweep, path)
+    file = path / "cells" / "depth-1-seed-1" / "evaluation.json"
+    report = json.loads(file.read_text())
+    report["final"]["loss"]["mean"] *= 1.01
+    file.write_text(json.dumps(report))
+    outcome = collected(sweep, path)
+    [(label, reason)] = outcome.failures
+    assert label == "depth 1, seed 1"
+    assert "mean loss of tasks.csv" in reason
+    assert "mamlcli adapt" in reason
+    assert [cell.seeds for cell in outcome.cells] == [(0,)]

@@ -4,10 +4,14 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from mamlcli.common.errors import MamlError, RecipeError
 from mamlcli.recipe.files import load_recipe
-from mamlcli.studies.sweeps.sweep import AxisValue, cells_of, check_sweep
+from mamlcli.studies.sweeps.sweep import AxisValue, cells_of, check_sweep, least_tasks
+from mamlcli.tasks.episodes import sample_tasks
+from mamlcli.training.experiment import build
+from mamlcli.training.scoring import SELECTION_STREAM
 from tests.helpers.studies import tiny_sweep
 
 
@@ -49,3 +53,38 @@ def test_values_that_the_model_cannot_have_are_refused_before_anything_is_traine
 def test_choosing_rates_needs_meta_validation():
     with pytest.raises(MamlError, match=r"--inner-lrs.*validation\.every=null"):
         check_sweep(tiny_sweep(inner_lrs=(0.1, 0.2), overrides=["validation.every=null"]))
+
+
+def drawn(cell, stream="test"):
+    experiment = build(cell.recipe, splits=(cell.recipe.evaluation.split,))
+    seed, distribution = cell.recipe.evaluation.seed, experiment.distributions["test"]
+    return sample_tasks(distribution, seed=seed, split=stream, iteration=0, indices=range(3)).query_y
+
+
+def test_values_of_a_seed_have_the_same_tasks_and_another_seed_has_others():
+    [shallow, deep, other, _] = cells_of(tiny_sweep())
+    for stream in ("test", SELECTION_STREAM):
+        assert torch.equal(drawn(shallow, stream), drawn(deep, stream))
+        assert not torch.equal(drawn(shallow, stream), drawn(other, stream))
+
+
+def test_under_the_old_rule_all_seeds_have_common_tasks():
+    cells = cells_of(replace(tiny_sweep(overrides=["evaluation.seed=7"]), has_common_tasks=True, least_tasks=100))
+    assert {cell.recipe.evaluation.seed for cell in cells} == {7}
+    assert {cell.recipe.evaluation.tasks for cell in cells} == {12}
+
+
+def test_a_study_scores_enough_tasks_unless_it_is_told_how_many():
+    sweep = tiny_sweep()
+    assert least_tasks(sweep.recipe, ["outer.iterations=8"]) == 2000
+    assert least_tasks(load_recipe("glyphs-5way-1shot")[1], []) == 1000
+    assert least_tasks(sweep.recipe, ["evaluation.tasks=12"]) == 0
+    assert {cell.recipe.evaluation.tasks for cell in cells_of(replace(sweep, least_tasks=50))} == {50}
+    assert {cell.recipe.evaluation.tasks for cell in cells_of(replace(sweep, least_tasks=5))} == {12}
+
+
+def test_a_value_can_fix_its_inner_learning_rate():
+    values = tuple(replace(v, changes={**v.changes, "inner.lr": 0.25 * v.value}) for v in tiny_sweep().values)
+    cells = cells_of(replace(tiny_sweep(num_seeds=1), values=values))
+    assert [(cell.inner_lr, cell.recipe.inner.lr) for cell in cells] == [(0.25, 0.25), (0.5, 0.5)]
+    assert [cell.name for cell in cells] == ["depth-1-seed-0", "depth-2-seed-0"]
