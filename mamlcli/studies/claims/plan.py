@@ -1,4 +1,4 @@
-"""A plan registers a reproduction in plan.json before its first tested run: what is run, predicted, and when it is looked at."""
+"""A plan registers a reproduction before its first tested run: what is run, what is predicted, when it is looked at."""
 
 from __future__ import annotations
 
