@@ -124,7 +124,7 @@ def _synthetic_families(linreg: int, logistic: int, num_tasks: int) -> tuple[Fam
 
 
 def _short_synthetic() -> list[Family]:
-    families = _synthetic_families(1000, 1000, 2000)
+    families = _synthetic_families(1000, 300, 2000)
     return [replace(_with_rates(family), excess=SYNTHETIC_EXCESS[family.key]) for family in families]
 
 
