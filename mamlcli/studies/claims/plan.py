@@ -1,4 +1,4 @@
-"""A plan registers a reproduction in plan.json before its first tested run: what is run, predicted, and when it is looked at."""
+"""A plan registers a reproduction before its first tested run: what is run, what is predicted, when it is looked at."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class Family:
     Attributes:
         key: of its study, as in "glyphs-maml".
         words: for tables.
-        role: "linear-regression", "logistic", "maml" or "anil": which claims it is evidence for.
+        role: "linear-regression", "logistic", "maml" or "anil": which claims it is evidence for; "transforms" for
+            one of transforms alone, whose rows stand beside C4.
         recipe: name of the shipped recipe.
         changes: dotted overrides, as on the command line.
         values: of its cells.

@@ -73,6 +73,7 @@ class Sweep:
         least_tasks: fewer meta-test tasks than these are not scored, whatever the recipe says; 0 for the recipe's.
         has_common_tasks: whether all seeds have the tasks of the recipe's `evaluation.seed`, and as many as the
             recipe says; so it was in older versions, whose study folders go on as they began.
+        with_control: whether linear layers are also collapsed before they adapt, see `collapsed_control`.
     """
 
     study: str
@@ -87,6 +88,7 @@ class Sweep:
     with_collapse: bool = False
     least_tasks: int = 0
     has_common_tasks: bool = False
+    with_control: bool = False
 
     @property
     def seeds(self) -> tuple[int, ...]:
