@@ -204,9 +204,17 @@ def test_a_pilot_that_fails_otherwise_is_named_and_nothing_is_chosen(here, tmp_p
     assert len(run([family()], tmp_path)[0][0].rates) == 2
 
 
-def test_pilots_are_trained_in_processes_as_any_run(tmp_path):
+def test_pilots_are_trained_and_scored_as_any_run(monkeypatch, tmp_path):
+    def train_here(jobs, *, on_end, **_):
+        # In this process: the pool is tested apart, and another one takes seconds to import torch.
+        outcomes = {job.key: pool.Outcome(job.key, "done", job.run(lambda: False)) for job in jobs}
+        for outcome in outcomes.values():
+            on_end(outcome)
+        return outcomes
+
+    monkeypatch.setattr(pilots, "run_jobs", train_here)
     short = family(values=(CellValue(1),), first_rates={"depth 1": 0.4})
-    (found,), (search,) = run_pilots([short], tmp_path, num_processes=1, argv=[], device="cpu")
+    (found,), (search,) = run([short], tmp_path, device="cpu")
     folder = tmp_path / "pilots" / "linear-regression" / f"depth-1-lr{found.rates['depth 1']:g}-seed-2"
     report = RunDirectory.open(folder).read_report()
     assert (report.protocol.split, report.protocol.seed, report.protocol.num_tasks) == ("validation", 2, 20)
