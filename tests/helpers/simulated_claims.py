@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtr, stdtrit
 
 from mamlcli.studies.claims.decisions import (
     ALPHA,
@@ -24,7 +24,6 @@ from mamlcli.studies.claims.decisions import (
     Prediction,
     decide,
     one_look,
-    open_decisions,
 )
 
 PLANS = {"one look at 4 seeds": one_look(4), "looks at 5, 10, 20 seeds": UNTIL_DECIDED}
@@ -72,10 +71,10 @@ def decide_all(differences, effects, margin: float, looks: Looks) -> Decided:
     for num, alpha in zip(looks.seeds, looks.alphas, strict=True):
         part, degrees = differences[:, :, :num], num - 1
         mean, error = part.mean(axis=2), part.std(axis=2, ddof=1) / np.sqrt(num)
-        above = [student.sf((mean - bound) / error, degrees) for bound in (0.0, -margin, margin)]
+        above = [stdtr(degrees, (bound - mean) / error) for bound in (0.0, -margin, margin)]
         of_look = np.stack([above[0], 1 - above[0], np.maximum(above[1], 1 - above[2])], axis=2)
         p_values = np.where(is_open[..., None], np.minimum(p_values, of_look * ALPHA / alpha), p_values)
-        half = student.ppf(1 - alpha, degrees) * error
+        half = stdtrit(degrees, 1 - alpha) * error
         low, high = mean - half, mean + half
         is_small = (-margin < low) & (high < margin)
         new = np.select([is_small, low > 0, high < 0], [NO_EFFECT, HOLDS, FAILS], UNDECIDED)
@@ -108,8 +107,7 @@ def decide_one_by_one(differences, margin: float, looks: Looks) -> tuple[list[st
             seeds = [num_seeds if wanted else old for wanted, old in zip(is_open, seeds, strict=True)]
             given = [Prediction(str(i), "", of_one[i, :num], margin) for i, num in enumerate(seeds)]
             verdict, decisions = decide(given, looks)
-            rest = {decision.prediction.key for decision in open_decisions(decisions)}
-            is_open = [str(i) in rest for i in range(len(of_one))]
+            is_open = [verdict == UNDECIDED and decision.verdict != HOLDS for decision in decisions]
         verdicts.append(verdict)
         all_seeds.append(seeds)
     return verdicts, all_seeds

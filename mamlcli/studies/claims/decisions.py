@@ -192,17 +192,6 @@ def _rejected(decisions: Sequence[Decision]) -> list[Decision]:
     return rejected
 
 
-def open_decisions(decisions: Sequence[Decision]) -> list[Decision]:
-    """Return the decisions of one claim that more seeds may still change the claim by; none once it is decided.
-
-    They are those that are undecided, and those that fail or have no relevant effect at their own level but not by
-    Holm's procedure, for their sequential p-values go on to shrink.
-    """
-    if _claim_verdict(decisions) != UNDECIDED:
-        return []
-    return [decision for decision in decisions if decision.verdict != HOLDS]
-
-
 def decide_one(prediction: Prediction, looks: Looks) -> Decision:
     """Decide one prediction by itself: the verdict of the first look that gives one is final."""
     data, margin = prediction.differences, prediction.margin

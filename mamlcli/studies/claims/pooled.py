@@ -1,4 +1,4 @@
-"""The means of one comparison in several studies become one here, with how far the studies differ. It decides nothing."""
+"""The means of one comparison in several studies become one, with how far the studies differ. It decides nothing."""
 
 from __future__ import annotations
 

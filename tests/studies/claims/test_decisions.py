@@ -20,7 +20,6 @@ from mamlcli.studies.claims.decisions import (
     decide_one,
     log_odds,
     one_look,
-    open_decisions,
 )
 from tests.helpers.simulated_claims import ERRORS, PLANS, decide_all, decide_one_by_one, draw, simulate
 
@@ -167,7 +166,6 @@ def test_holm_asks_less_of_the_second_smallest():
     assert decide([at(0.3, 0.1), second], one_look(4))[0] == UNDECIDED
     clear = at(0.0, 0.001, margin=0.02)
     assert decide([clear, second], one_look(4))[0] == NO_EFFECT
-    assert not open_decisions(decide([clear, second], one_look(4))[1])
 
 
 def test_a_claim_does_not_fail_by_a_prediction_without_relevant_effect():
@@ -180,14 +178,6 @@ def test_a_claim_does_not_fail_by_a_prediction_without_relevant_effect():
 
 def test_where_one_fails_and_another_has_no_relevant_effect_the_claim_fails():
     assert decide([at(-10.0, 1.0), at(0.0, 0.001)], one_look(4))[0] == FAILS
-
-
-def test_open_are_predictions_that_can_still_change_an_undecided_claim():
-    held, open_one, not_by_holm = at(10.0, 1.0), at(0.5, 1.0), at(-3.5 / 2, 1.0)
-    _, decisions = decide([held, open_one, not_by_holm], one_look(4))
-    assert [decision.prediction for decision in open_decisions(decisions)] == [open_one, not_by_holm]
-    assert not open_decisions(decide([held, at(-10.0, 1.0)], one_look(4))[1])
-    assert not open_decisions(decide([held], one_look(4))[1])
 
 
 def test_seeds_needed_are_the_first_at_which_the_last_looks_level_decides():
