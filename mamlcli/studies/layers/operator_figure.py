@@ -36,7 +36,7 @@ def head_operators_figure(operators: Mapping[str, Sequence[HeadOperator]], words
     num = max(map(len, operators.values()))
     seeds = f"thin: each of {num} seeds, thick: their mean" if num > 1 else "one seed"
     set_title(
-        figure, f"{words}: what stands between the gradient of the collapsed head and its movement\n{seeds}; grey: none"
+        figure, f"{words}: what stands between the gradient of the collapsed head and its movement\n{seeds}; dotted: plain gradients"
     )
     return figure
 
