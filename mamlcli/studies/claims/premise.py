@@ -34,7 +34,7 @@ LEVEL = 0.90
 
 # A few tasks are enough for differences of some points, and take two to three minutes of one core.
 NUM_TASKS = 10
-MAX_STEPS = 1_200
+MAX_STEPS = 1_000
 # Of a class: more make steps dearer (CIFAR-FS has hundreds).
 MAX_EXAMPLES = 15
 # Nats. A network whose support loss is below this has fitted all its examples.

@@ -35,9 +35,8 @@ def head_operators_figure(operators: Mapping[str, Sequence[HeadOperator]], words
     panels[0].set_ylabel("singular value / mean")
     num = max(map(len, operators.values()))
     seeds = f"thin: each of {num} seeds, thick: their mean" if num > 1 else "one seed"
-    set_title(
-        figure, f"{words}: what stands between the gradient of the collapsed head and its movement\n{seeds}; dotted: plain gradients"
-    )
+    what = "what stands between the gradient of the collapsed head and its movement"
+    set_title(figure, f"{words}: {what}\n{seeds}; dotted: plain gradients")
     return figure
 
 
