@@ -82,16 +82,19 @@ class GridValue:
         depth: `model.depth`.
         optimizer: `inner.transform.name`.
         layers: `model.linear_layers`; None where the study does not vary it.
+        width: `model.width`; None for the recipe's.
     """
 
     depth: int
     optimizer: str
     layers: int | None = None
+    width: int | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return the value as result.json holds it."""
         layers = {} if self.layers is None else {"layers": self.layers}
-        return {"depth": self.depth, **layers, "optimizer": self.optimizer}
+        width = {} if self.width is None else {"width": self.width}
+        return {"depth": self.depth, **layers, **width, "optimizer": self.optimizer}
 
 
 # What a study's axis takes: a number, a name, or both on a grid.
@@ -101,7 +104,7 @@ Value = int | str | GridValue
 def value_from_json(value: Any) -> Value:
     """Return the axis value in a JSON value."""
     if isinstance(value, Mapping):
-        return GridValue(value["depth"], value["optimizer"], value.get("layers"))
+        return GridValue(value["depth"], value["optimizer"], value.get("layers"), value.get("width"))
     assert isinstance(value, int | str)
     return value
 
