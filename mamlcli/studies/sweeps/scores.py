@@ -94,7 +94,7 @@ class GridValue:
         """Return the value as result.json holds it."""
         layers = {} if self.layers is None else {"layers": self.layers}
         width = {} if self.width is None else {"width": self.width}
-        return {"depth": self.depth, **layers, **width, "optimizer": self.optimizer}
+        return {"depth": self.depth, **width, **layers, "optimizer": self.optimizer}
 
 
 # What a study's axis takes: a number, a name, or both on a grid.

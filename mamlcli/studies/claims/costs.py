@@ -1,0 +1,80 @@
+"""What a reproduction would cost is measured here, on a few meta-iterations of each value, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mamlcli.runs.folder import RunDirectory, is_run
+from mamlcli.studies.claims.plan import PILOT_SEEDS, Family
+from mamlcli.studies.claims.reproduction import sweep_of
+from mamlcli.studies.sweeps.sweep import Cell, cells_of
+from mamlcli.training.dry_run import dry_run
+
+# Rates that the pilots of a value try, as a rule: the grid with its growth, and the refinement.
+RATES_OF_PILOTS = 7
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A cost is how many runs are missing and how long they would take.
+
+    Attributes:
+        num_runs: of all cells.
+        num_done: of them, done before.
+        num_pilots: runs that choose inner rates, about.
+        total_s: seconds of everything that is missing, with the processes asked for.
+    """
+
+    num_runs: int
+    num_done: int
+    num_pilots: int
+    total_s: float
+
+    def to_json(self) -> dict[str, object]:
+        """Return the machine-readable form, as `mamlcli reproduce --dry-run --json` has it."""
+        return dict(vars(self))
+
+
+def cost_of(
+    families: Sequence[Family],
+    path: Path,
+    *,
+    first_seed: int,
+    num_seeds: int,
+    num_processes: int,
+    device: str | None = None,
+) -> Cost:
+    """Return what is missing of the families up to a number of seeds.
+
+    Args:
+        families: of a plan, or of a draft; the pilots of values without a rate are counted too.
+        path: of the reproduction; runs that are done there cost nothing.
+        first_seed: of those tested.
+        num_seeds: of every value.
+        num_processes: runs at the same time.
+        device: where to compute; by default what the recipes say.
+    """
+    num_runs = num_done = num_pilots = 0
+    total = 0.0
+    for family in families:
+        cells = cells_of(sweep_of(family, first_seed=first_seed, num_seeds=num_seeds, device=device))
+        done = [cell for cell in cells if _is_done(path / family.key / "cells" / cell.name)]
+        num_runs, num_done = num_runs + len(cells), num_done + len(done)
+        for value in family.values:
+            pilots = 0 if value.key in family.rates else RATES_OF_PILOTS * len(PILOT_SEEDS)
+            missing = [cell for cell in cells if cell.value.label == value.key and cell not in done]
+            num_pilots += pilots
+            if missing or pilots:
+                total += _seconds(missing or cells) * (len(missing) + pilots)
+    return Cost(num_runs, num_done, num_pilots, total / num_processes)
+
+
+def _seconds(cells: Sequence[Cell]) -> float:
+    cost = dry_run(cells[0].recipe)
+    return cost.training_s + cost.evaluation_s
+
+
+def _is_done(folder: Path) -> bool:
+    return is_run(folder) and RunDirectory(folder).has_report
