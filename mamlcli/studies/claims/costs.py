@@ -56,23 +56,23 @@ def cost_of(
         num_processes: runs at the same time.
         device: where to compute; by default what the recipes say.
     """
-    num_runs = num_done = num_pilots = 0
+    num_runs = num_missing = num_pilots = 0
     total = 0.0
     for family in families:
         cells = cells_of(sweep_of(family, first_seed=first_seed, num_seeds=num_seeds, device=device))
-        done = [cell for cell in cells if _is_done(path / family.key / "cells" / cell.name)]
-        num_runs, num_done = num_runs + len(cells), num_done + len(done)
+        missing = [cell for cell in cells if not _is_done(path / family.key / "cells" / cell.name)]
+        num_runs, num_missing = num_runs + len(cells), num_missing + len(missing)
         for value in family.values:
+            of_value = [cell for cell in missing if cell.value.label == value.key]
             pilots = 0 if value.key in family.rates else RATES_OF_PILOTS * len(PILOT_SEEDS)
-            missing = [cell for cell in cells if cell.value.label == value.key and cell not in done]
             num_pilots += pilots
-            if missing or pilots:
-                total += _seconds(missing or cells) * (len(missing) + pilots)
-    return Cost(num_runs, num_done, num_pilots, total / num_processes)
+            if of_value:
+                total += _seconds(of_value[0]) * (len(of_value) + pilots)
+    return Cost(num_runs, num_runs - num_missing, num_pilots, total / num_processes)
 
 
-def _seconds(cells: Sequence[Cell]) -> float:
-    cost = dry_run(cells[0].recipe)
+def _seconds(cell: Cell) -> float:
+    cost = dry_run(cell.recipe)
     return cost.training_s + cost.evaluation_s
 
 
