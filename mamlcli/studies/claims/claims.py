@@ -1,8 +1,8 @@
-"""What each claim of the paper (C1 to C7) predicts of the studies, one function each.
+"""The paper's claims (C1 to C7): what each says, and how it is decided on the studies of a plan.
 
-C1 to C6 are decided by paired differences over seeds, after the rule of `decisions`; C3 and C7 also have a part that
-is exact and is checked at every scale. All numbers are on meta-test tasks after adaptation, at inner learning rates
-chosen on meta-validation tasks.
+All predictions of a claim are decided together, those beside it each by itself, by the rule of `decisions`. A claim with
+exact checks fails if one of them does. All numbers are on meta-test tasks after adaptation, at inner learning rates
+chosen on the meta-validation tasks of pilot seeds.
 
 Source: Arnold, Iqbal, Sha 2021, arXiv 1910.13603. The statements are ours, in the words of this project.
 """
@@ -10,95 +10,162 @@ Source: Arnold, Iqbal, Sha 2021, arXiv 1910.13603. The statements are ours, in t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 
-import numpy as np
-
-from mamlcli.studies.claims.decisions import Prediction
+from mamlcli.studies.claims import predicted
+from mamlcli.studies.claims.contrasts import LOG_ODDS, LOSS, MEASURE_WORDS, CellValue, Contrast
+from mamlcli.studies.claims.decisions import FAILS, HOLDS, UNDECIDED, Looks, decide, decide_one
 from mamlcli.studies.claims.identity import IDENTITY_TOLERANCE, identity_error
-from mamlcli.studies.claims.predictions import (
-    Array,
-    ClaimResult,
-    ExactCheck,
-    Study,
-    advantage_slopes,
-    decided,
-    depth_slope,
-    paired_differences,
-    value_key,
-    without_result,
-)
+from mamlcli.studies.claims.plan import Family, Plan
+from mamlcli.studies.claims.predictions import ClaimResult, ExactCheck, Row, Study
 
 
-def c1(studies: Sequence[Study], pairs: Mapping[str, tuple[str, str]]) -> ClaimResult:
-    """Decide C1 on synthetic tasks; `pairs` gives for each study (deeper, shallow)."""
-    predictions, missing = paired_differences(studies, {key: [pair] for key, pair in pairs.items()})
-    finished = {study.key for study in studies}
-    missing += [f"{key}: no cell finished" for key in pairs if key not in finished]
-    return decided(
-        "C1",
-        "On tasks that a linear model solves, a shallow linear model cannot adapt fast; the same function class with "
-        "more linear layers can.",
-        "The deeper linear model has the lower query loss, on linear regression and on binary classification.",
-        predictions,
-        missing=missing,
-        notes=[note for study in studies if study.key in pairs for note in excess_notes(study, *pairs[study.key])],
-    )
+@dataclass(frozen=True)
+class Claim:
+    """A claim is one of the paper's, with what it predicts of a family's cells.
 
-
-def excess_notes(study: Study, deeper: str, shallow: str) -> list[str]:
-    """Return how much of the shallow model's excess over the floor the deeper one removes, where a floor is known.
-
-    The floor is the posterior mean of linear regression. Over seeds: the ratio of means.
+    Attributes:
+        id: "C1" to "C7".
+        statement: in our words.
+        rule: what must be found for it to hold.
+        predict: returns its predictions about a family.
+        checks: returns its exact parts.
+        notes: returns further numbers of a study, in words.
     """
-    references = study.result.references
-    floor = references["posterior mean"].mean("loss") if "posterior mean" in references else math.nan
-    if math.isnan(floor) or not study.has(deeper, shallow):
-        return []
-    loss = study.scores["loss"]
-    deep, plain = float(np.mean(loss[deeper])), float(np.mean(loss[shallow]))
-    removed = (plain - deep) / (plain - floor)
-    return [
-        f"{study.words}: the posterior mean has a query loss of {floor:.4f}; {shallow} keeps {plain - floor:.4f} above "
-        f"it at its best inner rate, {deeper} {deep - floor:.4f}: {100 * removed:.0f} % of the excess is removed"
+
+    id: str
+    statement: str
+    rule: str
+    predict: Callable[[Family], list[Contrast]]
+    checks: Callable[[Sequence[Study]], list[ExactCheck]] = lambda studies: []
+    notes: Callable[[Study], list[str]] = lambda study: []
+
+
+def contrasts_of(families: Sequence[Family]) -> tuple[Contrast, ...]:
+    """Return the predictions of all claims about these families, in the order of the claims."""
+    return tuple(chain.from_iterable(claim.predict(family) for claim in CLAIMS for family in families))
+
+
+def decide_claims(plan: Plan, studies: Sequence[Study]) -> list[ClaimResult]:
+    """Decide every claim on the plan's predictions and the studies' scores."""
+    return [_decided(claim, plan, studies) for claim in CLAIMS]
+
+
+def _decided(claim: Claim, plan: Plan, studies: Sequence[Study]) -> ClaimResult:
+    by_key = {study.key: study for study in studies}
+    words = {family.key: family.words for family in plan.families}
+    contrasts = [contrast for contrast in plan.contrasts if contrast.claim == claim.id]
+    verdict, rows = _rows(contrasts, by_key, words, plan.looks)
+    there = [row for row in rows if len(row.decision.prediction.differences)]
+    without = [f"{row.study_words}: {row.contrast.words}" for row in rows if row not in there and row.contrast.decides]
+    missing = [f"{name}: a cell has no score" for name in dict.fromkeys(without)]
+    if not any(contrast.decides for contrast in contrasts):
+        missing.append("no family of this plan has the cells that the claim is about")
+    checks = claim.checks(studies)
+    if any(not check.holds for check in checks):
+        verdict = FAILS
+    elif missing and verdict == HOLDS:
+        verdict = UNDECIDED
+    notes = [note for study in studies for note in claim.notes(study)] + disagreements(there)
+    return ClaimResult(
+        claim.id, claim.statement, claim.rule, verdict, tuple(there), tuple(checks), tuple(missing), tuple(notes)
+    )
+
+
+def _rows(
+    contrasts: Sequence[Contrast], studies: Mapping[str, Study], words: Mapping[str, str], looks: Looks
+) -> tuple[str, list[Row]]:
+    """Return the verdict of the deciding predictions together and a row for each prediction.
+
+    A deciding prediction without data takes part: it keeps the claim from holding, and counts in Holm's procedure.
+    """
+    predictions = {
+        contrast.key: contrast.prediction(
+            studies[contrast.study].scores if contrast.study in studies else {},
+            words.get(contrast.study, contrast.study),
+        )
+        for contrast in contrasts
+    }
+    deciding = [contrast.key for contrast in contrasts if contrast.decides]
+    verdict, together = decide([predictions[key] for key in deciding], looks)
+    decisions = dict(zip(deciding, together, strict=True))
+    rows = [
+        Row(
+            contrast,
+            words.get(contrast.study, contrast.study),
+            decisions.get(contrast.key) or decide_one(predictions[contrast.key], looks),
+        )
+        for contrast in contrasts
     ]
+    return verdict, rows
 
 
-def c2(studies: Sequence[Study], depths: Sequence[int]) -> ClaimResult:
-    """Decide C2 on image tasks."""
-    complete = [study for study in studies if study.has(*map(value_key, depths))]
-    return decided(
-        "C2",
-        "MAML adapts better with more layers, even where a task needs only a shallow model.",
-        f"The slope of the query loss over depths {', '.join(map(str, depths))} is negative. (Whether a shallow model "
-        "would do for these tasks is the capacity arm of sweep-depth, and not decided here.)",
-        [depth_slope(study, depths) for study in complete],
-        missing=without_result(studies, complete, "cells of the depths"),
+def disagreements(rows: Sequence[Row]) -> list[str]:
+    """Return where query loss and log-odds of accuracy give two verdicts, in words, with both."""
+    on_log_odds = {(row.contrast.study, row.contrast.words): row for row in rows if row.contrast.measure == LOG_ODDS}
+    notes = []
+    for row in rows:
+        other = on_log_odds.get((row.contrast.study, row.contrast.words))
+        if row.contrast.measure != LOSS or other is None or other.decision.verdict == row.decision.verdict:
+            continue
+        parts = [f"{part.decision.verdict} on {MEASURE_WORDS[part.contrast.measure]}" for part in (row, other)]
+        means = [f"{part.decision.of_all_seeds.mean:+.3g}" for part in (row, other)]
+        notes.append(
+            f"{row.study_words}: {row.contrast.words}: {parts[0]} (mean {means[0]} nats), {parts[1]} (mean {means[1]})"
+        )
+    return notes
+
+
+# The best that any function of the support set reaches, by the role of the study.
+FLOORS = {"linear-regression": "posterior mean", "logistic": "Bayes predictive"}
+
+
+def excess_notes(study: Study) -> list[str]:
+    """Return how much of the shallow model's excess over the floor the deeper one and the transforms remove.
+
+    Floors: the posterior mean of linear regression, the Bayes predictive of binary classification; MAP is a baseline
+    that others may beat. Over seeds: the ratio of means.
+    """
+    floor = _reference(study, FLOORS.get(study.role, ""))
+    means = {key: math.fsum(by.values()) / len(by) for key, by in study.scores.get(LOSS, {}).items() if by}
+    plain = means.get(predicted.SHALLOW.key)
+    if math.isnan(floor) or plain is None or plain <= floor:
+        return []
+    removed = [
+        f"{key} removes {100 * (plain - mean) / (plain - floor):.0f} % of it"
+        for key, mean in means.items()
+        if key != predicted.SHALLOW.key
+    ]
+    note = (
+        f"{study.words}: the floor, the {FLOORS[study.role]}, has a query loss of {floor:.4f}; "
+        f"{predicted.SHALLOW.key} keeps an excess of {plain - floor:.4f} above it; {', '.join(removed)}"
+    )
+    baseline = _reference(study, "MAP")
+    return (
+        [note] if math.isnan(baseline) else [note, f"{study.words}: MAP, a baseline and no floor, has {baseline:.4f}"]
     )
 
 
-def c3(studies: Sequence[Study], layers: Sequence[int]) -> ClaimResult:
-    """Decide C3 on image tasks: adaptation by paired differences, capacity exactly."""
-    base = value_key(1)
-    predictions, missing = paired_differences(
-        studies, {study.key: [(value_key(1, layers=n), base) for n in layers] for study in studies}
-    )
-    return decided(
-        "C3",
-        "Linear layers appended to the output of a shallow model raise adaptation and leave its capacity unchanged.",
-        "With appended layers the query loss is lower than without; every adapted stack multiplies out to one layer "
-        "with the same outputs, of the size of the shallow model.",
-        predictions,
-        checks=[check for study in studies for check in capacity_checks(study)],
-        missing=missing,
-    )
+def _reference(study: Study, name: str) -> float:
+    references = study.result.references
+    return references[name].mean("loss") if name in references else math.nan
 
 
-def capacity_checks(study: Study) -> list[ExactCheck]:
+def capacity_checks(studies: Sequence[Study]) -> list[ExactCheck]:
     """Return the exact part of C3: outputs agree after collapsing, and the sizes are those without layers."""
+    return [check for study in studies if study.role == "maml" for check in _capacity_checks(study)]
+
+
+def _capacity_checks(study: Study) -> list[ExactCheck]:
     cells = [(cell, cell.collapse) for cell in study.result.cells if cell.collapse]
     stacked = [(cell, collapse) for cell, collapse in cells if cell.grid.layers]
-    plain = {cell.grid.depth: cell for cell, _ in cells if not cell.grid.layers}
+    plain = {
+        (cell.grid.depth, cell.grid.width): cell
+        for cell, _ in cells
+        if not cell.grid.layers and cell.grid.optimizer == CellValue(1).optimizer
+    }
     if not stacked:
         return []
     worst = max((collapse.worst for _, collapse in stacked), key=lambda record: record.largest_relative_difference)
@@ -108,92 +175,76 @@ def capacity_checks(study: Study) -> list[ExactCheck]:
         float(worst.tolerance),
     )
     sizes = [
-        abs(collapse.num_parameters - plain[cell.grid.depth].num_parameters)
+        abs(collapse.num_parameters - plain[cell.grid.depth, cell.grid.width].num_parameters)
         for cell, collapse in stacked
-        if cell.grid.depth in plain
+        if (cell.grid.depth, cell.grid.width) in plain
     ]
     name = f"{study.words}: parameters of the collapsed models beyond the shallow model's"
     return [outputs, ExactCheck(name, float(max(sizes)), 0.0)] if sizes else [outputs]
 
 
-def c4(studies: Sequence[Study], optimizers: Sequence[str]) -> ClaimResult:
-    """Decide C4 on image tasks at depth 1."""
-    base = value_key(1)
-    predictions, missing = paired_differences(
-        studies, {study.key: [(value_key(1, optimizer=name), base) for name in optimizers] for study in studies}
-    )
-    return decided(
+def identity_checks(studies: Sequence[Study]) -> list[ExactCheck]:
+    """Return the exact part of C7, which needs no study."""
+    name = "largest relative difference between moving the middle layer of three and linear KFO on their product"
+    return [ExactCheck(name, identity_error(), IDENTITY_TOLERANCE)]
+
+
+_BOTH = "on query loss and on log-odds of accuracy"
+CLAIMS = (
+    Claim(
+        "C1",
+        "On tasks that a linear model solves, a shallow linear model cannot adapt fast; the same function class with "
+        "more linear layers can.",
+        "The deeper linear model has the lower query loss; on linear regression also with each task's loss capped at "
+        "that of guessing, on binary classification also the higher log-odds of accuracy.",
+        predicted.c1,
+        notes=excess_notes,
+    ),
+    Claim(
+        "C2",
+        "MAML adapts better with more layers, even where a task needs only a shallow model.",
+        f"Each deeper network adapts better than the one of one block, {_BOTH}. Beside it: whether a shallow network "
+        "does for these tasks, and depth at equal numbers of parameters.",
+        predicted.c2,
+    ),
+    Claim(
+        "C3",
+        "Linear layers appended to the output of a shallow model raise adaptation and leave its capacity unchanged.",
+        "The shallow network adapts better with appended layers than without, and than with the same layers collapsed "
+        f"into one before adaptation, {_BOTH}. Exactly: every adapted stack multiplies out to one layer with the same "
+        "outputs, of the size of the shallow model.",
+        predicted.c3,
+        checks=capacity_checks,
+    ),
+    Claim(
         "C4",
         "A separate meta-optimizer that transforms the gradients of a small model raises adaptation too.",
-        "Each transform has a lower query loss than none, at depth 1.",
-        predictions,
-        missing=missing,
-    )
-
-
-def c5(studies: Sequence[Study], depths: Sequence[int], optimizer: str) -> ClaimResult:
-    """Decide C5 on image tasks."""
-    needed = [value_key(depth, optimizer=name) for depth in depths for name in ("none", optimizer)]
-    complete = [study for study in studies if study.has(*needed)]
-    return decided(
+        f"Linear KFO on the shallow network adapts better than no transform, {_BOTH}. Beside it: every other transform, "
+        "and KFO against a deeper plain network of about as many parameters.",
+        predicted.c4,
+    ),
+    Claim(
         "C5",
         "The advantage of a meta-optimizer shrinks as the model gets deeper.",
-        f"Over depths {', '.join(map(str, depths))}, the difference {optimizer} minus none rises on query loss and "
-        "falls on the log-odds of accuracy (accuracy itself has a ceiling). Of the transforms, this one is looked at.",
-        [prediction for study in complete for prediction in advantage_slopes(study, depths, optimizer)],
-        missing=without_result(studies, complete, f"cells of the grid depth x {optimizer}"),
-    )
-
-
-def c6(studies: Sequence[Study], depths: Sequence[int], layers: Sequence[int], optimizer: str) -> ClaimResult:
-    """Decide C6: C2, C3, C4 and C5 under ANIL."""
-    base = value_key(1)
-    wanted = [(value_key(1, layers=n), base) for n in layers] + [(value_key(1, optimizer=optimizer), base)]
-    predictions, missing = paired_differences(studies, {study.key: wanted for study in studies})
-    needed = [value_key(depth, optimizer=name) for depth in depths for name in ("none", optimizer)]
-    complete = [study for study in studies if study.has(*needed)]
-    for study in complete:
-        predictions += [depth_slope(study, depths), *advantage_slopes(study, depths, optimizer)]
-    return decided(
+        f"The advantage of linear KFO over none is larger at depth 2 than at depth 4, {_BOTH}. The depths were fixed "
+        "before the seeds that are tested.",
+        predicted.c5,
+    ),
+    Claim(
         "C6",
         "All of this holds for ANIL as it does for MAML.",
-        "Under ANIL too, the query loss falls with depth, is lower with appended linear layers, is lower with "
-        f"{optimizer}, and that advantage shrinks with depth.",
-        predictions,
-        missing=[*missing, *without_result(studies, complete, f"cells of the grid depth x {optimizer}")],
-    )
-
-
-def c7(study: Study | None) -> ClaimResult:
-    """Decide C7: the identity exactly, and the operators learned on linear regression beside the best one."""
-    identity = ExactCheck(
-        "largest relative difference between moving the middle layer of three and linear KFO on their product",
-        identity_error(),
-        IDENTITY_TOLERANCE,
-    )
-    predictions, missing = [], []
-    plain, deep = value_key(1), value_key(2)
-    if study is not None and plain in study.operators and deep in study.operators:
-        learned, unpreconditioned = _scaled_distances(study, deep), _scaled_distances(study, plain)
-        if len(learned) == len(unpreconditioned):
-            name = f"{study.words}: distance of the learned operator to the best one, {deep} minus {plain}"
-            predictions.append(Prediction(name, learned - unpreconditioned, -1))
-    if not predictions:
-        missing.append("the learned operators of linear regression: cells are missing")
-    return decided(
+        "Under ANIL too, a deeper network, appended linear layers and linear KFO each adapt better than the shallow "
+        f"network, and the advantage of KFO is smaller deeper, {_BOTH}.",
+        predicted.c6,
+    ),
+    Claim(
         "C7",
         "In a deep network that meta-learns well, the upper layers transform the gradients of the lower ones as a "
         "meta-optimizer would on a smaller network.",
         "Exactly: moving the middle layer of a three-layer stack is linear KFO on the collapsed model. Learned: on "
         "badly conditioned linear regression, the operator that two layers apply to the gradient of their product is "
-        "closer to the best preconditioner, up to scale, than that of one layer.",
-        predictions,
-        checks=[identity],
-        missing=missing,
-    )
-
-
-def _scaled_distances(study: Study, value: str) -> Array:
-    """Return the distance of the operator of all steps to the best one, up to scale, [num_seeds]."""
-    learned = [report.all_steps for report in study.operators[value]]
-    return np.asarray([operator.distance_scaled for operator in learned if operator is not None], dtype=np.float64)
+        "nearer to the best preconditioner, up to scale, than that of one layer.",
+        predicted.c7,
+        checks=identity_checks,
+    ),
+)

@@ -36,7 +36,8 @@ class Family:
     Attributes:
         key: of its study, as in "glyphs-maml".
         words: for tables.
-        role: "linear-regression", "logistic", "maml" or "anil": which claims it is evidence for.
+        role: "linear-regression", "logistic", "maml" or "anil": which claims it is evidence for; "transforms" for
+            one of transforms alone, whose rows stand beside C4.
         recipe: name of the shipped recipe.
         changes: dotted overrides, as on the command line.
         values: of its cells.

@@ -1,39 +1,15 @@
-"""The studies of each scale of `mamlcli reproduce` are listed here: smoke, laptop, paper."""
+"""The scales of `mamlcli reproduce` are listed here: smoke, laptop, evening, paper."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-# (depth, appended linear layers, transform)
-CellValue = tuple[int, int, str]
-
-
-@dataclass(frozen=True)
-class Family:
-    """A family is one sweep of a reproduction: a source of tasks under one algorithm.
-
-    Attributes:
-        key: of its study, as in "glyphs-maml".
-        words: for tables.
-        recipe: name of the shipped recipe.
-        changes: dotted overrides, as on the command line.
-        values: (depth, appended linear layers, transform) of each cell.
-        inner_lrs: candidates for the inner learning rate.
-        pack: that must be there, or None.
-        more: further dotted keys that go with a depth.
-        adapts: whether transforms are adapted in the inner loop.
-    """
-
-    key: str
-    words: str
-    recipe: str
-    changes: tuple[str, ...]
-    values: tuple[CellValue, ...]
-    inner_lrs: tuple[float, ...]
-    pack: str | None = None
-    more: Mapping[int, Mapping[str, object]] = field(default_factory=dict)
-    adapts: bool = False
+from mamlcli.studies.claims.contrasts import EQUAL_TO_KFO, EQUAL_TO_SHALLOW, CellValue
+from mamlcli.studies.claims.decisions import UNTIL_DECIDED, Looks, one_look
+from mamlcli.studies.claims.plan import Family
+from mamlcli.studies.claims.predicted import OPTIMIZER
+from mamlcli.studies.claims.rates import RATES, SYNTHETIC_EXCESS
 
 
 @dataclass(frozen=True)
@@ -41,144 +17,196 @@ class Scale:
     """A scale says how much of everything a reproduction runs.
 
     Attributes:
-        name: "smoke", "laptop" or "paper".
+        name: "smoke", "laptop", "evening" or "paper".
         words: what it is, one sentence.
-        num_seeds: of every cell.
-        families: what is run.
-        depths: of C2, C5 and C6.
-        layers: appended, of C3.
-        anil_layers: appended, of C6.
-        optimizers: of C4.
-        deeper: for each synthetic study the deeper value of C1.
+        looks: at which numbers of seeds the predictions are tested.
+        families: what is run; values without a rate get theirs from pilots.
+        optional: what `--family NAME` adds, by that name.
         needs_packs: whether a missing pack is an error; otherwise its family is left out, and the report says so.
     """
 
     name: str
     words: str
-    num_seeds: int
+    looks: Looks
     families: tuple[Family, ...]
-    depths: tuple[int, ...]
-    layers: tuple[int, ...]
-    anil_layers: tuple[int, ...]
-    optimizers: tuple[str, ...]
-    deeper: Mapping[str, int]
+    optional: Mapping[str, tuple[Family, ...]] = field(default_factory=dict)
     needs_packs: bool = False
 
 
-# One transform is looked at over depths and under ANIL; all are at depth 1.
-OPTIMIZER = "kfo"
 _GLYPHS = ("glyphs-5way-1shot", "glyphs-5way-1shot")
 _OMNIGLOT = ("omniglot-5way-1shot", "omniglot-5way-1shot")
-_LINREG_VALUES = ((1, 0, "none"), (2, 0, "none"), (1, 0, "dense"), (1, 0, "kfo"))
+_LINREG = (CellValue(1), CellValue(2), CellValue(1, optimizer="dense"), CellValue(1, optimizer=OPTIMIZER))
+_LOGISTIC = (CellValue(1), CellValue(3), CellValue(1, optimizer="meta-sgd"), CellValue(1, optimizer=OPTIMIZER))
+_ALL_TRANSFORMS = ("meta-sgd", "meta-curvature", "dense")
+
+# Meta-training of the image scales for CPUs. The last weights are scored.
+_SHORT = (
+    "outer.iterations=1000",
+    "outer.tasks=4",
+    "outer.schedule=cosine",
+    "validation.every=null",
+    "evaluation.tasks=1000",
+)
 
 
-def _maml_values(depths: Sequence[int], layers: Sequence[int], optimizers: Sequence[str]) -> tuple[CellValue, ...]:
-    values = [
-        *((depth, 0, "none") for depth in depths),
-        *((1, n, "none") for n in layers),
-        *((1, 0, name) for name in optimizers),
-        *((depth, 0, OPTIMIZER) for depth in depths),
-    ]
-    return tuple(dict.fromkeys(values))
+def image_values(
+    depths: Sequence[int], layers: Sequence[int], transforms: Sequence[str] = (), more: Sequence[CellValue] = ()
+) -> tuple[CellValue, ...]:
+    """Return plain values of each depth, layers and transforms on depth 1, KFO at each depth, and `more`."""
+    return (
+        *(CellValue(depth) for depth in depths),
+        *(CellValue(1, num) for num in layers),
+        *(CellValue(1, optimizer=name) for name in transforms),
+        *(CellValue(depth, optimizer=OPTIMIZER) for depth in depths),
+        *more,
+    )
+
+
+_EQUAL_SIZES = (EQUAL_TO_SHALLOW, EQUAL_TO_KFO)
+_LAPTOP_MAML = image_values((1, 2, 4), (2, 3), ("meta-sgd",), _EQUAL_SIZES)
+_LAPTOP_ANIL = image_values((1, 4), (2,))
+_EVENING_MAML = image_values((1, 2, 4), (1, 2, 3), _ALL_TRANSFORMS, _EQUAL_SIZES)
+_EVENING_ANIL = image_values((1, 2, 4), (1, 2))
 
 
 def _image_families(
     source: str,
+    words: str,
     recipes: tuple[str, str],
     changes: Sequence[str],
-    lrs: tuple[float, ...],
+    values: tuple[tuple[CellValue, ...], tuple[CellValue, ...]],
     *,
-    maml: tuple[CellValue, ...],
-    anil: tuple[CellValue, ...],
-    pack: str | None,
-    more: Mapping[int, Mapping[str, object]] | None = None,
-    adapts: bool = False,
-) -> list[Family]:
-    """Return the families of one image source under MAML and ANIL, each with its recipe."""
-    both = (("maml", "MAML", maml, recipes[0]), ("anil", "ANIL", anil, recipes[1]))
-    return [
+    pack: str | None = None,
+) -> tuple[Family, Family]:
+    """Return the families of one image source under MAML and ANIL; recipes and values are of the one and the other."""
+    maml, anil = (
         Family(
-            f"{source}-{key}",
-            f"{source}, {name}",
-            recipe,
-            (*changes, "validation.metric=loss", f"inner.algorithm={key}"),
-            values,
-            lrs,
-            pack,
-            more or {},
-            adapts,
+            key=f"{source}-{role}",
+            words=f"{words}, {role.upper()}",
+            role=role,
+            recipe=recipe,
+            changes=(*changes, f"inner.algorithm={role}"),
+            values=of_role,
+            pack=pack,
         )
-        for key, name, values, recipe in both
-    ]
+        for role, recipe, of_role in zip(("maml", "anil"), recipes, values, strict=True)
+    )
+    return maml, anil
 
 
-def _synthetic_families(
-    linreg: int, logistic: int, tasks: int, linreg_lrs: tuple[float, ...], logistic_lrs: tuple[float, ...]
-) -> list[Family]:
-    amounts = (f"evaluation.tasks={tasks}", f"validation.tasks={min(tasks, 200)}", "validation.metric=loss")
-    return [
+def _with_rates(family: Family, table: str | None = None) -> Family:
+    """Return the family with the recorded rates of its values, those of the table of its key or of another."""
+    rates = RATES[table or family.key]
+    return replace(family, rates={value.key: rates[value.key] for value in family.values})
+
+
+def _synthetic_families(linreg: int, logistic: int, num_tasks: int) -> tuple[Family, Family]:
+    """Return the families of the tasks that a linear model solves; the arguments are meta-iterations and tasks scored."""
+    amounts = ("outer.tasks=16", "validation.every=null", f"evaluation.tasks={num_tasks}")
+    return (
         Family(
-            "linear-regression",
-            "linear regression",
-            "linear-regression",
-            (f"outer.iterations={linreg}", f"validation.every={linreg}", *amounts),
-            _LINREG_VALUES,
-            linreg_lrs,
+            key="linear-regression",
+            words="linear regression",
+            role="linear-regression",
+            recipe="linear-regression",
+            changes=(f"outer.iterations={linreg}", *amounts),
+            values=_LINREG,
         ),
         Family(
-            "logistic",
-            "logistic regression",
-            "logistic",
-            (f"outer.iterations={logistic}", f"validation.every={logistic}", *amounts),
-            ((1, 0, "none"), (3, 0, "none")),
-            logistic_lrs,
+            key="logistic",
+            words="logistic regression",
+            role="logistic",
+            recipe="logistic",
+            changes=(f"outer.iterations={logistic}", *amounts),
+            values=_LOGISTIC,
         ),
-    ]
+    )
+
+
+def _short_synthetic() -> list[Family]:
+    families = _synthetic_families(1000, 1000, 2000)
+    return [replace(_with_rates(family), excess=SYNTHETIC_EXCESS[family.key]) for family in families]
+
+
+def _short_images(source: str, values: tuple[tuple[CellValue, ...], tuple[CellValue, ...]]) -> tuple[Family, Family]:
+    if source == "glyphs":
+        return _image_families("glyphs", "glyphs", _GLYPHS, _SHORT, values)
+    return _image_families("omniglot", "Omniglot", _OMNIGLOT, _SHORT, values, pack="omniglot")
 
 
 def smoke() -> Scale:
     """Return the smallest scale: it shows that everything runs, and decides only what is exact."""
-    depths, layers, optimizers = (1, 2), (1,), ("meta-sgd",)
-    changes = ("outer.iterations=2", "outer.tasks=2", "validation.every=2", "validation.tasks=4", "evaluation.tasks=8")
-    values, anil = _maml_values(depths, layers, optimizers), _maml_values(depths, layers, ())
+    changes = ("outer.iterations=2", "outer.tasks=2", "validation.every=null", "evaluation.tasks=8")
+    values = (image_values((1, 2, 4), (1,), more=_EQUAL_SIZES), image_values((1, 4), (1,)))
+    families = (*_synthetic_families(4, 4, 40), *_image_families("glyphs", "glyphs", _GLYPHS, changes, values))
     return Scale(
         "smoke",
         "a few meta-iterations, two seeds: shows that everything runs; decides only what is exact",
-        num_seeds=2,
-        families=(
-            *_synthetic_families(4, 4, 40, (0.2,), (0.5,)),
-            *_image_families("glyphs", _GLYPHS, (*changes, "model.width=8"), (0.4,), maml=values, anil=anil, pack=None),
-        ),
-        depths=depths,
-        layers=layers,
-        anil_layers=layers,
-        optimizers=(*optimizers, OPTIMIZER),
-        deeper={"linear-regression": 2, "logistic": 3},
+        one_look(2),
+        tuple(replace(family, rates={value.key: 0.4 for value in family.values}) for family in families),
     )
 
 
 def laptop() -> Scale:
     """Return the scale of bare `make reproduce`: two cores, under 25 minutes, no download."""
-    depths, layers, anil_layers = (1, 2, 4), (1, 2), (1,)
-    optimizers = ("meta-sgd", "meta-curvature", "kfo-mlp")
-    changes = ("outer.iterations=150", "outer.tasks=4", "validation.every=150", "evaluation.tasks=200")
-    maml, anil = _maml_values(depths, layers, optimizers), _maml_values(depths, anil_layers, ())
-    lrs = (0.1, 0.4)
     return Scale(
         "laptop",
-        "short meta-training of small networks, three seeds, two cores",
-        num_seeds=3,
-        families=(
-            *_synthetic_families(1000, 300, 400, (0.2, 0.5, 1.2), (0.5, 2.0, 8.0)),
-            *_image_families("glyphs", _GLYPHS, changes, lrs, maml=maml, anil=anil, pack=None),
-            # At the recipe's own rate alone: with both rates the whole would take longer than a scale for laptops may.
-            *_image_families("omniglot", _OMNIGLOT, changes, (0.4,), maml=maml, anil=anil, pack="omniglot"),
-        ),
-        depths=depths,
-        layers=layers,
-        anil_layers=anil_layers,
-        optimizers=(*optimizers, OPTIMIZER),
-        deeper={"linear-regression": 2, "logistic": 3},
+        "1,000 meta-iterations of 4 tasks on glyphs and short synthetic runs, four seeds, two cores",
+        one_look(4),
+        (*_short_synthetic(), *map(_with_rates, _short_images("glyphs", (_LAPTOP_MAML, _LAPTOP_ANIL)))),
+    )
+
+
+def evening() -> Scale:
+    """Return the scale of an evening on two cores: all transforms, more layers, and real Omniglot with its pack.
+
+    Rates of glyphs are recorded; those of Omniglot, and of the families that `--family` adds, come from pilots.
+    """
+    values = (_EVENING_MAML, _EVENING_ANIL)
+    glyphs = _short_images("glyphs", values)
+    # Omniglot's pilots start where those of glyphs ended.
+    omniglot = [
+        replace(family, first_rates=_with_rates(family, f"glyphs-{family.role}").rates)
+        for family in _short_images("omniglot", values)
+    ]
+    return Scale(
+        "evening",
+        "1,000 meta-iterations of 4 tasks on glyphs and, with its pack, Omniglot; looks at 5, 10 and 20 seeds",
+        UNTIL_DECIDED,
+        (*_short_synthetic(), *map(_with_rates, glyphs), *omniglot),
+        optional=_optional_families(),
+    )
+
+
+def _optional_families() -> dict[str, tuple[Family, ...]]:
+    """Return what `--family` adds to the evening scale."""
+    cifar = _image_families(
+        "cifar-fs",
+        "CIFAR-FS",
+        ("cifar-fs-5way-5shot", "cifar-fs-5way-5shot-anil"),
+        _SHORT,
+        (image_values((1, 2, 4), (2,)), image_values((1, 4), (2,))),
+        pack="cifar-fs",
+    )
+    adapted = _transforms("adapted", "adapted transforms", ("meta-sgd", OPTIMIZER))
+    return {
+        "cifar-fs": cifar,
+        "adapted": (replace(adapted, adapts=True),),
+        "kfo-mlp": (_transforms("kfo-mlp", "non-linear KFO", ("kfo-mlp",)),),
+    }
+
+
+def _transforms(name: str, words: str, transforms: Sequence[str]) -> Family:
+    """Return a family of transforms on the shallow network on glyphs, whose rows stand beside C4."""
+    values = (CellValue(1), *(CellValue(1, optimizer=name) for name in transforms))
+    maml, _ = _short_images("glyphs", (values, ()))
+    plain = CellValue(1).key
+    return replace(
+        maml,
+        key=f"glyphs-{name}",
+        words=f"glyphs, MAML, {words}",
+        role="transforms",
+        rates={plain: RATES["glyphs-maml"][plain]},
     )
 
 
@@ -186,67 +214,59 @@ def paper() -> Scale:
     """Return the scale of the release's settings: 5 ways, 5 shots, 5 queries, 5 inner steps, 16 tasks, for a GPU.
 
     Networks and lengths are the release's (paper's code, one commit, 2021), transforms are adapted in the inner loop.
-    Differs from it: inputs in [0, 1] for mini-ImageNet too, so inner rates are chosen from candidates; its heads use
-    the global mean, because a Kronecker factor of its flattened 14,112 features would have 200 million entries;
-    Omniglot has Vinyals' split.
+    Differs from it: inner rates come from pilots, because inputs are in [0, 1] for mini-ImageNet too; Omniglot, of
+    which the release has no run, takes the length and outer rate of its CIFAR-FS runs and Vinyals' split; seeds of
+    evaluation are those of training; weights are chosen by meta-validation and 600 meta-test tasks are scored.
     """
-    depths, layers = (1, 2, 3, 4), (1, 2, 3)
-    values = _maml_values(depths, layers, ("meta-sgd", "meta-curvature", "kfo-mlp"))
-    anil = _maml_values(depths, layers, ())
     return Scale(
         "paper",
-        "the release's protocol and lengths (differences are named in the documentation of this scale), five "
-        "seeds, for a GPU",
-        num_seeds=5,
-        families=(
-            *_synthetic_families(5000, 3000, 600, (0.1, 0.2, 0.5, 1.0, 1.2, 1.3), (0.5, 1.0, 2.0, 4.0, 8.0)),
-            *_paper_images(values, anil, depths),
-        ),
-        depths=depths,
-        layers=layers,
-        anil_layers=layers,
-        optimizers=("meta-sgd", "meta-curvature", "kfo-mlp", OPTIMIZER),
-        deeper={"linear-regression": 2, "logistic": 3},
+        "the release's protocol and lengths (differences are named in the documentation of this scale), for a GPU",
+        UNTIL_DECIDED,
+        (*_synthetic_families(5000, 3000, 2000), *_paper_images()),
         needs_packs=True,
     )
 
 
-def _paper_images(
-    maml: tuple[CellValue, ...], anil: tuple[CellValue, ...], depths: Sequence[int]
-) -> tuple[Family, ...]:
-    """Return the families of the paper's three data sets."""
+def _paper_images() -> tuple[Family, ...]:
+    """Return the families of the paper's three data sets, scored after as many steps as they are trained for."""
+    depths = (1, 2, 3, 4)
+    values = (
+        image_values(depths, (1, 2, 3), ("meta-sgd", "meta-curvature", "kfo-mlp")),
+        image_values(depths, (1, 2, 3)),
+    )
+    release = ("tasks.shots=5", "tasks.queries=5", "inner.steps=5", "evaluation.steps=5", "outer.tasks=16")
     omniglot = _image_families(
         "omniglot",
+        "Omniglot",
         ("omniglot-5way-1shot-full", "omniglot-5way-1shot-full"),
-        ("tasks.shots=5", "tasks.queries=5", "inner.steps=5", "outer.tasks=16", "outer.iterations=20000"),
-        (0.1, 0.4),
-        maml=maml,
-        anil=anil,
+        (*release, "inner.adapt=null", "outer.iterations=20000"),
+        values,
         pack="omniglot",
-        adapts=True,
     )
     cifar = _image_families(
-        "cifar-fs",
-        ("cifar-fs-5way-5shot", "cifar-fs-5way-5shot-anil"),
-        (),
-        (0.03, 0.1, 0.3),
-        maml=maml,
-        anil=anil,
-        pack="cifar-fs",
-        adapts=True,
+        "cifar-fs", "CIFAR-FS", ("cifar-fs-5way-5shot", "cifar-fs-5way-5shot-anil"), (), values, pack="cifar-fs"
     )
-    mini_imagenet = _image_families(
+    maml, anil = _image_families(
         "mini-imagenet",
+        "mini-ImageNet",
         ("mini-imagenet-5way-5shot", "mini-imagenet-5way-5shot"),
-        ("tasks.queries=5", "model.head=mean", "outer.lr=0.0005", "outer.iterations=20000", "outer.tasks=16"),
-        (0.01, 0.05, 0.2),
-        maml=maml,
-        anil=anil,
+        (*release, "inner.adapt=null"),
+        values,
         pack="mini-imagenet",
-        more={depth: {"model.pool": max(4 // depth, 1)} for depth in depths},
-        adapts=True,
     )
-    return (*omniglot, *cifar, *mini_imagenet)
+    maml = replace(maml, changes=(*maml.changes, "outer.lr=0.0005", "outer.iterations=20000"))
+    of_anil = ("model.width=64", "outer.lr=0.001", "outer.iterations=3500", "inner.joint_features=true")
+    anil = replace(anil, changes=(*anil.changes, *of_anil))
+    mini_imagenet = tuple(
+        replace(family, more={value.key: {"model.pool": mini_imagenet_pool(value.depth)} for value in family.values})
+        for family in (maml, anil)
+    )
+    return tuple(replace(family, adapts=True) for family in (*omniglot, *cifar, *mini_imagenet))
 
 
-SCALES: dict[str, Callable[[], Scale]] = {"smoke": smoke, "laptop": laptop, "paper": paper}
+def mini_imagenet_pool(depth: int) -> int:
+    """Return the side of the max-pool of each block: 2 * (4 // depth), the release's stride of a block of that factor."""
+    return 2 * max(4 // depth, 1)
+
+
+SCALES: dict[str, Callable[[], Scale]] = {"smoke": smoke, "laptop": laptop, "evening": evening, "paper": paper}
