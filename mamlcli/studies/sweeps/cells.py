@@ -19,6 +19,7 @@ from mamlcli.recipe.tasks_schema import SyntheticKeys
 from mamlcli.runs.folder import RunDirectory, is_run
 from mamlcli.runs.report import RunReport
 from mamlcli.studies.sweeps.collapsed import collapse_record
+from mamlcli.studies.sweeps.collapsed_control import write_control
 from mamlcli.studies.sweeps.from_trained import write_start
 from mamlcli.training.experiment import build
 from mamlcli.training.functions import splits_of_training
@@ -40,6 +41,7 @@ class PlannedCell:
         num_threads: that the process may use.
         started_from: a trained run whose weights it starts from, with linear layers appended; None for none.
         with_collapse: whether its adapted stacks are compared with their collapsed models.
+        with_control: whether its stack is also collapsed before it adapts, see `collapsed_control`.
     """
 
     name: str
@@ -50,6 +52,7 @@ class PlannedCell:
     num_threads: int
     started_from: Path | None = None
     with_collapse: bool = False
+    with_control: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,8 @@ def _train_cells(cells: Sequence[PlannedCell], is_stopped: IsStopped) -> list[tu
     for index, cell in enumerate(cells):
         if cell.with_collapse and index not in errors:
             opened[index].write_json("collapse.json", collapse_record(opened[index], experiments[index]).to_json())
+        if cell.with_control and index not in errors:
+            write_control(opened[index])
     return [(cells[index], error) for index, error in errors.items()]
 
 

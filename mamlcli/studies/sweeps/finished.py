@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.sweeps.cell_result import Collapse, CollapseRecord, RateCandidate
+from mamlcli.studies.sweeps.collapsed_control import has_control
 from mamlcli.studies.sweeps.rates import choose_inner_lr, rate_candidate, validation_metric
 from mamlcli.studies.sweeps.scores import Value
 from mamlcli.studies.sweeps.sweep import AxisValue, Cell, Sweep
@@ -73,7 +74,9 @@ def finished_cell(
 def has_result(sweep: Sweep, folder: Path) -> bool:
     """Return whether a cell's run directory holds all results that the study asks for."""
     has_collapse = (folder / "collapse.json").is_file()
-    return RunDirectory(folder).has_report and (has_collapse or not sweep.with_collapse)
+    if not RunDirectory(folder).has_report or (sweep.with_control and not has_control(folder)):
+        return False
+    return has_collapse or not sweep.with_collapse
 
 
 def _candidates(

@@ -21,6 +21,7 @@ from mamlcli.studies.sweeps.cells import (
     group_sizes,
     run_cells,
 )
+from mamlcli.studies.sweeps.collapsed_control import has_control
 from mamlcli.studies.sweeps.collection import collect, final_scores
 from mamlcli.studies.sweeps.finished import finished_cell
 from mamlcli.studies.sweeps.result import StudyResult
@@ -159,6 +160,8 @@ def _done_before(sweep: Sweep, folder: Path) -> RunReport | None:
         return None
     if sweep.with_collapse and not (folder / "collapse.json").is_file():
         return None
+    if sweep.with_control and not has_control(folder):
+        return None
     return finished_report(RunDirectory(folder))
 
 
@@ -191,6 +194,7 @@ def cell_job(sweep: Sweep, path: Path, cells: Sequence[Cell], *, argv: Sequence[
             num_threads=num_threads,
             started_from=sweep.started_from,
             with_collapse=sweep.with_collapse,
+            with_control=sweep.with_control,
         )
         for cell in cells
     )

@@ -63,6 +63,7 @@ class Sweep:
         started_from: a trained run that every cell starts from, with linear layers appended; None for a fresh
             start.
         with_collapse: whether each cell's linear layers are collapsed and the outputs compared.
+        with_control: whether linear layers are also collapsed before they adapt, see `collapsed_control`.
     """
 
     study: str
@@ -75,6 +76,7 @@ class Sweep:
     pairs: tuple[tuple[int, int], ...] = ()
     started_from: Path | None = None
     with_collapse: bool = False
+    with_control: bool = False
 
     @property
     def seeds(self) -> tuple[int, ...]:
