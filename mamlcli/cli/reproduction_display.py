@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from mamlcli.studies.sweeps.sweep import Sweep
 
 
-def cost_words(cost: Cost, scale: str, words: str, looks: str, num_processes: int) -> str:
+def cost_words(cost: Cost, plan: str, num_processes: int) -> str:
     """Return in words how many runs there are to do, and how long they take."""
     from mamlcli.common.tables import duration
 
     done = f", {cost.num_done} of them done" if cost.num_done else ""
     pilots = f" and about {cost.num_pilots} pilots that choose inner learning rates" if cost.num_pilots else ""
     return (
-        f"scale {scale}: {words}. Plan: {looks}. {cost.num_runs} runs for the first look{done}{pilots}, "
+        f"{plan}. {cost.num_runs} runs for the first look{done}{pilots}, "
         f"{num_processes} at a time: about {duration(cost.total_s)} (measured on a few meta-iterations of each value)"
     )
 
@@ -116,7 +116,8 @@ def open_table(rows: Sequence[Row], done: Reproduction) -> Table:
     from mamlcli.common.tables import plain_table
 
     table = plain_table(
-        title="open predictions", caption="positive is as predicted; what would decide: with the mean and variance so far"
+        title="open predictions",
+        caption="positive is as predicted; what would decide: with the mean and variance so far",
     )
     table.add_column("prediction", ratio=1)
     table.add_column("mean [interval]", min_width=8)

@@ -14,7 +14,7 @@ from mamlcli.runs.search import next_run_path
 from mamlcli.studies.claims.looks import Extent, Machine, take_looks
 from mamlcli.studies.claims.pilots import run_pilots
 from mamlcli.studies.claims.plan import FIRST_SEED, Family, Plan
-from mamlcli.studies.claims.registration import Draft, Request, draft, open_plan, registered_plan
+from mamlcli.studies.claims.registration import Draft, Request, draft, open_plan, plan_or_draft
 from mamlcli.studies.claims.reproduction import Reproduction, sweep_of
 from mamlcli.studies.sweeps.capacity import add_capacity, capacity_jobs
 from mamlcli.studies.sweeps.closed_form import add_closed_form
@@ -126,9 +126,8 @@ def reproduce(
     deadline = None if hours is None else time.monotonic() + 3600 * hours
     request = Request(scale, seeds, until_decided, max_seeds, first_seed, tuple(families), choose_rates)
     path = reproduction_path(folder, scale)
-    opened = registered_plan(path, request)
     machine = Machine(
-        jobs or num_processes_of(opened.plan.families if opened else draft(request).families, device),
+        jobs or num_processes_of(plan_or_draft(path, request).families, device),
         device,
         argv or sys.argv,
         command(path),

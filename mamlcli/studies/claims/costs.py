@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mamlcli.runs.folder import RunDirectory, is_run
-from mamlcli.studies.claims.plan import PILOT_SEEDS, Family
+from mamlcli.studies.claims.plan import PILOT_SEEDS, Plan
 from mamlcli.studies.claims.reproduction import sweep_of
 from mamlcli.studies.sweeps.sweep import Cell, cells_of
+from mamlcli.tasks.images.packs import find_pack
 from mamlcli.training.dry_run import dry_run
 
 # Rates that the pilots of a value try, as a rule: the grid with its growth, and the refinement.
@@ -37,29 +37,21 @@ class Cost:
         return dict(vars(self))
 
 
-def cost_of(
-    families: Sequence[Family],
-    path: Path,
-    *,
-    first_seed: int,
-    num_seeds: int,
-    num_processes: int,
-    device: str | None = None,
-) -> Cost:
-    """Return what is missing of the families up to a number of seeds.
+def cost_of(plan: Plan, path: Path, *, num_processes: int, device: str | None = None) -> Cost:
+    """Return what is missing of the first look of a plan.
 
     Args:
-        families: of a plan, or of a draft; the pilots of values without a rate are counted too.
+        plan: the pilots of values without a rate are counted too; families whose pack is not here are not.
         path: of the reproduction; runs that are done there cost nothing.
-        first_seed: of those tested.
-        num_seeds: of every value.
         num_processes: runs at the same time.
         device: where to compute; by default what the recipes say.
     """
     num_runs = num_missing = num_pilots = 0
     total = 0.0
-    for family in families:
-        cells = cells_of(sweep_of(family, first_seed=first_seed, num_seeds=num_seeds, device=device))
+    for family in plan.families:
+        if family.pack is not None and find_pack(family.pack) is None:
+            continue
+        cells = cells_of(sweep_of(family, first_seed=plan.first_seed, num_seeds=plan.looks.seeds[0], device=device))
         missing = [cell for cell in cells if not _is_done(path / family.key / "cells" / cell.name)]
         num_runs, num_missing = num_runs + len(cells), num_missing + len(missing)
         for value in family.values:

@@ -168,9 +168,7 @@ class _Reproduction:
         study = replace(study, scores=without_gaps(study.scores, first))
         return study, [f"{family.words}, {label}: {reason}" for label, reason in result.failures]
 
-    def _is_complete(
-        self, studies: Sequence[Study], needed: Collection[tuple[str, str]], num_seeds: int
-    ) -> bool:
+    def _is_complete(self, studies: Sequence[Study], needed: Collection[tuple[str, str]], num_seeds: int) -> bool:
         """Return whether every cell of a look has a score."""
         by_key = {study.key: study for study in studies}
         present = [(key, value) for key, value in needed if key not in {family.key for family in self.absent}]
@@ -217,9 +215,7 @@ def without_gaps(scores: Scores, first_seed: int) -> Scores:
 def with_costs(done: Reproduction, *, num_processes: int) -> Reproduction:
     """Return a reproduction with what its open predictions and its next look would cost."""
     seconds = {study.key: seconds_of_values(study) for study in done.studies}
-    there = {
-        (study.key, value): len(seeds) for study in done.studies for value, seeds in study.scores["loss"].items()
-    }
+    there = {(study.key, value): len(seeds) for study in done.studies for value, seeds in study.scores["loss"].items()}
 
     def hours(values: Collection[tuple[str, str]], num_seeds: int) -> float:
         missing = [(study, value, num_seeds - there.get((study, value), 0)) for study, value in values]

@@ -203,6 +203,15 @@ def registered_plan(path: Path, request: Request) -> OpenedPlan | None:
     return opened
 
 
+def plan_or_draft(path: Path, request: Request) -> Plan:
+    """Return the plan of a folder, or the one that it would get, without the rates that pilots would choose."""
+    opened = registered_plan(path, request)
+    if opened is not None:
+        return opened.plan
+    made = draft(request)
+    return made.plan(made.families)
+
+
 def open_plan(path: Path, request: Request, make: Callable[[], Plan]) -> OpenedPlan:
     """Read the plan of a folder, or register one there.
 

@@ -14,6 +14,7 @@ from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.claims.contrasts import CellValue
 from mamlcli.studies.claims.decisions import HOLDS, MAX_SEEDS, UNDECIDED
+from mamlcli.studies.claims.pilots import cell_changes
 from mamlcli.studies.claims.plan import Family, Plan
 from mamlcli.studies.claims.predictions import ClaimResult, Row, Study
 from mamlcli.studies.claims.result_json import claim_to_json
@@ -133,12 +134,7 @@ def sweep_of(family: Family, *, first_seed: int, num_seeds: int, device: str | N
 
 def _axis_value(family: Family, value: CellValue) -> AxisValue:
     rate = family.rates.get(value.key, family.first_rates.get(value.key))
-    changes: dict[str, object] = {"model.depth": value.depth, "model.linear_layers": value.layers}
-    changes |= {} if value.width is None else {"model.width": value.width}
-    changes |= family.more.get(value.key, {})
-    adapted = family.adapts and value.optimizer != "none"
-    changes["inner.transform"] = {"name": value.optimizer, "adapted": adapted}
-    changes |= {} if rate is None else {"inner.lr": rate}
+    changes = cell_changes(family, value) | ({} if rate is None else {"inner.lr": rate})
     grid = GridValue(value.depth, value.optimizer, value.layers, value.width)
     return AxisValue(grid, value.key, changes, f"reproduce: {family.key}")
 
