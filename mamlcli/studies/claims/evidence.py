@@ -1,10 +1,11 @@
-"""Finished studies become the evidence of each claim."""
+"""Finished studies become scores by seed: the evidence of each claim."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,18 @@ import numpy as np
 
 from mamlcli.engine.execution import Execution
 from mamlcli.recipe.changes import changed_recipe
-from mamlcli.runs.folder import RunDirectory
-from mamlcli.studies.claims import claims, predictions
-from mamlcli.studies.claims.predictions import ClaimResult, Study, value_key
-from mamlcli.studies.claims.scales import OPTIMIZER, Family, Scale
+from mamlcli.recipe.schema import Recipe
+from mamlcli.recipe.tasks_schema import ImageKeys
+from mamlcli.runs.folder import RunDirectory, is_run
+from mamlcli.runs.scores_table import SCORE_COLUMNS
+from mamlcli.studies.claims.contrasts import CAPPED_LOSS, COLLAPSED, LOG_ODDS, LOSS, OPERATOR, CellValue
+from mamlcli.studies.claims.decisions import log_odds
+from mamlcli.studies.claims.plan import Family
+from mamlcli.studies.claims.predictions import Study
 from mamlcli.studies.layers.operators import movement_operator
 from mamlcli.studies.layers.optimum import OperatorComparison, OptimumReport, compare_with_optimum
-from mamlcli.studies.sweeps.cell_result import CellResult, FixedRateScores
-from mamlcli.studies.sweeps.collection import final_scores, mean_scores
+from mamlcli.studies.sweeps.collapsed_control import loss_of_guessing, read_control
 from mamlcli.studies.sweeps.result import StudyResult
-from mamlcli.studies.sweeps.scores import METRICS, StudyScores
 from mamlcli.tasks.episodes import sample_tasks
 from mamlcli.tasks.synthetic import LinearRegressionTasks
 from mamlcli.training.experiment import build
@@ -30,36 +33,97 @@ from mamlcli.training.trained import best_weights
 # Tasks on which the operator of all inner steps together is fitted.
 NUM_OPERATOR_TASKS = 600
 
+# The scaled distance of an operator that has nothing of the best one, its largest.
+FARTHEST = 1.0
 
-def study_of_family(family: Family, result: StudyResult, num_seeds: int, *, fixed_rate: float) -> Study:
-    """Read the scores of each seed; values of which a seed is missing are left out."""
-    scores: dict[str, dict[str, predictions.Array]] = {"loss": {}, "accuracy": {}}
+
+def study_of_family(family: Family, result: StudyResult) -> Study:
+    """Read the scores of each seed of a family's values, which may have different numbers of seeds.
+
+    A training that diverged at its value's inner rate scores as guessing does: left out, it would be missing for a
+    reason that has to do with its score.
+
+    Args:
+        family: of the plan.
+        result: of its sweep; runs of other seeds in the same folder are not read.
+    """
+    scores: dict[str, dict[str, dict[int, float]]] = {}
     operators: dict[str, list[OptimumReport]] = {}
-    cells = []
+    guessing: float | None = None
+    for key, seed, run in _runs(family, result):
+        if guessing is None:
+            guessing = guessing_loss(run.recipe)
+        of_seed = {key: scores_of_run(run, guessing) if run.has_report else guessing_scores(run.recipe, guessing)}
+        if run.has_report and (control := read_control(run.path)) is not None:
+            of_seed[key + COLLAPSED] = _measures(control.loss, control.accuracy, control.capped_loss, guessing)
+        if family.role == "linear-regression":
+            report = operator_report(run) if run.has_report else None
+            operators.setdefault(key, []).extend([report] if report else [])
+            of_seed[key][OPERATOR] = FARTHEST if report is None else _scaled_distance(report)
+        for value, by_measure in of_seed.items():
+            for measure, number in by_measure.items():
+                scores.setdefault(measure, {}).setdefault(value, {})[seed] = number
+    return Study(family.key, family.words, family.role, scores, result, operators)
+
+
+def _runs(family: Family, result: StudyResult) -> Iterator[tuple[str, int, RunDirectory]]:
+    """Yield value key, seed and directory of every run that is scored or diverged."""
+    finished = {}
     for cell in result.cells:
-        if len(cell.seeds) < num_seeds:
-            cells.append(cell)
-            continue
-        key = value_key(cell.grid.depth, cell.grid.layers or 0, cell.grid.optimizer)
-        runs = [RunDirectory.open(Path(run)) for run in cell.run_dirs]
-        finals = [final_scores(run.read_report()) for run in runs]
-        for metric, by_value in scores.items():
-            if metric in finals[0]:
-                by_value[key] = np.array([final.mean(metric) for final in finals], dtype=np.float64)
-        if family.key == "linear-regression":
-            operators[key] = [operator_report(run) for run in runs]
-        cells.append(replace(cell, at_fixed_rate=_at_rate(cell, fixed_rate)))
-    return Study(family.key, family.words, scores, replace(result, cells=tuple(cells)), operators)
+        grid = cell.grid
+        key = CellValue(grid.depth, grid.layers or 0, grid.optimizer, grid.width).key
+        finished |= {(key, seed): Path(run) for seed, run in zip(cell.seeds, cell.run_dirs, strict=True)}
+    for value in family.values:
+        for seed in result.seeds:
+            name = f"{value.key.replace(',', '').replace(' ', '-')}-seed-{seed}"
+            path = finished.get((value.key, seed), Path(result.directory) / "cells" / name)
+            if (value.key, seed) in finished or (is_run(path) and is_diverged(RunDirectory(path))):
+                yield value.key, seed, RunDirectory(path)
 
 
-def _at_rate(cell: CellResult, rate: float) -> FixedRateScores:
-    """Return rate and final scores, over seeds, of a cell's runs at another inner rate; no scores if they diverged."""
-    chosen, wanted = f"-lr{cell.inner_lr:g}-seed", f"-lr{rate:g}-seed"
-    paths = [Path(run) for run in cell.run_dirs]
-    fixed = [RunDirectory(path.with_name(path.name.replace(chosen, wanted))) for path in paths]
-    if not all(run.has_report for run in fixed):
-        return FixedRateScores(rate, None)
-    return FixedRateScores(rate, mean_scores([StudyScores.of_run(run.read_report().final, METRICS) for run in fixed]))
+def is_diverged(run: RunDirectory) -> bool:
+    """Return whether a run's training diverged."""
+    return not run.has_report and run.manifest.status == "failed" and "diverged" in (run.manifest.reason or "")
+
+
+def guessing_loss(recipe: Recipe) -> float:
+    """Return the query loss of guessing on a recipe's meta-test tasks: log(ways), or that of zero for regression."""
+    tasks, split = recipe.scored_tasks, recipe.evaluation.split
+    if isinstance(tasks, ImageKeys):
+        return math.log(tasks.ways)
+    return loss_of_guessing(build(recipe, splits=(split,)).distributions[split])
+
+
+def guessing_scores(recipe: Recipe, guessing: float) -> dict[str, float]:
+    """Return the scores of guessing, by measure."""
+    accuracy = math.exp(-guessing) if recipe.is_classification else None
+    return _measures(guessing, accuracy, guessing, guessing)
+
+
+def scores_of_run(run: RunDirectory, guessing: float) -> dict[str, float]:
+    """Return the scores of a run after its last inner step, by measure.
+
+    Args:
+        run: scored.
+        guessing: query loss of guessing, at which each task's loss is capped.
+    """
+    final = run.read_report().final
+    losses = run.read_scores()[:, -1, SCORE_COLUMNS.index("query_loss")]
+    capped = np.minimum(np.nan_to_num(losses, nan=guessing, posinf=guessing), guessing)
+    accuracy = final.mean("accuracy") if final.of("accuracy") is not None else None
+    return _measures(final.mean("loss"), accuracy, float(np.mean(capped)), guessing)
+
+
+def _measures(loss: float, accuracy: float | None, capped_loss: float, guessing: float) -> dict[str, float]:
+    """Return scores by measure; a mean loss that is no number is that of a model that diverged on a task."""
+    scores = {LOSS: loss if math.isfinite(loss) else guessing, CAPPED_LOSS: capped_loss}
+    return scores if accuracy is None else {**scores, LOG_ODDS: float(log_odds(accuracy))}
+
+
+def _scaled_distance(report: OptimumReport) -> float:
+    operator = report.all_steps
+    assert operator is not None, "enough tasks are drawn"
+    return float(operator.distance_scaled)
 
 
 def operator_report(run: RunDirectory) -> OptimumReport:
@@ -98,61 +162,6 @@ def operator_report(run: RunDirectory) -> OptimumReport:
     value = json.loads(json.dumps(asdict(report), default=lambda item: item.tolist()))
     run.write_json("operators.json", value)
     return report
-
-
-def decide_claims(scale: Scale, studies: Sequence[Study]) -> list[ClaimResult]:
-    """Decide every claim of the paper, as far as a scale looks at it."""
-    by_key = {study.key: study for study in studies}
-    synthetic = [by_key[key] for key in scale.deeper if key in by_key]
-    maml = [study for study in studies if study.key.endswith("-maml")]
-    anil = [study for study in studies if study.key.endswith("-anil")]
-    pairs = {key: (value_key(depth), value_key(1)) for key, depth in scale.deeper.items()}
-    return [
-        claims.c1(synthetic, pairs),
-        claims.c2(maml, scale.depths),
-        claims.c3(maml, scale.layers),
-        claims.c4(maml, scale.optimizers),
-        claims.c5(maml, scale.depths, OPTIMIZER),
-        claims.c6(anil, scale.depths, scale.anil_layers, OPTIMIZER),
-        claims.c7(by_key.get("linear-regression")),
-    ]
-
-
-def reproduction_to_json(scale: Scale, results: Sequence[ClaimResult], studies: Sequence[Study]) -> dict[str, object]:
-    """Return the machine-readable form: scale, claims with verdict and evidence, studies."""
-    return {
-        "scale": scale.name,
-        "num_seeds": scale.num_seeds,
-        "claims": [
-            {"id": result.id, "statement": result.statement, "verdict": result.verdict, "evidence": evidence(result)}
-            for result in results
-        ],
-        "studies": {study.key: study.result.to_json() for study in studies},
-    }
-
-
-def evidence(result: ClaimResult) -> dict[str, object]:
-    """Return what a verdict rests on, primitives."""
-    return {
-        "rule": result.rule,
-        "predictions": [
-            {
-                "name": decision.prediction.name,
-                "predicted_sign": decision.prediction.predicted_sign,
-                "differences": decision.prediction.differences.tolist(),
-                "mean": decision.mean,
-                "half_width": decision.half_width,
-                "level": decision.level,
-                "p_value": decision.p_value,
-                "verdict": decision.verdict,
-                "seeds_needed": decision.seeds_needed,
-            }
-            for decision in result.decisions
-        ],
-        "checks": [{**asdict(check), "holds": check.holds} for check in result.checks],
-        "missing": result.missing,
-        "notes": result.notes,
-    }
 
 
 def operators_from_json(value: Mapping[str, Any]) -> OptimumReport:
