@@ -117,7 +117,7 @@ def open_table(rows: Sequence[Row], done: Reproduction) -> Table:
 
     table = plain_table(
         title="open predictions",
-        caption="positive is as predicted; what would decide: with the mean and variance so far",
+        caption="positive is as predicted; what would decide it: by the mean and variance so far",
     )
     table.add_column("prediction", ratio=1)
     table.add_column("mean [interval]", min_width=8)

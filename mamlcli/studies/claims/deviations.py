@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mamlcli.runs.folder import RunDirectory, is_run
+from mamlcli.studies.claims.evidence import is_diverged
 from mamlcli.studies.claims.plan import Family, OpenedPlan, Plan
 from mamlcli.studies.claims.registration import code_versions, how_to_get
 
@@ -56,11 +57,6 @@ def _runs(plan: Plan, path: Path) -> Iterator[RunDirectory]:
         for folder in sorted((path / family.key / "cells").glob("*")):
             if is_run(folder):
                 yield RunDirectory.open(folder)
-
-
-def is_diverged(run: RunDirectory) -> bool:
-    """Return whether a run's training diverged."""
-    return not run.has_report and "diverge" in (run.manifest.reason or "")
 
 
 def _other_code(plan: Plan, runs: Sequence[RunDirectory]) -> list[str]:

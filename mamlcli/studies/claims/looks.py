@@ -6,6 +6,7 @@ no look is left, when the hours are spent, or when cells failed. The same call o
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -84,8 +85,8 @@ def take_looks(opened: OpenedPlan, path: Path, extent: Extent, machine: Machine)
     reproduction = _Reproduction(opened, path, extent, machine)
     reproduction.check()
     done = None
-    for look, num_seeds in enumerate(extent.looks(opened.plan), 1):
-        done = reproduction.take(look, num_seeds, done)
+    for look in range(1, len(reproduction.seeds_to_look_at()) + 1):
+        done = reproduction.take(look, done)
         machine.on_look(done)
         if done.next_seeds is None or done.look < look or done.failures:
             break
@@ -120,12 +121,22 @@ class _Reproduction:
         first_seed = self.opened.plan.first_seed
         return sweep_of(family, first_seed=first_seed, num_seeds=num_seeds, device=self.machine.device)
 
-    def take(self, look: int, num_seeds: int, before: Reproduction | None) -> Reproduction:
-        """Take one look: run the cells that it needs and decide every claim."""
-        plan = self.opened.plan
+    def seeds_to_look_at(self) -> list[int]:
+        """Return the numbers of seeds of the looks that may be taken, and of those that were begun before."""
+        plan, begun = self.opened.plan, 0
+        for family in plan.families:
+            file = self.path / family.key / "study.json"
+            if file.is_file():
+                begun = max(begun, len(json.loads(file.read_text())["seeds"]))
+        allowed = self.extent.looks(plan)
+        return [num for num in plan.looks.seeds if num in allowed or num <= begun]
+
+    def take(self, look: int, before: Reproduction | None) -> Reproduction:
+        """Take one look: run the cells that it needs, where it may be taken, and decide every claim."""
+        plan, num_seeds = self.opened.plan, self.opened.plan.looks.seeds[look - 1]
         needed = all_values(plan.families) if before is None else open_values(before.claims)
-        for key in needed:
-            self.wanted_seeds[key] = num_seeds
+        if num_seeds in self.extent.looks(plan):
+            self.wanted_seeds |= dict.fromkeys(needed, num_seeds)
         studies, failures = [], []
         for family in plan.families:
             if self._is_run(family) or (self.path / family.key / "study.json").is_file():
