@@ -82,19 +82,42 @@ def score(
     return parts[0] if len(parts) == 1 else [join_evaluations(list(of_run)) for of_run in zip(*parts, strict=True)]
 
 
+def score_each(
+    experiments: Sequence[Experiment], metas: Sequence[MetaParams], tasks: ScoredTasks, group: WorkerGroup = ALONE
+) -> list[Evaluation]:
+    """Score each run on the tasks of its own `evaluation.seed`; runs that have the same one are scored at once.
+
+    Args:
+        experiments: of the runs, alike but for `seed` and `evaluation.seed`.
+        metas: of each run.
+        tasks: to score them on.
+        group: workers that share the tasks of one run.
+    """
+    by_seed: dict[int, list[int]] = {}
+    for index, experiment in enumerate(experiments):
+        by_seed.setdefault(experiment.recipe.evaluation.seed, []).append(index)
+    evaluations: dict[int, Evaluation] = {}
+    for indices in by_seed.values():
+        of_seed = score(experiments[indices[0]], [metas[index] for index in indices], tasks, group)
+        evaluations |= dict(zip(indices, of_seed, strict=True))
+    return [evaluations[index] for index in range(len(experiments))]
+
+
 def validation_scores(evaluation: Evaluation) -> tuple[float, float | None]:
     """Return (loss, accuracy or None) after the last inner step, means over the tasks."""
     accuracy = evaluation.estimate("query_accuracy", -1).mean if evaluation.is_classification else None
     return evaluation.estimate("query_loss", -1).mean, accuracy
 
 
-def score_at_end(experiment: Experiment, metas: Sequence[MetaParams], group: WorkerGroup = ALONE) -> list[Evaluation]:
-    """Score the meta-parameters of worker 0 as `evaluation` in the recipe says; the others give none."""
+def score_at_end(
+    experiments: Sequence[Experiment], metas: Sequence[MetaParams], group: WorkerGroup = ALONE
+) -> list[Evaluation]:
+    """Score the meta-parameters of worker 0 as `evaluation` in each recipe says; the others give none."""
     if group.place is not None:
         of_worker_0 = group.broadcast([{name: value.cpu() for name, value in meta.flat().items()} for meta in metas])
-        flats = [{name: value.to(experiment.device) for name, value in flat.items()} for flat in of_worker_0]
+        flats = [{name: value.to(experiments[0].device) for name, value in flat.items()} for flat in of_worker_0]
         metas = [MetaParams.from_flat(flat) for flat in flats]
-    return score(experiment, metas, evaluation_tasks(experiment.recipe), group)
+    return score_each(experiments, metas, evaluation_tasks(experiments[0].recipe), group)
 
 
 def finished_result(run: RunDirectory) -> RunReport | None:

@@ -126,10 +126,19 @@ def sweep_of(family: Family, *, first_seed: int, num_seeds: int, device: str | N
     """
     overrides = [*family.changes, f"seed={first_seed}", *([f"execution.device={device}"] if device else [])]
     name, recipe = load_recipe(family.recipe, overrides)
-    # Collapsing is about appended layers; a linear model's own depth is not.
+    # Collapsing is about appended layers; a linear model's own depth is not. The control is C3's.
     has_layers = any(value.layers for value in family.values)
     values = tuple(_axis_value(family, value) for value in family.values)
-    return Sweep("reproduce", AXIS, name, recipe, values, num_seeds=num_seeds, with_collapse=has_layers)
+    return Sweep(
+        "reproduce",
+        AXIS,
+        name,
+        recipe,
+        values,
+        num_seeds=num_seeds,
+        with_collapse=has_layers,
+        with_control=has_layers and family.role == "maml",
+    )
 
 
 def _axis_value(family: Family, value: CellValue) -> AxisValue:

@@ -44,6 +44,8 @@ def test_layers_are_collapsed_where_a_family_appends_some():
     assert not sweep_of(LINREG, first_seed=100, num_seeds=1).with_collapse
     stacked = replace(LINREG, values=(CellValue(1), CellValue(1, 2)))
     assert sweep_of(stacked, first_seed=100, num_seeds=1).with_collapse
+    assert not sweep_of(stacked, first_seed=100, num_seeds=1).with_control
+    assert sweep_of(replace(stacked, role="maml"), first_seed=100, num_seeds=1).with_control
 
 
 def test_open_are_predictions_that_decide_an_undecided_claim_and_do_not_hold():
