@@ -6,17 +6,19 @@ from dataclasses import replace
 
 import pytest
 
+from mamlcli.common.errors import Interrupted
 from mamlcli.studies.claims import looks
 from mamlcli.studies.claims.decisions import HOLDS, NO_EFFECT, UNDECIDED, one_look
 from mamlcli.studies.claims.looks import Extent, Machine, take_looks, with_costs, without_gaps
 from mamlcli.studies.claims.plan import OpenedPlan
+from mamlcli.studies.claims.reproduction import runs_of
 from tests.helpers.reproductions import LINREG, PACKED, Pool, Scores, opened, tiny_plan
 
 # At two seeds the t threshold of the tiny plan is 25.5: differences of 1.0 and 1.001 hold, 1.0 and 1.1 do not.
 
 
 def clear(study, value, seed):
-    return (2.0 if value == "depth 1" else 1.0) + 1e-3 * (seed % 2)
+    return 2.0 if value == "depth 1" else 1.0 + 1e-3 * (seed % 2)
 
 
 def logistic_is_open(study, value, seed):
@@ -173,15 +175,25 @@ def test_costs_are_unknown_where_nothing_was_measured(taken, monkeypatch):
     assert with_costs(done, num_processes=1).next_hours == 0.0
 
 
-def test_runs_are_trained_scored_and_decided_from_end_to_end(tmp_path, monkeypatch, one_thread):
-    pool = Pool(stop_after=3)
-    monkeypatch.setattr("mamlcli.studies.sweeps.run.run_jobs", pool)
-    plan = tiny_plan(families=(LINREG,))
-    machine = Machine(1, argv=["mamlcli"], command="again")
-    done = take_looks(opened(plan), tmp_path, Extent(until_decided=True), machine)
-    assert done.look >= 1
-    recipes = sorted((tmp_path / "linear-regression" / "cells").glob("depth-2-seed-100/recipe.yaml"))
-    assert recipes
-    study = json.loads((tmp_path / "linear-regression" / "study.json").read_text())
-    assert study["seeds"][0] == 100
-    assert {row.contrast.study for row in done.claims[0].rows} == {"linear-regression"}
+def test_a_cut_reproduction_is_trained_to_the_end_of_one_that_was_not(tmp_path, monkeypatch, one_thread):
+    plan, machine = tiny_plan(families=(LINREG,)), Machine(1, argv=["mamlcli"], command="again")
+    results = {}
+    for name, stop_after in (("cut", 1), ("whole", 10**6)):
+        pool = Pool(stop_after)
+        monkeypatch.setattr("mamlcli.studies.sweeps.run.run_jobs", pool)
+        if name == "cut":
+            with pytest.raises(Interrupted):
+                take_looks(opened(plan), tmp_path / name, Extent(until_decided=True), machine)
+            pool.stop_after = 10**6
+        results[name] = take_looks(opened(plan), tmp_path / name, Extent(until_decided=True), machine)
+    for cut, whole in zip(results["cut"].claims, results["whole"].claims, strict=True):
+        assert cut.verdict == whole.verdict
+        for mine, other in zip(cut.rows, whole.rows, strict=True):
+            assert mine.decision.interval == other.decision.interval
+            assert mine.decision.prediction.differences.tolist() == other.decision.prediction.differences.tolist()
+    assert results["whole"].look == 2  # a few meta-iterations leave something open at the first
+    assert results["whole"].deviations[0].startswith("8 runs with mamlcli")  # the plan's version is made up
+    recipes = [run.recipe for run in runs_of(results["whole"].studies[0])]
+    assert {recipe.seed for recipe in recipes} == {100, 101, 102, 103}
+    assert all(recipe.evaluation.seed == recipe.seed for recipe in recipes)
+    assert json.loads((tmp_path / "whole/linear-regression/study.json").read_text())["seeds"] == [100, 101, 102, 103]
