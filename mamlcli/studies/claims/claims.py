@@ -1,8 +1,8 @@
 """The paper's claims (C1 to C7): what each says, and how it is decided on the studies of a plan.
 
-All predictions of a claim are decided together, those beside it each by itself, by the rule of `decisions`. A claim with
-exact checks fails if one of them does. All numbers are on meta-test tasks after adaptation, at inner learning rates
-chosen on the meta-validation tasks of pilot seeds.
+All predictions of a claim are decided together, those beside it each by itself, by the rule of `decisions`. A claim
+with exact checks fails if one of them does. All numbers are on meta-test tasks after adaptation, at inner learning
+rates chosen on the meta-validation tasks of pilot seeds.
 
 Source: Arnold, Iqbal, Sha 2021, arXiv 1910.13603. The statements are ours, in the words of this project.
 """
@@ -219,8 +219,8 @@ CLAIMS = (
     Claim(
         "C4",
         "A separate meta-optimizer that transforms the gradients of a small model raises adaptation too.",
-        f"Linear KFO on the shallow network adapts better than no transform, {_BOTH}. Beside it: every other transform, "
-        "and KFO against a deeper plain network of about as many parameters.",
+        f"Linear KFO on the shallow network adapts better than no transform, {_BOTH}. Beside it: every other "
+        "transform, and KFO against a deeper plain network of about as many parameters.",
         predicted.c4,
     ),
     Claim(

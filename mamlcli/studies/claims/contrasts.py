@@ -124,6 +124,6 @@ def better(a: str, b: str, measure: str) -> tuple[tuple[str, float], ...]:
 
 
 def advantage_shrinks(shallow: tuple[str, str], deep: tuple[str, str], measure: str) -> tuple[tuple[str, float], ...]:
-    """Return the terms that are positive where the advantage of the first of a pair over the second is larger shallow."""
+    """Return the terms that are positive where the advantage of a pair's first over its second is larger shallow."""
     minus = tuple((value, -weight) for value, weight in better(*deep, measure))
     return (*better(*shallow, measure), *minus)

@@ -68,7 +68,7 @@ def study_of_family(family: Family, result: StudyResult) -> Study:
 
 def _runs(family: Family, result: StudyResult) -> Iterator[tuple[str, int, RunDirectory]]:
     """Yield value key, seed and directory of every run that is scored or diverged."""
-    finished = {}
+    finished: dict[tuple[str, int], Path] = {}
     for cell in result.cells:
         grid = cell.grid
         key = CellValue(grid.depth, grid.layers or 0, grid.optimizer, grid.width).key

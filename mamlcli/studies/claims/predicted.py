@@ -106,12 +106,11 @@ def c6(family: Family) -> list[Contrast]:
     """Predict under ANIL what C2 to C5 do under MAML: depth, appended layers, KFO, and its advantage over depth."""
     if family.role != "anil":
         return []
-    both = set(C5_DEPTHS) <= {value.depth for value in family.values}
     return [
         *_depths("C6", family),
         *_layers("C6", family),
         *_better("C6", family, CellValue(1, optimizer=OPTIMIZER), SHALLOW, ADAPTATION),
-        *_shrinks("C6", family, C5_DEPTHS if both else (1, C5_DEPTHS[1])),
+        *(_shrinks("C6", family, C5_DEPTHS) or _shrinks("C6", family, (1, C5_DEPTHS[1]))),
     ]
 
 

@@ -101,7 +101,7 @@ def _with_rates(family: Family, table: str | None = None) -> Family:
 
 
 def _synthetic_families(linreg: int, logistic: int, num_tasks: int) -> tuple[Family, Family]:
-    """Return the families of the tasks that a linear model solves; the arguments are meta-iterations and tasks scored."""
+    """Return the families of tasks that a linear model solves; arguments: meta-iterations of each, tasks scored."""
     amounts = ("outer.tasks=16", "validation.every=null", f"evaluation.tasks={num_tasks}")
     return (
         Family(
@@ -216,7 +216,7 @@ def paper() -> Scale:
     Networks and lengths are the release's (paper's code, one commit, 2021), transforms are adapted in the inner loop.
     Differs from it: inner rates come from pilots, because inputs are in [0, 1] for mini-ImageNet too; Omniglot, of
     which the release has no run, takes the length and outer rate of its CIFAR-FS runs and Vinyals' split; seeds of
-    evaluation are those of training; weights are chosen by meta-validation and 600 meta-test tasks are scored.
+    evaluation are those of training; weights are chosen by meta-validation and 1,000 meta-test tasks are scored.
     """
     return Scale(
         "paper",
@@ -234,23 +234,32 @@ def _paper_images() -> tuple[Family, ...]:
         image_values(depths, (1, 2, 3), ("meta-sgd", "meta-curvature", "kfo-mlp")),
         image_values(depths, (1, 2, 3)),
     )
-    release = ("tasks.shots=5", "tasks.queries=5", "inner.steps=5", "evaluation.steps=5", "outer.tasks=16")
+    scored = ("validation.metric=loss", "evaluation.tasks=1000")
+    release = (
+        *scored,
+        "tasks.shots=5",
+        "tasks.queries=5",
+        "inner.adapt=null",
+        "inner.steps=5",
+        "evaluation.steps=5",
+        "outer.tasks=16",
+    )
     omniglot = _image_families(
         "omniglot",
         "Omniglot",
         ("omniglot-5way-1shot-full", "omniglot-5way-1shot-full"),
-        (*release, "inner.adapt=null", "outer.iterations=20000"),
+        (*release, "outer.iterations=20000"),
         values,
         pack="omniglot",
     )
     cifar = _image_families(
-        "cifar-fs", "CIFAR-FS", ("cifar-fs-5way-5shot", "cifar-fs-5way-5shot-anil"), (), values, pack="cifar-fs"
+        "cifar-fs", "CIFAR-FS", ("cifar-fs-5way-5shot", "cifar-fs-5way-5shot-anil"), scored, values, pack="cifar-fs"
     )
     maml, anil = _image_families(
         "mini-imagenet",
         "mini-ImageNet",
         ("mini-imagenet-5way-5shot", "mini-imagenet-5way-5shot"),
-        (*release, "inner.adapt=null"),
+        release,
         values,
         pack="mini-imagenet",
     )
@@ -265,7 +274,7 @@ def _paper_images() -> tuple[Family, ...]:
 
 
 def mini_imagenet_pool(depth: int) -> int:
-    """Return the side of the max-pool of each block: 2 * (4 // depth), the release's stride of a block of that factor."""
+    """Return the side of every block's max-pool: the release's stride 2 * factor, with its factor of 4 // depth."""
     return 2 * max(4 // depth, 1)
 
 
