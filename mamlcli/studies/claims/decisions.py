@@ -28,6 +28,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -191,17 +192,6 @@ def _rejected(decisions: Sequence[Decision]) -> list[Decision]:
     return rejected
 
 
-def open_decisions(decisions: Sequence[Decision]) -> list[Decision]:
-    """Return the decisions of one claim that more seeds may still change the claim by; none once it is decided.
-
-    They are those that are undecided, and those that fail or have no relevant effect at their own level but not by
-    Holm's procedure, for their sequential p-values go on to shrink.
-    """
-    if _claim_verdict(decisions) != UNDECIDED:
-        return []
-    return [decision for decision in decisions if decision.verdict != HOLDS]
-
-
 def decide_one(prediction: Prediction, looks: Looks) -> Decision:
     """Decide one prediction by itself: the verdict of the first look that gives one is final."""
     data, margin = prediction.differences, prediction.margin
@@ -281,9 +271,16 @@ def _seeds_needed(data: NDArray[np.float64], margin: float, looks: Looks) -> int
         return None
     mean, alpha = float(np.mean(data)), looks.alphas[-1]
     nums = np.arange(max(len(data) + 1, looks.seeds[0]), MAX_SEEDS + 1)
-    half_widths = stdtrit(nums - 1, 1.0 - alpha) * deviation / np.sqrt(nums)
+    half_widths = _half_widths(alpha)[nums] * deviation
     is_decided = (half_widths < abs(mean)) | (half_widths < margin - abs(mean))
     return int(nums[is_decided.argmax()]) if is_decided.any() else MAX_SEEDS + 1
+
+
+@cache
+def _half_widths(alpha: float) -> NDArray[np.float64]:
+    """Return the half-width for each number of seeds up to `MAX_SEEDS`, in standard deviations; NaN below two."""
+    nums = np.arange(2, MAX_SEEDS + 1)
+    return np.concatenate([[math.nan, math.nan], stdtrit(nums - 1, 1.0 - alpha) / np.sqrt(nums)])
 
 
 def log_odds(accuracy: ArrayLike) -> NDArray[np.float64]:
