@@ -1,8 +1,9 @@
-"""`mamlcli reproduce` decides every claim of the paper and writes a report."""
+"""`mamlcli reproduce` registers a plan, decides every claim of the paper by it, and writes a report."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,25 +11,66 @@ import typer
 
 from mamlcli.cli import complete, console
 from mamlcli.cli.options import DeviceOption, JobsOption, JsonOption
-from mamlcli.cli.study_display import SweepProgress, again, warn_about_jobs
+from mamlcli.cli.reproduction_display import Display, cost_words, result_parts
+from mamlcli.cli.study_display import again, warn_about_jobs
 from mamlcli.common.errors import Interrupted, MamlError
-from mamlcli.common.names import RUNS
 
 if TYPE_CHECKING:
-    from mamlcli.studies.claims.scales import Family, Scale
-    from mamlcli.studies.start import Reproduction
-    from mamlcli.studies.sweeps.run import CellEnd
-    from mamlcli.studies.sweeps.sweep import Sweep
+    from mamlcli.studies.claims.costs import Cost
+    from mamlcli.studies.claims.registration import Request
 
 
 ScaleOption = Annotated[
     str,
-    typer.Option(help="smoke, laptop or paper.", autocompletion=complete.one_of("smoke", "laptop", "paper")),
+    typer.Option(
+        help="smoke, laptop, evening or paper.",
+        autocompletion=complete.one_of("smoke", "laptop", "evening", "paper"),
+    ),
 ]
 
 
 SeedsOption = Annotated[
-    int | None, typer.Option(min=1, help="Seeds of every cell; by default the scale's.", show_default=False)
+    int | None,
+    typer.Option(min=2, help="Plan one look at this many seeds; by default the scale's looks.", show_default=False),
+]
+
+
+UntilDecidedOption = Annotated[
+    bool,
+    typer.Option(
+        "--until-decided",
+        help="Add seeds to what is open, at looks that are planned before the first run: 5, 10 and 20 seeds.",
+    ),
+]
+
+
+MaxSeedsOption = Annotated[
+    int | None,
+    typer.Option(min=2, help="With --until-decided: no look beyond this many seeds.", show_default=False),
+]
+
+
+HoursOption = Annotated[
+    float | None,
+    typer.Option(min=0.0, help="Begin no run after this many hours; the same command goes on.", show_default=False),
+]
+
+
+FirstSeedOption = Annotated[
+    int | None,
+    typer.Option(help="First of the tested seeds, 100 or more; by default 100.", show_default=False),
+]
+
+
+FamilyOption = Annotated[
+    list[str] | None,
+    typer.Option("--family", help="Add an optional study of the scale; may be repeated.", show_default=False),
+]
+
+
+ChooseRatesOption = Annotated[
+    bool,
+    typer.Option("--choose-rates", help="Choose inner learning rates by pilots, even where the scale has them."),
 ]
 
 
@@ -43,58 +85,83 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be
 def reproduce(
     scale: ScaleOption = "laptop",
     seeds: SeedsOption = None,
+    until_decided: UntilDecidedOption = False,
+    max_seeds: MaxSeedsOption = None,
+    hours: HoursOption = None,
+    first_seed: FirstSeedOption = None,
+    families: FamilyOption = None,
+    choose_rates: ChooseRatesOption = False,
     jobs: JobsOption = None,
     directory: DirOption = None,
     device: DeviceOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check every claim of the paper: run what each needs, decide it by a stated rule, write a report.
+    """Check every claim of the paper: register a plan, run what it needs, decide by stated rules, write a report.
 
-    smoke (under 2 minutes) shows that everything runs; laptop (2 cores, under 25 minutes, no download) decides what it
-    can, on synthetic tasks and glyphs, and on Omniglot if its pack is there; paper has the release's settings, for a
-    GPU. The same command again continues where it was cut.
+    smoke (a minute or two) shows that everything runs; laptop (2 cores, under 25 minutes, no download) decides what it
+    can on synthetic tasks and glyphs; evening (about 3 hours) adds Omniglot, if its pack is here; paper has the
+    release's settings, for a GPU. plan.json in the folder is written before the first tested run and never changed.
+    The same command again continues where it was cut.
 
     Examples:
 
       mamlcli reproduce
 
-      mamlcli reproduce --scale smoke --json
+      mamlcli reproduce --until-decided --hours 2 --dir runs/decided
 
-      mamlcli reproduce --scale paper --dry-run
+      mamlcli reproduce --scale evening --dry-run
     """
     from mamlcli.studies.claims.files import write_report
-    from mamlcli.studies.claims.reproduction import present_families
-    from mamlcli.studies.start import num_processes_of, scale_of
+    from mamlcli.studies.claims.registration import Request
     from mamlcli.studies.start import reproduce as run_reproduction
+    from mamlcli.studies.start import reproduction_path
 
-    chosen = scale_of(scale)
-    families, _ = present_families(chosen)
-    num_seeds = seeds or chosen.num_seeds
+    request = Request(scale, seeds, until_decided, max_seeds, first_seed, tuple(families or ()), choose_rates)
     warn_about_jobs(jobs)
-    num_processes = jobs or num_processes_of(families, num_seeds, device)
-    if dry_run or chosen.needs_packs:
-        show_cost(chosen, families, num_seeds, num_processes, device)
+    path = reproduction_path(directory, scale)
+    num_processes, cost = show_cost(request, path, jobs, device)
     if dry_run:
+        console.show(cost, lambda cost: ())
         return
-    path, display = directory or RUNS / f"reproduce-{scale}", Display(num_processes)
-    try:
+    display = Display(num_processes)
+    with resumable(path):
         done = run_reproduction(
-            scale,
+            **vars(request),
             folder=path,
-            seeds=seeds,
+            hours=hours,
             jobs=num_processes,
             device=device,
             command=again,
             on_family=display.begin,
             on_end=display.show,
+            on_look=display.look,
         )
+    write_report(path, done)
+    console.show(done, lambda done: result_parts(done, path))
+    raise_failures(done.failures, path)
+
+
+def show_cost(request: Request, path: Path, jobs: int | None, device: str | None) -> tuple[int, Cost]:
+    """Say how many runs the first look has and what they cost; return the number of processes and the cost."""
+    from mamlcli.studies.claims.costs import cost_of
+    from mamlcli.studies.claims.registration import looks_words, plan_or_draft
+    from mamlcli.studies.start import num_processes_of
+
+    plan = plan_or_draft(path, request)
+    num_processes = jobs or num_processes_of(plan.families, device)
+    cost = cost_of(plan, path, num_processes=num_processes, device=device)
+    console.note(cost_words(cost, f"scale {plan.scale}: {plan.words}. Plan: {looks_words(plan.looks)}", num_processes))
+    return num_processes, cost
+
+
+@contextmanager
+def resumable(path: Path) -> Iterator[None]:
+    """Say in an interruption how the reproduction is continued."""
+    try:
+        yield
     except Interrupted as error:
         raise Interrupted(f"interrupted; what was done is saved. Continue: {again(path)}") from error
-    notes = [*done.left_out, *done.failures]
-    write_report(path, chosen, num_seeds, list(done.claims), list(done.studies), notes, done.to_json())
-    console.show(done, lambda done: verdict_parts(done, path))
-    raise_failures(done.failures, path)
 
 
 def raise_failures(failures: Sequence[str], path: Path) -> None:
@@ -106,49 +173,3 @@ def raise_failures(failures: Sequence[str], path: Path) -> None:
             got=f"{len(failures)} that failed: {failures[0]}",
             next_step=f"The others are done. Try these again: {again(path)}",
         )
-
-
-def show_cost(scale: Scale, families: list[Family], num_seeds: int, num_processes: int, device: str | None) -> None:
-    """Say how many runs a scale has and what they cost, measured on a few meta-iterations of each."""
-    from mamlcli.common.tables import duration
-    from mamlcli.studies.claims.reproduction import cost_s, num_cells
-
-    total = cost_s(families, num_seeds, num_processes, device)
-    names = ", ".join(family.words for family in families)
-    console.note(
-        f"scale {scale.name}: {scale.words}. {num_cells(families, num_seeds)} runs ({names}), "
-        f"{num_processes} at a time: about {duration(total)} (measured on a few meta-iterations of each value)"
-    )
-
-
-class Display:
-    """Shows a heading for each family, then one line for each of its cells."""
-
-    def __init__(self, num_processes: int) -> None:
-        self._num_processes = num_processes
-        self._progress: SweepProgress | None = None
-
-    def begin(self, family: Family, sweep: Sweep) -> None:
-        """Show the heading of a family."""
-        self._progress = SweepProgress(sweep, self._num_processes)
-        console.note(f"{family.words}: {self._progress.plan}")
-
-    def show(self, end: CellEnd) -> None:
-        """Show how one cell ended."""
-        assert self._progress is not None
-        self._progress.show(end)
-
-
-def verdict_parts(done: Reproduction, path: Path) -> Iterator[console.Part]:
-    """Yield the verdicts on all claims, then where the report is."""
-    from mamlcli.common.tables import plain_table
-    from mamlcli.studies.claims.report import verdict_grid
-
-    grid = verdict_grid(list(done.claims))
-    table = plain_table(caption="holds, fails or undecided: by intervals over seeds and exact checks, see the report")
-    for name in grid.header:
-        table.add_column(name, no_wrap=name in ("claim", "verdict"))
-    for row in grid.rows:
-        table.add_row(*row)
-    yield table
-    yield console.Note(f"\nReport: {path}/report.html (also report.md, result.json)")

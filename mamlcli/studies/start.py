@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from mamlcli.common.errors import MamlError
 from mamlcli.common.machine import num_cores, threads_of
 from mamlcli.common.names import RUNS
-from mamlcli.common.words import nearest
 from mamlcli.recipe.tasks_schema import SyntheticKeys
 from mamlcli.runs.search import next_run_path
-from mamlcli.studies.claims.evidence import decide_claims, reproduction_to_json
-from mamlcli.studies.claims.predictions import ClaimResult, Study
-from mamlcli.studies.claims.reproduction import present_families, run_families, sweep_of
-from mamlcli.studies.claims.scales import SCALES, Family, Scale
+from mamlcli.studies.claims.looks import Extent, Machine, take_looks
+from mamlcli.studies.claims.pilots import run_pilots
+from mamlcli.studies.claims.plan import FIRST_SEED, Family, Plan
+from mamlcli.studies.claims.registration import Draft, Request, draft, open_plan, plan_or_draft
+from mamlcli.studies.claims.reproduction import Reproduction, sweep_of
 from mamlcli.studies.sweeps.capacity import add_capacity, capacity_jobs
 from mamlcli.studies.sweeps.closed_form import add_closed_form
 from mamlcli.studies.sweeps.folder import begun_sweep, open_study, write_result
@@ -81,89 +80,87 @@ def run_study(
     return result
 
 
-@dataclass(frozen=True)
-class Reproduction:
-    """A reproduction holds every claim of the paper, decided.
-
-    Attributes:
-        scale: how much was run.
-        num_seeds: of every cell.
-        claims: the decided claims.
-        studies: what they rest on.
-        left_out: data sets that are not here, in words.
-        failures: cells that failed, in words.
-    """
-
-    scale: Scale
-    num_seeds: int
-    claims: tuple[ClaimResult, ...]
-    studies: tuple[Study, ...]
-    left_out: tuple[str, ...]
-    failures: tuple[str, ...]
-
-    def to_json(self) -> dict[str, object]:
-        """Return the machine-readable form: what result.json of a reproduction holds."""
-        content = reproduction_to_json(self.scale, self.claims, self.studies)
-        return {**content, "num_seeds": self.num_seeds, "left_out": list(self.left_out)}
-
-
 @threads_kept()
 def reproduce(
     scale: str = "laptop",
     *,
     folder: Path | str | None = None,
     seeds: int | None = None,
+    until_decided: bool = False,
+    max_seeds: int | None = None,
+    hours: float | None = None,
+    first_seed: int | None = None,
+    families: Sequence[str] = (),
+    choose_rates: bool = False,
     jobs: int | None = None,
     device: str | None = None,
     command: Callable[[Path], str] = str,
     argv: Sequence[str] = (),
     on_family: Callable[[Family, Sweep], None] | None = None,
     on_end: Callable[[CellEnd], None] | None = None,
+    on_look: Callable[[Reproduction], None] | None = None,
 ) -> Reproduction:
-    """Run what is missing of a reproduction and decide every claim; a cut one goes on where it was.
+    """Register a plan, run what is missing of it, and decide every claim; a cut reproduction goes on where it was.
 
     Args:
-        scale: "smoke", "laptop" or "paper".
+        scale: "smoke", "laptop", "evening" or "paper".
         folder: where it goes, or one to finish; by default runs/reproduce-<scale>.
-        seeds: of every cell; by default the scale's.
+        seeds: of every cell, in one look; by default the scale's looks.
+        until_decided: whether seeds are added, at the looks of the plan, to the cells of predictions that are open.
+        max_seeds: with `until_decided`, no look beyond this.
+        hours: no run begins later than this.
+        first_seed: of those tested, 100 or more; by default 100.
+        families: optional families of the scale, by name.
+        choose_rates: whether inner rates are chosen by pilots first, even where the scale has them.
         jobs: cells at a time; by default the cores, and 1 on CUDA.
         device: where to compute; by default what the recipes say.
         command: what continues the reproduction in a folder, for the study.json of each study.
         argv: the command line, for the manifests; by default that of this process.
-        on_family: called when a study begins.
-        on_end: called when a cell ends.
+        on_family: called when a study is gone through.
+        on_end: called when a cell, or a pilot, ends.
+        on_look: called after each look, with what is decided.
 
     Raises:
-        MamlError: an unknown scale, or data that it needs is missing.
+        MamlError: a request that cannot be met, or that is not the folder's plan.
         Interrupted: SIGINT or SIGTERM came; what was done is saved.
     """
-    chosen = scale_of(scale)
-    families, left_out = present_families(chosen)
-    path = Path(folder) if folder is not None else RUNS / f"reproduce-{scale}"
-    num_seeds = seeds or chosen.num_seeds
-    studies, failures = run_families(
-        families,
-        path,
-        num_seeds=num_seeds,
-        num_processes=jobs or num_processes_of(families, num_seeds, device),
-        argv=argv or sys.argv,
-        command=command(path),
-        device=device,
-        on_family=on_family or (lambda family, sweep: None),
-        on_end=on_end or (lambda end: None),
+    deadline = None if hours is None else time.monotonic() + 3600 * hours
+    request = Request(scale, seeds, until_decided, max_seeds, first_seed, tuple(families), choose_rates)
+    path = reproduction_path(folder, scale)
+    machine = Machine(
+        jobs or num_processes_of(plan_or_draft(path, request).families, device),
+        device,
+        argv or sys.argv,
+        command(path),
+        on_family or (lambda family, sweep: None),
+        on_end or (lambda end: None),
+        on_look or (lambda done: None),
     )
-    claims = tuple(decide_claims(chosen, studies))
-    return Reproduction(chosen, num_seeds, claims, tuple(studies), tuple(left_out), tuple(failures))
+    opened = open_plan(path, request, lambda: planned(draft(request), path, machine))
+    return take_looks(opened, path, Extent(until_decided, max_seeds, deadline), machine)
 
 
-def scale_of(name: str) -> Scale:
-    """Return a scale by its name."""
-    if name not in SCALES:
-        near = nearest(name, SCALES).strip() or None
-        raise MamlError("--scale", expected=f"one of {', '.join(SCALES)}", got=repr(name), why=near)
-    return SCALES[name]()
+def reproduction_path(folder: Path | str | None, scale: str) -> Path:
+    """Return the folder of a reproduction."""
+    return Path(folder) if folder is not None else RUNS / f"reproduce-{scale}"
 
 
-def num_processes_of(families: Sequence[Family], num_seeds: int, device: str | None) -> int:
+def planned(made: Draft, path: Path, machine: Machine) -> Plan:
+    """Return the plan of a draft; pilots choose the inner rates that it lacks."""
+    for family in made.families:
+        check_sweep(sweep_of(family, first_seed=FIRST_SEED, num_seeds=1, device=machine.device))
+    families, _ = run_pilots(
+        made.families,
+        path,
+        num_processes=machine.num_processes,
+        argv=machine.argv,
+        device=machine.device,
+        on_end=machine.on_end,
+    )
+    return made.plan(families)
+
+
+def num_processes_of(families: Sequence[Family], device: str | None) -> int:
     """Return the processes of a reproduction where none are asked for."""
-    return default_jobs(sweep_of(families[0], num_seeds, device).recipe, num_cores())
+    sweep = sweep_of(families[0], first_seed=FIRST_SEED, num_seeds=1, device=device)
+    return default_jobs(sweep.recipe, num_cores())

@@ -1,92 +1,76 @@
-"""A reproduction leaves its files here: the report in both forms, its figures, and its JSON."""
+"""A reproduction leaves its files here: the report in both forms, its figures, its table, and its JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from mamlcli.common.files import atomic_write, json_text
-from mamlcli.common.machine import versions
-from mamlcli.common.tables import duration
 from mamlcli.recipe.files import recipe_to_yaml
-from mamlcli.studies.claims.figures import operators_figure, picture, study_figure
-from mamlcli.studies.claims.predictions import ClaimResult, Study
-from mamlcli.studies.claims.report import Picture, report_markdown, seeds_count, to_html
-from mamlcli.studies.claims.reproduction import candidates, runs_of, sweep_of, wall_s
-from mamlcli.studies.claims.scales import Scale
+from mamlcli.studies.claims.claim_figures import CAPTIONS, EVERY_SEED, claim_figures
+from mamlcli.studies.claims.claims_csv import claims_csv
+from mamlcli.studies.claims.figures import picture
+from mamlcli.studies.claims.forest import NARROW, forest_figure
+from mamlcli.studies.claims.markup import Picture, to_html
+from mamlcli.studies.claims.predictions import Study
+from mamlcli.studies.claims.report import Appendix, report_markdown, report_title
+from mamlcli.studies.claims.reproduction import Reproduction, runs_of, sweep_of, wall_s
 
 
-def write_report(
-    path: Path,
-    scale: Scale,
-    num_seeds: int,
-    results: Sequence[ClaimResult],
-    studies: Sequence[Study],
-    notes: Sequence[str],
-    content: Mapping[str, object],
-) -> None:
-    """Write result.json, report.md with its figures, and report.html.
+def write_report(path: Path, done: Reproduction) -> None:
+    """Write result.json, claims.csv, report.md with its figures, and report.html.
 
     Args:
         path: the folder of the reproduction.
-        scale: how much was run.
-        num_seeds: of every cell.
-        results: the decided claims.
-        studies: what they rest on.
-        notes: what was left out, and which cells failed, in words.
-        content: of result.json.
+        done: as far as it is.
     """
-    title = f"When MAML can adapt fast: claims C1 to C7 at scale {scale.name}"
-    intro = [
-        f"Scale {scale.name}: {scale.words}. {seeds_count(num_seeds)} of every cell; "
-        f"{duration(wall_s(studies))} of computing in all processes together.",
-        *([f"Left out: {'; '.join(notes)}."] if notes else []),
-    ]
-    pictures = {study.key: _pictures(study) for study in studies}
-    markdown = report_markdown(
-        title=title,
-        intro=intro,
-        settings=_settings(studies, num_seeds),
-        recipes=_recipes(scale, studies, num_seeds),
-        results=results,
-        studies=studies,
-        pictures=pictures,
-    )
-    drawn = [figure for of_study in pictures.values() for figure in of_study]
+    forest = forest_picture(done)
+    by_claim = {
+        claim: [picture(claim.lower(), figure, f"{CAPTIONS[claim]} {EVERY_SEED}")]
+        for claim, figure in claim_figures(done).items()
+    }
+    markdown = report_markdown(done, forest, by_claim, appendix_of(path, done))
+    drawn = [forest, *(figure for of_claim in by_claim.values() for figure in of_claim)]
     for figure in drawn:
         atomic_write(path / figure.name, figure.png)
         atomic_write((path / figure.name).with_suffix(".svg"), figure.svg)
+    atomic_write((path / forest.name).with_name("forest-narrow.png"), forest.narrow)
     atomic_write(path / "report.md", markdown.encode())
-    atomic_write(path / "report.html", to_html(markdown, title, drawn).encode())
-    atomic_write(path / "result.json", json_text(content).encode())
+    atomic_write(path / "report.html", to_html(markdown, report_title(done), drawn).encode())
+    atomic_write(path / "claims.csv", claims_csv(done).encode())
+    atomic_write(path / "result.json", json_text(done.to_json()).encode())
 
 
-def _pictures(study: Study) -> list[Picture]:
-    """Return the figures of a study; none where no cell has finished."""
-    pictures = []
-    if study.result.cells:
-        caption = f"{study.words}: after adaptation against depth; adaptation curves"
-        pictures.append(picture(study.key, study_figure(study.result, study.words), caption))
-    if study.operators:
-        figure = operators_figure(study.operators)
-        pictures.append(picture("operators", figure, "The learned operators and the best one"))
-    return pictures
+def forest_picture(done: Reproduction) -> Picture:
+    """Return the forest plot, in both layouts."""
+    title = f"Every prediction at scale {done.plan.scale}, and the verdict on each claim"
+    wide, narrow = forest_figure(done.claims, title), forest_figure(done.claims, title, NARROW)
+    return picture("forest", wide, f"{title}. Differences in units of their margin.", narrow)
 
 
-def _settings(studies: Sequence[Study], num_seeds: int) -> dict[str, str]:
-    """Return what the numbers depend on beside the recipes, in words."""
-    device = next((str(run.manifest.get("device")) for study in studies for run in runs_of(study)), "unknown")
-    return {
-        **versions(),
-        "device": device,
-        "seeds": str(num_seeds),
-        **{f"{study.words}: candidates for inner.lr": ", ".join(map(str, candidates(study))) for study in studies},
-        **{f"{study.words}: runs": str(study.result.directory) for study in studies},
+def appendix_of(path: Path, done: Reproduction) -> Appendix:
+    """Return what is printed of the runs and recipes of a reproduction."""
+    plan = done.plan
+    present = {study.key for study in done.studies}
+    families = [family for family in plan.families if family.key in present]
+    recipes = {
+        family.words: recipe_to_yaml(sweep_of(family, first_seed=plan.first_seed, num_seeds=1).recipe)
+        for family in families
     }
+    return Appendix(
+        command=f"mamlcli reproduce --dir {path} --report",
+        settings=settings_of(done.studies),
+        recipes=recipes,
+        seconds={study.words: wall_s([study]) for study in done.studies},
+    )
 
 
-def _recipes(scale: Scale, studies: Sequence[Study], num_seeds: int) -> dict[str, str]:
-    """Return the base recipe of each study as YAML, by the study's words."""
-    families = {family.key: family for family in scale.families}
-    present = [study for study in studies if study.key in families]
-    return {study.words: recipe_to_yaml(sweep_of(families[study.key], num_seeds).recipe) for study in present}
+def settings_of(studies: Sequence[Study]) -> dict[str, str]:
+    """Return the versions and devices that the cells were made with, as their manifests have them; all, if several."""
+    found: dict[str, dict[str, None]] = {}
+    for study in studies:
+        for run in runs_of(study):
+            manifest = run.manifest
+            for name, value in {**manifest.versions, "device": manifest.device}.items():
+                found.setdefault(name, {})[str(value)] = None
+    return {name: "; ".join(values) for name, values in found.items()}

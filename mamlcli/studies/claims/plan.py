@@ -1,12 +1,28 @@
-"""A plan registers a reproduction before its first tested run: what is run, what is predicted, when it is looked at."""
+"""A plan registers a reproduction in plan.json before its first tested run: what is run, predicted, and looked at when.
+
+plan.json is written once and never again. Its digest is that of its content, so that two reports with one digest are
+of one plan.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
+from mamlcli.common.errors import MamlError
+from mamlcli.common.files import atomic_write, json_text
 from mamlcli.studies.claims.contrasts import CellValue, Contrast
 from mamlcli.studies.claims.decisions import Looks
+
+PLAN_FILE = "plan.json"
+_SCHEMA = 1
+
+# Where the inner rates of a plan come from.
+OF_SCALE, OF_PILOTS = "scale", "pilots"
 
 # No seed whose result was seen while a prediction was written is among those tested.
 FIRST_SEED = 100
@@ -46,6 +62,12 @@ class Family:
     adapts: bool = False
     excess: float | None = None
 
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Family:
+        """Return the family in plan.json."""
+        values = tuple(CellValue(**cell) for cell in value["values"])
+        return cls(**{**value, "changes": tuple(value["changes"]), "values": values})
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -62,6 +84,7 @@ class Plan:
         contrasts: the predictions.
         versions: of the code and its libraries.
         created: UTC time, ISO 8601.
+        rates_from: "scale", where the scale has the rates of earlier pilots, or "pilots", run for this plan.
     """
 
     scale: str
@@ -74,3 +97,97 @@ class Plan:
     contrasts: tuple[Contrast, ...]
     versions: Mapping[str, str]
     created: str
+    rates_from: str = OF_SCALE
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the plan's content, in hexadecimal."""
+        return _digest(self._content())
+
+    def seeds(self, num_seeds: int) -> range:
+        """Return the first of the tested seeds."""
+        return range(self.first_seed, self.first_seed + num_seeds)
+
+    def to_json(self) -> dict[str, object]:
+        """Return the content of plan.json, with its digest."""
+        content = self._content()
+        return {"schema": _SCHEMA, "digest": _digest(content), **content}
+
+    def _content(self) -> dict[str, Any]:
+        # Through JSON, so that a plan that was read has the digest of the one that was written.
+        content: dict[str, Any] = json.loads(json_text(asdict(self)))
+        return content
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Plan:
+        """Return the plan in plan.json."""
+        content = {key: item for key, item in value.items() if key not in ("schema", "digest")}
+        looks = value["looks"]
+        return cls(
+            **{
+                **content,
+                "looks": Looks(tuple(looks["seeds"]), tuple(looks["alphas"])),
+                "pilot_seeds": tuple(value["pilot_seeds"]),
+                "families": tuple(map(Family.from_json, value["families"])),
+                "left_out": tuple(value["left_out"]),
+                "contrasts": tuple(map(Contrast.from_json, value["contrasts"])),
+            }
+        )
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a JSON object, whatever the order of its keys and its spaces."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_plan(path: Path, plan: Plan) -> None:
+    """Write plan.json to a folder that has none.
+
+    Raises:
+        FileExistsError: there is one.
+    """
+    if (path / PLAN_FILE).exists():
+        raise FileExistsError(path / PLAN_FILE)
+    path.mkdir(parents=True, exist_ok=True)
+    atomic_write(path / PLAN_FILE, json_text(plan.to_json()).encode())
+
+
+@dataclass(frozen=True)
+class OpenedPlan:
+    """An opened plan is the plan of a folder.
+
+    Attributes:
+        plan: as plan.json has it.
+        registered: the digest that plan.json names.
+    """
+
+    plan: Plan
+    registered: str
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether plan.json was changed after it was registered."""
+        return self.registered != self.plan.digest
+
+
+def read_plan(path: Path) -> OpenedPlan | None:
+    """Return the plan of a folder; None where it has none.
+
+    Raises:
+        MamlError: plan.json cannot be read as a plan.
+    """
+    file = path / PLAN_FILE
+    if not file.exists():
+        return None
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+        plan, registered = Plan.from_json(value), str(value["digest"])
+    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        raise MamlError(
+            str(file),
+            expected="the plan of a reproduction",
+            got=f"{type(error).__name__}: {error}",
+            next_step="Restore the file, or name another --dir",
+        ) from error
+    return OpenedPlan(plan, registered)

@@ -1,0 +1,159 @@
+"""A reproduction is shown in the terminal here: its cost, its runs as they end, and what each look decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mamlcli.cli import console
+from mamlcli.cli.study_display import SweepProgress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from mamlcli.studies.claims.costs import Cost
+    from mamlcli.studies.claims.plan import Family
+    from mamlcli.studies.claims.predictions import ClaimResult, Row
+    from mamlcli.studies.claims.reproduction import Reproduction, Rest
+    from mamlcli.studies.sweeps.run import CellEnd
+    from mamlcli.studies.sweeps.sweep import Sweep
+
+
+def cost_words(cost: Cost, plan: str, num_processes: int) -> str:
+    """Return in words how many runs there are to do, and how long they take."""
+    from mamlcli.common.tables import duration
+
+    done = f", {cost.num_done} of them done" if cost.num_done else ""
+    pilots = f" and about {cost.num_pilots} pilots that choose inner learning rates" if cost.num_pilots else ""
+    return (
+        f"{plan}. {cost.num_runs} runs for the first look{done}{pilots}, "
+        f"{num_processes} at a time: about {duration(cost.total_s)} (measured on a few meta-iterations of each value)"
+    )
+
+
+class Display:
+    """Shows a heading for each family, a line for each of its cells that is run, and tables after each look."""
+
+    def __init__(self, num_processes: int) -> None:
+        self._num_processes = num_processes
+        self._family: tuple[Family, Sweep] | None = None
+        self._progress: SweepProgress | None = None
+        self._look: Reproduction | None = None
+
+    def begin(self, family: Family, sweep: Sweep) -> None:
+        """Note that a family is gone through; before the first of a look the look before is shown."""
+        if self._look is not None:
+            for part in look_parts(self._look):
+                console.note(part)
+            self._look = None
+        self._family, self._progress = (family, sweep), SweepProgress(sweep, self._num_processes)
+        console.note(f"{family.words}: {self._progress.plan}")
+
+    def show(self, end: CellEnd) -> None:
+        """Show how one cell, or a pilot, ended."""
+        if self._progress is None:
+            self._progress = SweepProgress(None, self._num_processes)
+        self._progress.show(end)
+
+    def look(self, done: Reproduction) -> None:
+        """Keep what a look decided; the last one is shown as the result."""
+        self._look = done
+
+
+def look_parts(done: Reproduction) -> Iterator[Table | str]:
+    """Yield what a look decided, what is open, and what the next look costs."""
+    from mamlcli.common.tables import duration
+    from mamlcli.studies.claims.reproduction import open_rows
+
+    yield verdict_table(done.claims, look_words(done))
+    if rows := open_rows(done.claims):
+        yield open_table(rows, done)
+    if done.next_hours is not None:
+        yield (
+            f"The next look is at {done.next_seeds} seeds of the cells of open predictions: about "
+            f"{duration(3600 * done.next_hours)}"
+        )
+
+
+def look_words(done: Reproduction) -> str:
+    """Return which look of the plan was taken."""
+    seeds = done.plan.looks.seeds
+    if done.look == 0:
+        return f"before the first look, which is at {seeds[0]} seeds"
+    return f"look {done.look} of {len(seeds)}, at {seeds[done.look - 1]} seeds"
+
+
+def verdict_table(claims: Sequence[ClaimResult], title: str) -> Table:
+    """Return the table of the claims with their verdicts."""
+    from mamlcli.common.tables import plain_table
+
+    table = plain_table(title=title)
+    table.add_column("claim", no_wrap=True)
+    table.add_column("statement", ratio=1)
+    table.add_column("verdict", min_width=10)
+    table.add_column("predictions, exact checks", min_width=14)
+    for claim in claims:
+        table.add_row(claim.id, claim.statement, claim.verdict, support_words(claim))
+    return table
+
+
+def support_words(claim: ClaimResult) -> str:
+    """Return how many of a claim's predictions have which verdict, and how many exact checks hold."""
+    verdicts = [row.decision.verdict for row in claim.deciding]
+    parts = [f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts)]
+    if claim.checks:
+        parts.append(f"{sum(check.holds for check in claim.checks)} of {len(claim.checks)} checks hold")
+    if claim.missing:
+        parts.append(f"{len(claim.missing)} without data")
+    return ", ".join(parts)
+
+
+def open_table(rows: Sequence[Row], done: Reproduction) -> Table:
+    """Return the table of open predictions: interval, margin, and what would decide each."""
+    from mamlcli.common.tables import plain_table
+
+    table = plain_table(
+        title="open predictions",
+        caption="positive is as predicted; what would decide it: by the mean and variance so far",
+    )
+    table.add_column("prediction", ratio=1)
+    table.add_column("mean [interval]", min_width=8)
+    table.add_column("margin", justify="right", no_wrap=True)
+    table.add_column("seeds", justify="right", no_wrap=True)
+    table.add_column("would decide", min_width=10)
+    for row in rows:
+        decision = row.decision
+        interval = decision.interval
+        table.add_row(
+            f"{row.contrast.claim} {decision.prediction.name}",
+            f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]",
+            f"{row.contrast.margin:.2g}",
+            str(interval.num_seeds),
+            rest_words(done.rest[row.contrast.key], decision.verdict),
+        )
+    return table
+
+
+def rest_words(rest: Rest, verdict: str) -> str:
+    """Return in words what would decide an open prediction."""
+    from mamlcli.common.tables import duration
+    from mamlcli.studies.claims.decisions import MAX_SEEDS, UNDECIDED
+
+    if verdict != UNDECIDED:
+        return f"{verdict} alone, not yet for the claim"
+    if rest.seeds is None or rest.hours is None:
+        return "unknown"
+    if not rest.is_practical:
+        return f"more than {MAX_SEEDS} seeds"
+    return f"{rest.seeds} seeds, {duration(3600 * rest.hours)}"
+
+
+def result_parts(done: Reproduction, path: Path) -> Iterator[console.Part]:
+    """Yield the verdicts on all claims, what is open, the deviations, and where the report is."""
+    yield from look_parts(done)
+    for words in done.deviations:
+        yield console.Note(f"deviation from the plan: {words}")
+    yield console.Note(f"\nReport: {path}/report.html (also report.md, result.json; the plan: plan.json)")

@@ -1,0 +1,265 @@
+"""The looks of a plan are taken here: the cells that each needs are run, then every claim is decided.
+
+At the first look every cell is run; at a later one only those of open predictions. It ends when all is decided, when
+no look is left, when the hours are spent, or when cells failed. The same call on the same folder goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mamlcli.runs.folder import RunDirectory, is_run
+from mamlcli.studies.claims.claims import decide_claims
+from mamlcli.studies.claims.contrasts import Contrast, Scores
+from mamlcli.studies.claims.deviations import deviations
+from mamlcli.studies.claims.evidence import is_diverged, study_of_family
+from mamlcli.studies.claims.plan import Family, OpenedPlan, Plan
+from mamlcli.studies.claims.predictions import ClaimResult, Study
+from mamlcli.studies.claims.reproduction import Reproduction, Rest, open_rows, seconds_of_values, sweep_of, wall_s
+from mamlcli.studies.sweeps.folder import open_study
+from mamlcli.studies.sweeps.run import CellEnd, run_sweep
+from mamlcli.studies.sweeps.sweep import Cell, Sweep, cells_of, check_sweep
+from mamlcli.tasks.images.packs import find_pack
+
+
+@dataclass(frozen=True)
+class Extent:
+    """An extent says how far a reproduction is to go.
+
+    Attributes:
+        until_decided: whether all looks of the plan may be taken; else the first alone.
+        max_seeds: no look beyond this.
+        deadline: of `time.monotonic`; no run begins later.
+    """
+
+    until_decided: bool = False
+    max_seeds: int | None = None
+    deadline: float | None = None
+
+    def looks(self, plan: Plan) -> tuple[int, ...]:
+        """Return the numbers of seeds of the looks that may be taken."""
+        seeds = plan.looks.seeds if self.until_decided else plan.looks.seeds[:1]
+        return tuple(num for num in seeds if self.max_seeds is None or num <= self.max_seeds)
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the time is over."""
+        return self.deadline is not None and time.monotonic() > self.deadline
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine says how the runs of a reproduction are made, and who is told.
+
+    Attributes:
+        num_processes: runs at the same time.
+        device: where to compute; by default what the recipes say.
+        argv: the command, for the manifests.
+        command: what continues the reproduction, for the study.json of each study.
+        on_family: called when a family is gone through, with its sweep.
+        on_end: called when a run ends.
+        on_look: called after each look, with what is decided.
+    """
+
+    num_processes: int
+    device: str | None = None
+    argv: Sequence[str] = ()
+    command: str = ""
+    on_family: Callable[[Family, Sweep], None] = lambda family, sweep: None
+    on_end: Callable[[CellEnd], None] = lambda end: None
+    on_look: Callable[[Reproduction], None] = lambda done: None
+
+
+def take_looks(opened: OpenedPlan, path: Path, extent: Extent, machine: Machine) -> Reproduction:
+    """Run what is missing of a plan, look by look, and decide every claim.
+
+    With a plan that was edited nothing is run: what is there is read and decided, and the first deviation says so.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM came; what was done is saved.
+    """
+    reproduction = _Reproduction(opened, path, extent, machine)
+    reproduction.check()
+    done = None
+    for look in range(1, len(reproduction.seeds_to_look_at()) + 1):
+        done = reproduction.take(look, done)
+        machine.on_look(done)
+        if done.next_seeds is None or done.look < look or done.failures:
+            break
+    assert done is not None, "a request has at least one look"
+    return done
+
+
+@dataclass
+class _Reproduction:
+    """Runs the families of a plan, and keeps which values had to be run up to which seeds."""
+
+    opened: OpenedPlan
+    path: Path
+    extent: Extent
+    machine: Machine
+    wanted_seeds: dict[tuple[str, str], int] = field(default_factory=dict)  # (family, value) -> seeds
+
+    def __post_init__(self) -> None:
+        families = self.opened.plan.families
+        self.absent = [family for family in families if family.pack is not None and find_pack(family.pack) is None]
+
+    def _is_run(self, family: Family) -> bool:
+        return family not in self.absent and not self.opened.is_edited
+
+    def check(self) -> None:
+        """Refuse what cannot run before anything does."""
+        for family in self.opened.plan.families:
+            if self._is_run(family):
+                check_sweep(self._sweep(family, 1))
+
+    def _sweep(self, family: Family, num_seeds: int) -> Sweep:
+        first_seed = self.opened.plan.first_seed
+        return sweep_of(family, first_seed=first_seed, num_seeds=num_seeds, device=self.machine.device)
+
+    def seeds_to_look_at(self) -> list[int]:
+        """Return the numbers of seeds of the looks that may be taken, and of those that were begun before."""
+        plan, begun = self.opened.plan, 0
+        for family in plan.families:
+            file = self.path / family.key / "study.json"
+            if file.is_file():
+                begun = max(begun, len(json.loads(file.read_text())["seeds"]))
+        allowed = self.extent.looks(plan)
+        return [num for num in plan.looks.seeds if num in allowed or num <= begun]
+
+    def take(self, look: int, before: Reproduction | None) -> Reproduction:
+        """Take one look: run the cells that it needs, where it may be taken, and decide every claim."""
+        plan, num_seeds = self.opened.plan, self.opened.plan.looks.seeds[look - 1]
+        needed = all_values(plan.families) if before is None else open_values(before.claims)
+        if num_seeds in self.extent.looks(plan):
+            self.wanted_seeds |= dict.fromkeys(needed, num_seeds)
+        studies, failures = [], []
+        for family in plan.families:
+            if self._is_run(family) or (self.path / family.key / "study.json").is_file():
+                study, failed = self._run(family, num_seeds)
+                studies.append(study)
+                failures += failed
+        claims = tuple(decide_claims(plan, studies))
+        is_complete = self._is_complete(studies, needed, num_seeds)
+        done = Reproduction(
+            plan,
+            claims,
+            tuple(studies),
+            deviations(self.opened, self.path, self.absent, self._unfinished(num_seeds, is_complete)),
+            tuple(failures),
+            look=look if is_complete else (before.look if before is not None else 0),
+            wall_s=wall_s(studies),
+        )
+        return with_costs(done, num_processes=self.machine.num_processes)
+
+    def _run(self, family: Family, num_seeds: int) -> tuple[Study, list[str]]:
+        sweep, folder = self._sweep(family, num_seeds), self.path / family.key
+        open_study(folder, sweep, self.machine.command)
+        self.machine.on_family(family, sweep)
+        first = self.opened.plan.first_seed
+
+        def is_wanted(cell: Cell) -> bool:
+            seeds = self.wanted_seeds.get((family.key, cell.value.label), 0)
+            # What diverged would do so again, bit for bit; it scores as guessing does.
+            is_open = cell.seed < first + seeds and not _has_diverged(folder, cell)
+            return self._is_run(family) and is_open
+
+        result = run_sweep(
+            sweep,
+            folder,
+            num_processes=self.machine.num_processes,
+            argv=self.machine.argv,
+            on_end=self.machine.on_end,
+            is_wanted=is_wanted,
+            deadline=self.extent.deadline,
+        )
+        study = study_of_family(family, result)
+        study = replace(study, scores=without_gaps(study.scores, first))
+        diverged = {cell.label for cell in cells_of(sweep) if _has_diverged(folder, cell)} if result.failures else ()
+        failed = [(label, reason) for label, reason in result.failures if label not in diverged]
+        return study, [f"{family.words}, {label}: {reason}" for label, reason in failed]
+
+    def _is_complete(self, studies: Sequence[Study], needed: Collection[tuple[str, str]], num_seeds: int) -> bool:
+        """Return whether every cell of a look has a score."""
+        by_key = {study.key: study for study in studies}
+        present = [(key, value) for key, value in needed if key not in {family.key for family in self.absent}]
+        return all(
+            key in by_key and len(by_key[key].scores["loss"].get(value, {})) >= num_seeds for key, value in present
+        )
+
+    def _unfinished(self, num_seeds: int, is_complete: bool) -> int | None:
+        return num_seeds if self.extent.is_spent and not is_complete else None
+
+
+def _has_diverged(folder: Path, cell: Cell) -> bool:
+    run = folder / "cells" / cell.name
+    return is_run(run) and is_diverged(RunDirectory(run))
+
+
+def all_values(families: Sequence[Family]) -> list[tuple[str, str]]:
+    """Return (family, value) of every cell of the families."""
+    return [(family.key, value.key) for family in families for value in family.values]
+
+
+def open_values(claims: Sequence[ClaimResult]) -> list[tuple[str, str]]:
+    """Return (family, value) of the cells that open predictions need."""
+    pairs = [(row.contrast.study, value) for row in open_rows(claims) for value in row.contrast.cells]
+    return list(dict.fromkeys(pairs))
+
+
+def without_gaps(scores: Scores, first_seed: int) -> Scores:
+    """Return the scores of the seeds up to the first that has none.
+
+    A look at n seeds is at the first n of the plan, and not at any n that happen to be there.
+    """
+
+    def unbroken(of_value: Mapping[int, float]) -> dict[int, float]:
+        end = first_seed
+        while end in of_value:
+            end += 1
+        return {seed: of_value[seed] for seed in range(first_seed, end)}
+
+    return {
+        measure: {value: unbroken(of_value) for value, of_value in by_value.items()}
+        for measure, by_value in scores.items()
+    }
+
+
+# What the rest would cost -------------------------------------------------------------------------------------------
+
+
+def with_costs(done: Reproduction, *, num_processes: int) -> Reproduction:
+    """Return a reproduction with what its open predictions and its next look would cost."""
+    seconds = {study.key: seconds_of_values(study) for study in done.studies}
+    there = {(study.key, value): len(seeds) for study in done.studies for value, seeds in study.scores["loss"].items()}
+
+    def hours(values: Collection[tuple[str, str]], num_seeds: int) -> float:
+        missing = [(study, value, num_seeds - there.get((study, value), 0)) for study, value in values]
+        total = sum(max(num, 0) * seconds.get(study, {}).get(value, 0.0) for study, value, num in missing)
+        return total / num_processes / 3600
+
+    def cells(contrast: Contrast) -> list[tuple[str, str]]:
+        return [(contrast.study, value) for value in contrast.cells]
+
+    rest = {}
+    for row in open_rows(done.claims):
+        num = row.decision.seeds_needed
+        rest[row.contrast.key] = Rest(num, None if num is None else hours(cells(row.contrast), num))
+    later = [num for num in done.plan.looks.seeds if num > done.plan.looks.seeds[done.look - 1]] if done.look else []
+    is_open = bool(later) and bool(rest)
+    return replace(
+        done,
+        rest=rest,
+        next_seeds=later[0] if is_open else None,
+        next_hours=hours(open_values(done.claims), later[0]) if is_open else None,
+    )
+
+
+def hours_spent(path: Path) -> float:
+    """Return the hours of computing in a folder's pilots."""
+    folders = [file.parent for file in path.glob("pilots/*/*/manifest.json")]
+    return sum(RunDirectory.open(folder).manifest.wall_s or 0.0 for folder in folders) / 3600
