@@ -64,9 +64,7 @@ def made_study(family, num_seeds, generator):
     seeds = tuple(range(FIRST_SEED, FIRST_SEED + num_seeds))
     cells = tuple(made_cell(value, scores, seeds, family.rates.get(value.key, 0.4)) for value in family.values)
     floors = {"linear-regression": {"posterior mean": 0.1}, "logistic": {"Bayes predictive": 0.3, "MAP": 0.396}}
-    references = {
-        name: StudyScores({"loss": Score(loss)}, None) for name, loss in floors.get(family.role, {}).items()
-    }
+    references = {name: StudyScores({"loss": Score(loss)}, None) for name, loss in floors.get(family.role, {}).items()}
     result = replace(
         grid_result(), cells=cells, seeds=seeds, references=references, directory="no-such-folder", comparisons=()
     )
@@ -98,5 +96,7 @@ def made_cell(value, scores, seeds, rate):
 
 
 def made_operators(good):
-    best, learned = (OperatorComparison(np.diag(d), 0.1, 1.0, 0.2, 0.1) for d in ([8.0, 4.0, 2.0], [8.0, 3.0, 1 + good]))
+    best, learned = (
+        OperatorComparison(np.diag(d), 0.1, 1.0, 0.2, 0.1) for d in ([8.0, 4.0, 2.0], [8.0, 3.0, 1 + good])
+    )
     return OptimumReport(best, best, learned, learned, 0.9)

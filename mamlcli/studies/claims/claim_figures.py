@@ -225,9 +225,7 @@ def _draw_advantages(row: Sequence[Axes], plan: Plan, study: Study, claim: str) 
     }
     for axes, measure in zip(row, measures_of(study), strict=False):
         found, look = advantages(study, measure, OPTIMIZER), TRANSFORM_SERIES[OPTIMIZER]
-        axes.plot(
-            list(found), [sum(of.values()) / len(of) for of in found.values()], color=look.color, linewidth=0.9
-        )
+        axes.plot(list(found), [sum(of.values()) / len(of) for of in found.values()], color=look.color, linewidth=0.9)
         for depth, differences in found.items():
             is_compared = depth in compared
             series = look._replace(linestyle="none")

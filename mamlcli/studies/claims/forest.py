@@ -168,8 +168,10 @@ def _prepare_axis(axes: Axes, rows: Sequence[Row], layout: Layout) -> None:
     axes.set_yticks([])
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
-    beyond = "logarithmic beyond the band,\nwhich is too small to matter" if layout.is_narrow else (
-        "band: too small to matter; beyond it logarithmic"
+    beyond = (
+        "logarithmic beyond the band,\nwhich is too small to matter"
+        if layout.is_narrow
+        else ("band: too small to matter; beyond it logarithmic")
     )
     axes.set_xlabel(f"mean difference / margin\n({beyond})", labelpad=2, linespacing=1.2)
     for where, text, side in ((0.0, "← opposite", "left"), (1.0, "as predicted →", "right")):

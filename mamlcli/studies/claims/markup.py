@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+
 @dataclass(frozen=True)
 class Grid:
     """A grid is a table: a header and rows of plain text."""
@@ -53,13 +54,14 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto
 h1, h2, h3 { line-height: 1.25; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; } h3 { margin-top: 2rem; }
 table { border-collapse: collapse; margin: 1rem 0; font-size: 0.85rem; display: block; overflow-x: auto; }
 th, td { border-bottom: 1px solid #ccc; padding: 0.3rem 0.6rem; text-align: left; vertical-align: top; }
-th { vertical-align: bottom; } td { min-width: 2.5rem; } td:nth-child(2) { min-width: 9rem; }
-code, pre { font-size: 0.85rem; overflow-wrap: anywhere; } pre { overflow-x: auto; background: #f6f6f6; padding: 0.6rem; }
+th { vertical-align: bottom; } td { min-width: 3rem; }
+code, pre { font-size: 0.85rem; overflow-wrap: anywhere; }
+pre { overflow-x: auto; background: #f6f6f6; padding: 0.6rem; }
 figure { margin: 1rem 0; } figure div { overflow-x: auto; } figcaption { color: #555; font-size: 0.85rem; }
 img { width: 100%; display: block; }
 @media (max-width: 640px) {
-  body { margin: 1rem auto; } h1 { font-size: 1.4rem; }
-  img.wide { width: auto; max-width: none; height: auto; min-width: 680px; max-width: 680px; }
+  body { margin: 1rem auto; } h1 { font-size: 1.4rem; } th, td { padding: 0.3rem 0.4rem; }
+  img.wide { width: 680px; }
 }
 """
 
@@ -99,7 +101,7 @@ def to_html(markdown: str, title: str, pictures: Iterable[Picture]) -> str:
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<title>{html.escape(title)}</title>\n'
+        f"<title>{html.escape(title)}</title>\n"
         f"<style>{_STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
     )
 

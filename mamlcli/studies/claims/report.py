@@ -98,7 +98,9 @@ def _intro(done: Reproduction) -> Iterator[str]:
     plan = done.plan
     yield f"{short_words(done.claims)}"
     seeds = plan.looks.seeds
-    reached = f"look {done.look} of {len(seeds)}, at {seeds[done.look - 1]} seeds" if done.look else "before its first look"
+    reached = (
+        f"look {done.look} of {len(seeds)}, at {seeds[done.look - 1]} seeds" if done.look else "before its first look"
+    )
     yield (
         f"Scale {plan.scale}: {plan.words}. The plan, registered before the first tested run, has the digest "
         f"{plan.digest[:12]}…; this is {reached}; {duration(done.wall_s)} of computing in all processes together."

@@ -13,6 +13,8 @@ from mamlcli.studies.claims.plan import OF_PILOTS, Plan
 from mamlcli.studies.claims.predictions import ClaimResult, Row, Study
 from mamlcli.studies.claims.reproduction import Reproduction, Rest, open_rows, value_of_cell
 
+_NO_BREAK = "\u00a0"  # a number in a narrow column of the page stays in one line
+
 
 def verdict_grid(claims: Sequence[ClaimResult]) -> Grid:
     """Return one row for each claim: id, verdict, statement, and how its predictions and checks came out."""
@@ -23,7 +25,7 @@ def verdict_grid(claims: Sequence[ClaimResult]) -> Grid:
 def support_words(claim: ClaimResult) -> str:
     """Return how many of a claim's deciding predictions have which verdict, and how many exact checks hold."""
     verdicts = [row.decision.verdict for row in claim.deciding]
-    parts = [f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts)]
+    parts = [f"{verdict}: {verdicts.count(verdict)}" for verdict in dict.fromkeys(verdicts)]
     if claim.checks:
         parts.append(f"{sum(check.holds for check in claim.checks)} of {len(claim.checks)} exact checks hold")
     if claim.missing:
@@ -50,7 +52,7 @@ def prediction_grid(rows: Sequence[Row]) -> Grid:
 
 
 def _prediction_row(row: Row) -> tuple[str, ...]:
-    contrast, decision = row.contrast, row.decision
+    contrast, decision, every = row.contrast, row.decision, row.decision.of_all_seeds
     p_values = (decision.p_holds, decision.p_fails, decision.p_no_effect)
     return (
         row.study_words,
@@ -58,12 +60,14 @@ def _prediction_row(row: Row) -> tuple[str, ...]:
         SHORT_MEASURES[contrast.measure],
         decision.verdict,
         interval_words(decision.interval),
-        f"{PERCENT * decision.interval.level:.1f} %",
+        f"{PERCENT * decision.interval.level:.3g}{_NO_BREAK}%",
         f"{contrast.margin:.3g}",
-        " / ".join(f"{p:.1g}" if math.isfinite(p) else "-" for p in p_values),
+        f"{_NO_BREAK}/ ".join(f"{p:.1g}" if math.isfinite(p) else "-" for p in p_values),
         f"{decision.size:.1f}" if math.isfinite(decision.size) else "-",
         f"{decision.look} of {decision.num_looks}",
-        f"{interval_words(decision.of_all_seeds)} ({decision.of_all_seeds.num_seeds})",
+        f"{interval_words(every)} ({every.num_seeds})"
+        if every != decision.interval
+        else f"the same ({every.num_seeds})",
     )
 
 
@@ -71,7 +75,7 @@ def interval_words(interval: Interval) -> str:
     """Return mean and interval of a difference."""
     if not math.isfinite(interval.half_width):
         return f"{interval.mean:+.4f} [no interval]"
-    return f"{interval.mean:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"
+    return f"{interval.mean:+.4f} [{interval.low:+.4f},{_NO_BREAK}{interval.high:+.4f}]"
 
 
 def check_grid(claim: ClaimResult) -> Grid:
@@ -132,7 +136,9 @@ def plan_grid(plan: Plan) -> Grid:
         f"{seeds} seeds (error {alpha:g})" for seeds, alpha in zip(plan.looks.seeds, plan.looks.alphas, strict=True)
     )
     pilots = ", ".join(map(str, plan.pilot_seeds))
-    source = "chosen by pilots for this plan" if plan.rates_from == OF_PILOTS else "of earlier pilots, kept in the scale"
+    source = (
+        "chosen by pilots for this plan" if plan.rates_from == OF_PILOTS else "of earlier pilots, kept in the scale"
+    )
     margins = sorted({(contrast.measure, contrast.margin) for contrast in plan.contrasts})
     rows = (
         ("digest (SHA-256)", plan.digest),

@@ -1,85 +1,74 @@
-"""Reports: one content, two forms."""
+"""The report: what it says of each claim."""
 
-import re
 from dataclasses import replace
 
-import numpy as np
+from mamlcli.studies.claims.claims import disagreements
+from mamlcli.studies.claims.markup import Picture, to_html
+from mamlcli.studies.claims.report import OVER, Appendix, reason, report_markdown, short_words
+from tests.helpers.made_reproduction import made_reproduction
 
-from mamlcli.common.statistics import Score
-from mamlcli.studies.claims.decisions import Prediction
-from mamlcli.studies.claims.predictions import ExactCheck, Study, decided
-from mamlcli.studies.claims.report import Picture, escape, report_markdown, to_html
-from mamlcli.studies.sweeps.cell_result import CellResult, Collapse, CollapseRecord, CurvePoint, FixedRateScores
-from mamlcli.studies.sweeps.scores import GridValue, StudyScores
-from tests.helpers.studies import grid_result
-
-PNG = b"\x89PNG not really"
-
-
-PICTURE = Picture("glyphs-maml.png", PNG, "scores")
-
-
-def markdown():
-    result = decided(
-        "C2",
-        "Deeper <adapts> better.",
-        "The slope is negative.",
-        [Prediction("glyphs: slope", np.array([-1.0, 0.5, -0.2]), -1)],
-        checks=[ExactCheck("an identity", 1e-15, 1e-12)],
-        missing=["omniglot: no pack"],
-    )
-    final = StudyScores({"loss": Score(0.5, 0.1), "accuracy": Score(0.8, 0.02)}, "seeds")
-    cell = CellResult(
-        GridValue(1, "kfo", 1),
-        (0, 1, 2),
-        (),
-        0.1,
-        (CurvePoint(1, final),),
-        1234,
-        5,
-        collapse=Collapse(1000, CollapseRecord(1234, 1000, 12, 0.0, 0.0, 1e-4)),
-        at_fixed_rate=FixedRateScores(0.4, StudyScores({"loss": Score(0.6)}, "seeds")),
-    )
-    result_of_study = replace(grid_result(), cells=(cell,), chance_accuracy=0.2)
-    study = Study("glyphs-maml", "glyphs, MAML", {"loss": {}, "accuracy": {}}, result_of_study)
-    return report_markdown(
-        title="Claims",
-        intro=["Scale smoke."],
-        settings={"torch": "2.6"},
-        recipes={"glyphs": "seed: 0"},
-        results=[result],
-        studies=[study],
-        pictures={"glyphs-maml": [PICTURE]},
-    )
+DONE = made_reproduction()
+FOREST = Picture("forest.png", b"f", "forest")
+APPENDIX = Appendix(
+    "mamlcli reproduce --dir x --report",
+    settings={"torch": "2.6"},
+    recipes={"glyphs": "seed: 0"},
+    seconds={"glyphs": 60.0},
+    beside={"C3": ("pooled over studies: 0.4",)},
+)
+PICTURES = {"C2": [Picture("c2.png", b"c", "scores over depth")]}
 
 
-def test_html_is_one_file_that_needs_no_network():
-    text = to_html(markdown(), "Claims", [PICTURE])
-    assert "data:image/png;base64," in text
-    assert not re.search(r"""(src|href)=["'](?!data:)""", text)
-    assert "Deeper &lt;adapts&gt; better." in text
+def markdown(done=DONE):
+    return report_markdown(done, FOREST, PICTURES, APPENDIX)
 
 
-def test_both_forms_say_the_same():
-    text_form, page = markdown(), to_html(markdown(), "Claims", [PICTURE])
-    for text in ("C2: undecided", "0.500 ± 0.100", "80.0 ± 2.0", "1,234", "0.4: 0.600", "1e-12", "omniglot: no pack"):
-        assert text in text_form, text
-        assert text in page, text
-    assert "![scores](glyphs-maml.png)" in text_form
+def test_every_claim_and_prediction_stands_in_both_forms():
+    text = markdown()
+    page = to_html(text, "t", [FOREST, *PICTURES["C2"]])
+    for claim in DONE.claims:
+        assert f"### {claim.id}: {claim.verdict}" in text
+        assert f"<h3>{claim.id}: {claim.verdict}</h3>" in page
+        for row in claim.rows:
+            assert f"{row.decision.interval.mean:+.4f}" in text
+            assert row.contrast.words in page
 
 
-def test_undecided_predictions_say_how_many_seeds_would_decide():
-    assert re.search(r"about \d+ seeds", markdown())
+def test_user_text_is_escaped_in_the_page():
+    assert "a pack is &lt;missing&gt;" in to_html(markdown(), "t", [FOREST, *PICTURES["C2"]])
 
 
-def test_plain_text_that_looks_like_markup_is_shown_as_it_is():
-    text = "a *b* _c_ `d` <e> [f](g) h_i D* \\ x|y"
-    page = to_html(escape(text), "t", [])
-    assert "<p>a *b* _c_ `d` &lt;e&gt; [f](g) h_i D* \\ x|y</p>" in page
+def test_report_says_what_intervals_are_over_and_how_it_is_made_again():
+    assert OVER in markdown()
+    assert "trainings and tasks, not classes" in OVER
+    assert markdown().count("`mamlcli reproduce --dir x --report`") == 2
 
 
-def test_figures_stand_in_a_figure_with_their_caption():
-    page = to_html(markdown(), "Claims", [PICTURE])
-    assert re.search(r'<figure><img alt="scores" src="data:[^"]+"><figcaption>scores</figcaption></figure>', page)
-    assert page.count("<table>") == page.count("</table>") == 5
-    assert page.count("<p>") == page.count("</p>")
+def test_what_stands_beside_a_claim_is_apart_from_it():
+    c3 = markdown().split("### C3")[1].split("### C4")[0]
+    assert "Beside the claim, deciding nothing of it:\n\npooled over studies: 0.4" in c3
+    assert "Premise, that a shallow network does for these tasks: not tested." in markdown()
+
+
+def test_claims_that_fail_are_said_as_plainly_as_those_that_hold():
+    claims = [replace(DONE.claims[0], verdict="fails"), replace(DONE.claims[1], verdict="no relevant effect")]
+    assert short_words([*claims, DONE.claims[2]]) == "Holding: C3. Failing: C1. Without a relevant effect: C2."
+    row = replace(DONE.claims[0].rows[0], decision=replace(DONE.claims[0].rows[0].decision, verdict="fails"))
+    words = reason(replace(claims[0], rows=(row,)))
+    assert words == f"Why: on the other side of zero: {row.decision.prediction.name}."
+
+
+def test_undecided_claims_say_what_is_open():
+    claim = DONE.claims[1]
+    rows = (replace(claim.rows[0], decision=replace(claim.rows[0].decision, verdict="undecided")), *claim.rows[1:])
+    words = reason(replace(claim, verdict="undecided", rows=rows, missing=("x",)))
+    assert "of 4 deciding predictions 3 hold; 1 with an interval that allows more than one verdict" in words
+    assert "1 could not be looked at" in words
+
+
+def test_disagreement_of_loss_and_log_odds_is_shown():
+    claim = DONE.claims[1]
+    rows = (replace(claim.rows[0], decision=replace(claim.rows[0].decision, verdict="undecided")), *claim.rows[1:])
+    (note,) = disagreements(rows)
+    done = replace(DONE, claims=(replace(claim, rows=rows, notes=(note,)),))
+    assert "undecided on query loss" in markdown(done)

@@ -1,0 +1,94 @@
+"""The forest plot: every prediction has its row, in units of its margin."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from matplotlib.text import Text
+
+from mamlcli.common.figures import print_style
+from mamlcli.studies.claims.decisions import UNDECIDED
+from mamlcli.studies.claims.forest import NARROW, VERDICT_COLOURS, WIDE, forest_figure, lines_of, ordered
+from tests.helpers.made_reproduction import made_reproduction
+
+
+@pytest.fixture(scope="module")
+def claims():
+    return made_reproduction().claims
+
+
+def drawn_means(figure):
+    return [float(line.get_xdata()[0]) for line in figure.axes[0].lines if line.get_marker() in tuple("os^D")]
+
+
+@pytest.mark.parametrize("layout", [WIDE, NARROW])
+def test_every_prediction_has_a_mean_in_units_of_its_margin(claims, layout):
+    figure = forest_figure(claims, "title", layout)
+    rows = [row for claim in claims for group in ordered(claim.rows) for row in group]
+    expected = [row.decision.interval.mean / row.contrast.margin for row in rows]
+    assert len(rows) == sum(len(claim.rows) for claim in claims) > 30
+    assert drawn_means(figure) == pytest.approx(expected)
+
+
+def test_every_seed_is_a_point(claims):
+    points = [offsets for found in forest_figure(claims, "t").axes[0].collections for offsets in found.get_offsets()]
+    assert len(points) == sum(len(row.decision.prediction.differences) for claim in claims for row in claim.rows)
+
+
+def test_rows_that_decide_come_first_and_measures_of_a_prediction_stand_together(claims):
+    for claim in claims:
+        groups = ordered(claim.rows)
+        decides = [row.contrast.decides for group in groups for row in group]
+        assert decides == sorted(decides, reverse=True)
+        assert all(len({(row.study_words, row.contrast.words) for row in group}) == 1 for group in groups)
+
+
+def test_claim_stands_with_its_verdict_above_its_rows(claims):
+    texts = [line.text for line in lines_of(claims, WIDE) if line.weight == "bold"]
+    assert [text[: len(claim.id)] for claim in claims for text in texts if text.startswith(claim.id)] == [
+        claim.id for claim in claims
+    ]
+    assert any(text.startswith(f"C2 {claims[1].verdict}: ") for text in texts)
+
+
+def test_no_two_lines_stand_on_each_other(claims):
+    for layout in (WIDE, NARROW):
+        lines = list(lines_of(claims, layout))
+        for is_row in (True, False):
+            at = [line.at for line in lines if (line.row is not None) is is_row and (is_row or line.text)]
+            assert min(np.diff(sorted(at))) >= 1.0 - 1e-9
+
+
+def test_undecided_rows_are_open_and_verdicts_have_their_colours(claims):
+    figure = forest_figure(claims, "t")
+    rows = [row for claim in claims for group in ordered(claim.rows) for row in group]
+    marks = [line for line in figure.axes[0].lines if line.get_marker() in tuple("os^D")]
+    for row, mark in zip(rows, marks, strict=True):
+        assert mark.get_color() == VERDICT_COLOURS[row.decision.verdict]
+        assert (mark.get_markerfacecolor() == "white") == (row.decision.verdict == UNDECIDED)
+
+
+def test_axis_says_its_units_and_the_band_is_the_margin(claims):
+    axes = forest_figure(claims, "t").axes[0]
+    assert "mean difference / margin" in axes.get_xlabel()
+    (band,) = axes.patches
+    assert (band.get_x(), band.get_width()) == (-1.0, 2.0)
+
+
+@pytest.mark.parametrize("layout", [WIDE, NARROW])
+def test_text_is_whole_and_legible(claims, layout):
+    figure = forest_figure(claims, "t", layout)
+    with print_style():
+        figure.canvas.draw()
+    whole = figure.bbox.padded(2.0)
+    for text in (text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()):
+        assert text.get_fontsize() >= 8
+        box = text.get_window_extent()
+        assert whole.x0 <= box.x0, text
+        assert box.x1 <= whole.x1, text
+
+
+def test_claim_without_rows_names_what_is_missing(claims):
+    bare = replace(claims[4], rows=(), missing=("no family has the cells",))
+    assert any("not looked at: no family has the cells" in line.text for line in lines_of([bare], WIDE))
+    assert forest_figure([bare], "t").axes
