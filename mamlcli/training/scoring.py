@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mamlcli.common.errors import RunError
-from mamlcli.common.statistics import Score, estimate
+from mamlcli.common.statistics import Score, estimate, interval_note
 from mamlcli.engine.evaluation import Evaluation, Reference, evaluate, join_evaluations
 from mamlcli.engine.objective import MetaParams
 from mamlcli.engine.sharing import ALONE, WorkerGroup
@@ -179,7 +179,24 @@ def evaluation_report(
         curve=curve_of(evaluation),
         references={name: _reference_scores(reference) for name, reference in evaluation.references.items()},
         chance_accuracy=evaluation.chance_accuracy,
+        notes=notes_on(evaluation),
     )
+
+
+def notes_on(evaluation: Evaluation) -> tuple[str, ...]:
+    """Return what to know of the final scores: intervals that hold less often than they say, doubtful references."""
+    columns = {"Query loss": "query_loss", "Query accuracy": "query_accuracy"}
+    if not evaluation.is_classification:
+        del columns["Query accuracy"]
+    notes = [
+        interval_note(evaluation.column(column, -1), words, is_fraction=column == "query_accuracy")
+        for words, column in columns.items()
+    ]
+    for name, reference in evaluation.references.items():
+        if reference.doubtful is not None and reference.doubtful.any():
+            num = f"{int(reference.doubtful.sum())} of {len(reference.doubtful)} tasks"
+            notes.append(f"{name}: sampling did not converge for {num}; its loss there is likely too high.")
+    return tuple(note for note in notes if note)
 
 
 def curve_of(evaluation: Evaluation) -> tuple[Point, ...]:
