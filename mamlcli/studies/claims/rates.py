@@ -8,7 +8,7 @@ from __future__ import annotations
 
 # Key of the family -> value key -> inner learning rate.
 RATES: dict[str, dict[str, float]] = {
-    "linear-regression": {"depth 1": 1.3, "depth 2": 0.5, "depth 1, dense": 0.5, "depth 1, kfo": 0.5},
+    "linear-regression": {"depth 1": 1.3, "depth 2": 0.25, "depth 1, dense": 0.5, "depth 1, kfo": 0.5},
     "logistic": {"depth 1": 5.0, "depth 3": 0.7, "depth 1, meta-sgd": 2.0, "depth 1, kfo": 2.0},
     "glyphs-maml": {
         "depth 1": 0.4,
