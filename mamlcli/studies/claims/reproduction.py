@@ -95,7 +95,9 @@ class Reproduction:
             "next_look": None if self.next_seeds is None else {"seeds": self.next_seeds, "hours": self.next_hours},
             "wall_s": self.wall_s,
             "claims": [
-                claim_to_json(claim, first_seed=plan.first_seed, hours={key: rest.hours for key, rest in self.rest.items()})
+                claim_to_json(
+                    claim, first_seed=plan.first_seed, hours={key: rest.hours for key, rest in self.rest.items()}
+                )
                 for claim in self.claims
             ],
             "studies": {study.key: study.result.to_json() for study in self.studies},
