@@ -101,12 +101,9 @@ def reproduce(
 
     smoke (a minute or two) shows that everything runs; laptop (2 cores, under 25 minutes, no download) decides what it
     can on synthetic tasks and glyphs; evening (about 3 hours) adds Omniglot, if its pack is here; paper has the
-    release's settings, for a GPU. plan.json in the folder is written before the first tested run and never changed.
-    The same command again continues where it was cut.
+    release's settings, for a GPU. plan.json is written first and never changed. The same command again goes on.
 
     Examples:
-
-      mamlcli reproduce
 
       mamlcli reproduce --until-decided --hours 2 --dir runs/decided
 

@@ -75,12 +75,10 @@ def warn_about_jobs(jobs: int | None) -> None:
 
 
 class SweepProgress:
-    """Shows a line on stderr for each cell that ends, with the time that is left."""
+    """Shows a line on stderr for each cell that ends, with the time that is left; without a sweep, for each pilot."""
 
-    def __init__(self, sweep: Sweep, num_processes: int) -> None:
-        seeds = f"{sweep.num_seeds} seed{'s' if sweep.num_seeds != 1 else ''}"
-        rates = f" x {len(sweep.inner_lrs)} inner learning rates" if sweep.inner_lrs else ""
-        self.plan = f"{len(sweep.values)} values{rates} x {seeds}, {num_processes} at a time"
+    def __init__(self, sweep: Sweep | None, num_processes: int) -> None:
+        self.plan = "pilots" if sweep is None else _plan_words(sweep, num_processes)
         self._num_processes = num_processes
         self._walls: list[float] = []
 
@@ -107,6 +105,12 @@ class SweepProgress:
             left = sum(self._walls) / len(self._walls) * (end.num_total - end.num_ended) / self._num_processes
             text += f" ({duration(end.wall_s)}" + (f"; about {duration(left)} left)" if left > 0 else ")")
         console.note(Text(text))
+
+
+def _plan_words(sweep: Sweep, num_processes: int) -> str:
+    seeds = f"{sweep.num_seeds} seed{'s' if sweep.num_seeds != 1 else ''}"
+    rates = f" x {len(sweep.inner_lrs)} inner learning rates" if sweep.inner_lrs else ""
+    return f"{len(sweep.values)} values{rates} x {seeds}, {num_processes} at a time"
 
 
 def study_parts(result: StudyResult, path: Path) -> Iterator[console.Part]:

@@ -114,11 +114,8 @@ def reproduce(
         choose_rates: whether inner rates are chosen by pilots first, even where the scale has them.
         jobs: cells at a time; by default the cores, and 1 on CUDA.
         device: where to compute; by default what the recipes say.
-        command: what continues the reproduction in a folder, for the study.json of each study.
-        argv: the command line, for the manifests; by default that of this process.
-        on_family: called when a study is gone through.
-        on_end: called when a cell, or a pilot, ends.
-        on_look: called after each look, with what is decided.
+        command, argv: as in `run_study`.
+        on_family, on_end, on_look: called when a study is gone through, when a cell or a pilot ends, after each look.
 
     Raises:
         MamlError: a request that cannot be met, or that is not the folder's plan.

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from mamlcli.cli import reproduction_display
+from mamlcli.cli import reproduction_display, study_display
 from mamlcli.cli.reproduction_display import (
     Display,
     cost_words,
@@ -18,6 +18,7 @@ from mamlcli.cli.reproduction_display import (
 from mamlcli.studies.claims.costs import Cost
 from mamlcli.studies.claims.decisions import HOLDS, NO_EFFECT, UNDECIDED
 from mamlcli.studies.claims.reproduction import Reproduction, Rest, sweep_of
+from mamlcli.studies.sweeps.run import CellEnd
 from tests.helpers.decided import CHECK, claim, row
 from tests.helpers.reproductions import LINREG, tiny_plan
 
@@ -107,3 +108,10 @@ def test_a_look_is_shown_when_the_next_begins(monkeypatch):
     display.begin(LINREG, sweep)
     assert len(notes) == 5  # two tables, the cost of the next look, the heading
     assert notes[-1].startswith("linear regression: ")
+
+
+def test_pilots_are_shown_before_any_family(monkeypatch):
+    notes = []
+    monkeypatch.setattr(study_display.console, "note", lambda text: notes.append(str(text)))
+    Display(2).show(CellEnd("pilot: depth 1, inner lr 0.2, seed 1", "done", 1, 4, wall_s=3.0))
+    assert notes == ["[1/4] pilot: depth 1, inner lr 0.2, seed 1: done (3 s; about 4 s left)"]

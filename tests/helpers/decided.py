@@ -25,7 +25,7 @@ def row(key, verdict, *, decides=True, differences=(0.1, 0.3, -0.1, 0.2)):
 
 
 def claim(verdict, rows=(), *, checks=(), missing=()):
-    return ClaimResult("C1", "a statement of some length", "a rule", verdict, tuple(rows), tuple(checks), tuple(missing))
+    return ClaimResult("C1", "a statement", "a rule", verdict, tuple(rows), tuple(checks), tuple(missing))
 
 
 CHECK = ExactCheck("outputs agree", 1e-9, 1e-6)

@@ -97,7 +97,9 @@ class Scores:
         monkeypatch.setattr(looks, "run_sweep", self.run_sweep)
         monkeypatch.setattr(looks, "study_of_family", self.study_of_family)
         monkeypatch.setattr(looks, "check_sweep", lambda sweep: None)
-        monkeypatch.setattr(looks, "seconds_of_values", lambda study: {"depth 1": 10.0, "depth 2": 20.0, "depth 3": 30.0})
+        monkeypatch.setattr(
+            looks, "seconds_of_values", lambda study: {"depth 1": 10.0, "depth 2": 20.0, "depth 3": 30.0}
+        )
 
     def run_sweep(self, sweep, path, *, is_wanted, deadline=None, **_):
         failures = []

@@ -257,9 +257,3 @@ def with_costs(done: Reproduction, *, num_processes: int) -> Reproduction:
         next_seeds=later[0] if is_open else None,
         next_hours=hours(open_values(done.claims), later[0]) if is_open else None,
     )
-
-
-def hours_spent(path: Path) -> float:
-    """Return the hours of computing in a folder's pilots."""
-    folders = [file.parent for file in path.glob("pilots/*/*/manifest.json")]
-    return sum(RunDirectory.open(folder).manifest.wall_s or 0.0 for folder in folders) / 3600

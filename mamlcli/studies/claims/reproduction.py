@@ -74,7 +74,7 @@ class Reproduction:
 
     def to_json(self) -> dict[str, object]:
         """Return the content of result.json; result.schema.json says what is in it."""
-        plan = self.plan
+        plan, hours = self.plan, {key: rest.hours for key, rest in self.rest.items()}
         return {
             "schema": 1,
             "scale": plan.scale,
@@ -94,10 +94,7 @@ class Reproduction:
             "look": self.look,
             "next_look": None if self.next_seeds is None else {"seeds": self.next_seeds, "hours": self.next_hours},
             "wall_s": self.wall_s,
-            "claims": [
-                claim_to_json(claim, first_seed=plan.first_seed, hours={key: rest.hours for key, rest in self.rest.items()})
-                for claim in self.claims
-            ],
+            "claims": [claim_to_json(claim, first_seed=plan.first_seed, hours=hours) for claim in self.claims],
             "studies": {study.key: study.result.to_json() for study in self.studies},
         }
 

@@ -1,6 +1,5 @@
 """What was done otherwise than the plan says."""
 
-
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.claims.deviations import deviations

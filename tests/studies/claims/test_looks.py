@@ -67,7 +67,7 @@ def test_a_later_look_adds_seeds_to_the_cells_of_open_predictions_alone(taken):
 
 
 def test_no_look_follows_when_all_is_decided(taken):
-    done, scores, ended = taken(clear, until_decided=True)
+    done, _, ended = taken(clear, until_decided=True)
     assert len(ended) == 1
     assert verdicts(done)["C1"] == HOLDS
     assert done.next_seeds is None

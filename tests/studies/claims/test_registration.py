@@ -69,7 +69,7 @@ def test_a_family_without_its_pack_is_left_out_unless_it_is_asked_for(monkeypatc
 
 
 def test_a_scale_that_needs_packs_is_refused_with_the_commands_that_get_them():
-    with pytest.raises(MamlError, match="mamlcli data fetch omniglot; mamlcli data fetch cifar-fs; mamlcli data import"):
+    with pytest.raises(MamlError, match="fetch omniglot; mamlcli data fetch cifar-fs; mamlcli data import"):
         draft(Request("paper"))
 
 

@@ -69,6 +69,4 @@ def test_a_prediction_has_interval_seeds_and_what_would_decide_it(content):
 
 def test_exact_checks_say_whether_they_hold():
     found = claim_to_json(claim(HOLDS, checks=[CHECK]), first_seed=100, hours={})
-    assert found["evidence"]["checks"] == [
-        {"name": "outputs agree", "value": 1e-9, "tolerance": 1e-6, "holds": True}
-    ]
+    assert found["evidence"]["checks"] == [{"name": "outputs agree", "value": 1e-9, "tolerance": 1e-6, "holds": True}]
