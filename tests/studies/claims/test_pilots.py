@@ -159,7 +159,9 @@ def test_cut_pilots_go_on_and_choose_the_same(here, tmp_path):
 
 def test_a_rate_at_which_a_pilot_diverged_is_worse_than_any_other_and_not_tried_again(here, tmp_path):
     # Float32 overflows within a few inner steps at such rates.
-    wild = family(values=(CellValue(1),), first_rates={"depth 1": 90.0}, changes=(*family().changes, "inner.steps=40"))
+    wild = family(
+        values=(CellValue(1),), first_rates={"depth 1": 90.0}, changes=(*family().changes, "inner.steps=40")
+    )
     here()
     ends = []
     (found,), (search,) = run([wild], tmp_path, on_end=ends.append)
