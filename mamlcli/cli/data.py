@@ -137,7 +137,7 @@ def check(
     """Look for what is wrong with a pack and its class splits.
 
     Tells of missing classes, classes with too few images, constant images,
-    and images that are in two splits. The exit code is 1 if a command that
+    images that are in two splits, and drawings that look alike in two splits. The exit code is 1 if a command that
     uses the pack would fail.
 
     Examples:

@@ -26,10 +26,12 @@ class Reference:
 
     Attributes:
         loss, accuracy: [num_tasks] float64 on query sets; None where there is none.
+        doubtful: [num_tasks], 1 where the scores come from sampling that did not converge; None where they are exact.
     """
 
     loss: Array | None
     accuracy: Array | None
+    doubtful: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,9 @@ def _fill(references: dict[str, Reference], of_chunk: Mapping[str, ReferenceScor
         return None if values is None else np.empty(len(share), dtype=np.float64)
 
     for name, scores in of_chunk.items():
-        whole = references.setdefault(name, Reference(room(scores.loss), room(scores.accuracy)))
-        for values, part in ((whole.loss, scores.loss), (whole.accuracy, scores.accuracy)):
+        whole = references.setdefault(name, Reference(*map(room, (scores.loss, scores.accuracy, scores.doubtful))))
+        for column in ("loss", "accuracy", "doubtful"):
+            values, part = getattr(whole, column), getattr(scores, column)
             if values is not None and part is not None:
                 values[rows.start : rows.stop] = part.double().cpu().numpy()
 
@@ -147,6 +150,7 @@ def join_evaluations(parts: list[Evaluation]) -> Evaluation:
         name: Reference(
             joined([part.references[name].loss for part in parts]),
             joined([part.references[name].accuracy for part in parts]),
+            joined([part.references[name].doubtful for part in parts]),
         )
         for name in parts[0].references
     }

@@ -74,7 +74,7 @@ Gradients = Callable[[Sequence[int], Sequence[MetaParams], int], Sequence[MetaGr
 
 
 # Meta-parameters of some states -> (loss, accuracy or None) of each in meta-validation.
-Validate = Callable[[Sequence[MetaParams]], Sequence[Scores]]
+Validate = Callable[[Sequence[int], Sequence[MetaParams]], Sequence[Scores]]
 
 
 def train(
@@ -94,7 +94,7 @@ def train(
             is trained no further.
         outers: the settings of each, by the same indices; they differ in the seed alone.
         gradients: (indices, meta-parameters of each, iteration from 0) -> meta-gradients on that iteration's tasks.
-        validate: meta-parameters of some -> (loss, accuracy or None) of each on the meta-validation tasks.
+        validate: (indices, meta-parameters of each) -> (loss, accuracy or None) of each on its meta-validation tasks.
 
     Yields:
         (index, record), in the order of each state; at last, for a state whose loss or gradient is infinite or not a
@@ -116,7 +116,7 @@ def train(
         # Asked before each step, not after it: a state saved between a step and its validation goes on with the
         # validation.
         elif due := [index for index in batch if validation_is_due(states[index], outers[index])]:
-            scores = zip(due, validate([meta_params[index] for index in due]), strict=True)
+            scores = zip(due, validate(due, [meta_params[index] for index in due]), strict=True)
             yield from [(index, _validated(states[index], outers[index], *pair)) for index, pair in scores]
         else:
             meta_gradients = gradients(batch, list(meta_params.values()), iteration)

@@ -32,7 +32,8 @@ def curve_table(report: RunReport) -> Table:
         f"{report.recipe}: adaptation on {protocol.num_tasks} {protocol.split} tasks\n"
         f"{task_words(protocol)}; batch norm: {batch_norm_words(protocol)}"
     )
-    table = plain_table(title, f"mean ± half-width of the 95 % interval over tasks\nweights: {report.weights}")
+    caption = ["mean ± half-width of the 95 % interval over tasks", f"weights: {report.weights}", *report.notes]
+    table = plain_table(title, "\n".join(caption))
     table.add_column("inner step", justify="right")
     for name in _columns(report.has_accuracy):
         table.add_column(name, justify="right", no_wrap=True)
@@ -99,8 +100,8 @@ def _loss_verdict(report: RunReport, where: str) -> str:
     final, before = report.final, report.curve[0].scores
     reached = with_interval(final.loss) if math.isfinite(final.mean("loss")) else "overflowed"
     text = f"Query loss {reached} {where}, from {number_text(before.mean('loss'))}."
-    floors = [f"{name} {number_text(scores.mean('loss'))}" for name, scores in report.references.items()]
-    return text + (f" Floors: {', '.join(floors)}." if floors else "")
+    references = [f"{name} {number_text(scores.mean('loss'))}" for name, scores in report.references.items()]
+    return text + (f" References: {', '.join(references)}." if references else "")
 
 
 def _accuracy_verdict(report: RunReport, where: str) -> str:

@@ -145,6 +145,7 @@ class RunReport:
         references: scores of floors and baselines on the same tasks, by name.
         chance_accuracy: of guessing; None for regression.
         run: the folder, as it was named when the run was scored; None if that was not noted.
+        notes: sentences on numbers that are less sure than they look.
     """
 
     recipe: str
@@ -154,6 +155,7 @@ class RunReport:
     references: Mapping[str, Scores]
     chance_accuracy: float | None = None
     run: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def final(self) -> Scores:
@@ -185,6 +187,7 @@ class RunReport:
                 references={name: Scores.from_json(scores) for name, scores in value["references"].items()},
                 chance_accuracy=value.get("chance_accuracy"),
                 run=value.get("run"),
+                notes=tuple(map(str, value.get("notes", ()))),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not the result of a run ({type(error).__name__}: {error})") from error
@@ -205,4 +208,5 @@ class RunReport:
             "final": curve[-1],
             "references": {name: scores.to_json() for name, scores in self.references.items()},
             **({} if self.chance_accuracy is None else {"chance_accuracy": self.chance_accuracy}),
+            **({"notes": list(self.notes)} if self.notes else {}),
         }

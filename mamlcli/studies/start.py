@@ -18,7 +18,7 @@ from mamlcli.studies.claims.registration import Draft, Request, draft, open_plan
 from mamlcli.studies.claims.reproduction import Reproduction, sweep_of
 from mamlcli.studies.sweeps.capacity import add_capacity, capacity_jobs
 from mamlcli.studies.sweeps.closed_form import add_closed_form
-from mamlcli.studies.sweeps.folder import open_study, write_result
+from mamlcli.studies.sweeps.folder import begun_sweep, open_study, write_result
 from mamlcli.studies.sweeps.from_trained import check_start_width
 from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.run import CellEnd, default_jobs, run_sweep
@@ -57,9 +57,10 @@ def run_study(
         MamlError: what cannot run, before anything does.
         Interrupted: SIGINT or SIGTERM came; what was done is saved.
     """
+    path = Path(folder) if folder is not None else next_run_path(RUNS, f"{sweep.study}-{sweep.recipe_name}")
+    sweep = begun_sweep(path, sweep)
     experiment = check_sweep(sweep)
     check_start_width(sweep, experiment)
-    path = Path(folder) if folder is not None else next_run_path(RUNS, f"{sweep.study}-{sweep.recipe_name}")
     was_there = open_study(path, sweep, command(path))
     num_processes = jobs or default_jobs(sweep.recipe, len(cells_of(sweep)))
     if with_capacity is None:

@@ -53,10 +53,13 @@ class ReferenceScores:
     Attributes:
         loss: [num_tasks] float64, mean over the query set; None where the method gives no loss.
         accuracy: [num_tasks] float64 in [0, 1]; None for regression.
+        doubtful: [num_tasks] float64, 1 where scores come from sampling that did not converge, else 0; None where
+            scores are exact.
     """
 
     loss: Tensor | None
     accuracy: Tensor | None
+    doubtful: Tensor | None = None
 
 
 class TaskDistribution(Protocol):

@@ -30,13 +30,15 @@ class FewShotTasks:
         ways: classes of a task; their labels are 0 ... ways - 1 in the order drawn.
         shots: support images of each class.
         queries: query images of each class.
-        rotations: whether each class turned by 0, 90, 180 and 270 degrees counts as four classes.
+        rotations: whether each class turned by 0, 90, 180 and 270 degrees counts as four classes. No task has a drawing
+            twice, turned: see `_without_repeats`.
         dtype: of the images of an episode, scaled from 0...255 to [0, 1].
         augment: what is done to each image at random, of "flip", "crop" and "colour"; which classes and images a task
             has does not depend on it.
 
     Source: Vinyals et al. 2016, arXiv 1606.04080, for N-way K-shot tasks; Santoro et al. 2016, arXiv 1605.06065,
-    for rotations as classes. Differs from the release: rotations are a key; inputs are in [0, 1] for every source.
+    for rotations as classes. Differs from the release: rotations are a key; inputs are in [0, 1] for every source; no
+    drawing is in a task twice, turned, where there are classes or drawings enough.
     """
 
     images: Tensor
@@ -95,13 +97,35 @@ class FewShotTasks:
         num_classes = len(self.class_images) * turns_of_a_class
         chosen = torch.randperm(num_classes, generator=generator)[: self.ways]
         num = self.shots + self.queries
-        rows = []
-        for label in (chosen // turns_of_a_class).tolist():
-            members = self.class_images[label]
-            rows.append(members[torch.randperm(len(members), generator=generator)[:num]])
+        labels = (chosen // turns_of_a_class).tolist()
+        rows = [_some(self.class_images[label], num, generator) for label in labels]
+        if self.rotations:
+            rows = self._without_repeats(labels, rows, generator)
         # Augmentations come last: with them a task has the classes and images that it has without.
         numbers = draw_augmentations(self.ways * num if self.augment else 0, generator)
         return torch.stack(rows), chosen % turns_of_a_class, numbers.view(self.ways, -1, numbers.shape[1])
+
+    def _without_repeats(self, labels: list[int], rows: list[Tensor], generator: torch.Generator) -> list[Tensor]:
+        """Return the image indices with those classes drawn anew that repeat a drawing of the same character, turned.
+
+        Two turns of one character are two classes, but a drawing in the support set of one and the query set of the
+        other gives the answer away. Such a class takes other drawings of its character; where they are too few, another
+        character, turned as it was; where no other is left, it stays. All other tasks are as they are without this.
+        """
+        labels, rows = list(labels), list(rows)
+        for place, label in enumerate(labels):
+            taken = [row for other, row in zip(labels[:place], rows, strict=False) if other == label]
+            if not taken or not torch.isin(rows[place], torch.cat(taken)).any():
+                continue
+            num, members = len(rows[place]), self.class_images[label]
+            free = members[~torch.isin(members, torch.cat(taken))]
+            others = [other for other in range(len(self.class_images)) if other not in labels]
+            if len(free) < num and others:
+                labels[place] = others[int(torch.randint(len(others), (), generator=generator))]
+                free = self.class_images[labels[place]]
+            if len(free) >= num:
+                rows[place] = _some(free, num, generator)
+        return rows
 
     def _turned(self, x: Tensor, turns: Tensor) -> Tensor:
         """Turn the images of each class by its quarter turns, as one gather (no loop, no synchronisation)."""
@@ -122,6 +146,11 @@ class FewShotTasks:
         predicted = torch.gather(episode.support_y, 1, nearest)
         accuracy = (predicted == episode.query_y).double().mean(dim=1).cpu()
         return {NEAREST_NEIGHBOUR: ReferenceScores(loss=None, accuracy=accuracy)}
+
+
+def _some(members: Tensor, num: int, generator: torch.Generator) -> Tensor:
+    """Draw `num` of the members, none twice."""
+    return members[torch.randperm(len(members), generator=generator)[:num]]
 
 
 def fewshot_tasks(

@@ -1,4 +1,4 @@
-"""Compute the best solutions of synthetic tasks, by Bayes' rule or MAP, and score them on the query sets.
+"""Compute posterior mean and MAP weights of synthetic tasks, and score weights on the query sets.
 
 All in float64 on the CPU, for every task of a batch at once.
 """
@@ -85,7 +85,7 @@ def posterior_mean_weights(support_x: Tensor, support_y: Tensor, *, noise: float
 
 
 def map_logistic_weights(support_x: Tensor, support_y: Tensor, *, weight_scale: float, label_noise: float) -> Tensor:
-    """Return the weights of greatest posterior probability of each logistic task.
+    """Return the weights of greatest posterior probability of each logistic task: a baseline, not a floor.
 
     argmin_w  - sum_i log[ eps + (1 - 2 eps) sigmoid(s_i w.x_i) ] + |w|^2 / (2 weight_scale^2)
     with s_i = 2 y_i - 1. Solved for all tasks at once by Newton's method from w = 0 with step halving, until

@@ -17,6 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from mamlcli.tasks.bayes_predictive import bayes_predictive_scores
 from mamlcli.tasks.draws import between, draw, empty, episode_of, linear_outputs
 from mamlcli.tasks.episodes import Episode, ReferenceScores, TaskDistribution
 from mamlcli.tasks.references import (
@@ -207,17 +208,18 @@ class LogisticTasks:
         return episode_of(points, {"weights": weights}, dtype=self.dtype, device=self.device)
 
     def references(self, episode: Episode) -> dict[str, ReferenceScores]:
-        """Score MAP logistic regression under the task prior, and the true weights (the noise alone)."""
+        """Score the Bayes predictive (no method does better), MAP (a baseline), the true weights (the noise alone)."""
         support_x, query_x = episode.support_x.cpu().double(), episode.query_x.cpu().double()
+        support_y, query_y = episode.support_y.cpu(), episode.query_y.cpu()
+        bayes = bayes_predictive_scores(
+            support_x, support_y, query_x, query_y, weight_scale=self.weight_scale, label_noise=self.label_noise
+        )
         map_weights = map_logistic_weights(
-            support_x,
-            episode.support_y.cpu(),
-            weight_scale=self.weight_scale,
-            label_noise=self.label_noise,
+            support_x, support_y, weight_scale=self.weight_scale, label_noise=self.label_noise
         )
         candidates = {"MAP": map_weights, "true weights": episode.truth["weights"]}
-        return {
-            name: classification_scores(weights, query_x, episode.query_y.cpu(), label_noise=self.label_noise)
+        return {"Bayes predictive": bayes} | {
+            name: classification_scores(weights, query_x, query_y, label_noise=self.label_noise)
             for name, weights in candidates.items()
         }
 

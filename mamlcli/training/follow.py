@@ -71,7 +71,7 @@ def follow_run(group: WorkerGroup) -> None:
                 raise record
             if is_interrupted():
                 raise Interrupted("interrupted")
-        score_at_end(experiment, [], group)
+        score_at_end([experiment], [], group)
         if is_interrupted():
             raise Interrupted("interrupted")
 

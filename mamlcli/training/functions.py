@@ -12,7 +12,7 @@ from mamlcli.engine.sharing import ALONE, WorkerGroup, share_of
 from mamlcli.recipe.schema import Recipe
 from mamlcli.tasks.episodes import task_generator
 from mamlcli.training.experiment import Experiment
-from mamlcli.training.scoring import score, validation_scores, validation_tasks
+from mamlcli.training.scoring import score_each, validation_scores, validation_tasks
 
 
 def splits_of_training(recipe: Recipe) -> tuple[str, ...]:
@@ -34,7 +34,8 @@ def training_functions(
     """Return (gradients, validate), the two functions that `engine.outer_loop.train` calls; all workers get the same.
 
     Args:
-        experiments: of the runs that are trained, alike but for their seeds, in the order of the states' indices.
+        experiments: of the runs that are trained, alike but for `seed` and `evaluation.seed`, in the order of the
+            states' indices.
         how: how the tasks of a meta-batch are run.
         group: workers that share the tasks of one run.
     """
@@ -55,8 +56,9 @@ def training_functions(
         of_share = meta_gradients(objective, metas, episode, how, step_weights=weights)
         return [group.all_reduce(gradient, recipe.outer.tasks) for gradient in of_share]
 
-    def validate(metas: Sequence[MetaParams]) -> list[tuple[float, float | None]]:
+    def validate(indices: Sequence[int], metas: Sequence[MetaParams]) -> list[tuple[float, float | None]]:
         """Return loss and accuracy of each run in meta-validation."""
-        return [validation_scores(scores) for scores in score(experiment, metas, validation_tasks(recipe), group)]
+        of_runs = [experiments[index] for index in indices]
+        return [validation_scores(scores) for scores in score_each(of_runs, metas, validation_tasks(recipe), group)]
 
     return gradients, validate

@@ -38,7 +38,7 @@ def train_runs(
     saves all.
 
     Args:
-        runs: their recipes differ in `seed` alone.
+        runs: their recipes differ in `seed` and `evaluation.seed` alone.
         group: workers that share the tasks of one run, of which this is number 0; the others are in `follow_run`.
         is_stopped: asked once for all that is computed together whether to stop, as are SIGINT and SIGTERM.
 
@@ -125,7 +125,7 @@ def _train_and_evaluate(
 
 
 def _evaluate(ongoing: OngoingRuns, stop: _Stop, group: WorkerGroup) -> None:
-    """Score all runs that were trained, on the same tasks at once."""
+    """Score all runs that were trained, each on the tasks of its `evaluation.seed`."""
     stop.ask()
     weights: dict[int, tuple[MetaParams, str]] = {}
     for index in list(ongoing.runs):
@@ -133,8 +133,8 @@ def _evaluate(ongoing: OngoingRuns, stop: _Stop, group: WorkerGroup) -> None:
             weights[index] = run.begin_evaluation(is_stopping=stop.is_set)
     if not weights:
         return
-    experiment = ongoing.runs[min(weights)].plan.experiment
-    evaluations = stop.asked_after(score_at_end)(experiment, [meta for meta, _ in weights.values()], group)
+    experiments = [ongoing.runs[index].plan.experiment for index in weights]
+    evaluations = stop.asked_after(score_at_end)(experiments, [meta for meta, _ in weights.values()], group)
     for (index, (_, which)), evaluation in zip(weights.items(), evaluations, strict=True):
         with ongoing.run(index) as run:
             ongoing.end(index, run.evaluated(evaluation, which, is_stopping=stop.is_set))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mamlcli.common.errors import RunError
-from mamlcli.common.statistics import Score, estimate
+from mamlcli.common.statistics import Score, estimate, interval_note
 from mamlcli.engine.evaluation import Evaluation, Reference, evaluate, join_evaluations
 from mamlcli.engine.objective import MetaParams
 from mamlcli.engine.sharing import ALONE, WorkerGroup
@@ -82,19 +82,42 @@ def score(
     return parts[0] if len(parts) == 1 else [join_evaluations(list(of_run)) for of_run in zip(*parts, strict=True)]
 
 
+def score_each(
+    experiments: Sequence[Experiment], metas: Sequence[MetaParams], tasks: ScoredTasks, group: WorkerGroup = ALONE
+) -> list[Evaluation]:
+    """Score each run on the tasks of its own `evaluation.seed`; runs that have the same one are scored at once.
+
+    Args:
+        experiments: of the runs, alike but for `seed` and `evaluation.seed`.
+        metas: of each run.
+        tasks: to score them on.
+        group: workers that share the tasks of one run.
+    """
+    by_seed: dict[int, list[int]] = {}
+    for index, experiment in enumerate(experiments):
+        by_seed.setdefault(experiment.recipe.evaluation.seed, []).append(index)
+    evaluations: dict[int, Evaluation] = {}
+    for indices in by_seed.values():
+        of_seed = score(experiments[indices[0]], [metas[index] for index in indices], tasks, group)
+        evaluations |= dict(zip(indices, of_seed, strict=True))
+    return [evaluations[index] for index in range(len(experiments))]
+
+
 def validation_scores(evaluation: Evaluation) -> tuple[float, float | None]:
     """Return (loss, accuracy or None) after the last inner step, means over the tasks."""
     accuracy = evaluation.estimate("query_accuracy", -1).mean if evaluation.is_classification else None
     return evaluation.estimate("query_loss", -1).mean, accuracy
 
 
-def score_at_end(experiment: Experiment, metas: Sequence[MetaParams], group: WorkerGroup = ALONE) -> list[Evaluation]:
-    """Score the meta-parameters of worker 0 as `evaluation` in the recipe says; the others give none."""
+def score_at_end(
+    experiments: Sequence[Experiment], metas: Sequence[MetaParams], group: WorkerGroup = ALONE
+) -> list[Evaluation]:
+    """Score the meta-parameters of worker 0 as `evaluation` in each recipe says; the others give none."""
     if group.place is not None:
         of_worker_0 = group.broadcast([{name: value.cpu() for name, value in meta.flat().items()} for meta in metas])
-        flats = [{name: value.to(experiment.device) for name, value in flat.items()} for flat in of_worker_0]
+        flats = [{name: value.to(experiments[0].device) for name, value in flat.items()} for flat in of_worker_0]
         metas = [MetaParams.from_flat(flat) for flat in flats]
-    return score(experiment, metas, evaluation_tasks(experiment.recipe), group)
+    return score_each(experiments, metas, evaluation_tasks(experiments[0].recipe), group)
 
 
 def finished_result(run: RunDirectory) -> RunReport | None:
@@ -156,7 +179,24 @@ def evaluation_report(
         curve=curve_of(evaluation),
         references={name: _reference_scores(reference) for name, reference in evaluation.references.items()},
         chance_accuracy=evaluation.chance_accuracy,
+        notes=notes_on(evaluation),
     )
+
+
+def notes_on(evaluation: Evaluation) -> tuple[str, ...]:
+    """Return what to know of the final scores: intervals that hold less often than they say, doubtful references."""
+    columns = {"Query loss": "query_loss", "Query accuracy": "query_accuracy"}
+    if not evaluation.is_classification:
+        del columns["Query accuracy"]
+    notes = [
+        interval_note(evaluation.column(column, -1), words, is_fraction=column == "query_accuracy")
+        for words, column in columns.items()
+    ]
+    for name, reference in evaluation.references.items():
+        if reference.doubtful is not None and reference.doubtful.any():
+            num = f"{int(reference.doubtful.sum())} of {len(reference.doubtful)} tasks"
+            notes.append(f"{name}: sampling did not converge for {num}; its loss there is likely too high.")
+    return tuple(note for note in notes if note)
 
 
 def curve_of(evaluation: Evaluation) -> tuple[Point, ...]:

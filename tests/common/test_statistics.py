@@ -5,7 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from mamlcli.common.statistics import LEVEL, equivalence, estimate, paired_difference, proportion, welch_difference
+from mamlcli.common.statistics import (
+    LEVEL,
+    equivalence,
+    estimate,
+    interval_note,
+    paired_difference,
+    proportion,
+    welch_difference,
+)
 
 
 def test_interval_of_three_values_matches_the_t_table():
@@ -152,3 +160,56 @@ def test_chance_of_a_wrong_verdict_is_at_most_the_level(num_seeds, spread, side)
     assert num_wrong / num_draws < LEVEL + 3 * 0.008
     if num_seeds == 1:
         assert num_wrong / num_draws > LEVEL - 3 * 0.008
+
+
+def accuracies(probability, size, generator):
+    return generator.binomial(25, probability, size) / 25
+
+
+def log_normal(sigma, size, generator):
+    return generator.lognormal(0.0, sigma, size) / np.exp(sigma**2 / 2)
+
+
+def coverage_and_notes(draw, parameter, num_tasks, *, mean, is_fraction):
+    """Return how often the intervals of 300 samples cover the mean, and how often there is a note."""
+    samples = draw(parameter, (300, num_tasks), np.random.default_rng(0))
+    estimates = [estimate(sample) for sample in samples]
+    covered = np.mean([abs(found.mean - mean) <= found.ci95 for found in estimates])
+    notes = [interval_note(sample, "x", is_fraction=is_fraction) is not None for sample in samples]
+    return covered, np.mean(notes)
+
+
+@pytest.mark.parametrize(
+    ("draw", "parameter", "num_tasks"),
+    [(accuracies, 0.995, 10), (accuracies, 0.999, 50), (accuracies, 0.999, 200), (log_normal, 1.5, 200)],
+)
+def test_intervals_that_cover_too_little_have_a_note(draw, parameter, num_tasks):
+    is_fraction = draw is accuracies
+    mean = parameter if is_fraction else 1.0
+    covered, noted = coverage_and_notes(draw, parameter, num_tasks, mean=mean, is_fraction=is_fraction)
+    assert covered < 0.9
+    assert noted > 0.8
+
+
+@pytest.mark.parametrize(
+    ("draw", "parameter", "num_tasks"),
+    [(accuracies, 0.6, 10), (accuracies, 0.9, 50), (accuracies, 0.98, 600), (log_normal, 0.3, 50)],
+)
+def test_ordinary_intervals_have_no_note(draw, parameter, num_tasks):
+    is_fraction = draw is accuracies
+    mean = parameter if is_fraction else 1.0
+    covered, noted = coverage_and_notes(draw, parameter, num_tasks, mean=mean, is_fraction=is_fraction)
+    # 300 samples: a standard error of 0.013.
+    assert covered > 0.95 - 3 * 0.013
+    assert noted < 0.05
+
+
+def test_notes_say_why():
+    assert interval_note([1.0] * 5, "Query accuracy", is_fraction=True) == (
+        "Query accuracy: the same on all 5 tasks, so its interval has no width and says nothing."
+    )
+    assert "close to 1, and a few tasks decide it" in interval_note([1.0] * 99 + [0.9], "x", is_fraction=True)
+    assert interval_note([0.0] * 99 + [1e200], "Query loss") == (
+        "Query loss: its interval covers less than 95 %, as a few tasks decide it. More tasks mend that."
+    )
+    assert interval_note([2.0] * 5, "x") is interval_note([1.0, math.nan], "x") is interval_note([], "x") is None

@@ -53,7 +53,7 @@ def computed(group):
         [result] = gradients([0], [meta], 3)
         found[f"{recipe}/gradients"] = result.gradients
         found[f"{recipe}/seen"] = torch.stack([result.outer_loss, result.accuracy.double()])
-        found[f"{recipe}/validation"] = [value for value in validate([meta])[0] if value is not None]
+        found[f"{recipe}/validation"] = [value for value in validate([0], [meta])[0] if value is not None]
         # Two tasks: the third worker has none.
         [few] = score(experiment, [meta], ScoredTasks("test", 2), group)
         found[f"{recipe}/scores"] = torch.from_numpy(few.scores)

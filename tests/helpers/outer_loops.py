@@ -33,7 +33,7 @@ def train_one(state, gradient, validate=None, *, outer):
         assert list(indices) == [0]
         return [gradient(meta, iteration) for meta in metas]
 
-    for _, record in train({0: state}, {0: outer}, gradients, lambda metas: [validate(meta) for meta in metas]):
+    for _, record in train({0: state}, {0: outer}, gradients, lambda _, metas: [validate(meta) for meta in metas]):
         if isinstance(record, NonFiniteError):
             raise record
         yield record

@@ -42,10 +42,10 @@ def test_verdict_on_accuracy_below_a_reference_says_so():
     assert "15.0 below nearest neighbour on pixels" in verdict(curve_report((1.6, 0.5)))
 
 
-def test_verdict_on_a_loss_names_the_floors():
+def test_verdict_on_a_loss_names_the_references():
     assert verdict(curve_report((1.4, 0.7), has_accuracy=False)) == (
         "Query loss 0.700 ± 0.050 after 1 inner step on 600 test tasks, from 1.400. "
-        "Floors: nearest neighbour on pixels 0.050."
+        "References: nearest neighbour on pixels 0.050."
     )
 
 

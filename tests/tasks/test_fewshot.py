@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from mamlcli.common.errors import DataError
-from mamlcli.tasks.episodes import sample_tasks
-from mamlcli.tasks.fewshot import NEAREST_NEIGHBOUR, device_images, fewshot_tasks
+from mamlcli.tasks.episodes import sample_tasks, task_generator
+from mamlcli.tasks.fewshot import NEAREST_NEIGHBOUR, FewShotTasks, device_images, fewshot_tasks
 from mamlcli.tasks.images.augmentation import augmented
 from mamlcli.tasks.images.packs import Pack
 from tests.helpers.numerics import DOUBLE
@@ -66,6 +66,44 @@ def test_support_and_query_share_no_image(rotations):
         assert len(support) == 3 * 2  # no image twice in a set either
         assert len(query) == 3 * 3
         assert not support & query
+
+
+@pytest.mark.parametrize(
+    ("names", "ways", "shots", "queries"),
+    [
+        (NAMES[:2], 4, 1, 1),  # two drawings of five, of at most four classes of a character: mostly drawings enough
+        (NAMES[:5], 3, 1, 3),  # four drawings of five: never enough for two classes of a character
+    ],
+)
+def test_rotated_classes_of_a_task_share_no_drawing(names, ways, shots, queries):
+    pack = small_pack()
+    tasks = tasks_of(pack, names=names, ways=ways, shots=shots, queries=queries, rotations=True)
+    num_clashes = num_together = 0
+    for index in range(60):
+        rows, turns, _ = tasks._draw(task_generator(1, "test", 0, index))
+        drawn = rows.flatten().tolist()
+        characters = pack.labels[rows[:, 0].numpy()]
+        # A character with three or four of its turns in a task lacks drawings, and the two characters may be used up.
+        num_clashes += len(set(drawn)) < len(drawn) and np.bincount(characters).max() <= 2
+        num_together += len(set(characters)) < ways
+        assert (pack.labels[rows.numpy()] == characters[:, None]).all()
+        assert len(set(zip(characters.tolist(), turns.tolist(), strict=True))) == ways
+    assert num_clashes == 0
+    assert (num_together > 0) == (queries == 1)
+
+
+def test_only_tasks_that_repeat_a_drawing_are_drawn_otherwise(monkeypatch):
+    tasks = tasks_of(small_pack(), ways=4, shots=1, queries=1, rotations=True)
+
+    def rows_of_all():
+        return [tasks._draw(task_generator(1, "test", 0, index))[0].tolist() for index in range(60)]
+
+    mended = rows_of_all()
+    monkeypatch.setattr(FewShotTasks, "_without_repeats", lambda self, labels, rows, generator: rows)
+    plain = rows_of_all()
+    repeats = [len({image for row in rows for image in row}) < 8 for rows in plain]
+    assert 0 < sum(repeats) < 60
+    assert [old != new for old, new in zip(plain, mended, strict=True)] == repeats
 
 
 @pytest.mark.parametrize("rotations", [False, True])

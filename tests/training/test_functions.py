@@ -122,7 +122,7 @@ def test_validation_is_of_the_same_tasks_each_time_and_not_of_those_that_are_sco
     experiment = built("logistic", "validation={every: 1, tasks: 5}", splits=("train", "validation"))
     meta = experiment.initial_meta()
     _, validate = training_functions([experiment], Execution("loop", 1))
-    [(loss, accuracy)] = validate([meta])
-    assert validate([meta, meta]) == [(loss, accuracy)] * 2
+    [(loss, accuracy)] = validate([0], [meta])
+    assert validate([0, 0], [meta, meta]) == [(loss, accuracy)] * 2
     [scored] = score(experiment, [meta], ScoredTasks("validation", 5))
     assert loss != scored.estimate("query_loss", -1).mean

@@ -12,10 +12,11 @@ from PIL import Image
 
 from mamlcli.common.errors import RunError
 from mamlcli.common.statistics import estimate
+from mamlcli.engine.evaluation import Evaluation, Reference
 from mamlcli.engine.objective import TRAJECTORY_COLUMNS
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
-from mamlcli.training.scoring import finished_result
+from mamlcli.training.scoring import finished_result, notes_on
 from tests.helpers.running import (
     TINY,
     report_of,
@@ -67,6 +68,7 @@ def test_evaluation_of_classification_has_its_machine_readable_form(logistic):
         "curve": [point] * 3,
         "final": point,
         "references": {
+            "Bayes predictive": {"loss": NUMBER, "accuracy": NUMBER},
             "MAP": {"loss": NUMBER, "accuracy": NUMBER},
             "true weights": {"loss": NUMBER, "accuracy": NUMBER},
         },
@@ -150,3 +152,14 @@ def test_evaluation_that_overflows_is_written_as_json(tmp_path):
     report = json.loads((run.path / "evaluation.json").read_text(), parse_constant=refuse)
     assert report["final"]["loss"] == {"mean": None, "ci95_over_tasks": None}
     assert math.isfinite(report["curve"][0]["loss"]["mean"])
+
+
+def test_notes_tell_doubtful_references_and_intervals():
+    scores = np.ones((4, 1, 4))
+    doubtful = np.array([1.0, 0.0, 0.0, 0.0])
+    references = {"Bayes predictive": Reference(np.ones(4), np.ones(4), doubtful), "MAP": Reference(np.ones(4), None)}
+    assert notes_on(Evaluation(scores, references, True, 0.5)) == (
+        "Query accuracy: the same on all 4 tasks, so its interval has no width and says nothing.",
+        "Bayes predictive: sampling did not converge for 1 of 4 tasks; its loss there is likely too high.",
+    )
+    assert notes_on(Evaluation(scores, {}, False, None)) == ()

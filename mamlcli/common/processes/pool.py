@@ -155,6 +155,7 @@ def run_jobs(
     num_processes: int,
     max_attempts: int = 2,
     hopeless: Sequence[str] = (),
+    deadline: float | None = None,
     on_start: Callable[[Job, int], None] | None = None,
     on_end: Callable[[Outcome], None] | None = None,
 ) -> dict[str, Outcome]:
@@ -165,11 +166,12 @@ def run_jobs(
         num_processes: how many work at the same time.
         max_attempts: how often a job is tried.
         hopeless: names of the errors that come again however often a job is tried, whatever the process.
+        deadline: no job begins after it, on the clock of `time.monotonic`; those at work then end as they would.
         on_start: called with a job and the id of its process when it begins, each time.
         on_end: called with the outcome of a job, once.
 
     Returns:
-        The outcomes by key.
+        The outcomes by key, of the jobs that began.
 
     Raises:
         Interrupted: SIGINT or SIGTERM came; the processes have stopped, each as its job does.
@@ -184,6 +186,9 @@ def run_jobs(
             while queue or any(process.job for process in processes):
                 if is_interrupted():
                     _stop_all(queue, processes)
+                is_late = deadline is not None and time.monotonic() >= deadline
+                if is_late:
+                    queue.clear()
                 _hand_out(queue, processes, num_processes, on_start)
                 for process in _finished(processes):
                     outcome = process.finish(was_interrupted=is_interrupted())
@@ -191,7 +196,7 @@ def run_jobs(
                     if can_retry:
                         processes.remove(process)  # whatever made it fail may still be in its memory
                         process.close()
-                    if can_retry and outcome.attempts < max_attempts:
+                    if can_retry and outcome.attempts < max_attempts and not is_late:
                         queue.append((by_key[outcome.key], outcome.attempts + 1))
                         continue
                     outcomes[outcome.key] = outcome

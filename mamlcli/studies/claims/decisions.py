@@ -12,8 +12,11 @@ whenever one stops (a union bound). The first verdict that a look gives is final
     inside the margin: "no relevant effect"; else above zero: "holds"; else below zero: "fails"; else "undecided".
 
 A claim holds when each of its predictions does. That is an intersection-union test: each at its full level gives that
-level for all together. It fails, or has no relevant effect, when one of its predictions does by Holm's procedure over
-sequential p-values. The level is that of one claim.
+level for all together. It fails, or has no relevant effect, when one of its predictions has that verdict and Holm's
+procedure over sequential p-values rejects what the verdict denies. The level is that of one claim.
+
+Differences that are all the same, as those of two models that always guess, say nothing of how others would vary: a
+t interval of width zero holds for no distribution, so they are undecided.
 
 Source: repeated confidence intervals, Jennison and Turnbull 1989, JRSS B 51; intersection-union, Berger 1982,
 Technometrics 24; equivalence by two one-sided tests, Schuirmann 1987; Holm 1979, Scand. J. Statistics 6. Differs from
@@ -25,6 +28,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,6 +38,9 @@ HOLDS, FAILS, NO_EFFECT, UNDECIDED = "holds", "fails", "no relevant effect", "un
 
 # One-sided, of one claim, over all looks.
 ALPHA = 0.025
+
+# Differences that vary by less than this share of the largest do so by rounding alone.
+ROUNDING = 1e-12
 
 # Above this, more seeds are no answer; the report says "more than".
 MAX_SEEDS = 1000
@@ -95,7 +102,7 @@ class Interval:
     Attributes:
         num_seeds: that it rests on.
         mean: of their differences.
-        half_width: m +- this; NaN with fewer than two seeds.
+        half_width: m +- this; NaN with fewer than two seeds, or where all differences are the same.
         level: two-sided, 1 - 2 alpha_k.
     """
 
@@ -164,15 +171,25 @@ def decide(predictions: Sequence[Prediction], looks: Looks) -> tuple[str, list[D
 def _claim_verdict(decisions: Sequence[Decision]) -> str:
     if decisions and all(decision.verdict == HOLDS for decision in decisions):
         return HOLDS
-    opposite = [(d.p_fails, FAILS) for d in decisions] + [(d.p_no_effect, NO_EFFECT) for d in decisions]
-    opposite = sorted((p if math.isfinite(p) else 1.0, verdict) for p, verdict in opposite)
-    found = set()
-    for rank, (p_value, verdict) in enumerate(opposite):
-        if p_value > ALPHA / (len(opposite) - rank):
-            break
-        found.add(verdict)
+    found = {decision.verdict for decision in _rejected(decisions)}
     # Where one prediction fails and another has no relevant effect, the stronger word stands.
-    return FAILS if FAILS in found else NO_EFFECT if found else UNDECIDED
+    return FAILS if FAILS in found else NO_EFFECT if NO_EFFECT in found else UNDECIDED
+
+
+def _rejected(decisions: Sequence[Decision]) -> list[Decision]:
+    """Return the decisions that fail or have no relevant effect by Holm's procedure, in agreement with their verdict.
+
+    One whose interval is below zero and inside the margin may have small p-values of both; its verdict is one.
+    """
+    tests = [(d.p_fails, FAILS, d) for d in decisions] + [(d.p_no_effect, NO_EFFECT, d) for d in decisions]
+    ordered = sorted(tests, key=lambda test: test[0] if math.isfinite(test[0]) else 1.0)
+    rejected = []
+    for rank, (p_value, verdict, decision) in enumerate(ordered):
+        if not p_value <= ALPHA / (len(ordered) - rank):  # NaN is no p-value
+            break
+        if decision.verdict == verdict:
+            rejected.append(decision)
+    return rejected
 
 
 def decide_one(prediction: Prediction, looks: Looks) -> Decision:
@@ -189,7 +206,7 @@ def decide_one(prediction: Prediction, looks: Looks) -> Decision:
             interval, look, verdict = of_look, k + 1, _verdict(of_look, margin)
     p_holds, p_fails, p_no_effect = np.minimum(p_values, 1.0) if reached else np.full(3, np.nan)
     last = reached[-1] if reached else 0
-    deviation = float(np.std(data, ddof=1)) if len(data) > 1 else math.nan
+    deviation = _deviation(data)
     return Decision(
         prediction,
         verdict,
@@ -200,8 +217,8 @@ def decide_one(prediction: Prediction, looks: Looks) -> Decision:
         float(p_holds),
         float(p_fails),
         float(p_no_effect),
-        float(np.mean(data)) / deviation if len(data) > 1 and deviation > 0 else math.nan,
-        _seeds_needed(data, margin, looks.alphas[-1]) if verdict == UNDECIDED else None,
+        float(np.mean(data)) / deviation if math.isfinite(deviation) else math.nan,
+        _seeds_needed(data, margin, looks) if verdict == UNDECIDED else None,
     )
 
 
@@ -213,44 +230,57 @@ def _verdict(interval: Interval, margin: float) -> str:
     return HOLDS if interval.low > 0 else FAILS if interval.high < 0 else UNDECIDED
 
 
+def _deviation(data: NDArray[np.float64]) -> float:
+    """Return the standard deviation s; NaN where there is none to speak of: one seed, no number, all the same."""
+    if len(data) < 2 or not np.isfinite(data).all():
+        return math.nan
+    deviation = float(np.std(data, ddof=1))
+    return deviation if deviation > ROUNDING * float(np.abs(data).max()) else math.nan
+
+
 def _interval(data: NDArray[np.float64], looks: Looks, look: int) -> Interval:
     alpha, num = looks.alphas[look], len(data)
-    mean, half_width = float(np.mean(data)) if num else math.nan, math.nan
-    if num > 1 and np.isfinite(data).all():
-        half_width = float(stdtrit(num - 1, 1.0 - alpha)) * float(np.std(data, ddof=1)) / math.sqrt(num)
+    mean = float(np.mean(data)) if num and np.isfinite(data).all() else math.nan
+    half_width = math.nan
+    if math.isfinite(deviation := _deviation(data)):
+        half_width = float(stdtrit(num - 1, 1.0 - alpha)) * deviation / math.sqrt(num)
     return Interval(num, mean, half_width, 1.0 - 2.0 * alpha)
 
 
 def _p_values(data: NDArray[np.float64], margin: float) -> tuple[float, float, float]:
     """Return the one-sided p-values of "holds", "fails" and "no relevant effect"; 1 where there is no test."""
-    if len(data) < 2 or not np.isfinite(data).all():
+    deviation = _deviation(data)
+    if not math.isfinite(deviation):
         return 1.0, 1.0, 1.0
-    mean, error = float(np.mean(data)), float(np.std(data, ddof=1)) / math.sqrt(len(data))
+    mean, error, degrees = float(np.mean(data)), deviation / math.sqrt(len(data)), len(data) - 1
 
     def above(bound: float) -> float:
         """Return the p-value against a mean of `bound` or less."""
-        if error == 0.0:
-            return 0.0 if mean > bound else 1.0
-        return float(stdtr(len(data) - 1, -(mean - bound) / error))
+        return float(stdtr(degrees, -(mean - bound) / error))
 
     def below(bound: float) -> float:
         """Return the p-value against a mean of `bound` or more."""
-        if error == 0.0:
-            return 0.0 if mean < bound else 1.0
-        return float(stdtr(len(data) - 1, (mean - bound) / error))
+        return float(stdtr(degrees, (mean - bound) / error))
 
     return above(0.0), below(0.0), max(above(-margin), below(margin))
 
 
-def _seeds_needed(data: NDArray[np.float64], margin: float, alpha: float) -> int | None:
-    if len(data) < 2 or not np.isfinite(data).all():
+def _seeds_needed(data: NDArray[np.float64], margin: float, looks: Looks) -> int | None:
+    deviation = _deviation(data)
+    if not math.isfinite(deviation):
         return None
-    mean, deviation = float(np.mean(data)), float(np.std(data, ddof=1))
-    for num in range(len(data) + 1, MAX_SEEDS + 1):
-        half_width = float(stdtrit(num - 1, 1.0 - alpha)) * deviation / math.sqrt(num)
-        if _verdict(Interval(num, mean, half_width, 1.0 - 2.0 * alpha), margin) != UNDECIDED:
-            return num
-    return MAX_SEEDS + 1
+    mean, alpha = float(np.mean(data)), looks.alphas[-1]
+    nums = np.arange(max(len(data) + 1, looks.seeds[0]), MAX_SEEDS + 1)
+    half_widths = _half_widths(alpha)[nums] * deviation
+    is_decided = (half_widths < abs(mean)) | (half_widths < margin - abs(mean))
+    return int(nums[is_decided.argmax()]) if is_decided.any() else MAX_SEEDS + 1
+
+
+@cache
+def _half_widths(alpha: float) -> NDArray[np.float64]:
+    """Return the half-width for each number of seeds up to `MAX_SEEDS`, in standard deviations; NaN below two."""
+    nums = np.arange(2, MAX_SEEDS + 1)
+    return np.concatenate([[math.nan, math.nan], stdtrit(nums - 1, 1.0 - alpha) / np.sqrt(nums)])
 
 
 def log_odds(accuracy: ArrayLike) -> NDArray[np.float64]:

@@ -12,17 +12,17 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.folder import RunDirectory, is_run
 from mamlcli.studies.claims.claims import decide_claims
 from mamlcli.studies.claims.contrasts import Contrast, Scores
 from mamlcli.studies.claims.deviations import deviations
-from mamlcli.studies.claims.evidence import study_of_family
+from mamlcli.studies.claims.evidence import is_diverged, study_of_family
 from mamlcli.studies.claims.plan import Family, OpenedPlan, Plan
 from mamlcli.studies.claims.predictions import ClaimResult, Study
 from mamlcli.studies.claims.reproduction import Reproduction, Rest, open_rows, seconds_of_values, sweep_of, wall_s
 from mamlcli.studies.sweeps.folder import open_study
 from mamlcli.studies.sweeps.run import CellEnd, run_sweep
-from mamlcli.studies.sweeps.sweep import Cell, Sweep, check_sweep
+from mamlcli.studies.sweeps.sweep import Cell, Sweep, cells_of, check_sweep
 from mamlcli.tasks.images.packs import find_pack
 
 
@@ -164,7 +164,9 @@ class _Reproduction:
 
         def is_wanted(cell: Cell) -> bool:
             seeds = self.wanted_seeds.get((family.key, cell.value.label), 0)
-            return self._is_run(family) and cell.seed < first + seeds
+            # What diverged would do so again, bit for bit; it scores as guessing does.
+            is_open = cell.seed < first + seeds and not _has_diverged(folder, cell)
+            return self._is_run(family) and is_open
 
         result = run_sweep(
             sweep,
@@ -177,7 +179,9 @@ class _Reproduction:
         )
         study = study_of_family(family, result)
         study = replace(study, scores=without_gaps(study.scores, first))
-        return study, [f"{family.words}, {label}: {reason}" for label, reason in result.failures]
+        diverged = {cell.label for cell in cells_of(sweep) if _has_diverged(folder, cell)} if result.failures else ()
+        failed = [(label, reason) for label, reason in result.failures if label not in diverged]
+        return study, [f"{family.words}, {label}: {reason}" for label, reason in failed]
 
     def _is_complete(self, studies: Sequence[Study], needed: Collection[tuple[str, str]], num_seeds: int) -> bool:
         """Return whether every cell of a look has a score."""
@@ -189,6 +193,11 @@ class _Reproduction:
 
     def _unfinished(self, num_seeds: int, is_complete: bool) -> int | None:
         return num_seeds if self.extent.is_spent and not is_complete else None
+
+
+def _has_diverged(folder: Path, cell: Cell) -> bool:
+    run = folder / "cells" / cell.name
+    return is_run(run) and is_diverged(RunDirectory(run))
 
 
 def all_values(families: Sequence[Family]) -> list[tuple[str, str]]:
@@ -248,9 +257,3 @@ def with_costs(done: Reproduction, *, num_processes: int) -> Reproduction:
         next_seeds=later[0] if is_open else None,
         next_hours=hours(open_values(done.claims), later[0]) if is_open else None,
     )
-
-
-def hours_spent(path: Path) -> float:
-    """Return the hours of computing in a folder's pilots."""
-    folders = [file.parent for file in path.glob("pilots/*/*/manifest.json")]
-    return sum(RunDirectory.open(folder).manifest.wall_s or 0.0 for folder in folders) / 3600

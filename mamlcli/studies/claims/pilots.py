@@ -189,9 +189,7 @@ class _Pilots:
     def run(self) -> None:
         """Run rounds until every search is over."""
         while wanted := [(search, next_rates(search.means, search.start)) for search in self.searches]:
-            pilots = [
-                _Pilot(search, rate, seed) for search, rates in wanted for rate in rates for seed in self.seeds
-            ]
+            pilots = [_Pilot(search, rate, seed) for search, rates in wanted for rate in rates for seed in self.seeds]
             if not pilots:
                 break
             self._run_round(pilots)

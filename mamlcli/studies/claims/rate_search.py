@@ -33,7 +33,7 @@ def next_rates(scores: Mapping[float, float], start: float) -> tuple[float, ...]
 
 
 def chosen_rate(scores: Mapping[float, float], start: float) -> float | None:
-    """Return the rate with the lowest loss, of equals the one nearest to the start; None where every training diverged."""
+    """Return the rate with the lowest loss, of equals the one nearest to the start; None where all diverged."""
     finite = [rate for rate, loss in scores.items() if math.isfinite(loss)]
     return min(finite, key=lambda rate: (scores[rate], abs(math.log(rate / start)), rate), default=None)
 

@@ -74,7 +74,7 @@ class Reproduction:
 
     def to_json(self) -> dict[str, object]:
         """Return the content of result.json; result.schema.json says what is in it."""
-        plan = self.plan
+        plan, hours = self.plan, {key: rest.hours for key, rest in self.rest.items()}
         return {
             "schema": 1,
             "scale": plan.scale,
@@ -94,10 +94,7 @@ class Reproduction:
             "look": self.look,
             "next_look": None if self.next_seeds is None else {"seeds": self.next_seeds, "hours": self.next_hours},
             "wall_s": self.wall_s,
-            "claims": [
-                claim_to_json(claim, hours={key: rest.hours for key, rest in self.rest.items()})
-                for claim in self.claims
-            ],
+            "claims": [claim_to_json(claim, first_seed=plan.first_seed, hours=hours) for claim in self.claims],
             "studies": {study.key: study.result.to_json() for study in self.studies},
         }
 
@@ -126,10 +123,19 @@ def sweep_of(family: Family, *, first_seed: int, num_seeds: int, device: str | N
     """
     overrides = [*family.changes, f"seed={first_seed}", *([f"execution.device={device}"] if device else [])]
     name, recipe = load_recipe(family.recipe, overrides)
-    # Collapsing is about appended layers; a linear model's own depth is not.
+    # Collapsing is about appended layers; a linear model's own depth is not. The control is C3's.
     has_layers = any(value.layers for value in family.values)
     values = tuple(_axis_value(family, value) for value in family.values)
-    return Sweep("reproduce", AXIS, name, recipe, values, num_seeds=num_seeds, with_collapse=has_layers)
+    return Sweep(
+        "reproduce",
+        AXIS,
+        name,
+        recipe,
+        values,
+        num_seeds=num_seeds,
+        with_collapse=has_layers,
+        with_control=has_layers and family.role == "maml",
+    )
 
 
 def _axis_value(family: Family, value: CellValue) -> AxisValue:

@@ -13,16 +13,17 @@ from mamlcli.studies.claims.predictions import ClaimResult, Row
 SCHEMA_FILE = Path(__file__).with_name("result.schema.json")
 
 
-def claim_to_json(claim: ClaimResult, *, hours: Mapping[str, float | None]) -> dict[str, object]:
+def claim_to_json(claim: ClaimResult, *, first_seed: int, hours: Mapping[str, float | None]) -> dict[str, object]:
     """Return a claim with its verdict and all that it rests on.
 
     Args:
         claim: decided.
+        first_seed: of the plan; seeds count up from it without a gap.
         hours: that would decide each open prediction, by its key.
     """
     evidence = {
         "rule": claim.rule,
-        "predictions": [_row_to_json(row, hours.get(row.contrast.key)) for row in claim.rows],
+        "predictions": [_row_to_json(row, first_seed, hours.get(row.contrast.key)) for row in claim.rows],
         "checks": [{**asdict(check), "holds": check.holds} for check in claim.checks],
         "missing": list(claim.missing),
         "notes": list(claim.notes),
@@ -30,7 +31,7 @@ def claim_to_json(claim: ClaimResult, *, hours: Mapping[str, float | None]) -> d
     return {"id": claim.id, "statement": claim.statement, "verdict": claim.verdict, "evidence": evidence}
 
 
-def _row_to_json(row: Row, hours_needed: float | None) -> dict[str, object]:
+def _row_to_json(row: Row, first_seed: int, hours_needed: float | None) -> dict[str, object]:
     decision, contrast = row.decision, row.contrast
     return {
         "key": contrast.key,
@@ -40,6 +41,7 @@ def _row_to_json(row: Row, hours_needed: float | None) -> dict[str, object]:
         "decides": contrast.decides,
         "margin": contrast.margin,
         "differences": decision.prediction.differences.tolist(),
+        "seeds": [first_seed + index for index in range(len(decision.prediction.differences))],
         **_interval_to_json(decision.interval),
         **_decision_to_json(decision),
         "of_all_seeds": _interval_to_json(decision.of_all_seeds),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from mamlcli.studies.claims.contrasts import EQUAL_TO_KFO, EQUAL_TO_SHALLOW, CellValue
 from mamlcli.studies.claims.decisions import UNTIL_DECIDED, Looks, one_look
 from mamlcli.studies.claims.plan import Family
-from mamlcli.studies.claims.predicted import OPTIMIZER
+from mamlcli.studies.claims.predicted import C5_DEPTHS, OPTIMIZER
 from mamlcli.studies.claims.rates import RATES, SYNTHETIC_EXCESS
 
 
@@ -52,12 +52,12 @@ _SHORT = (
 def image_values(
     depths: Sequence[int], layers: Sequence[int], transforms: Sequence[str] = (), more: Sequence[CellValue] = ()
 ) -> tuple[CellValue, ...]:
-    """Return plain values of each depth, layers and transforms on depth 1, KFO at each depth, and `more`."""
+    """Return plain values of each depth, layers and transforms on depth 1, KFO at depths 1, 2 and 4, and `more`."""
     return (
         *(CellValue(depth) for depth in depths),
         *(CellValue(1, num) for num in layers),
         *(CellValue(1, optimizer=name) for name in transforms),
-        *(CellValue(depth, optimizer=OPTIMIZER) for depth in depths),
+        *(CellValue(depth, optimizer=OPTIMIZER) for depth in depths if depth in (1, *C5_DEPTHS)),
         *more,
     )
 

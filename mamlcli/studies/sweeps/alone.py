@@ -60,6 +60,7 @@ def capacity(
     init_seed: int = 0,
     lr: float = 0.01,
     max_steps: int = 20_000,
+    stop_loss: float = 0.0,
 ) -> Capacity:
     """Train a network on the support set of each task by itself, from its initialisation, to convergence.
 
@@ -83,6 +84,7 @@ def capacity(
         init_seed: its seed; the same for every task.
         lr: of Adam, at the start.
         max_steps: where training ends in any case.
+        stop_loss: once every task's support loss is below this, all have converged.
 
     Source: ours, to check the paper's "even where a task needs only a shallow model" (Arnold et al. 2021, arXiv
         1910.13603); the optimizer, Kingma and Ba 2015 (1412.6980); the rule of convergence is our choice.
@@ -95,7 +97,7 @@ def capacity(
     def losses(values: Params) -> Tensor:
         return vmap(example_loss)(_outputs(network, values, x), y)
 
-    is_converged, num_steps = _train_apart(params, losses, lr, max_steps)
+    is_converged, num_steps = _train_apart(params, losses, lr, max_steps, stop_loss)
     with torch.no_grad():
         query = _outputs(network, params, episode.query_x)
         loss, right = vmap(example_loss)(query, episode.query_y), vmap(accuracy)(query, episode.query_y)
@@ -110,7 +112,9 @@ def _outputs(network: Network, params: Params, inputs: Tensor) -> Tensor:
     return vmap(lambda of_task, task_x: apply_network(network, of_task, task_x))(params, inputs)
 
 
-def _train_apart(params: Params, losses: Callable[[Params], Tensor], lr: float, max_steps: int) -> tuple[Tensor, int]:
+def _train_apart(
+    params: Params, losses: Callable[[Params], Tensor], lr: float, max_steps: int, stop_loss: float
+) -> tuple[Tensor, int]:
     """Minimise each task's loss over its slice of `params`, in place; return who converged, and the steps.
 
     The sum of the losses is differentiated, so each slice has its own task's gradient; Adam works entry by entry.
@@ -130,6 +134,9 @@ def _train_apart(params: Params, losses: Callable[[Params], Tensor], lr: float, 
         if before is not None:
             is_at_rest = before - now <= RELATIVE_TOLERANCE * before + ABSOLUTE_TOLERANCE * first
         before = now
+        if bool((now < stop_loss).all()):
+            is_at_rest, stage = torch.ones_like(is_at_rest), len(LR_FACTORS)
+            break
         if bool(is_at_rest.all()):
             stage, before = stage + 1, None
     for value in params.values():

@@ -59,7 +59,7 @@ def finished_cell(
         diverged: names of those that diverged.
     """
     candidates = _candidates(sweep, cells, path, failed, diverged)
-    rate, usable = sweep.recipe.inner.lr, [cell for cell in cells if cell.name not in failed]
+    rate, usable = cells[0].inner_lr, [cell for cell in cells if cell.name not in failed]
     if candidates:
         chosen = choose_inner_lr(candidates)
         if chosen is None or any(candidate.status == "failed" for candidate in candidates):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,19 @@ def write_result(path: Path, result: StudyResult) -> None:
     atomic_write(path / "table.csv", result_csv(result).encode())
     if result.cells:
         save_study_figure(result, path)
+
+
+def begun_sweep(path: Path, sweep: Sweep) -> Sweep:
+    """Return the sweep under the rule by which the folder's study draws its tasks.
+
+    Older versions scored all seeds on common tasks, and their study.json says nothing of tasks; such a study goes on
+    so to its end, or its seeds would not be alike. A new one gives each seed tasks of its own.
+    """
+    try:
+        settings = json.loads((path / "study.json").read_text())
+    except (OSError, ValueError):  # none yet; a damaged one is told of by `open_study`
+        return sweep
+    return replace(sweep, has_common_tasks="tasks" not in settings)
 
 
 def open_study(path: Path, sweep: Sweep, command: str) -> bool:

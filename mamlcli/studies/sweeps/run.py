@@ -66,6 +66,8 @@ def run_sweep(
     num_processes: int,
     argv: Sequence[str],
     extra_jobs: Sequence[Job] = (),
+    is_wanted: Callable[[Cell], bool] = lambda cell: True,
+    deadline: float | None = None,
     on_start: Callable[[str, int], None] = lambda name, pid: None,
     on_end: Callable[[CellEnd], None] = lambda end: None,
 ) -> StudyResult:
@@ -77,6 +79,8 @@ def run_sweep(
         num_processes: processes.
         argv: the command, for the manifests.
         extra_jobs: further work for the same processes, after the cells.
+        is_wanted: which cells are trained if they are not done; the others are collected where they are done.
+        deadline: no cell begins after it, on the clock of `time.monotonic`; the same call later does the rest.
         on_start: called with a cell's name (or a job's key) and the id of the process that works on it.
         on_end: called when a cell ends.
 
@@ -85,10 +89,11 @@ def run_sweep(
         RunError: another process works on the folder.
     """
     cells = cells_of(sweep)
-    labels = {cell.name: cell.label for cell in cells} | {job.key: job.key.replace("/", ": ") for job in extra_jobs}
+    wanted = [cell for cell in cells if is_wanted(cell)]
+    labels = {cell.name: cell.label for cell in wanted} | {job.key: job.key.replace("/", ": ") for job in extra_jobs}
     ends = _Ends(sweep, path / "cells", labels, on_end)
     with RunDirectory(path).lock():
-        missing = [cell for cell in cells if not ends.tell_if_done_before(cell)]
+        missing = [cell for cell in wanted if not ends.tell_if_done_before(cell)]
         groups = cell_groups(missing, num_processes)
         names = {group[0].name: [cell.name for cell in group] for group in groups}
         num_threads = threads_of(num_processes)
@@ -102,6 +107,7 @@ def run_sweep(
             [*jobs, *extra_jobs],
             num_processes=num_processes,
             hopeless=[NonFiniteError.__name__],  # a training that diverged does so again, bit for bit
+            deadline=deadline,
             on_start=start,
             on_end=lambda outcome: ends.tell_of_job(outcome, names.get(outcome.key, [outcome.key])),
         )

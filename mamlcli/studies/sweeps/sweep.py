@@ -2,8 +2,11 @@
 
 A study folder holds study.json (what is studied; written first), cells/<slug>/ (run directories), and, once cells
 are done, result.json, table.csv, figure.png and figure.svg. The same command on the same folder skips cells that
-are done, resumes those that were cut, and tries those again that failed. All axis values share seeds and meta-test
-tasks, so that they can be compared pair by pair.
+are done, resumes those that were cut, and tries those again that failed.
+
+The seed of a cell draws everything: training, meta-validation tasks and meta-test tasks. All axis values share seeds
+and, for each seed, tasks, so that they can be compared pair by pair; and as every seed has other tasks, an interval
+over seeds holds the spread of trainings and of tasks.
 
 A job of the pool is one cell, or several seeds of a value whose model is so small that they are trained as one.
 """
@@ -24,6 +27,9 @@ from mamlcli.training.experiment import Experiment, build, build_network
 from mamlcli.training.functions import splits_of_training
 from mamlcli.training.placement import resolve_device
 
+# What study.json calls the rule by which tasks are drawn; older ones say nothing: common to all seeds.
+TASKS_OF_EACH_SEED = "of each seed"
+
 
 @dataclass(frozen=True)
 class AxisValue:
@@ -32,7 +38,7 @@ class AxisValue:
     Attributes:
         value: a number, a name, or both on a grid.
         label: in words, as in "depth 2".
-        changes: dotted recipe keys and what they become.
+        changes: dotted recipe keys and what they become; `inner.lr` only where the study has no `inner_lrs`.
         option: the command-line option that it came from, for errors.
     """
 
@@ -64,6 +70,9 @@ class Sweep:
             start.
         with_collapse: whether each cell's linear layers are collapsed and the outputs compared.
         with_control: whether linear layers are also collapsed before they adapt, see `collapsed_control`.
+        least_tasks: fewer meta-test tasks than these are not scored, whatever the recipe says; 0 for the recipe's.
+        has_common_tasks: whether all seeds have the tasks of the recipe's `evaluation.seed`, and as many as the
+            recipe says; so it was in older versions, whose study folders go on as they began.
     """
 
     study: str
@@ -77,6 +86,8 @@ class Sweep:
     started_from: Path | None = None
     with_collapse: bool = False
     with_control: bool = False
+    least_tasks: int = 0
+    has_common_tasks: bool = False
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -85,6 +96,7 @@ class Sweep:
 
     def settings(self) -> dict[str, object]:
         """Return all that makes two studies the same, as JSON holds it."""
+        tasks = {} if self.has_common_tasks else {"tasks": TASKS_OF_EACH_SEED, "least_tasks": self.least_tasks}
         return {
             "study": self.study,
             "axis": self.axis,
@@ -94,7 +106,24 @@ class Sweep:
             "inner_lrs": list(self.inner_lrs),
             "started_from": str(self.started_from) if self.started_from else None,
             "recipe": recipe_to_tree(self.recipe),
+            **tasks,
         }
+
+    def changes(self, value: AxisValue, seed: int, inner_lr: float | None) -> dict[str, object]:
+        """Return what a cell changes in the recipe.
+
+        Args:
+            value: of the axis.
+            seed: of the cell.
+            inner_lr: one of `inner_lrs`; None where there are none.
+        """
+        changes = {**value.changes, "seed": seed}
+        if inner_lr is not None:
+            changes["inner.lr"] = inner_lr
+        if not self.has_common_tasks:
+            changes["evaluation.seed"] = seed
+            changes["evaluation.tasks"] = max(self.recipe.evaluation.tasks, self.least_tasks)
+        return changes
 
 
 @dataclass(frozen=True)
@@ -133,16 +162,15 @@ def cells_of(sweep: Sweep) -> list[Cell]:
     cells, problems = [], []
     for seed in sweep.seeds:
         for value in sweep.values:
-            for rate in sweep.inner_lrs or (sweep.recipe.inner.lr,):
-                changes = {**value.changes, "seed": seed, "inner.lr": rate}
+            for rate in sweep.inner_lrs or (None,):
                 try:
-                    recipe = changed_recipe(sweep.recipe, changes, where=value.option)
+                    recipe = changed_recipe(sweep.recipe, sweep.changes(value, seed, rate), where=value.option)
                 except RecipeError as error:
                     problems += error.problems
                     continue
-                middle = f"-lr{rate:g}" if sweep.inner_lrs else ""
+                middle = "" if rate is None else f"-lr{rate:g}"
                 name = f"{value.slug}{middle}-seed-{seed}"
-                cells.append(Cell(value, seed, rate, recipe, name, bool(sweep.inner_lrs)))
+                cells.append(Cell(value, seed, recipe.inner.lr, recipe, name, rate is not None))
     if problems:
         raise RecipeError(list(dict.fromkeys(problems)))
     return cells

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mamlcli.tasks.images.packs import Pack
+from mamlcli.tasks.images.twins import TWIN_CORRELATION, near_twins
 
 SEVERITIES = ("error", "warning", "note")
 
@@ -46,6 +47,7 @@ def check_pack(pack: Pack, splits: Mapping[str, Sequence[str]]) -> list[Finding]
         findings += _split_findings(pack, splits)
         findings += _constant_findings(pack)
         findings += _duplicate_findings(pack, splits)
+        findings += _twin_findings(pack, splits)
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
@@ -131,6 +133,23 @@ def _duplicate_findings(pack: Pack, splits: Mapping[str, Sequence[str]]) -> list
         findings.append(Finding("note", "duplicate images", message))
     if within:
         findings.append(Finding("note", "duplicate images", f"{within} repeat another image of their class"))
+    return findings
+
+
+def _twin_findings(pack: Pack, splits: Mapping[str, Sequence[str]]) -> list[Finding]:
+    """Report drawings of a split that look like those of an earlier one: upright first, then turned ones."""
+    findings, twins = [], near_twins(pack, splits)
+    for is_turned, words in ((False, "look like"), (True, "look, turned, like")):
+        for split, names in splits.items():
+            pairs = [
+                f"{twin.name} ~ {twin.other} ({twin.other_split}, {twin.correlation:.2f})"
+                for twin in twins
+                if twin.split == split and (twin.quarter_turns > 0) == is_turned
+            ]
+            if pairs:
+                message = f"{split}: {len(pairs)} of {len(names)} classes {words} one of another split "
+                message += f"(mean drawings correlate above {TWIN_CORRELATION}): {_shown(pairs)}"
+                findings.append(Finding("note", "near-twins", message))
     return findings
 
 

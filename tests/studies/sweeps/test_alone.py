@@ -72,3 +72,10 @@ def test_tasks_without_noise_are_fitted_to_the_end():
     found = capacity(linear((4,), 1, depth=1, bias=False), replace(MANY, noise=0.0), num_tasks=2, lr=0.03)
     assert found.is_converged.all()
     assert found.loss.max() < 1e-6
+
+
+def test_training_stops_once_every_task_is_below_the_loss_that_is_enough():
+    found = capacity(linear((4,), 1, depth=1, bias=False), MANY, num_tasks=2, lr=0.03, stop_loss=0.5)
+    assert found.num_steps < 2000
+    assert found.is_converged.all()
+    assert (found.support_loss < 0.5).all()

@@ -37,10 +37,14 @@ def test_numbers_that_do_not_exist_are_not_a_number_with_no_width():
     assert scores.half_width("loss") == scores.half_width("accuracy") == 0.0
 
 
-@pytest.mark.parametrize("value", [3, "kfo", GridValue(2, "kfo"), GridValue(1, "none", 0), GridValue(1, "none", 2)])
+@pytest.mark.parametrize(
+    "value",
+    [3, "kfo", GridValue(2, "kfo"), GridValue(1, "none", 0), GridValue(1, "none", 2), GridValue(2, "kfo", 0, 22)],
+)
 def test_axis_values_are_read_as_they_were_written(value):
     assert value_from_json(value_to_json(value)) == value
 
 
-def test_layers_that_a_study_does_not_vary_are_not_in_its_json():
+def test_what_a_study_does_not_vary_is_not_in_its_json():
     assert value_to_json(GridValue(2, "kfo")) == {"depth": 2, "optimizer": "kfo"}
+    assert value_to_json(GridValue(2, "kfo", width=8)) == {"depth": 2, "width": 8, "optimizer": "kfo"}

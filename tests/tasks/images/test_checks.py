@@ -106,3 +106,17 @@ def test_errors_come_first():
     images[0] = 0
     severities = [severity for severity, _ in found(sound_pack(images), SPLITS | {"test": ("zebra",)})]
     assert severities == ["error", "warning", "note", "note"]
+
+
+def test_classes_that_look_alike_in_two_splits_are_noted():
+    shapes = np.random.default_rng(0).integers(0, 256, (4, 14, 14, 1), dtype=np.uint8)
+    shapes[:, [0, 0, -1, -1], [0, -1, 0, -1]] = 0
+    shapes[3], shapes[2] = shapes[0], np.rot90(shapes[1])
+    images = np.repeat(shapes, 3, axis=0)
+    images[:, 0, 0, 0] = np.arange(12)  # no two are the same byte for byte
+    messages = [item.message for item in check_pack(sound_pack(images), SPLITS) if item.check == "near-twins"]
+    assert messages == [
+        "test: 1 of 1 classes look like one of another split (mean drawings correlate above 0.92): d ~ a (train, 1.00)",
+        "validation: 1 of 1 classes look, turned, like one of another split (mean drawings correlate above 0.92): "
+        "c ~ b (train, 1.00)",
+    ]

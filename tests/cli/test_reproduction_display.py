@@ -1,0 +1,109 @@
+"""How a reproduction looks in the terminal."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from mamlcli.cli import reproduction_display
+from mamlcli.cli.reproduction_display import (
+    Display,
+    cost_words,
+    look_parts,
+    look_words,
+    rest_words,
+    result_parts,
+    support_words,
+)
+from mamlcli.studies.claims.costs import Cost
+from mamlcli.studies.claims.decisions import HOLDS, NO_EFFECT, UNDECIDED
+from mamlcli.studies.claims.reproduction import Reproduction, Rest, sweep_of
+from tests.helpers.decided import CHECK, claim, row
+from tests.helpers.reproductions import LINREG, tiny_plan
+
+OPEN = row("a prediction about cells with rather long names", UNDECIDED)
+
+
+def reproduction(**changes):
+    rows = [row("holds", HOLDS), OPEN]
+    given = {
+        "plan": tiny_plan(),
+        "claims": (claim(UNDECIDED, rows, checks=[CHECK]),),
+        "studies": (),
+        "deviations": ("a pack is missing",),
+        "look": 1,
+        "rest": {OPEN.contrast.key: Rest(9, 0.5)},
+        "next_seeds": 4,
+        "next_hours": 0.25,
+    }
+    return Reproduction(**{**given, **changes})
+
+
+def printed(parts, width):
+    out = io.StringIO()
+    console = Console(file=out, width=width)
+    for part in parts:
+        console.print(part)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_look_is_legible_at_usual_widths(width):
+    text = printed(look_parts(reproduction()), width)
+    assert max(map(len, text.splitlines())) <= width
+    words = " ".join(text.split())
+    for part in ("look 1 of 2, at 2 seeds", "C1", "undecided", "0.125", "0.02", "9 seeds", "30 min"):
+        assert part in words
+    assert "next look is at 4 seeds" in words
+    assert "15 min" in words
+    assert "…" not in text
+
+
+def test_nothing_open_shows_no_table_of_what_is_open():
+    done = reproduction(claims=(claim(HOLDS, [row("holds", HOLDS)]),), rest={}, next_seeds=None, next_hours=None)
+    text = printed(look_parts(done), 80)
+    assert "open predictions" not in text
+    assert "next look" not in text
+
+
+def test_before_the_first_look_is_said():
+    assert look_words(reproduction(look=0)) == "before the first look, which is at 2 seeds"
+
+
+def test_what_a_claim_rests_on_in_words():
+    rows = [row("a", HOLDS), row("b", UNDECIDED), row("beside", UNDECIDED, decides=False)]
+    assert support_words(claim(UNDECIDED, rows, checks=[CHECK], missing=["x"])) == (
+        "1 holds, 1 undecided, 1 of 1 checks hold, 1 without data"
+    )
+
+
+def test_what_would_decide_in_words():
+    assert rest_words(Rest(9, 0.5), UNDECIDED) == "9 seeds, 30 min"
+    assert rest_words(Rest(1001, 9.0), UNDECIDED) == "more than 1000 seeds"
+    assert rest_words(Rest(None, None), UNDECIDED) == "unknown"
+    assert rest_words(Rest(None, None), NO_EFFECT) == "no relevant effect alone, not yet for the claim"
+
+
+def test_the_end_names_deviations_and_the_report(tmp_path):
+    notes = [part.text for part in result_parts(reproduction(), tmp_path) if hasattr(part, "text")]
+    assert notes[0] == "deviation from the plan: a pack is missing"
+    assert f"{tmp_path}/report.html" in notes[1]
+
+
+def test_cost_in_words_counts_what_is_done_and_pilots():
+    words = cost_words(Cost(8, 3, 14, 120.0), "scale tiny: a moment. Plan: one look at 4 seeds", 2)
+    assert "8 runs for the first look, 3 of them done and about 14 pilots" in words
+    assert "about 2 min" in words
+    assert "done" not in cost_words(Cost(8, 0, 0, 1.0), "scale tiny", 2)
+
+
+def test_a_look_is_shown_when_the_next_begins(monkeypatch):
+    notes = []
+    monkeypatch.setattr(reproduction_display.console, "note", notes.append)
+    display, sweep = Display(1), sweep_of(LINREG, first_seed=100, num_seeds=2)
+    display.begin(LINREG, sweep)
+    display.look(reproduction())
+    assert len(notes) == 1
+    display.begin(LINREG, sweep)
+    assert len(notes) == 5  # two tables, the cost of the next look, the heading
+    assert notes[-1].startswith("linear regression: ")
