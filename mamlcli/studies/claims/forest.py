@@ -222,19 +222,21 @@ def _write(figure: Figure, axes: Axes, line: Line, layout: Layout) -> None:
     where = blended_transform_factory(figure.dpi_scale_trans, axes.transData)
     colour = GREY if line.is_pale else "black"
 
-    def write(left: float, text: str, **look: object) -> None:
-        axes.text(left, line.at, text, transform=where, va="center", clip_on=False, **{"color": colour, **look})
+    def write(left: float, text: str, colour: str, *, alpha: float = 1.0, weight: str = "normal") -> None:
+        # The band ends where words cross it.
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 1.0}
+        look = {"color": colour, "alpha": alpha, "weight": weight}
+        axes.text(left, line.at, text, fontdict=look, transform=where, va="center", clip_on=False, bbox=box)
 
     if line.text:
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # the band ends where words cross it
-        write(0.05, line.text, weight=line.weight, bbox=box)
+        write(0.05, line.text, colour, weight=line.weight)
     if line.row is None:
         return
-    write(layout.measure, SHORT_MEASURES[line.row.contrast.measure])
+    write(layout.measure, SHORT_MEASURES[line.row.contrast.measure], colour)
     if not layout.is_narrow:
         interval, verdict = line.row.decision.interval, line.row.decision.verdict
-        write(layout.right + 0.1, f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]")
-        write(layout.right + 1.62, verdict, color=VERDICT_COLOURS[verdict], alpha=_PALE + 0.2 if line.is_pale else 1.0)
+        write(layout.right + 0.1, f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]", colour)
+        write(layout.right + 1.62, verdict, VERDICT_COLOURS[verdict], alpha=_PALE + 0.2 if line.is_pale else 1.0)
 
 
 def _legend(figure: Figure, layout: Layout) -> None:

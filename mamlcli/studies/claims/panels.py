@@ -90,8 +90,8 @@ def draw_seeds(
     axes.plot(*((means, where) if is_horizontal else (where, means)), **look)
     for centre, values in known:
         beside = centre + _SPREAD * (np.arange(len(values)) / max(len(values) - 1, 1) - 0.5) + 1.6 * _SPREAD
-        pair = (values, beside) if is_horizontal else (beside, values)
-        axes.scatter(*pair, s=9, color=series.color, alpha=0.55, linewidth=0, zorder=2)
+        x, y = (values, beside) if is_horizontal else (beside, values)
+        axes.scatter(x, y, s=9, color=series.color, alpha=0.55, linewidth=0, zorder=2)
 
 
 def draw_references(axes: Axes, study: Study, measure: str, *, is_horizontal: bool = False) -> None:
