@@ -19,6 +19,7 @@ from mamlcli.studies.claims.deviations import deviations
 from mamlcli.studies.claims.evidence import is_diverged, study_of_family
 from mamlcli.studies.claims.plan import Family, OpenedPlan, Plan
 from mamlcli.studies.claims.predictions import ClaimResult, Study
+from mamlcli.studies.claims.premise import premise_jobs, read_premise
 from mamlcli.studies.claims.reproduction import Reproduction, Rest, open_rows, seconds_of_values, sweep_of, wall_s
 from mamlcli.studies.sweeps.folder import open_study
 from mamlcli.studies.sweeps.run import CellEnd, run_sweep
@@ -176,8 +177,9 @@ class _Reproduction:
             on_end=self.machine.on_end,
             is_wanted=is_wanted,
             deadline=self.extent.deadline,
+            extra_jobs=premise_jobs(sweep, folder) if family.role == "maml" and self._is_run(family) else [],
         )
-        study = study_of_family(family, result)
+        study = replace(study_of_family(family, result), premises=read_premise(folder))
         study = replace(study, scores=without_gaps(study.scores, first))
         diverged = {cell.label for cell in cells_of(sweep) if _has_diverged(folder, cell)} if result.failures else ()
         failed = [(label, reason) for label, reason in result.failures if label not in diverged]

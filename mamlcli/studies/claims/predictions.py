@@ -29,7 +29,7 @@ class Study:
         scores: measure -> value key -> seed -> the seed's mean over its meta-test tasks after adaptation.
         result: of the sweep.
         operators: value key -> the learned operators of each seed beside the best one; linear regression alone.
-        premise: of C2, where it was measured.
+        premises: of C2, one for each deeper network; none where they were not tested.
     """
 
     key: str
@@ -38,7 +38,7 @@ class Study:
     scores: Scores
     result: StudyResult
     operators: Mapping[str, Sequence[OptimumReport]] = field(default_factory=dict)
-    premise: PremiseRecord | None = None
+    premises: tuple[PremiseRecord, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,9 @@ MARGIN = 0.01
 # Two-sided; its lower end is a one-sided test at 5 %.
 LEVEL = 0.90
 
-# A few tasks are enough for differences of some points, and take two to three minutes of one core.
+# A few tasks are enough for differences of some points, and take a few minutes of one core.
 NUM_TASKS = 10
-MAX_STEPS = 1_000
+MAX_STEPS = 2_000
 # Of a class: more make steps dearer (CIFAR-FS has hundreds).
 MAX_EXAMPLES = 15
 # Nats. A network whose support loss is below this has fitted all its examples.
@@ -108,13 +108,12 @@ class PlannedPremise:
     """A planned premise is one test of it as it is handed to a process, pickled.
 
     Attributes:
-        shallow, deep: recipes, alike but for the depth.
-        file: where the record goes.
+        recipes: of growing depth, otherwise alike; the first is compared with each of the others.
+        file: where the records go.
         num_threads: that the process may use.
     """
 
-    shallow: Recipe
-    deep: Recipe
+    recipes: tuple[Recipe, ...]
     file: Path
     num_threads: int
 
@@ -135,30 +134,35 @@ def premise_jobs(sweep: Sweep, path: Path, *, num_threads: int = 1) -> list[Job]
             recipes.setdefault(model.depth, cell.recipe)
     if (path / PREMISE).is_file() or len(recipes) < 2:
         return []
-    planned = PlannedPremise(recipes[min(recipes)], recipes[max(recipes)], path / PREMISE, num_threads)
+    planned = PlannedPremise(tuple(recipes[depth] for depth in sorted(recipes)), path / PREMISE, num_threads)
     return [Job(f"premise/{path.name}", run_premise, planned, can_stop=False)]
 
 
 def run_premise(planned: PlannedPremise, is_stopped: IsStopped) -> dict[str, object]:
-    """Train both networks on each of a few meta-test tasks alone, and write premise.json."""
+    """Train every network on each of a few meta-test tasks alone, and write premise.json."""
     torch.set_num_threads(planned.num_threads)
-    (shallow, num_examples), (deep, _) = _alone(planned.shallow), _alone(planned.deep)
-    difference, half_width = mean_and_half_width(shallow.accuracy - deep.accuracy)
-    record = PremiseRecord(
-        shallow=planned.shallow.model.depth,
-        deep=planned.deep.model.depth,
-        num_tasks=len(shallow.accuracy),
-        num_examples=num_examples,
-        accuracy_shallow=float(shallow.accuracy.mean()),
-        accuracy_deep=float(deep.accuracy.mean()),
-        steps_shallow=shallow.num_steps,
-        steps_deep=deep.num_steps,
-        fitted_shallow=int(shallow.is_converged.sum()),
-        fitted_deep=int(deep.is_converged.sum()),
-        difference=difference,
-        half_width=half_width,
-    )
-    atomic_write(planned.file, (json.dumps(record.to_json(), indent=2) + "\n").encode())
+    first, *deeper = planned.recipes
+    shallow, num_examples = _alone(first)
+    records = []
+    for recipe in deeper:
+        deep, _ = _alone(recipe)
+        difference, half_width = mean_and_half_width(shallow.accuracy - deep.accuracy)
+        record = PremiseRecord(
+            shallow=first.model.depth,
+            deep=recipe.model.depth,
+            num_tasks=len(shallow.accuracy),
+            num_examples=num_examples,
+            accuracy_shallow=float(shallow.accuracy.mean()),
+            accuracy_deep=float(deep.accuracy.mean()),
+            steps_shallow=shallow.num_steps,
+            steps_deep=deep.num_steps,
+            fitted_shallow=int(shallow.is_converged.sum()),
+            fitted_deep=int(deep.is_converged.sum()),
+            difference=difference,
+            half_width=half_width,
+        )
+        records.append(record.to_json())
+    atomic_write(planned.file, (json.dumps(records, indent=2) + "\n").encode())
     return {}
 
 
@@ -193,12 +197,12 @@ def mean_and_half_width(values: Array) -> tuple[float, float]:
     return float(values.mean()), float(stdtrit(num - 1, (1 + LEVEL) / 2) * values.std(ddof=1) / math.sqrt(num))
 
 
-def read_premise(path: Path) -> PremiseRecord | None:
-    """Return the premise in a study's folder; None where it was not tested."""
+def read_premise(path: Path) -> tuple[PremiseRecord, ...]:
+    """Return the premise in a study's folder, one record for each deeper network; none where it was not tested."""
     file = path / PREMISE
-    return PremiseRecord.from_json(json.loads(file.read_text())) if file.is_file() else None
+    return tuple(map(PremiseRecord.from_json, json.loads(file.read_text()))) if file.is_file() else ()
 
 
-def premise_verdict(record: PremiseRecord | None) -> str:
-    """Return "met", "not met" or "not tested"."""
-    return NOT_TESTED if record is None else record.verdict
+def premise_words(records: Sequence[PremiseRecord]) -> list[str]:
+    """Return the premise in sentences, one for each deeper network."""
+    return [record.words for record in records] or [f"Premise {NOT_TESTED}"]

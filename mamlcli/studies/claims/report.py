@@ -132,7 +132,7 @@ def _claim_blocks(
         yield check_grid(claim).to_markdown()
     yield from (escape(f"Not looked at: {text}.") for text in claim.missing)
     yield from (escape(f"{note}.") for note in claim.notes)
-    premises = [f"{study.words}: {study.premise.words}." for study in done.studies if study.premise is not None]
+    premises = [f"{study.words}: {record.words}." for study in done.studies for record in study.premises]
     beside = [*(premises if claim.id == "C2" else ()), *appendix.beside.get(claim.id, ())]
     if claim.id == "C2" and not premises:
         beside.append("Premise, that a shallow network does for these tasks: not tested.")
