@@ -109,7 +109,7 @@ def _synthetic_families(linreg: int, logistic: int, num_tasks: int) -> tuple[Fam
             words="linear regression",
             role="linear-regression",
             recipe="linear-regression",
-            changes=(f"outer.iterations={linreg}", *amounts),
+            changes=(f"outer.iterations={linreg}", "outer.lr=0.01", *amounts),
             values=_LINREG,
         ),
         Family(
