@@ -63,7 +63,7 @@ def image_values(
 
 
 _EQUAL_SIZES = (EQUAL_TO_SHALLOW, EQUAL_TO_KFO)
-_LAPTOP_MAML = image_values((1, 2, 4), (2, 3), ("meta-sgd",), _EQUAL_SIZES)
+_LAPTOP_MAML = image_values((1, 2, 4), (2, 3), ("meta-sgd",), (EQUAL_TO_SHALLOW,))
 _LAPTOP_ANIL = image_values((1, 4), (2,))
 _EVENING_MAML = image_values((1, 2, 4), (1, 2, 3), _ALL_TRANSFORMS, _EQUAL_SIZES)
 _EVENING_ANIL = image_values((1, 2, 4), (1, 2))
@@ -135,13 +135,13 @@ def _short_images(source: str, values: tuple[tuple[CellValue, ...], tuple[CellVa
 
 
 def smoke() -> Scale:
-    """Return the smallest scale: it shows that everything runs, and decides only what is exact."""
+    """Return the smallest scale: it shows that everything runs; its verdicts, but for exact checks, mean nothing."""
     changes = ("outer.iterations=2", "outer.tasks=2", "validation.every=null", "evaluation.tasks=8")
     values = (image_values((1, 2, 4), (1,), more=_EQUAL_SIZES), image_values((1, 4), (1,)))
     families = (*_synthetic_families(4, 4, 40), *_image_families("glyphs", "glyphs", _GLYPHS, changes, values))
     return Scale(
         "smoke",
-        "a few meta-iterations, two seeds: shows that everything runs; decides only what is exact",
+        "a few meta-iterations, two seeds: shows that everything runs; its verdicts are of networks that are not trained",
         one_look(2),
         tuple(replace(family, rates={value.key: 0.4 for value in family.values}) for family in families),
     )
