@@ -15,7 +15,6 @@ from mamlcli.studies.sweeps.cell_result import (
     Collapse,
     CollapseRecord,
     CurvePoint,
-    FixedRateScores,
     RateCandidate,
 )
 from mamlcli.studies.sweeps.cells import run_cells
@@ -137,7 +136,7 @@ def full_result():
         {"candidates": (RateCandidate(0.1, "done", 0.5), RateCandidate(9.0, "diverged", None))},
         {"collapse": Collapse(8, record)},
         {"capacity": CapacityRecord(over_tasks(loss=0.1), {"chance": over_tasks(loss=0.7)}, 1000, 5, 4, 3000)},
-        {"at_fixed_rate": FixedRateScores(0.4, scores(loss=0.6))},
+        {"diverged_tasks": 0.25},
     ]
     cells = tuple(replace(cell, **part) for cell, part in zip(grid_result().cells, parts, strict=True))
     closed_form = ClosedForm(0.5, 3, 0.1, Score(0.2, 0.01), 0.3, 0.25, 0.045)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -138,23 +137,6 @@ class CapacityRecord:
 
 
 @dataclass(frozen=True)
-class FixedRateScores:
-    """Fixed-rate scores are the final scores of a cell at the recipe's own inner learning rate.
-
-    Attributes:
-        inner_lr: the rate.
-        scores: over seeds; None where a seed diverged or is missing.
-    """
-
-    inner_lr: float
-    scores: StudyScores | None
-
-    def to_json(self) -> dict[str, object] | None:
-        """Return rate and scores, None where there are none."""
-        return None if self.scores is None else {"inner_lr": self.inner_lr, **self.scores.to_json()}
-
-
-@dataclass(frozen=True)
 class CellResult:
     """A cell result is what one axis value of a study came to, over its seeds.
 
@@ -168,7 +150,6 @@ class CellResult:
         candidates: the inner learning rates to choose from; empty where there was no choice.
         collapse: of its linear layers, where the study collapses them.
         capacity: what its network reaches without meta-learning, where that was asked for.
-        at_fixed_rate: its scores at the recipe's own rate; in reproductions alone.
         diverged_tasks: share of the tasks of all its runs that diverged, as `finished.diverged_share` defines it.
     """
 
@@ -182,7 +163,6 @@ class CellResult:
     candidates: tuple[RateCandidate, ...] = ()
     collapse: Collapse | None = None
     capacity: CapacityRecord | None = None
-    at_fixed_rate: FixedRateScores | None = None
     diverged_tasks: float = 0.0
 
     @property
@@ -198,12 +178,8 @@ class CellResult:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> CellResult:
-        """Return the cell in a JSON object."""
-        collapse, capacity, fixed = value.get("collapse"), value.get("capacity"), value.get("at_fixed_rate")
-        at_fixed_rate = None
-        if "at_fixed_rate" in value:
-            rate = math.nan if fixed is None else fixed["inner_lr"]
-            at_fixed_rate = FixedRateScores(rate, fixed and StudyScores.from_json(fixed))
+        """Return the cell in a JSON object; keys that older versions wrote besides are not read."""
+        collapse, capacity = value.get("collapse"), value.get("capacity")
         return cls(
             value=value_from_json(value["value"]),
             seeds=tuple(value["seeds"]),
@@ -215,7 +191,6 @@ class CellResult:
             candidates=tuple(RateCandidate(**candidate) for candidate in value.get("inner_lr_candidates", ())),
             collapse=collapse and Collapse(value["num_parameters_collapsed"], CollapseRecord.from_json(collapse)),
             capacity=capacity and CapacityRecord.from_json(capacity),
-            at_fixed_rate=at_fixed_rate,
             diverged_tasks=value.get("diverged_tasks", 0.0),
         )
 
@@ -238,8 +213,6 @@ class CellResult:
             value |= self.collapse.to_json()
         if self.capacity is not None:
             value["capacity"] = self.capacity.to_json()
-        if self.at_fixed_rate is not None:
-            value["at_fixed_rate"] = self.at_fixed_rate.to_json()
         if self.diverged_tasks:
             value["diverged_tasks"] = self.diverged_tasks
         return value

@@ -1,13 +1,12 @@
 """One axis value of a result as a type, and its JSON."""
 
 import json
-import math
 from dataclasses import replace
 
 import pytest
 
-from mamlcli.studies.sweeps.cell_result import CellResult, Collapse, CollapseRecord, FixedRateScores
-from tests.helpers.studies import depth_result, full_result, grid_result, scores
+from mamlcli.studies.sweeps.cell_result import CellResult, Collapse, CollapseRecord
+from tests.helpers.studies import depth_result, full_result, grid_result
 
 RECORD = CollapseRecord(20, 8, 12, largest_difference=1e-6, largest_relative_difference=1e-4, tolerance=1e-4)
 
@@ -31,7 +30,7 @@ def test_final_scores_are_those_of_the_last_step():
 
 
 def test_what_a_cell_does_not_have_is_not_in_its_json():
-    absent = {"inner_lr_candidates", "collapse", "capacity", "at_fixed_rate", "num_parameters_collapsed"}
+    absent = {"inner_lr_candidates", "collapse", "capacity", "diverged_tasks", "num_parameters_collapsed"}
     assert not absent & set(depth_result().cells[0].to_json())
 
 
@@ -41,14 +40,9 @@ def test_cell_is_read_from_json_as_it_was_written(index):
     assert CellResult.from_json(json.loads(json.dumps(cell.to_json()))) == cell
 
 
-def test_fixed_rate_without_scores_is_null_and_its_rate_is_not_kept():
-    cell = replace(grid_result().cells[0], at_fixed_rate=FixedRateScores(0.4, None))
-    assert cell.to_json()["at_fixed_rate"] is None
-    fixed = CellResult.from_json(cell.to_json()).at_fixed_rate
-    assert fixed.scores is None
-    assert math.isnan(fixed.inner_lr)
-    with_scores = replace(cell, at_fixed_rate=FixedRateScores(0.4, scores(loss=0.6)))
-    assert with_scores.to_json()["at_fixed_rate"]["inner_lr"] == 0.4
+def test_keys_of_older_versions_are_not_read():
+    cell = grid_result().cells[0]
+    assert CellResult.from_json({**cell.to_json(), "at_fixed_rate": {"inner_lr": 0.4, "loss": None}}) == cell
 
 
 def test_only_a_cell_of_a_grid_has_a_depth_and_an_optimizer():
