@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mamlcli.studies.claims.costs import Cost
     from mamlcli.studies.claims.plan import Family
     from mamlcli.studies.claims.predictions import ClaimResult, Row
-    from mamlcli.studies.claims.reproduction import Reproduction, Rest
+    from mamlcli.studies.claims.reproduction import Reproduction
     from mamlcli.studies.sweeps.run import CellEnd
     from mamlcli.studies.sweeps.sweep import Sweep
 
@@ -89,6 +89,7 @@ def look_words(done: Reproduction) -> str:
 def verdict_table(claims: Sequence[ClaimResult], title: str) -> Table:
     """Return the table of the claims with their verdicts."""
     from mamlcli.common.tables import plain_table
+    from mamlcli.studies.claims.report_tables import support_words
 
     table = plain_table(title=title)
     table.add_column("claim", no_wrap=True)
@@ -100,20 +101,10 @@ def verdict_table(claims: Sequence[ClaimResult], title: str) -> Table:
     return table
 
 
-def support_words(claim: ClaimResult) -> str:
-    """Return how many of a claim's predictions have which verdict, and how many exact checks hold."""
-    verdicts = [row.decision.verdict for row in claim.deciding]
-    parts = [f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts)]
-    if claim.checks:
-        parts.append(f"{sum(check.holds for check in claim.checks)} of {len(claim.checks)} checks hold")
-    if claim.missing:
-        parts.append(f"{len(claim.missing)} without data")
-    return ", ".join(parts)
-
-
 def open_table(rows: Sequence[Row], done: Reproduction) -> Table:
     """Return the table of open predictions: interval, margin, and what would decide each."""
     from mamlcli.common.tables import plain_table
+    from mamlcli.studies.claims.report_tables import rest_words
 
     table = plain_table(
         title="open predictions",
@@ -135,20 +126,6 @@ def open_table(rows: Sequence[Row], done: Reproduction) -> Table:
             rest_words(done.rest[row.contrast.key], decision.verdict),
         )
     return table
-
-
-def rest_words(rest: Rest, verdict: str) -> str:
-    """Return in words what would decide an open prediction."""
-    from mamlcli.common.tables import duration
-    from mamlcli.studies.claims.decisions import MAX_SEEDS, UNDECIDED
-
-    if verdict != UNDECIDED:
-        return f"{verdict} alone, not yet for the claim"
-    if rest.seeds is None or rest.hours is None:
-        return "unknown"
-    if not rest.is_practical:
-        return f"more than {MAX_SEEDS} seeds"
-    return f"{rest.seeds} seeds, {duration(3600 * rest.hours)}"
 
 
 def result_parts(done: Reproduction, path: Path) -> Iterator[console.Part]:

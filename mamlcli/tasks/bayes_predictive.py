@@ -66,7 +66,8 @@ def bayes_predictive_scores(
     effective = support_x.new_zeros(support_x.shape[0])
     for num_samples in NUM_SAMPLES:
         points = (support_x.shape[1] + query_x.shape[1] + 1) * num_samples
-        for rows in (effective < LEAST_EFFECTIVE).nonzero().flatten().split(max(1, CHUNK_SIZE // points)):
+        unsure = (effective < LEAST_EFFECTIVE).nonzero().flatten()
+        for rows in torch.split(unsure, max(1, CHUNK_SIZE // points)):
             if len(rows):
                 proposal = (mean[rows], factor[rows])
                 probability[rows], effective[rows] = _predictive(
@@ -111,7 +112,7 @@ def _student_points(num_samples: int, dimension: int) -> tuple[Tensor, Tensor]:
     """Return points of the standard Student t, [dimension, num_samples], and their log density up to a constant."""
     from scipy.special import gammaincinv  # slow to import, and few commands need it
 
-    engine = torch.quasirandom.SobolEngine(dimension + 1, scramble=True, seed=0)
+    engine = torch.quasirandom.SobolEngine(dimension + 1, scramble=True, seed=0)  # type: ignore[no-untyped-call]
     # Keeps 0, which a scrambled point may be, from becoming an infinite deviation.
     uniform = engine.draw(num_samples, dtype=torch.float64).clamp(1e-12, 1 - 1e-12)
     half = DEGREES_OF_FREEDOM / 2

@@ -11,12 +11,10 @@ from mamlcli.cli.reproduction_display import (
     cost_words,
     look_parts,
     look_words,
-    rest_words,
     result_parts,
-    support_words,
 )
 from mamlcli.studies.claims.costs import Cost
-from mamlcli.studies.claims.decisions import HOLDS, NO_EFFECT, UNDECIDED
+from mamlcli.studies.claims.decisions import HOLDS, UNDECIDED
 from mamlcli.studies.claims.reproduction import Reproduction, Rest, sweep_of
 from mamlcli.studies.sweeps.run import CellEnd
 from tests.helpers.decided import CHECK, claim, row
@@ -69,20 +67,6 @@ def test_nothing_open_shows_no_table_of_what_is_open():
 
 def test_before_the_first_look_is_said():
     assert look_words(reproduction(look=0)) == "before the first look, which is at 2 seeds"
-
-
-def test_what_a_claim_rests_on_in_words():
-    rows = [row("a", HOLDS), row("b", UNDECIDED), row("beside", UNDECIDED, decides=False)]
-    assert support_words(claim(UNDECIDED, rows, checks=[CHECK], missing=["x"])) == (
-        "1 holds, 1 undecided, 1 of 1 checks hold, 1 without data"
-    )
-
-
-def test_what_would_decide_in_words():
-    assert rest_words(Rest(9, 0.5), UNDECIDED) == "9 seeds, 30 min"
-    assert rest_words(Rest(1001, 9.0), UNDECIDED) == "more than 1000 seeds"
-    assert rest_words(Rest(None, None), UNDECIDED) == "unknown"
-    assert rest_words(Rest(None, None), NO_EFFECT) == "no relevant effect alone, not yet for the claim"
 
 
 def test_the_end_names_deviations_and_the_report(tmp_path):

@@ -167,10 +167,8 @@ def _kfo_terms(run: RunDirectory, objective: MetaObjective, meta: MetaParams) ->
 
     A parameter that no KFO stands before moves as its gradient says, with factors I.
     """
-    transform, names = objective.inner.transform, objective.inner.adapted
-    transformed = names
-    if isinstance(transform, Selected):
-        transform, transformed = transform.transform, transform.names
+    chosen, names = objective.inner.transform, objective.inner.adapted
+    transform, transformed = (chosen.transform, chosen.names) if isinstance(chosen, Selected) else (chosen, names)
     if not isinstance(transform, KFO):
         raise _no_operator(run, f"inner.transform.name={run.recipe.inner.transform.name}")
     [(weight, bias)] = head_layer_names(objective.network)

@@ -85,4 +85,5 @@ def _normalised(drawings: torch.Tensor) -> torch.Tensor:
     """Return drawings with mean 0 and length 1, [num_classes, side^2]; one of a single value becomes zeros."""
     flat = drawings.flatten(1)
     flat = flat - flat.mean(dim=1, keepdim=True)
-    return flat / flat.norm(dim=1, keepdim=True).clamp(min=1e-6)
+    normalised: torch.Tensor = flat / flat.norm(dim=1, keepdim=True).clamp(min=1e-6)
+    return normalised

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from mamlcli.studies.claims.decisions import HOLDS, UNDECIDED
 from mamlcli.studies.claims.report_tables import (
     cell_grid,
     cost_grid,
@@ -10,9 +11,11 @@ from mamlcli.studies.claims.report_tables import (
     prediction_grid,
     rate_grid,
     rest_words,
+    support_words,
     verdict_grid,
 )
 from mamlcli.studies.claims.reproduction import Rest
+from tests.helpers.decided import CHECK, claim, row
 from tests.helpers.made_reproduction import made_reproduction
 
 DONE = made_reproduction()
@@ -20,6 +23,13 @@ DONE = made_reproduction()
 
 def test_every_claim_has_a_row_with_its_verdict():
     assert [row[:2] for row in verdict_grid(DONE.claims).rows] == [(claim.id, claim.verdict) for claim in DONE.claims]
+
+
+def test_what_a_claim_rests_on_in_words():
+    rows = [row("a", HOLDS), row("b", UNDECIDED), row("beside", UNDECIDED, decides=False)]
+    assert support_words(claim(UNDECIDED, rows, checks=[CHECK], missing=["x"])) == (
+        "holds: 1, undecided: 1, 1 of 1 exact checks hold, 1 without data"
+    )
 
 
 def test_every_prediction_has_a_row_with_verdict_interval_and_margin():
