@@ -18,6 +18,7 @@ from mamlcli.common.errors import Interrupted, MamlError
 if TYPE_CHECKING:
     from mamlcli.studies.claims.costs import Cost
     from mamlcli.studies.claims.registration import Request
+    from mamlcli.studies.claims.reproduction import Reproduction
 
 
 ScaleOption = Annotated[
@@ -79,6 +80,11 @@ DirOption = Annotated[
 ]
 
 
+ReportOption = Annotated[
+    bool, typer.Option("--report", help="Decide and report again from what --dir holds; nothing is run.")
+]
+
+
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be run and what it would cost.")]
 
 
@@ -94,6 +100,7 @@ def reproduce(
     jobs: JobsOption = None,
     directory: DirOption = None,
     device: DeviceOption = None,
+    report: ReportOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -108,32 +115,70 @@ def reproduce(
       mamlcli reproduce --until-decided --hours 2 --dir runs/decided
 
       mamlcli reproduce --scale evening --dry-run
+
+      mamlcli reproduce --dir runs/decided --report
     """
-    from mamlcli.studies.claims.files import write_report
     from mamlcli.studies.claims.registration import Request
-    from mamlcli.studies.start import reproduce as run_reproduction
     from mamlcli.studies.start import reproduction_path
 
     request = Request(scale, seeds, until_decided, max_seeds, first_seed, tuple(families or ()), choose_rates)
-    warn_about_jobs(jobs)
     path = reproduction_path(directory, scale)
+    if report:
+        check_only_report(request, hours, is_dry_run=dry_run)
+        show_result(read_again(path, jobs, device), path)
+        return
+    warn_about_jobs(jobs)
     num_processes, cost = show_cost(request, path, jobs, device)
     if dry_run:
         console.show(cost, lambda cost: ())
         return
-    display = Display(num_processes)
     with resumable(path):
-        done = run_reproduction(
-            **vars(request),
-            folder=path,
-            hours=hours,
-            jobs=num_processes,
-            device=device,
-            command=again,
-            on_family=display.begin,
-            on_end=display.show,
-            on_look=display.look,
+        done = run_all(request, path, hours, num_processes, device)
+    show_result(done, path)
+
+
+def check_only_report(request: Request, hours: float | None, *, is_dry_run: bool) -> None:
+    """Refuse --report beside options that say what is to be run."""
+    from mamlcli.studies.claims.registration import Request
+
+    if request != Request(request.scale) or hours is not None or is_dry_run:
+        raise MamlError(
+            "--report",
+            expected="no other option than --dir, --scale, --jobs, --device and --json",
+            got="options that say what is to be run",
+            why="Nothing is run: the plan is the one in the folder",
         )
+
+
+def read_again(path: Path, jobs: int | None, device: str | None) -> Reproduction:
+    """Decide every claim again from the runs of a folder."""
+    from mamlcli.studies.start import read_reproduction
+
+    return read_reproduction(path, jobs=jobs, device=device)
+
+
+def run_all(request: Request, path: Path, hours: float | None, num_processes: int, device: str | None) -> Reproduction:
+    """Run what is asked for, with a line for each run that ends and tables after each look."""
+    from mamlcli.studies.start import reproduce as run_reproduction
+
+    display = Display(num_processes)
+    return run_reproduction(
+        **vars(request),
+        folder=path,
+        hours=hours,
+        jobs=num_processes,
+        device=device,
+        command=again,
+        on_family=display.begin,
+        on_end=display.show,
+        on_look=display.look,
+    )
+
+
+def show_result(done: Reproduction, path: Path) -> None:
+    """Write the report and show the verdicts; then raise MamlError where cells failed."""
+    from mamlcli.studies.claims.files import write_report
+
     write_report(path, done)
     console.show(done, lambda done: result_parts(done, path))
     raise_failures(done.failures, path)

@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mamlcli.common.errors import MamlError
 from mamlcli.common.machine import num_cores, threads_of
 from mamlcli.common.names import RUNS
 from mamlcli.recipe.tasks_schema import SyntheticKeys
 from mamlcli.runs.search import next_run_path
 from mamlcli.studies.claims.looks import Extent, Machine, take_looks
 from mamlcli.studies.claims.pilots import run_pilots
-from mamlcli.studies.claims.plan import FIRST_SEED, Family, Plan
+from mamlcli.studies.claims.plan import FIRST_SEED, PLAN_FILE, Family, Plan, read_plan
 from mamlcli.studies.claims.registration import Draft, Request, draft, open_plan, plan_or_draft
 from mamlcli.studies.claims.reproduction import Reproduction, sweep_of
 from mamlcli.studies.sweeps.capacity import add_capacity, capacity_jobs
@@ -108,7 +109,7 @@ def reproduce(
         seeds: of every cell, in one look; by default the scale's looks.
         until_decided: whether seeds are added, at the looks of the plan, to the cells of predictions that are open.
         max_seeds: with `until_decided`, no look beyond this.
-        hours: no run begins later than this.
+        hours: no run and no pilot begins later than this.
         first_seed: of those tested, 100 or more; by default 100.
         families: optional families of the scale, by name.
         choose_rates: whether inner rates are chosen by pilots first, even where the scale has them.
@@ -133,8 +134,32 @@ def reproduce(
         on_end or (lambda end: None),
         on_look or (lambda done: None),
     )
-    opened = open_plan(path, request, lambda: planned(draft(request), path, machine))
+    opened = open_plan(path, request, lambda: planned(draft(request), path, machine, deadline))
     return take_looks(opened, path, Extent(until_decided, max_seeds, deadline), machine)
+
+
+@threads_kept()
+def read_reproduction(folder: Path, *, jobs: int | None = None, device: str | None = None) -> Reproduction:
+    """Decide every claim again from the runs that a reproduction has, and run nothing.
+
+    Args:
+        folder: of the reproduction.
+        jobs, device: what the costs of further runs are told for; as in `reproduce`.
+
+    Raises:
+        MamlError: the folder has no plan.
+    """
+    opened = read_plan(folder)
+    if opened is None:
+        raise MamlError(
+            str(folder),
+            expected=f"a reproduction, a folder with a {PLAN_FILE}",
+            got=f"a folder without {PLAN_FILE}" if folder.is_dir() else "no such folder",
+            why="Without a plan there is nothing that a report could be of",
+            next_step="Name the folder with --dir, or run it first, without --report: mamlcli reproduce",
+        )
+    machine = Machine(jobs or num_processes_of(opened.plan.families, device), device)
+    return take_looks(opened, folder, Extent(reads_only=True), machine)
 
 
 def reproduction_path(folder: Path | str | None, scale: str) -> Path:
@@ -142,8 +167,8 @@ def reproduction_path(folder: Path | str | None, scale: str) -> Path:
     return Path(folder) if folder is not None else RUNS / f"reproduce-{scale}"
 
 
-def planned(made: Draft, path: Path, machine: Machine) -> Plan:
-    """Return the plan of a draft; pilots choose the inner rates that it lacks."""
+def planned(made: Draft, path: Path, machine: Machine, deadline: float | None = None) -> Plan:
+    """Return the plan of a draft; pilots, of which none begins after the deadline, choose the rates that it lacks."""
     for family in made.families:
         check_sweep(sweep_of(family, first_seed=FIRST_SEED, num_seeds=1, device=machine.device))
     families, _ = run_pilots(
@@ -152,6 +177,7 @@ def planned(made: Draft, path: Path, machine: Machine) -> Plan:
         num_processes=machine.num_processes,
         argv=machine.argv,
         device=machine.device,
+        deadline=deadline,
         on_end=machine.on_end,
     )
     return made.plan(families)

@@ -54,6 +54,38 @@ def test_a_dry_run_says_what_it_costs_and_makes_nothing(tmp_path, cli, pool):
     assert not (tmp_path / "runs").exists()
 
 
+def test_the_report_is_made_again_from_what_is_there_and_nothing_is_run(tmp_path, cli, pool):
+    assert cli("reproduce", "--scale", "tiny", "--dir", "r").code == 0
+    folder, num_jobs = tmp_path / "r", pool.num_jobs
+    files = {name: (folder / name).read_bytes() for name in ("report.md", "result.json", "claims.csv", "forest.png")}
+    for name in files:
+        (folder / name).unlink()
+    done = cli("reproduce", "--dir", "r", "--report")
+    assert done.code == 0, done.err
+    assert pool.num_jobs == num_jobs
+    assert {name: (folder / name).read_bytes() for name in files} == files
+    assert "`mamlcli reproduce --dir r --report`" in files["report.md"].decode()
+
+
+def test_a_report_of_a_cut_reproduction_is_of_the_runs_that_there_are(tmp_path, cli, pool):
+    pool.stop_after = 1
+    assert cli("reproduce", "--scale", "tiny", "--dir", "r").code == 130
+    done = cli("reproduce", "--dir", "r", "--report", "--json")
+    assert done.code == 0, done.err
+    assert pool.num_jobs == 1
+    assert json.loads(done.out)["look"] == 0
+
+
+def test_a_report_without_a_plan_or_with_options_of_runs_is_refused(tmp_path, cli, pool):
+    done = cli("reproduce", "--dir", "nothing", "--report")
+    assert done.code == 1
+    words = " ".join(done.err.split())
+    assert "nothing: expected a reproduction, a folder with a plan.json, got no such folder" in words
+    assert not (tmp_path / "nothing").exists()
+    done = cli("reproduce", "--dir", "nothing", "--report", "--seeds", "3")
+    assert "Nothing is run: the plan is the one in the folder" in " ".join(done.err.split())
+
+
 def test_an_interruption_says_how_it_is_continued(tmp_path, cli, pool):
     pool.stop_after = 0
     done = cli("reproduce", "--scale", "tiny")

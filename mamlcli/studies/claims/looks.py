@@ -35,11 +35,13 @@ class Extent:
         until_decided: whether all looks of the plan may be taken; else the first alone.
         max_seeds: no look beyond this.
         deadline: of `time.monotonic`; no run begins later.
+        reads_only: whether nothing is run: what is there is decided, as far as it was begun.
     """
 
     until_decided: bool = False
     max_seeds: int | None = None
     deadline: float | None = None
+    reads_only: bool = False
 
     def looks(self, plan: Plan) -> tuple[int, ...]:
         """Return the numbers of seeds of the looks that may be taken."""
@@ -110,7 +112,7 @@ class _Reproduction:
         self.absent = [family for family in families if family.pack is not None and find_pack(family.pack) is None]
 
     def _is_run(self, family: Family) -> bool:
-        return family not in self.absent and not self.opened.is_edited
+        return family not in self.absent and not self.opened.is_edited and not self.extent.reads_only
 
     def check(self) -> None:
         """Refuse what cannot run before anything does."""

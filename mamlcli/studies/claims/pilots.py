@@ -25,7 +25,7 @@ from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory, is_run
 from mamlcli.runs.report import RunReport
 from mamlcli.studies.claims.contrasts import CellValue
-from mamlcli.studies.claims.plan import PILOT_SEEDS, Family
+from mamlcli.studies.claims.plan import PILOT_SEEDS, Family, cell_changes
 from mamlcli.studies.claims.rate_search import chosen_rate, next_rates, refined_rates, where_best_is
 from mamlcli.studies.sweeps.cells import PlannedCell, finished_report, run_cells
 from mamlcli.studies.sweeps.collection import final_scores
@@ -94,6 +94,7 @@ def run_pilots(
     argv: Sequence[str],
     seeds: Sequence[int] = PILOT_SEEDS,
     device: str | None = None,
+    deadline: float | None = None,
     on_end: Callable[[CellEnd], None] = lambda end: None,
 ) -> tuple[list[Family], list[Search]]:
     """Choose the inner rates that the families lack, and return the families with them, and the searches.
@@ -107,10 +108,12 @@ def run_pilots(
         argv: the command, for the manifests.
         seeds: pilot seeds; the tasks of a pilot are drawn by its seed, too.
         device: in place of the recipes'.
+        deadline: no pilot begins after it, on the clock of `time.monotonic`.
         on_end: called when a pilot ends; the total it tells is that known so far, for a search may grow.
 
     Raises:
-        RunError: a pilot failed, or every pilot of a value diverged; another process works on the folder.
+        RunError: a pilot failed, or every pilot of a value diverged; the deadline came before a rate was found for
+            each value; another process works on the folder. The same call again goes on.
         Interrupted: SIGINT or SIGTERM came; the pilots at work have saved their state.
     """
     searches = [
@@ -124,22 +127,11 @@ def run_pilots(
     folder = path / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     with RunDirectory(folder).lock():
-        pilots = _Pilots(folder, searches, tuple(seeds), num_processes, tuple(argv), on_end)
+        pilots = _Pilots(folder, searches, tuple(seeds), num_processes, tuple(argv), on_end, deadline)
         pilots.run()
         found = [_with_rates(family, searches, folder, seeds) for family in families]
         atomic_write(folder / RATES, json_text(_record(found, searches, seeds)).encode())
     return found, searches
-
-
-def cell_changes(family: Family, value: CellValue) -> dict[str, object]:
-    """Return the dotted keys of a cell that differ from the family's recipe, but for seed and inner rate."""
-    return {
-        "model.depth": value.depth,
-        "model.linear_layers": value.layers,
-        **({} if value.width is None else {"model.width": value.width}),
-        "inner.transform": {"name": value.optimizer, "adapted": family.adapts and value.optimizer != "none"},
-        **family.more.get(value.key, {}),
-    }
 
 
 def pilot_recipe(family: Family, value: CellValue, device: str | None = None) -> Recipe:
@@ -183,6 +175,7 @@ class _Pilots:
     num_processes: int
     argv: tuple[str, ...]
     on_end: Callable[[CellEnd], None]
+    deadline: float | None = None
     num_ended: int = 0
     num_known: int = 0
 
@@ -217,6 +210,7 @@ class _Pilots:
             [self._job(pilot) for pilot in missing],
             num_processes=self.num_processes,
             hopeless=[NonFiniteError.__name__],
+            deadline=self.deadline,
             on_end=lambda outcome: self._end(by_name[outcome.key], outcome),
         )
         is_diverged = {name: outcome.error == NonFiniteError.__name__ for name, outcome in outcomes.items()}
@@ -228,6 +222,14 @@ class _Pilots:
                 got="; ".join(f"{by_name[name].label}: {outcomes[name].reason}" for name in failed),
                 why="Without them no inner learning rate can be fixed, and nothing is planned",
                 next_step="Run the same command again: what is done is kept",
+            )
+        if left := [name for name in by_name if name not in outcomes]:
+            raise RunError(
+                str(self.folder),
+                expected="an inner learning rate for each value, from pilots, within the hours given",
+                got=f"hours that are spent, with {len(left)} of the {self.num_known} pilots known so far still to run",
+                why="Without the rates nothing is planned, and nothing is tested",
+                next_step="Run the same command again, with more hours or with the same: what is done is kept",
             )
 
     def _job(self, pilot: _Pilot) -> Job:

@@ -69,6 +69,17 @@ class Family:
         return cls(**{**value, "changes": tuple(value["changes"]), "values": values})
 
 
+def cell_changes(family: Family, value: CellValue) -> dict[str, object]:
+    """Return the dotted keys of a cell that differ from the family's recipe, but for seed and inner rate."""
+    return {
+        "model.depth": value.depth,
+        "model.linear_layers": value.layers,
+        **({} if value.width is None else {"model.width": value.width}),
+        "inner.transform": {"name": value.optimizer, "adapted": family.adapts and value.optimizer != "none"},
+        **family.more.get(value.key, {}),
+    }
+
+
 @dataclass(frozen=True)
 class Plan:
     """A plan is all of a reproduction that is fixed before its first tested run.

@@ -14,8 +14,7 @@ from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.claims.contrasts import CellValue
 from mamlcli.studies.claims.decisions import HOLDS, MAX_SEEDS, UNDECIDED
-from mamlcli.studies.claims.pilots import cell_changes
-from mamlcli.studies.claims.plan import Family, Plan
+from mamlcli.studies.claims.plan import Family, Plan, cell_changes
 from mamlcli.studies.claims.predictions import ClaimResult, Row, Study
 from mamlcli.studies.claims.result_json import claim_to_json
 from mamlcli.studies.sweeps.cell_result import CellResult

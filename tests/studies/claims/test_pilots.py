@@ -12,8 +12,8 @@ from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.report import Point, RunReport, Scores
 from mamlcli.studies.claims import pilots
 from mamlcli.studies.claims.contrasts import CellValue
-from mamlcli.studies.claims.pilots import cell_changes, pilot_recipe, run_pilots
-from mamlcli.studies.claims.plan import Family
+from mamlcli.studies.claims.pilots import pilot_recipe, run_pilots
+from mamlcli.studies.claims.plan import Family, cell_changes
 from mamlcli.training.scoring import evaluation_tasks, protocol_of
 from tests.helpers.running import TINY
 
@@ -164,6 +164,25 @@ def test_cut_pilots_go_on_and_choose_the_same(here, tmp_path):
     again = here()
     assert run([family()], tmp_path / "cut")[0] == whole
     assert not again.keys
+
+
+def test_pilots_that_the_hours_do_not_reach_are_counted_and_run_by_the_next_call(here, tmp_path, monkeypatch):
+    runner = here()
+    deadlines = []
+
+    def up_to_four(jobs, *, deadline, **how):
+        deadlines.append(deadline)
+        return runner(list(jobs)[: 4 - len(runner.keys)], **how)
+
+    monkeypatch.setattr(pilots, "run_jobs", up_to_four)
+    with pytest.raises(RunError, match=r"8 of the 12 pilots known so far still to run.*Run the same command again"):
+        run([family()], tmp_path, deadline=5.0)
+    assert deadlines == [5.0]
+    assert not (tmp_path / "pilots" / "rates.json").exists()
+    rest = here()
+    (found,), _ = run([family()], tmp_path)
+    assert found.rates == {"depth 1": 1.131, "depth 2, kfo": 0.1}
+    assert not set(runner.keys) & set(rest.keys)
 
 
 def test_a_rate_at_which_a_pilot_diverged_is_worse_than_any_other_and_not_tried_again(here, tmp_path):

@@ -33,13 +33,13 @@ def test_what_a_claim_rests_on_in_words():
 
 
 def test_every_prediction_has_a_row_with_verdict_interval_and_margin():
-    for claim in DONE.claims:
-        rows = prediction_grid(claim.rows).rows
-        assert len(rows) == len(claim.rows)
-        row, cells = claim.rows[0], rows[0]
-        interval = row.decision.interval
-        assert cells[0] == row.study_words
-        assert cells[3] == row.decision.verdict
+    for found in DONE.claims:
+        rows = prediction_grid(found.rows).rows
+        assert len(rows) == len(found.rows)
+        first, cells = found.rows[0], rows[0]
+        interval = first.decision.interval
+        assert cells[0] == first.study_words
+        assert cells[3] == first.decision.verdict
         assert f"{interval.mean:+.4f} [{interval.low:+.4f}" in cells[4]
         assert cells[5] == "95\u00a0%"
 
