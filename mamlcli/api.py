@@ -160,7 +160,7 @@ def train(
     if resume and run_dir is None:
         next_step = "Name the run: run_dir='runs/RECIPE-1'"
         raise MamlError(where, expected="run_dir with resume=True", got="none", next_step=next_step)
-    path = default_path(name, is_resumed=False) if run_dir is None else Path(run_dir)
+    path = Path(run_dir) if run_dir is not None else default_path(name, is_resumed=False)
     start = Start(name, loaded, path, is_resumed=resume, is_forced=force)
     if start.finished() is None:
         start.train(argv=sys.argv, progress=Progress(on_record=on_record))
@@ -234,8 +234,8 @@ def predict(
     """Adapt to the support set and return the probability of each class for each query image.
 
     Classes may be fewer than the network's outputs (with inner.head=zero or shared more, too), and of unequal numbers
-    of images; a single query image is fine:
-    see `mamlcli.deploy.classifier.SupportClassifier` for how each is handled. `adapt` is the plain inner loop.
+    of images; one query image is fine: `mamlcli.deploy.classifier.SupportClassifier` says how each is handled. `adapt`
+    is the plain inner loop.
 
     Args:
         run: a classification run, or its directory.

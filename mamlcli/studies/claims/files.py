@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mamlcli.common.files import atomic_write, json_text
 from mamlcli.recipe.files import recipe_to_yaml
+from mamlcli.studies.claims.beside import (
+    OPERATOR_WORDS,
+    POOLED_WORDS,
+    operator_grid,
+    pooled_grid,
+    study_operators,
+)
 from mamlcli.studies.claims.claim_figures import CAPTIONS, EVERY_SEED, claim_figures
 from mamlcli.studies.claims.claims_csv import claims_csv
 from mamlcli.studies.claims.figures import picture
 from mamlcli.studies.claims.forest import NARROW, forest_figure
-from mamlcli.studies.claims.markup import Picture, to_html
+from mamlcli.studies.claims.markup import Grid, Picture, to_html
 from mamlcli.studies.claims.predictions import Study
 from mamlcli.studies.claims.report import Appendix, report_markdown, report_title
 from mamlcli.studies.claims.reproduction import Reproduction, runs_of, sweep_of, wall_s
+from mamlcli.studies.layers.image_operators import HeadOperator
+from mamlcli.studies.layers.operator_figure import head_operators_figure
+
+# study in words -> value -> the operator of each seed
+Operators = Mapping[str, Mapping[str, Sequence[HeadOperator]]]
+
+OPERATOR_CAPTION = (
+    "Singular values of the operator on the gradient of the collapsed head, with appended linear layers and with the "
+    "KFO learned without them. It decides nothing."
+)
 
 
 def write_report(path: Path, done: Reproduction) -> None:
@@ -29,7 +46,11 @@ def write_report(path: Path, done: Reproduction) -> None:
         claim: [picture(claim.lower(), figure, f"{CAPTIONS[claim]} {EVERY_SEED}")]
         for claim, figure in claim_figures(done).items()
     }
-    markdown = report_markdown(done, forest, by_claim, appendix_of(path, done))
+    operators = operators_of(done)
+    for study in (study for study in done.studies if study.words in operators):
+        drawing = head_operators_figure(operators[study.words], study.words)
+        by_claim.setdefault("C7", []).append(picture(f"c7-operators-{study.key}", drawing, OPERATOR_CAPTION))
+    markdown = report_markdown(done, forest, by_claim, appendix_of(path, done, operators))
     drawn = [forest, *(figure for of_claim in by_claim.values() for figure in of_claim)]
     for figure in drawn:
         atomic_write(path / figure.name, figure.png)
@@ -48,8 +69,14 @@ def forest_picture(done: Reproduction) -> Picture:
     return picture("forest", wide, f"{title}. Differences in units of their margin.", narrow)
 
 
-def appendix_of(path: Path, done: Reproduction) -> Appendix:
-    """Return what is printed of the runs and recipes of a reproduction."""
+def operators_of(done: Reproduction) -> dict[str, dict[str, list[HeadOperator]]]:
+    """Return the head operators of each study that has them: study in words -> value -> of each seed."""
+    found = {study.words: study_operators(done.plan, study) for study in done.studies}
+    return {words: operators for words, operators in found.items() if operators}
+
+
+def appendix_of(path: Path, done: Reproduction, operators: Operators) -> Appendix:
+    """Return what is printed of the runs and recipes of a reproduction, and beside its claims."""
     plan = done.plan
     present = {study.key for study in done.studies}
     families = [family for family in plan.families if family.key in present]
@@ -62,7 +89,17 @@ def appendix_of(path: Path, done: Reproduction) -> Appendix:
         settings=settings_of(done.studies),
         recipes=recipes,
         seconds={study.words: wall_s([study]) for study in done.studies},
+        tables=tables_of(done, operators),
     )
+
+
+def tables_of(done: Reproduction, operators: Operators) -> dict[str, list[tuple[str, Grid]]]:
+    """Return the tables beside the claims: means over studies, and operators of image networks under C7."""
+    pooled = {claim.id: pooled_grid(claim, done.studies) for claim in done.claims}
+    tables = {claim: [(POOLED_WORDS, grid)] for claim, grid in pooled.items() if grid is not None}
+    if operators:
+        tables.setdefault("C7", []).append((OPERATOR_WORDS, operator_grid(operators)))
+    return tables
 
 
 def settings_of(studies: Sequence[Study]) -> dict[str, str]:

@@ -53,6 +53,8 @@ class Appendix:
         seconds: of computing, by the words of the family.
         beside: further paragraphs of a claim, such as means over studies with their heterogeneity, by its id; they
             decide nothing.
+        tables: further tables of a claim, each with a paragraph that says what it shows, by its id; they decide
+            nothing either.
     """
 
     command: str
@@ -60,6 +62,7 @@ class Appendix:
     recipes: Mapping[str, str] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     beside: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    tables: Mapping[str, Sequence[tuple[str, Grid]]] = field(default_factory=dict)
 
 
 def report_title(done: Reproduction) -> str:
@@ -136,11 +139,15 @@ def _claim_blocks(
     beside = [*(premises if claim.id == "C2" else ()), *appendix.beside.get(claim.id, ())]
     if claim.id == "C2" and not premises:
         beside.append("Premise, that a shallow network does for these tasks: not tested.")
-    if beside or claim.beside:
+    tables = appendix.tables.get(claim.id, ())
+    if beside or claim.beside or tables:
         yield "Beside the claim, deciding nothing of it:"
     yield from map(escape, beside)
     if claim.beside:
         yield prediction_grid(claim.beside).to_markdown()
+    for words, grid in tables:
+        yield escape(words)
+        yield grid.to_markdown()
 
 
 def reason(claim: ClaimResult) -> str:
