@@ -146,8 +146,7 @@ def train(
             `ValidationRecord` of `mamlcli.engine.outer_loop`), for a progress bar or a plot.
 
     Raises:
-        RecipeError: every mistake in the recipe and the overrides at once.
-        DataError, DeviceError: what the recipe needs is not here.
+        RecipeError: every mistake in recipe and overrides at once; DataError, DeviceError: what it needs is not here.
         RunError: `run_dir` is taken, or cannot be resumed.
         NonFiniteError: training diverged; Interrupted: Ctrl-C. The state is saved, and `resume=True` goes on.
 
@@ -233,9 +232,8 @@ def predict(
 ) -> Prediction:
     """Adapt to the support set and return the probability of each class for each query image.
 
-    Classes may be fewer than the network's outputs (with inner.head=zero or shared more, too), and of unequal numbers
-    of images; one query image is fine: `mamlcli.deploy.classifier.SupportClassifier` says how each is handled. `adapt`
-    is the plain inner loop.
+    Classes may be fewer than the network's outputs (with inner.head=zero or shared more, too), of unequal numbers of
+    images; one query image is fine: see `mamlcli.deploy.classifier.SupportClassifier`. `adapt` is the plain inner loop.
 
     Args:
         run: a classification run, or its directory.

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mamlcli.tasks.images.packs import Pack
-from mamlcli.tasks.images.twins import TWIN_CORRELATION, near_twins
 
 SEVERITIES = ("error", "warning", "note")
 
@@ -138,6 +137,8 @@ def _duplicate_findings(pack: Pack, splits: Mapping[str, Sequence[str]]) -> list
 
 def _twin_findings(pack: Pack, splits: Mapping[str, Sequence[str]]) -> list[Finding]:
     """Report drawings of a split that look like those of an earlier one: upright first, then turned ones."""
+    from mamlcli.tasks.images.twins import TWIN_CORRELATION, near_twins  # loads torch, which lists do not need
+
     findings, twins = [], near_twins(pack, splits)
     for is_turned, words in ((False, "look like"), (True, "look, turned, like")):
         for split, names in splits.items():
