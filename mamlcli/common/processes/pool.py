@@ -159,19 +159,16 @@ def run_jobs(
     on_start: Callable[[Job, int], None] | None = None,
     on_end: Callable[[Outcome], None] | None = None,
 ) -> dict[str, Outcome]:
-    """Run jobs in processes; a failed one is tried again in a new process, the others go on.
+    """Run jobs in processes and return the outcomes, by key, of those that began.
+
+    A failed job is tried again in a new process; the others go on.
 
     Args:
-        jobs: taken in this order.
-        num_processes: how many work at the same time.
+        jobs: taken in this order, `num_processes` at a time.
         max_attempts: how often a job is tried.
         hopeless: names of the errors that come again however often a job is tried, whatever the process.
         deadline: no job begins after it, on the clock of `time.monotonic`; those at work then end as they would.
-        on_start: called with a job and the id of its process when it begins, each time.
-        on_end: called with the outcome of a job, once.
-
-    Returns:
-        The outcomes by key, of the jobs that began.
+        on_start, on_end: called with a job and the id of its process each time it begins; with its outcome, once.
 
     Raises:
         Interrupted: SIGINT or SIGTERM came; the processes have stopped, each as its job does.

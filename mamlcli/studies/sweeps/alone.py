@@ -65,12 +65,11 @@ def capacity(
     """Train a network on the support set of each task by itself, from its initialisation, to convergence.
 
     min over theta_T of L_S(theta_T) for every task T, by Adam on the whole support set. In windows of 100 steps, a
-    task is at rest when the mean loss of a window is not below that of the window before by more than 1e-4 of it,
-    nor by more than 1e-10 of the first window's. When all tasks are at rest the learning rate falls to a
-    tenth; a task has converged when it is at rest after the second fall (so a hundredth of `lr`).
+    task is at rest when the mean loss of a window is not below that of the window before by more than 1e-4 of it, nor
+    by more than 1e-10 of the first window's. When all are at rest the learning rate falls to a tenth; a task has
+    converged when it is at rest after the second fall (so a hundredth of `lr`).
 
-    Tasks are trained at once, each with parameters and Adam moments of its own, so they do not touch each other but
-    for the common number of steps.
+    Tasks are trained at once, each with parameters and Adam moments of its own; they share the number of steps alone.
 
     Args:
         network: the architecture.
