@@ -161,11 +161,9 @@ def run_jobs(
 ) -> dict[str, Outcome]:
     """Run jobs in processes and return the outcomes, by key, of those that began.
 
-    A failed job is tried again in a new process; the others go on.
-
     Args:
         jobs: taken in this order, `num_processes` at a time.
-        max_attempts: how often a job is tried.
+        max_attempts: how often a job that fails is tried, each time in a new process; the others go on.
         hopeless: names of the errors that come again however often a job is tried, whatever the process.
         deadline: no job begins after it, on the clock of `time.monotonic`; those at work then end as they would.
         on_start, on_end: called with a job and the id of its process each time it begins; with its outcome, once.

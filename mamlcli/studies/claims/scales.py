@@ -141,7 +141,7 @@ def smoke() -> Scale:
     families = (*_synthetic_families(4, 4, 40), *_image_families("glyphs", "glyphs", _GLYPHS, changes, values))
     return Scale(
         "smoke",
-        "a few meta-iterations, two seeds: shows that everything runs; its verdicts are of networks that are not trained",
+        "a few meta-iterations, two seeds: shows that everything runs; its verdicts are of untrained networks",
         one_look(2),
         tuple(replace(family, rates={value.key: 0.4 for value in family.values}) for family in families),
     )
