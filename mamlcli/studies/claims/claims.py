@@ -163,7 +163,7 @@ def _capacity_checks(study: Study) -> list[ExactCheck]:
     stacked = [(cell, collapse) for cell, collapse in cells if cell.grid.layers]
     plain = {
         (cell.grid.depth, cell.grid.width): cell
-        for cell, _ in cells
+        for cell in study.result.cells
         if not cell.grid.layers and cell.grid.optimizer == CellValue(1).optimizer
     }
     if not stacked:

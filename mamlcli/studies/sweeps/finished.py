@@ -86,7 +86,7 @@ def finished_cell(
         rate = rate if chosen is None else chosen
     folders = {cell.seed: path / "cells" / cell.name for cell in usable if cell.inner_lr == rate}
     runs = {seed: RunDirectory(folder) for seed, folder in folders.items() if has_result(sweep, folder)}
-    collapse = _collapse(runs) if sweep.with_collapse and runs else None
+    collapse = _collapse(runs) if any(sweep.collapses(cell.recipe) for cell in cells) and runs else None
     return FinishedCell(value.value, rate, runs, candidates, collapse)
 
 
@@ -147,10 +147,14 @@ def diverged_share(losses: NDArray[np.float64]) -> float:
 
 def has_result(sweep: Sweep, folder: Path) -> bool:
     """Return whether a cell's run directory holds all results that the study asks for."""
-    has_collapse = (folder / "collapse.json").is_file()
-    if not RunDirectory(folder).has_report or (sweep.with_control and not has_control(folder)):
+    return RunDirectory(folder).has_report and has_extras(sweep, folder)
+
+
+def has_extras(sweep: Sweep, folder: Path) -> bool:
+    """Return whether a cell's run directory holds what the study asks for beside the run: collapse and control."""
+    if sweep.with_control and not has_control(folder):
         return False
-    return has_collapse or not sweep.with_collapse
+    return (folder / "collapse.json").is_file() or not sweep.collapses(RunDirectory(folder).recipe)
 
 
 def _candidates(

@@ -21,9 +21,8 @@ from mamlcli.studies.sweeps.cells import (
     group_sizes,
     run_cells,
 )
-from mamlcli.studies.sweeps.collapsed_control import has_control
 from mamlcli.studies.sweeps.collection import collect, final_scores
-from mamlcli.studies.sweeps.finished import checked_cell, finished_cell
+from mamlcli.studies.sweeps.finished import checked_cell, finished_cell, has_extras
 from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.scores import StudyScores
 from mamlcli.studies.sweeps.sweep import TASKS_OF_EACH_SEED, Cell, Sweep, cells_of
@@ -78,7 +77,7 @@ def run_sweep(
         path: its folder, made or checked by `open_study`.
         num_processes: processes.
         argv: the command, for the manifests.
-        extra_jobs: further work for the same processes, after the cells.
+        extra_jobs: further work for the same processes, begun before the cells.
         is_wanted: which cells are trained if they are not done; the others are collected where they are done.
         deadline: no cell begins after it, on the clock of `time.monotonic`; the same call later does the rest.
         on_start: called with a cell's name (or a job's key) and the id of the process that works on it.
@@ -104,7 +103,7 @@ def run_sweep(
                 on_start(name, pid)
 
         run_jobs(
-            [*jobs, *extra_jobs],
+            [*extra_jobs, *jobs],  # the long ones first, so that no process waits for them at the end
             num_processes=num_processes,
             hopeless=[NonFiniteError.__name__],  # a training that diverged does so again, bit for bit
             deadline=deadline,
@@ -164,11 +163,7 @@ def _done_before(sweep: Sweep, folder: Path) -> RunReport | None:
     """Return the report of a cell that needs no more work."""
     if not is_run(folder):
         return None
-    if sweep.with_collapse and not (folder / "collapse.json").is_file():
-        return None
-    if sweep.with_control and not has_control(folder):
-        return None
-    return finished_report(RunDirectory(folder))
+    return finished_report(RunDirectory(folder)) if has_extras(sweep, folder) else None
 
 
 def cell_groups(cells: Sequence[Cell], num_processes: int) -> list[list[Cell]]:
@@ -199,7 +194,7 @@ def cell_job(sweep: Sweep, path: Path, cells: Sequence[Cell], *, argv: Sequence[
             argv=tuple(argv),
             num_threads=num_threads,
             started_from=sweep.started_from,
-            with_collapse=sweep.with_collapse,
+            with_collapse=sweep.collapses(cell.recipe),
             with_control=sweep.with_control,
         )
         for cell in cells

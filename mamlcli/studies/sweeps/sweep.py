@@ -90,6 +90,13 @@ class Sweep:
     has_common_tasks: bool = False
     with_control: bool = False
 
+    def collapses(self, recipe: Recipe) -> bool:
+        """Return whether the linear layers of a cell of this recipe are collapsed.
+
+        Without appended layers there is nothing to collapse but in a study of layers, whose values are compared.
+        """
+        return self.with_collapse and (recipe.model.linear_layers > 0 or self.axis == LAYERS)
+
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds, from the recipe's upwards."""
