@@ -34,11 +34,11 @@ LEVEL = 0.90
 
 # A few tasks are enough for differences of some points, and take a few minutes of one core.
 NUM_TASKS = 10
-MAX_STEPS = 2_000
+MAX_STEPS = 1_000
 # Of a class: more make steps dearer (CIFAR-FS has hundreds).
 MAX_EXAMPLES = 15
 # Nats. A network whose support loss is below this has fitted all its examples.
-STOP_LOSS = 0.01
+STOP_LOSS = 0.003
 
 
 @dataclass(frozen=True)
