@@ -30,7 +30,8 @@ def cost_words(cost: Cost, plan: str, num_processes: int) -> str:
     pilots = f" and about {cost.num_pilots} pilots that choose inner learning rates" if cost.num_pilots else ""
     return (
         f"{plan}. {cost.num_runs} runs for the first look{done}{pilots}, "
-        f"{num_processes} at a time: about {duration(cost.total_s)} (measured on a few meta-iterations of each value)"
+        f"{num_processes} at a time: about {duration(cost.total_s)}, with controls and the premise of C2 "
+        "(measured on a few meta-iterations of each value)"
     )
 
 
@@ -76,6 +77,8 @@ def look_parts(done: Reproduction) -> Iterator[Table | str]:
             f"The next look is at {done.next_seeds} seeds of the cells of open predictions: about "
             f"{duration(3600 * done.next_hours)}"
         )
+    if done.new_plan is not None:
+        yield done.new_plan.words.replace("`", "")
 
 
 def look_words(done: Reproduction) -> str:
@@ -104,7 +107,7 @@ def verdict_table(claims: Sequence[ClaimResult], title: str) -> Table:
 def open_table(rows: Sequence[Row], done: Reproduction) -> Table:
     """Return the table of open predictions: interval, margin, and what would decide each."""
     from mamlcli.common.tables import plain_table
-    from mamlcli.studies.claims.report_tables import rest_words
+    from mamlcli.studies.claims.rest import rest_words
 
     table = plain_table(
         title="open predictions",
@@ -129,8 +132,12 @@ def open_table(rows: Sequence[Row], done: Reproduction) -> Table:
 
 
 def result_parts(done: Reproduction, path: Path) -> Iterator[console.Part]:
-    """Yield the verdicts on all claims, what is open, the deviations, and where the report is."""
+    """Yield the verdicts on all claims, what is open, the deviations, the time it took, and where the report is."""
+    from mamlcli.studies.claims.calls import elapsed_words
+
     yield from look_parts(done)
     for words in done.deviations:
         yield console.Note(f"deviation from the plan: {words}")
+    if done.calls:
+        yield console.Note(elapsed_words(done.calls))
     yield console.Note(f"\nReport: {path}/report.html (also report.md, result.json; the plan: plan.json)")

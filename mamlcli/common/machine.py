@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +31,18 @@ def versions() -> dict[str, str]:
     """
     system = {"python": platform.python_version(), "platform": platform.platform()}
     return {"mamlcli": mamlcli.__version__, **system} | {name: package_version(name) for name in _PACKAGES}
+
+
+def short_versions(found: Mapping[str, object]) -> dict[str, str]:
+    """Return versions with the platform as a reader needs it: Linux without the build of its kernel.
+
+    "Linux-6.8.0-45-generic-x86_64-with-glibc2.39" is "Linux-6.8-x86_64-with-glibc2.39"; others are left.
+    """
+    words = {name: str(version) for name, version in found.items()}
+    if "platform" in words:
+        pattern = r"^(Linux-\d+\.\d+)[^-]*-(?:.*?-)?(\w+)(-with-.*)?$"
+        words["platform"] = re.sub(pattern, r"\1-\2\3", words["platform"])
+    return words
 
 
 def package_version(name: str) -> str:

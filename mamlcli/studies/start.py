@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mamlcli.common.errors import MamlError
@@ -12,6 +13,7 @@ from mamlcli.common.machine import num_cores, threads_of
 from mamlcli.common.names import RUNS
 from mamlcli.recipe.tasks_schema import SyntheticKeys
 from mamlcli.runs.search import next_run_path
+from mamlcli.studies.claims.calls import CallClock, read_calls
 from mamlcli.studies.claims.looks import Extent, Machine, take_looks
 from mamlcli.studies.claims.pilots import run_pilots
 from mamlcli.studies.claims.plan import FIRST_SEED, PLAN_FILE, Family, Plan, read_plan
@@ -125,17 +127,25 @@ def reproduce(
     deadline = None if hours is None else time.monotonic() + 3600 * hours
     request = Request(scale, seeds, until_decided, max_seeds, first_seed, tuple(families), choose_rates)
     path = reproduction_path(folder, scale)
-    machine = Machine(
-        jobs or num_processes_of(plan_or_draft(path, request).families, device),
-        device,
-        argv or sys.argv,
-        command(path),
-        on_family or (lambda family, sweep: None),
-        on_end or (lambda end: None),
-        on_look or (lambda done: None),
-    )
-    opened = open_plan(path, request, lambda: planned(draft(request), path, machine, deadline))
-    return take_looks(opened, path, Extent(until_decided, max_seeds, deadline), machine)
+    num_processes = jobs or num_processes_of(plan_or_draft(path, request).families, device)
+    with CallClock(path, num_processes) as clock:
+
+        def end_run(end: CellEnd) -> None:
+            clock.count(end.status)
+            (on_end or (lambda end: None))(end)
+
+        machine = Machine(
+            num_processes,
+            device,
+            argv or sys.argv,
+            command(path),
+            on_family or (lambda family, sweep: None),
+            end_run,
+            on_look or (lambda done: None),
+        )
+        opened = open_plan(path, request, lambda: planned(draft(request), path, machine, deadline))
+        done = take_looks(opened, path, Extent(until_decided, max_seeds, deadline), machine)
+    return replace(done, calls=read_calls(path))
 
 
 @threads_kept()
@@ -159,7 +169,7 @@ def read_reproduction(folder: Path, *, jobs: int | None = None, device: str | No
             next_step="Name the folder with --dir, or run it first, without --report: mamlcli reproduce",
         )
     machine = Machine(jobs or num_processes_of(opened.plan.families, device), device)
-    return take_looks(opened, folder, Extent(reads_only=True), machine)
+    return replace(take_looks(opened, folder, Extent(reads_only=True), machine), calls=read_calls(folder))
 
 
 def reproduction_path(folder: Path | str | None, scale: str) -> Path:

@@ -13,9 +13,11 @@ from mamlcli.cli.reproduction_display import (
     look_words,
     result_parts,
 )
+from mamlcli.studies.claims.calls import Call
 from mamlcli.studies.claims.costs import Cost
 from mamlcli.studies.claims.decisions import HOLDS, UNDECIDED
-from mamlcli.studies.claims.reproduction import Reproduction, Rest, sweep_of
+from mamlcli.studies.claims.reproduction import Reproduction, sweep_of
+from mamlcli.studies.claims.rest import NewPlan, Rest
 from mamlcli.studies.sweeps.run import CellEnd
 from tests.helpers.decided import CHECK, claim, row
 from tests.helpers.reproductions import LINREG, tiny_plan
@@ -65,6 +67,14 @@ def test_nothing_open_shows_no_table_of_what_is_open():
     assert "next look" not in text
 
 
+def test_a_new_plan_is_named_where_the_looks_of_this_one_are_spent():
+    plan = NewPlan(16, 102, 0.5, "mamlcli reproduce --scale tiny --seeds 16 --first-seed 102 --dir NEW")
+    words = " ".join(printed(look_parts(reproduction(next_seeds=None, next_hours=None, new_plan=plan)), 120).split())
+    assert "no valid level" in words
+    assert plan.command in words
+    assert "about 30 min" in words
+
+
 def test_before_the_first_look_is_said():
     assert look_words(reproduction(look=0)) == "before the first look, which is at 2 seeds"
 
@@ -73,6 +83,9 @@ def test_the_end_names_deviations_and_the_report(tmp_path):
     notes = [part.text for part in result_parts(reproduction(), tmp_path) if hasattr(part, "text")]
     assert notes[0] == "deviation from the plan: a pack is missing"
     assert f"{tmp_path}/report.html" in notes[1]
+    done = reproduction(calls=(Call("2026-01-01T00:00:00+00:00", 600.0, 2, 2),))
+    _, elapsed, _ = [part.text for part in result_parts(done, tmp_path) if hasattr(part, "text")]
+    assert elapsed.startswith("It took 10 min")
 
 
 def test_cost_in_words_counts_what_is_done_and_pilots():

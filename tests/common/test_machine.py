@@ -13,7 +13,16 @@ import torch
 
 import mamlcli
 from mamlcli.common import machine
-from mamlcli.common.machine import device_name, git_state, now, num_cores, peak_memory_mb, threads_of, versions
+from mamlcli.common.machine import (
+    device_name,
+    git_state,
+    now,
+    num_cores,
+    peak_memory_mb,
+    short_versions,
+    threads_of,
+    versions,
+)
 
 ROOT = Path(mamlcli.__file__).parents[1]
 CPU = torch.device("cpu")
@@ -22,6 +31,20 @@ CPU = torch.device("cpu")
 def test_versions_are_those_that_are_installed():
     for name in ("torch", "torchvision", "numpy", "pydantic", "safetensors"):
         assert versions()[name] == metadata.version(name)
+
+
+@pytest.mark.parametrize(
+    ("platform", "short"),
+    [
+        ("Linux-6.8.0-45-generic-x86_64-with-glibc2.39", "Linux-6.8-x86_64-with-glibc2.39"),
+        ("Linux-6.18.44-fc-v657-x86_64-with-glibc2.36", "Linux-6.18-x86_64-with-glibc2.36"),
+        ("Linux-6.8-x86_64-with-glibc2.39", "Linux-6.8-x86_64-with-glibc2.39"),
+        ("macOS-14.5-arm64-arm-64bit", "macOS-14.5-arm64-arm-64bit"),
+    ],
+)
+def test_the_build_of_a_kernel_is_left_out(platform, short):
+    assert short_versions({"torch": "2", "platform": platform}) == {"torch": "2", "platform": short}
+    assert short_versions({"torch": "2"}) == {"torch": "2"}
 
 
 def test_version_of_a_checkout_that_was_never_installed_is_that_of_its_code(monkeypatch):

@@ -13,7 +13,8 @@ from mamlcli.studies.claims.contrasts import CAPPED_LOSS, COLLAPSED, LOG_ODDS, L
 from mamlcli.studies.claims.decisions import UNDECIDED, one_look
 from mamlcli.studies.claims.plan import FIRST_SEED, PILOT_SEEDS, Plan
 from mamlcli.studies.claims.predictions import Study
-from mamlcli.studies.claims.reproduction import Reproduction, Rest
+from mamlcli.studies.claims.reproduction import Reproduction
+from mamlcli.studies.claims.rest import Rest
 from mamlcli.studies.claims.scales import SCALES
 from mamlcli.studies.layers.optimum import OperatorComparison, OptimumReport
 from mamlcli.studies.sweeps.cell_result import CellResult, CurvePoint

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from mamlcli.common.errors import Interrupted
 from mamlcli.common.processes import pool
-from mamlcli.studies.claims import looks
+from mamlcli.studies.claims import costs, looks
 from mamlcli.studies.claims.claims import contrasts_of
 from mamlcli.studies.claims.contrasts import CAPPED_LOSS, LOG_ODDS, LOSS, OPERATOR, CellValue
 from mamlcli.studies.claims.decisions import Looks, one_look
@@ -98,7 +98,7 @@ class Scores:
         monkeypatch.setattr(looks, "study_of_family", self.study_of_family)
         monkeypatch.setattr(looks, "check_sweep", lambda sweep: None)
         monkeypatch.setattr(
-            looks, "seconds_of_values", lambda study: {"depth 1": 10.0, "depth 2": 20.0, "depth 3": 30.0}
+            costs, "seconds_of_values", lambda study: {"depth 1": 10.0, "depth 2": 20.0, "depth 3": 30.0}
         )
 
     def run_sweep(self, sweep, path, *, is_wanted, deadline=None, **_):

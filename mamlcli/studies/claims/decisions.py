@@ -266,11 +266,26 @@ def _p_values(data: NDArray[np.float64], margin: float) -> tuple[float, float, f
 
 
 def _seeds_needed(data: NDArray[np.float64], margin: float, looks: Looks) -> int | None:
+    return seeds_to_decide(data, margin, looks.alphas[-1], at_least=max(len(data) + 1, looks.seeds[0]))
+
+
+def seeds_to_decide(data: NDArray[np.float64], margin: float, alpha: float, *, at_least: int = 2) -> int | None:
+    """Return the seeds at which one look would decide a prediction, with the mean and the variance of its differences.
+
+    Args:
+        data: [num_seeds] differences.
+        margin: of the prediction.
+        alpha: one-sided error of the look.
+        at_least: no fewer seeds than these.
+
+    Returns:
+        The seeds; None where they cannot be estimated, `MAX_SEEDS + 1` for more than that.
+    """
     deviation = _deviation(data)
     if not math.isfinite(deviation):
         return None
-    mean, alpha = float(np.mean(data)), looks.alphas[-1]
-    nums = np.arange(max(len(data) + 1, looks.seeds[0]), MAX_SEEDS + 1)
+    mean = float(np.mean(data))
+    nums = np.arange(at_least, MAX_SEEDS + 1)
     half_widths = _half_widths(alpha)[nums] * deviation
     is_decided = (half_widths < abs(mean)) | (half_widths < margin - abs(mean))
     return int(nums[is_decided.argmax()]) if is_decided.any() else MAX_SEEDS + 1

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from mamlcli.common.machine import short_versions
 from mamlcli.runs.folder import RunDirectory, is_run
 from mamlcli.studies.claims.evidence import is_diverged
 from mamlcli.studies.claims.plan import Family, OpenedPlan, Plan
@@ -62,11 +63,12 @@ def _runs(plan: Plan, path: Path) -> Iterator[RunDirectory]:
 def _other_code(plan: Plan, runs: Sequence[RunDirectory]) -> list[str]:
     """Return which versions of code and libraries runs have that are not the plan's, and how many."""
     others: Counter[tuple[str, str]] = Counter()
+    planned = short_versions(plan.versions)
     for run in runs:
         versions = code_versions(run.manifest.versions, run.manifest.git)
-        others.update((name, found) for name, found in versions.items() if plan.versions.get(name, found) != found)
+        others.update((name, found) for name, found in versions.items() if planned.get(name, found) != found)
     return [
-        f"{_count(num, 'run')} with {name} {found}, where the plan has {plan.versions[name]}"
+        f"{_count(num, 'run')} with {name} {found}, where the plan has {planned[name]}"
         for (name, found), num in sorted(others.items())
     ]
 

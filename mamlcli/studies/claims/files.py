@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mamlcli.common.files import atomic_write, json_text
+from mamlcli.common.machine import short_versions
 from mamlcli.recipe.files import recipe_to_yaml
 from mamlcli.studies.claims.beside import (
     OPERATOR_WORDS,
@@ -21,7 +22,7 @@ from mamlcli.studies.claims.forest import NARROW, forest_figure
 from mamlcli.studies.claims.markup import Grid, Picture, to_html
 from mamlcli.studies.claims.predictions import Study
 from mamlcli.studies.claims.report import Appendix, report_markdown, report_title
-from mamlcli.studies.claims.reproduction import Reproduction, runs_of, sweep_of, wall_s
+from mamlcli.studies.claims.reproduction import Reproduction, runs_of, seconds_of_parts, sweep_of
 from mamlcli.studies.layers.image_operators import HeadOperator
 from mamlcli.studies.layers.operator_figure import head_operators_figure
 
@@ -88,7 +89,7 @@ def appendix_of(path: Path, done: Reproduction, operators: Operators) -> Appendi
         command=f"mamlcli reproduce --dir {path} --report",
         settings=settings_of(done.studies),
         recipes=recipes,
-        seconds={study.words: wall_s([study]) for study in done.studies},
+        seconds=seconds_of_parts(path, done.studies),
         tables=tables_of(done, operators),
     )
 
@@ -108,6 +109,6 @@ def settings_of(studies: Sequence[Study]) -> dict[str, str]:
     for study in studies:
         for run in runs_of(study):
             manifest = run.manifest
-            for name, value in {**manifest.versions, "device": manifest.device}.items():
+            for name, value in {**short_versions(manifest.versions), "device": manifest.device}.items():
                 found.setdefault(name, {})[str(value)] = None
     return {name: "; ".join(values) for name, values in found.items()}

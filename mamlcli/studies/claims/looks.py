@@ -12,15 +12,17 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from mamlcli.common.errors import RunError
 from mamlcli.runs.folder import RunDirectory, is_run
 from mamlcli.studies.claims.claims import decide_claims
-from mamlcli.studies.claims.contrasts import Contrast, Scores
+from mamlcli.studies.claims.contrasts import LOSS, Scores
+from mamlcli.studies.claims.costs import with_costs
 from mamlcli.studies.claims.deviations import deviations
 from mamlcli.studies.claims.evidence import is_diverged, study_of_family
 from mamlcli.studies.claims.plan import Family, OpenedPlan, Plan
-from mamlcli.studies.claims.predictions import ClaimResult, Study
+from mamlcli.studies.claims.predictions import Study
 from mamlcli.studies.claims.premise import premise_jobs, read_premise
-from mamlcli.studies.claims.reproduction import Reproduction, Rest, open_rows, seconds_of_values, sweep_of, wall_s
+from mamlcli.studies.claims.reproduction import Reproduction, all_values, open_values, seconds_of_parts, sweep_of
 from mamlcli.studies.sweeps.folder import open_study
 from mamlcli.studies.sweeps.run import CellEnd, run_sweep
 from mamlcli.studies.sweeps.sweep import Cell, Sweep, cells_of, check_sweep
@@ -121,16 +123,19 @@ class _Reproduction:
                 check_sweep(self._sweep(family, 1))
 
     def _sweep(self, family: Family, num_seeds: int) -> Sweep:
-        first_seed = self.opened.plan.first_seed
-        return sweep_of(family, first_seed=first_seed, num_seeds=num_seeds, device=self.machine.device)
+        plan = self.opened.plan
+        return sweep_of(
+            family,
+            first_seed=plan.first_seed,
+            num_seeds=num_seeds,
+            control_tasks=plan.amounts.control_tasks,
+            device=self.machine.device,
+        )
 
     def seeds_to_look_at(self) -> list[int]:
         """Return the numbers of seeds of the looks that may be taken, and of those that were begun before."""
-        plan, begun = self.opened.plan, 0
-        for family in plan.families:
-            file = self.path / family.key / "study.json"
-            if file.is_file():
-                begun = max(begun, len(json.loads(file.read_text())["seeds"]))
+        plan = self.opened.plan
+        begun = max(num_begun(self.path / family.key / "study.json") for family in plan.families)
         allowed = self.extent.looks(plan)
         return [num for num in plan.looks.seeds if num in allowed or num <= begun]
 
@@ -155,7 +160,7 @@ class _Reproduction:
             deviations(self.opened, self.path, self.absent, self._unfinished(num_seeds, is_complete)),
             tuple(failures),
             look=look if is_complete else (before.look if before is not None else 0),
-            wall_s=wall_s(studies),
+            wall_s=sum(seconds_of_parts(self.path, studies).values()),
         )
         return with_costs(done, num_processes=self.machine.num_processes)
 
@@ -179,7 +184,9 @@ class _Reproduction:
             on_end=self.machine.on_end,
             is_wanted=is_wanted,
             deadline=self.extent.deadline,
-            extra_jobs=premise_jobs(sweep, folder) if family.role == "maml" and self._is_run(family) else [],
+            extra_jobs=premise_jobs(sweep, folder, self.opened.plan.amounts)
+            if family.role == "maml" and self._is_run(family)
+            else [],
         )
         study = replace(study_of_family(family, result), premises=read_premise(folder))
         study = replace(study, scores=without_gaps(study.scores, first))
@@ -192,7 +199,8 @@ class _Reproduction:
         by_key = {study.key: study for study in studies}
         present = [(key, value) for key, value in needed if key not in {family.key for family in self.absent}]
         return all(
-            key in by_key and len(by_key[key].scores["loss"].get(value, {})) >= num_seeds for key, value in present
+            key in by_key and len(by_key[key].scores.get(LOSS, {}).get(value, {})) >= num_seeds
+            for key, value in present
         )
 
     def _unfinished(self, num_seeds: int, is_complete: bool) -> int | None:
@@ -204,15 +212,23 @@ def _has_diverged(folder: Path, cell: Cell) -> bool:
     return is_run(run) and is_diverged(RunDirectory(run))
 
 
-def all_values(families: Sequence[Family]) -> list[tuple[str, str]]:
-    """Return (family, value) of every cell of the families."""
-    return [(family.key, value.key) for family in families for value in family.values]
+def num_begun(file: Path) -> int:
+    """Return the seeds of every value that a study was begun with, by its study.json; 0 where it was not.
 
-
-def open_values(claims: Sequence[ClaimResult]) -> list[tuple[str, str]]:
-    """Return (family, value) of the cells that open predictions need."""
-    pairs = [(row.contrast.study, value) for row in open_rows(claims) for value in row.contrast.cells]
-    return list(dict.fromkeys(pairs))
+    Raises:
+        RunError: study.json cannot be read.
+    """
+    if not file.is_file():
+        return 0
+    try:
+        return len(json.loads(file.read_text(encoding="utf-8"))["seeds"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            str(file),
+            expected="the settings of a study, with its seeds",
+            got=f"{type(error).__name__}: {error}",
+            next_step=f"Restore the file, or move {file.parent} away, so that its runs are trained again",
+        ) from error
 
 
 def without_gaps(scores: Scores, first_seed: int) -> Scores:
@@ -231,33 +247,3 @@ def without_gaps(scores: Scores, first_seed: int) -> Scores:
         measure: {value: unbroken(of_value) for value, of_value in by_value.items()}
         for measure, by_value in scores.items()
     }
-
-
-# What the rest would cost -------------------------------------------------------------------------------------------
-
-
-def with_costs(done: Reproduction, *, num_processes: int) -> Reproduction:
-    """Return a reproduction with what its open predictions and its next look would cost."""
-    seconds = {study.key: seconds_of_values(study) for study in done.studies}
-    there = {(study.key, value): len(seeds) for study in done.studies for value, seeds in study.scores["loss"].items()}
-
-    def hours(values: Collection[tuple[str, str]], num_seeds: int) -> float:
-        missing = [(study, value, num_seeds - there.get((study, value), 0)) for study, value in values]
-        total = sum(max(num, 0) * seconds.get(study, {}).get(value, 0.0) for study, value, num in missing)
-        return total / num_processes / 3600
-
-    def cells(contrast: Contrast) -> list[tuple[str, str]]:
-        return [(contrast.study, value) for value in contrast.cells]
-
-    rest = {}
-    for row in open_rows(done.claims):
-        num = row.decision.seeds_needed
-        rest[row.contrast.key] = Rest(num, None if num is None else hours(cells(row.contrast), num))
-    later = [num for num in done.plan.looks.seeds if num > done.plan.looks.seeds[done.look - 1]] if done.look else []
-    is_open = bool(later) and bool(rest)
-    return replace(
-        done,
-        rest=rest,
-        next_seeds=later[0] if is_open else None,
-        next_hours=hours(open_values(done.claims), later[0]) if is_open else None,
-    )

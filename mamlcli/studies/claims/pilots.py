@@ -25,13 +25,13 @@ from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory, is_run
 from mamlcli.runs.report import RunReport
 from mamlcli.studies.claims.contrasts import CellValue
-from mamlcli.studies.claims.plan import PILOT_SEEDS, Family, cell_changes
+from mamlcli.studies.claims.plan import PILOT_SEEDS, PILOTS, Family, cell_changes
 from mamlcli.studies.claims.rate_search import chosen_rate, next_rates, refined_rates, where_best_is
 from mamlcli.studies.sweeps.cells import PlannedCell, finished_report, run_cells
 from mamlcli.studies.sweeps.collection import final_scores
 from mamlcli.studies.sweeps.run import CellEnd
 
-FOLDER, RATES = "pilots", "rates.json"
+RATES = "rates.json"
 
 # Is written to the run directory of a pilot that diverged: it would do so again, bit for bit.
 _DIVERGED = "diverged.json"
@@ -124,7 +124,7 @@ def run_pilots(
     ]
     if not searches:
         return list(families), []
-    folder = path / FOLDER
+    folder = path / PILOTS
     folder.mkdir(parents=True, exist_ok=True)
     with RunDirectory(folder).lock():
         pilots = _Pilots(folder, searches, tuple(seeds), num_processes, tuple(argv), on_end, deadline)

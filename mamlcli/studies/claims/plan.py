@@ -19,6 +19,9 @@ from mamlcli.studies.claims.contrasts import CellValue, Contrast
 from mamlcli.studies.claims.decisions import Looks
 
 PLAN_FILE = "plan.json"
+
+# The folder of the pilots beside it.
+PILOTS = "pilots"
 _SCHEMA = 1
 
 # Where the inner rates of a plan come from.
@@ -81,6 +84,22 @@ def cell_changes(family: Family, value: CellValue) -> dict[str, object]:
 
 
 @dataclass(frozen=True)
+class Amounts:
+    """Amounts say how many tasks and steps the controls beside the cells take.
+
+    Attributes:
+        premise_tasks: tasks that the networks of C2's premise are trained on, each alone; a few are enough for
+            differences of some points.
+        premise_steps: of Adam, at most, on each of them; taken by the hundred.
+        control_tasks: meta-validation tasks that each inner learning rate of C3's control is tried on.
+    """
+
+    premise_tasks: int = 10
+    premise_steps: int = 1000
+    control_tasks: int = 200
+
+
+@dataclass(frozen=True)
 class Plan:
     """A plan is all of a reproduction that is fixed before its first tested run.
 
@@ -96,6 +115,8 @@ class Plan:
         versions: of the code and its libraries.
         created: UTC time, ISO 8601.
         rates_from: "scale", where the scale has the rates of earlier pilots, or "pilots", run for this plan.
+        registered_amounts: of the controls; None in plans of before they were registered, which have the amounts
+            of `Amounts()`.
     """
 
     scale: str
@@ -109,6 +130,12 @@ class Plan:
     versions: Mapping[str, str]
     created: str
     rates_from: str = OF_SCALE
+    registered_amounts: Amounts | None = None
+
+    @property
+    def amounts(self) -> Amounts:
+        """How many tasks and steps the controls take."""
+        return self.registered_amounts or Amounts()
 
     @property
     def digest(self) -> str:
@@ -127,13 +154,16 @@ class Plan:
     def _content(self) -> dict[str, Any]:
         # Through JSON, so that a plan that was read has the digest of the one that was written.
         content: dict[str, Any] = json.loads(json_text(asdict(self)))
+        # What a plan did not have when it was registered is not in its digest.
+        if self.registered_amounts is None:
+            del content["registered_amounts"]
         return content
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Plan:
         """Return the plan in plan.json."""
         content = {key: item for key, item in value.items() if key not in ("schema", "digest")}
-        looks = value["looks"]
+        looks, amounts = value["looks"], value.get("registered_amounts")
         return cls(
             **{
                 **content,
@@ -142,6 +172,7 @@ class Plan:
                 "families": tuple(map(Family.from_json, value["families"])),
                 "left_out": tuple(value["left_out"]),
                 "contrasts": tuple(map(Contrast.from_json, value["contrasts"])),
+                "registered_amounts": None if amounts is None else Amounts(**amounts),
             }
         )
 
@@ -194,7 +225,7 @@ def read_plan(path: Path) -> OpenedPlan | None:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
         plan, registered = Plan.from_json(value), str(value["digest"])
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         raise MamlError(
             str(file),
             expected="the plan of a reproduction",

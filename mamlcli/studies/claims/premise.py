@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,23 +19,22 @@ from scipy.special import stdtrit
 
 from mamlcli.common.files import atomic_write
 from mamlcli.common.processes.pool import IsStopped, Job
+from mamlcli.common.tables import PERCENT
 from mamlcli.recipe.schema import Recipe
+from mamlcli.studies.claims.plan import Amounts
 from mamlcli.studies.sweeps.alone import Array, Capacity, capacity
-from mamlcli.studies.sweeps.sweep import Sweep, cells_of
+from mamlcli.studies.sweeps.sweep import Cell, Sweep, cells_of
 from mamlcli.tasks.fewshot import FewShotTasks
 from mamlcli.training.experiment import build
 
 PREMISE = "premise.json"
-MET, NOT_MET, NOT_TESTED = "met", "not met", "not tested"
+MET, NOT_MET, NOT_SHOWN, NOT_TESTED = "met", "not met", "not shown", "not tested"
 
 # Difference of accuracies, as a fraction, that does not matter: one point.
 MARGIN = 0.01
-# Two-sided; its lower end is a one-sided test at 5 %.
+# Two-sided; either end is a one-sided test at 5 %.
 LEVEL = 0.90
 
-# A few tasks are enough for differences of some points, and take a few minutes of one core.
-NUM_TASKS = 10
-MAX_STEPS = 1_000
 # Of a class: more make steps dearer (CIFAR-FS has hundreds).
 MAX_EXAMPLES = 15
 # Nats. A network whose support loss is below this has fitted all its examples.
@@ -54,6 +54,8 @@ class PremiseRecord:
         fitted_shallow, fitted_deep: tasks that had come to rest by then.
         difference: shallow minus deep, paired over tasks, as a fraction.
         half_width: of its 90 % interval over tasks; NaN with one task.
+        wall_s: seconds that it took, of the shallow network too in the first record of a file; 0 where an earlier
+            version did not note them.
     """
 
     shallow: int
@@ -68,31 +70,38 @@ class PremiseRecord:
     fitted_deep: int
     difference: float
     half_width: float
+    wall_s: float = 0.0
 
     @property
     def verdict(self) -> str:
-        """Return "met" where the whole interval lies above minus the margin, else "not met".
+        """Return "met" where the whole interval lies above minus the margin, "not met" where it lies below.
 
-        So "met" is shown (one-sided, at 5 %), and "not met" may also be a lack of tasks: the interval says which.
+        Else, as with one task, "not shown". So "met" and "not met" are both shown, one-sided, at 5 %.
         """
-        return MET if self.difference - self.half_width > -MARGIN else NOT_MET
+        if self.difference - self.half_width > -MARGIN:
+            return MET
+        return NOT_MET if self.difference + self.half_width < -MARGIN else NOT_SHOWN
 
     @property
     def words(self) -> str:
-        """The premise and its numbers in one sentence."""
-        points = [100 * value for value in (self.difference, self.half_width, MARGIN)]
+        """The premise and its numbers in words, without the last full stop."""
+        verdict = f"{self.verdict}, the interval allows both" if self.verdict == NOT_SHOWN else self.verdict
+        low, high = PERCENT * (self.difference - self.half_width), PERCENT * (self.difference + self.half_width)
+        interval = f"{PERCENT * LEVEL:.0f} % interval {low:+.1f} to {high:+.1f}"
         return (
-            f"Premise {self.verdict}: trained on each of {self.num_tasks} tasks alone ({self.num_examples} images a "
-            f"class), depth {self.shallow} has {self.accuracy_shallow:.1%} and depth {self.deep} "
-            f"{self.accuracy_deep:.1%}; difference {points[0]:+.1f} +- {points[1]:.1f} points (90 % interval over "
-            f"tasks; met above -{points[2]:g})"
+            f"Premise {verdict}: trained on each of {self.num_tasks} tasks alone, with {self.num_examples} images a "
+            f"class, depth {self.shallow} reaches {PERCENT * self.accuracy_shallow:.1f} % and depth {self.deep} "
+            f"{PERCENT * self.accuracy_deep:.1f} %. Depth {self.shallow} minus depth {self.deep}: "
+            f"{PERCENT * self.difference:+.1f} points "
+            f"({interval if math.isfinite(low) else 'no interval from one task'}); met where the whole interval is "
+            f"above -{PERCENT * MARGIN:g}, not met where it is below"
         )
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> PremiseRecord:
         """Return the record in a JSON object."""
         half_width = value["half_width"]
-        names = cls.__dataclass_fields__
+        names = [name for name in cls.__dataclass_fields__ if name in value]
         return cls(
             **{name: value[name] for name in names} | {"half_width": math.nan if half_width is None else half_width}
         )
@@ -110,42 +119,54 @@ class PlannedPremise:
     Attributes:
         recipes: of growing depth, otherwise alike; the first is compared with each of the others.
         file: where the records go.
+        num_tasks: that each network is trained on.
+        max_steps: of Adam on each task.
         num_threads: that the process may use.
     """
 
     recipes: tuple[Recipe, ...]
     file: Path
+    num_tasks: int
+    max_steps: int
     num_threads: int
 
 
-def premise_jobs(sweep: Sweep, path: Path, *, num_threads: int = 1) -> list[Job]:
+def premise_jobs(sweep: Sweep, path: Path, amounts: Amounts, *, num_threads: int = 1) -> list[Job]:
     """Return the job that tests the premise on a study's tasks; none if it is done, or there is no pair of depths.
 
     Args:
         sweep: a study of image tasks with cells of several depths that have neither linear layers nor a transform.
         path: its folder.
+        amounts: of the plan.
         num_threads: of the job's process.
     """
-    recipes: dict[int, Recipe] = {}
+    recipes = tuple(cell.recipe for cell in premise_cells(sweep))
+    if (path / PREMISE).is_file() or len(recipes) < 2:
+        return []
+    planned = PlannedPremise(recipes, path / PREMISE, amounts.premise_tasks, amounts.premise_steps, num_threads)
+    return [Job(f"premise/{path.name}", run_premise, planned, can_stop=False)]
+
+
+def premise_cells(sweep: Sweep) -> list[Cell]:
+    """Return the cells of the plain networks of each depth, the shallowest first, at the sweep's first seed."""
+    cells: dict[int, Cell] = {}
     for cell in cells_of(sweep):
         model = cell.recipe.model
         is_plain = model.linear_layers == 0 and cell.recipe.inner.transform.name == "none"
         if is_plain and model.width == sweep.recipe.model.width:
-            recipes.setdefault(model.depth, cell.recipe)
-    if (path / PREMISE).is_file() or len(recipes) < 2:
-        return []
-    planned = PlannedPremise(tuple(recipes[depth] for depth in sorted(recipes)), path / PREMISE, num_threads)
-    return [Job(f"premise/{path.name}", run_premise, planned, can_stop=False)]
+            cells.setdefault(model.depth, cell)
+    return [cells[depth] for depth in sorted(cells)]
 
 
 def run_premise(planned: PlannedPremise, is_stopped: IsStopped) -> dict[str, object]:
     """Train every network on each of a few meta-test tasks alone, and write premise.json."""
     torch.set_num_threads(planned.num_threads)
     first, *deeper = planned.recipes
-    shallow, num_examples = _alone(first)
+    began = time.monotonic()
+    shallow, num_examples = _alone(first, planned)
     records = []
     for recipe in deeper:
-        deep, _ = _alone(recipe)
+        deep, _ = _alone(recipe, planned)
         difference, half_width = mean_and_half_width(shallow.accuracy - deep.accuracy)
         record = PremiseRecord(
             shallow=first.model.depth,
@@ -160,13 +181,15 @@ def run_premise(planned: PlannedPremise, is_stopped: IsStopped) -> dict[str, obj
             fitted_deep=int(deep.is_converged.sum()),
             difference=difference,
             half_width=half_width,
+            wall_s=round(time.monotonic() - began, 1),
         )
+        began = time.monotonic()
         records.append(record.to_json())
     atomic_write(planned.file, (json.dumps(records, indent=2) + "\n").encode())
     return {}
 
 
-def _alone(recipe: Recipe) -> tuple[Capacity, int]:
+def _alone(recipe: Recipe, planned: PlannedPremise) -> tuple[Capacity, int]:
     """Return what a recipe's network reaches on each task alone, and the examples of a class that it learns from."""
     split = recipe.evaluation.split
     experiment = build(recipe, splits=(split,))
@@ -178,12 +201,12 @@ def _alone(recipe: Recipe) -> tuple[Capacity, int]:
     reached = capacity(
         experiment.scoring_objective().network,
         replace(distribution, shots=shots),
-        num_tasks=NUM_TASKS,
+        num_tasks=planned.num_tasks,
         split=split,
         seed=recipe.evaluation.seed,
         init=recipe.model.init,
         init_seed=recipe.seed,
-        max_steps=MAX_STEPS,
+        max_steps=planned.max_steps,
         stop_loss=STOP_LOSS,
     )
     return reached, shots

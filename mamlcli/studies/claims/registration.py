@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mamlcli.common.errors import MamlError
-from mamlcli.common.machine import git_state, now, versions
+from mamlcli.common.machine import git_state, now, short_versions, versions
 from mamlcli.common.words import nearest
+from mamlcli.studies.claims.calls import CALLS_FILE
 from mamlcli.studies.claims.claims import contrasts_of
 from mamlcli.studies.claims.decisions import UNTIL_DECIDED, Looks, one_look
-from mamlcli.studies.claims.pilots import FOLDER as PILOTS
 from mamlcli.studies.claims.plan import (
     FIRST_SEED,
     OF_PILOTS,
     OF_SCALE,
     PILOT_SEEDS,
+    PILOTS,
     PLAN_FILE,
     Family,
     OpenedPlan,
@@ -133,6 +135,7 @@ class Draft:
             versions=code_versions(versions(), git_state()),
             created=now(),
             rates_from=OF_PILOTS if self.needs_pilots else OF_SCALE,
+            registered_amounts=self.scale.amounts,
         )
 
 
@@ -172,7 +175,7 @@ def how_to_get(pack: str) -> str:
 
 def code_versions(packages: Mapping[str, object], git: Mapping[str, object] | None) -> dict[str, str]:
     """Return the versions of code and libraries, with the commit of a checkout."""
-    found = {name: str(version) for name, version in packages.items()}
+    found = short_versions(packages)
     if git:
         found["commit"] = f"{git['commit']}{' with changed files' if git.get('is_dirty') else ''}"
     return found
@@ -267,14 +270,15 @@ def looks_words(looks: Looks) -> str:
 def command_of(plan: Plan, path: Path) -> str:
     """Return the command that goes on with the plan of a folder."""
     more = " --until-decided" if len(plan.looks.seeds) > 1 else ""
-    return f"mamlcli reproduce --scale {plan.scale} --dir {path}{more}"
+    return f"mamlcli reproduce --scale {plan.scale} --dir {shlex.quote(str(path))}{more}"
 
 
 def _check_folder(path: Path) -> None:
     """Refuse to begin in a folder that holds something else than pilots of a plan to be."""
     if path.exists() and not path.is_dir():
         raise MamlError(str(path), expected="a folder", got="a file", next_step="Name another --dir")
-    others = sorted(item.name for item in path.iterdir() if item.name != PILOTS) if path.is_dir() else []
+    names = {item.name for item in path.iterdir()} if path.is_dir() else set()
+    others = sorted(names - {PILOTS, CALLS_FILE})
     if others:
         raise MamlError(
             str(path),

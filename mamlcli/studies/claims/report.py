@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mamlcli.common.tables import PERCENT, duration
+from mamlcli.studies.claims.calls import elapsed_words
 from mamlcli.studies.claims.decisions import FAILS, HOLDS, NO_EFFECT, UNDECIDED
 from mamlcli.studies.claims.markup import Grid, Picture, escape, heading
 from mamlcli.studies.claims.predictions import ClaimResult, Study
@@ -92,7 +93,7 @@ def report_markdown(
     for study in done.studies:
         blocks += _study_blocks(study)
     blocks += _plan_blocks(done)
-    blocks += [heading("Cost", 2), cost_grid(appendix.seconds).to_markdown()]
+    blocks += [heading("Cost", 2), cost_grid(appendix.seconds).to_markdown(), elapsed_words(done.calls)]
     blocks += _again_blocks(appendix)
     return "\n\n".join(blocks) + "\n"
 
@@ -179,6 +180,8 @@ def _open_blocks(done: Reproduction) -> Iterator[str]:
         return
     yield open_grid(done).to_markdown()
     yield "By the mean and the variance so far, in a single look, with the processes that were used."
+    if done.new_plan is not None:
+        yield done.new_plan.words
     if done.next_seeds is not None and done.next_hours is not None:
         yield f"The plan's next look is at {done.next_seeds} seeds: about {duration(3600 * done.next_hours)}."
 

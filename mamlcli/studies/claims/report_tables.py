@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from mamlcli.common.machine import short_versions
 from mamlcli.common.tables import PERCENT, duration, with_interval
-from mamlcli.studies.claims.decisions import ALPHA, MAX_SEEDS, UNDECIDED, Interval
+from mamlcli.studies.claims.decisions import ALPHA, Interval
 from mamlcli.studies.claims.forest import SHORT_MEASURES, ordered
 from mamlcli.studies.claims.markup import Grid
 from mamlcli.studies.claims.plan import OF_PILOTS, Plan
 from mamlcli.studies.claims.predictions import ClaimResult, Row, Study
-from mamlcli.studies.claims.reproduction import Reproduction, Rest, open_rows, value_of_cell
+from mamlcli.studies.claims.reproduction import Reproduction, open_rows, value_of_cell
+from mamlcli.studies.claims.rest import Rest, rest_words
 
 _NO_BREAK = "\u00a0"  # a number in a narrow column of the page stays in one line
 
@@ -104,17 +106,6 @@ def open_grid(done: Reproduction) -> Grid:
     return Grid(("claim", "prediction", "measure", "mean [interval]", "margin", "seeds", "would decide it"), rows)
 
 
-def rest_words(rest: Rest, verdict: str) -> str:
-    """Return in words what would decide an open prediction."""
-    if verdict != UNDECIDED:
-        return f"{verdict} by itself, not yet for the claim"
-    if rest.seeds is None or rest.hours is None:
-        return "nothing can be said"
-    if not rest.is_practical:
-        return f"more than {MAX_SEEDS} seeds"
-    return f"{rest.seeds} seeds, {duration(3600 * rest.hours)}"
-
-
 def cell_grid(study: Study) -> Grid:
     """Return the cells of a study: rate, scores, sizes."""
     has_accuracy = any("accuracy" in cell.final for cell in study.result.cells)
@@ -140,6 +131,7 @@ def plan_grid(plan: Plan) -> Grid:
         "chosen by pilots for this plan" if plan.rates_from == OF_PILOTS else "of earlier pilots, kept in the scale"
     )
     margins = sorted({(contrast.measure, contrast.margin) for contrast in plan.contrasts})
+    versions = ", ".join(f"{name} {version}" for name, version in short_versions(plan.versions).items())
     rows = (
         ("digest (SHA-256)", plan.digest),
         ("registered", plan.created),
@@ -154,7 +146,7 @@ def plan_grid(plan: Plan) -> Grid:
             "predictions",
             f"{len(plan.contrasts)}, of which {sum(contrast.decides for contrast in plan.contrasts)} decide",
         ),
-        ("versions at registration", ", ".join(f"{name} {version}" for name, version in plan.versions.items())),
+        ("versions at registration", versions),
     )
     return Grid(("of the plan", "value"), rows)
 

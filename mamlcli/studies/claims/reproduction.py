@@ -6,41 +6,29 @@ continues where it was.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from mamlcli.common.machine import short_versions
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.studies.claims.calls import Call
 from mamlcli.studies.claims.contrasts import CellValue
-from mamlcli.studies.claims.decisions import HOLDS, MAX_SEEDS, UNDECIDED
-from mamlcli.studies.claims.plan import Family, Plan, cell_changes
+from mamlcli.studies.claims.decisions import HOLDS, UNDECIDED
+from mamlcli.studies.claims.plan import PILOTS, Family, Plan, cell_changes
 from mamlcli.studies.claims.predictions import ClaimResult, Row, Study
-from mamlcli.studies.claims.result_json import claim_to_json
+from mamlcli.studies.claims.rest import NewPlan, Rest
+from mamlcli.studies.claims.result_json import claim_to_json, study_to_json
 from mamlcli.studies.sweeps.cell_result import CellResult
+from mamlcli.studies.sweeps.collapsed_control import read_control
 from mamlcli.studies.sweeps.scores import GridValue
 from mamlcli.studies.sweeps.sweep import AxisValue, Sweep
 
+# Rows of the cost table beside those of the studies.
+PREMISE_PART, PILOTS_PART = "premise of C2", "pilots, which choose inner rates"
+
 AXIS = "model.depth x model.linear_layers x inner.transform.name"
-
-
-@dataclass(frozen=True)
-class Rest:
-    """A rest is what an open prediction would still need, by the variance and the seconds measured.
-
-    Attributes:
-        seeds: of its cells, all together, that would decide it in a single look; None where nothing can be said,
-            more than `MAX_SEEDS` where no practical number would.
-        hours: of this machine, with the processes that were used; None where nothing can be said.
-    """
-
-    seeds: int | None
-    hours: float | None
-
-    @property
-    def is_practical(self) -> bool:
-        """Whether some number of seeds up to `MAX_SEEDS` would decide."""
-        return self.seeds is not None and self.seeds <= MAX_SEEDS
 
 
 @dataclass(frozen=True)
@@ -57,7 +45,9 @@ class Reproduction:
         rest: what each open prediction needs, by its key.
         next_seeds, next_hours: the seeds of the plan's next look, and its cost with the processes that were used; None
             where there is no further look or nothing is open.
-        wall_s: seconds of computing in all runs together.
+        new_plan: that would decide what this plan's looks do not, where it is practical; else None.
+        wall_s: seconds of computing in all processes together: runs, controls, the premise, pilots.
+        calls: of the program that ran something of it, each with its time and its processes.
     """
 
     plan: Plan
@@ -69,11 +59,13 @@ class Reproduction:
     rest: Mapping[str, Rest] = field(default_factory=dict)
     next_seeds: int | None = None
     next_hours: float | None = None
+    new_plan: NewPlan | None = None
     wall_s: float = 0.0
+    calls: tuple[Call, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """Return the content of result.json; result.schema.json says what is in it."""
-        plan, hours = self.plan, {key: rest.hours for key, rest in self.rest.items()}
+        plan, new_plan = self.plan, self.new_plan
         return {
             "schema": 1,
             "scale": plan.scale,
@@ -85,16 +77,21 @@ class Reproduction:
                 "rates_from": plan.rates_from,
                 "families": [family.key for family in plan.families],
                 "left_out": list(plan.left_out),
-                "versions": dict(plan.versions),
+                "versions": short_versions(plan.versions),
                 "created": plan.created,
             },
             "deviations": list(self.deviations),
             "failures": list(self.failures),
             "look": self.look,
             "next_look": None if self.next_seeds is None else {"seeds": self.next_seeds, "hours": self.next_hours},
+            "new_plan": None if new_plan is None else asdict(new_plan),
             "wall_s": self.wall_s,
-            "claims": [claim_to_json(claim, first_seed=plan.first_seed, hours=hours) for claim in self.claims],
-            "studies": {study.key: study.result.to_json() for study in self.studies},
+            "calls": [asdict(call) for call in self.calls],
+            "premises": [
+                {"study": study.key, **record.to_json()} for study in self.studies for record in study.premises
+            ],
+            "claims": [claim_to_json(claim, first_seed=plan.first_seed, rest=self.rest) for claim in self.claims],
+            "studies": {study.key: study_to_json(study.result) for study in self.studies},
         }
 
 
@@ -108,16 +105,30 @@ def open_rows(claims: Sequence[ClaimResult]) -> list[Row]:
     return [row for claim in undecided for row in claim.deciding if row.decision.verdict != HOLDS]
 
 
+def all_values(families: Sequence[Family]) -> list[tuple[str, str]]:
+    """Return (family, value) of every cell of the families."""
+    return [(family.key, value.key) for family in families for value in family.values]
+
+
+def open_values(claims: Sequence[ClaimResult]) -> list[tuple[str, str]]:
+    """Return (family, value) of the cells that open predictions need."""
+    pairs = [(row.contrast.study, value) for row in open_rows(claims) for value in row.contrast.cells]
+    return list(dict.fromkeys(pairs))
+
+
 # The families of a plan as sweeps ---------------------------------------------------------------------------------
 
 
-def sweep_of(family: Family, *, first_seed: int, num_seeds: int, device: str | None = None) -> Sweep:
+def sweep_of(
+    family: Family, *, first_seed: int, num_seeds: int, control_tasks: int = 0, device: str | None = None
+) -> Sweep:
     """Return the sweep of a family: each value at its own inner rate.
 
     Args:
         family: of a plan. A value without a rate gets the one that its pilots start from.
         first_seed: of its cells; they count up from it.
         num_seeds: of every value.
+        control_tasks: meta-validation tasks of C3's control, which the stacks of MAML have; 0 for no control.
         device: where to compute; by default what the recipe says.
     """
     overrides = [*family.changes, f"seed={first_seed}", *([f"execution.device={device}"] if device else [])]
@@ -133,7 +144,7 @@ def sweep_of(family: Family, *, first_seed: int, num_seeds: int, device: str | N
         values,
         num_seeds=num_seeds,
         with_collapse=has_layers,
-        with_control=has_layers and family.role == "maml",
+        control_tasks=control_tasks if has_layers and family.role == "maml" else 0,
     )
 
 
@@ -155,11 +166,28 @@ def runs_of(study: Study) -> list[RunDirectory]:
     return [RunDirectory.open(Path(run)) for cell in study.result.cells for run in cell.run_dirs]
 
 
-def wall_s(studies: Sequence[Study]) -> float:
-    """Return the seconds of computing in all runs of the studies."""
-    folders = [folder for study in studies for folder in (Path(study.result.directory) / "cells").glob("*")]
-    manifests = [RunDirectory.open(folder).manifest for folder in folders if (folder / "manifest.json").is_file()]
-    return sum(manifest.wall_s or 0.0 for manifest in manifests)
+def seconds_of_parts(path: Path, studies: Sequence[Study]) -> dict[str, float]:
+    """Return the seconds of computing, in all processes together: of each study by its words, then of what is beside.
+
+    Those of a study are of its runs, finished or not, with the controls of appended layers; beside them are the
+    premise of C2 and the pilots.
+
+    Args:
+        path: of the reproduction.
+        studies: of it.
+    """
+    parts = {study.words: _seconds_of_runs((Path(study.result.directory) / "cells").glob("*")) for study in studies}
+    beside = {
+        PREMISE_PART: sum(record.wall_s for study in studies for record in study.premises),
+        PILOTS_PART: _seconds_of_runs((path / PILOTS).glob("*/*")),
+    }
+    return parts | {words: seconds for words, seconds in beside.items() if seconds}
+
+
+def _seconds_of_runs(folders: Iterable[Path]) -> float:
+    runs = [RunDirectory(folder) for folder in folders if (folder / "manifest.json").is_file()]
+    controls = [read_control(run.path) for run in runs]
+    return sum(run.manifest.wall_s or 0.0 for run in runs) + sum(control.wall_s for control in controls if control)
 
 
 def seconds_of_values(study: Study) -> dict[str, float]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from mamlcli.studies.claims.contrasts import EQUAL_TO_KFO, EQUAL_TO_SHALLOW, CellValue
 from mamlcli.studies.claims.decisions import UNTIL_DECIDED, Looks, one_look
-from mamlcli.studies.claims.plan import Family
+from mamlcli.studies.claims.plan import Amounts, Family
 from mamlcli.studies.claims.predicted import C5_DEPTHS, OPTIMIZER
 from mamlcli.studies.claims.rates import RATES, SYNTHETIC_EXCESS
 
@@ -23,6 +23,7 @@ class Scale:
         families: what is run; values without a rate get theirs from pilots.
         optional: what `--family NAME` adds, by that name.
         needs_packs: whether a missing pack is an error; otherwise its family is left out, and the report says so.
+        amounts: tasks and steps of the controls beside the cells.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Scale:
     families: tuple[Family, ...]
     optional: Mapping[str, tuple[Family, ...]] = field(default_factory=dict)
     needs_packs: bool = False
+    amounts: Amounts = field(default_factory=Amounts)
 
 
 _GLYPHS = ("glyphs-5way-1shot", "glyphs-5way-1shot")
@@ -144,6 +146,7 @@ def smoke() -> Scale:
         "a few meta-iterations, two seeds: shows that everything runs; its verdicts are of untrained networks",
         one_look(2),
         tuple(replace(family, rates={value.key: 0.4 for value in family.values}) for family in families),
+        amounts=Amounts(premise_tasks=2, premise_steps=100, control_tasks=8),
     )
 
 

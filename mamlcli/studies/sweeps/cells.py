@@ -41,7 +41,8 @@ class PlannedCell:
         num_threads: that the process may use.
         started_from: a trained run whose weights it starts from, with linear layers appended; None for none.
         with_collapse: whether its adapted stacks are compared with their collapsed models.
-        with_control: whether its stack is also collapsed before it adapts, see `collapsed_control`.
+        control_tasks: where its stack is also collapsed before it adapts, see `collapsed_control`: the
+            meta-validation tasks that each inner learning rate is tried on; 0 for no control.
     """
 
     name: str
@@ -52,7 +53,7 @@ class PlannedCell:
     num_threads: int
     started_from: Path | None = None
     with_collapse: bool = False
-    with_control: bool = False
+    control_tasks: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,8 @@ def _train_cells(cells: Sequence[PlannedCell], is_stopped: IsStopped) -> list[tu
     for index, cell in enumerate(cells):
         if cell.with_collapse and index not in errors:
             opened[index].write_json("collapse.json", collapse_record(opened[index], experiments[index]).to_json())
-        if cell.with_control and index not in errors:
-            write_control(opened[index])
+        if cell.control_tasks and index not in errors:
+            write_control(opened[index], cell.control_tasks)
     return [(cells[index], error) for index, error in errors.items()]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,9 +32,6 @@ from mamlcli.training.trained import best_weights
 
 CONTROL = "control.json"
 
-# Tasks of meta-validation that each rate is tried on.
-NUM_VALIDATION_TASKS = 200
-
 # The grid of inner learning rates: 0.1 to 3.2 in factors of two; it grows while its best is at an end, at most this
 # often, as a model whose loss does not depend on the rate has no best.
 FIRST_RATE, NUM_RATES, MOST_GROWTH = 0.1, 6, 12
@@ -52,6 +50,7 @@ class ControlRecord:
         loss: query loss after adaptation; NaN where it is not finite.
         accuracy: on query sets; None for regression.
         capped_loss: query loss, each task's capped at that of guessing.
+        wall_s: seconds of the control; 0 where an earlier version did not note them.
     """
 
     tried: tuple[tuple[float, float], ...]
@@ -61,6 +60,7 @@ class ControlRecord:
     loss: float
     accuracy: float | None
     capped_loss: float
+    wall_s: float = 0.0
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ControlRecord:
@@ -82,10 +82,12 @@ def _or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def write_control(run: RunDirectory) -> None:
+def write_control(run: RunDirectory, num_validation_tasks: int) -> None:
     """Write a trained run's control to control.json, unless it is there or the run has no linear layers."""
     if not has_control(run.path):
-        run.write_json(CONTROL, control_record(run).to_json())
+        began = time.monotonic()
+        record = control_record(run, num_validation_tasks)
+        run.write_json(CONTROL, replace(record, wall_s=round(time.monotonic() - began, 1)).to_json())
 
 
 def has_control(path: Path) -> bool:
@@ -99,12 +101,16 @@ def read_control(path: Path) -> ControlRecord | None:
     return ControlRecord.from_json(json.loads(file.read_text())) if file.is_file() else None
 
 
-def control_record(run: RunDirectory) -> ControlRecord:
+def control_record(run: RunDirectory, num_validation_tasks: int) -> ControlRecord:
     """Collapse a run's meta-learned stack into one layer, adapt it at its own best rate, and score it.
 
     E = W_L ... W_1 at the meta-parameters, before any task; then phi_{k+1} = phi_k - alpha grad L_S(phi_k) with body
-    and E, for as many steps and on the same meta-test tasks as the run. alpha is chosen for this run alone, on 200
+    and E, for as many steps and on the same meta-test tasks as the run. alpha is chosen for this run alone, on
     meta-validation tasks keyed by `evaluation.seed`.
+
+    Args:
+        run: trained, with appended linear layers.
+        num_validation_tasks: that each alpha is tried on.
 
     Raises:
         RunError: the run has no appended linear layers, or no checkpoint.
@@ -131,7 +137,7 @@ def control_record(run: RunDirectory) -> ControlRecord:
 
     selection = ScoredTasks(
         recipe.validation_split,
-        NUM_VALIDATION_TASKS,
+        num_validation_tasks,
         num_steps=evaluation_tasks(recipe).num_steps,
         stream=SELECTION_STREAM,
         with_references=False,
@@ -144,7 +150,7 @@ def control_record(run: RunDirectory) -> ControlRecord:
     return ControlRecord(
         tried=tuple((rate, value if math.isfinite(value) else math.nan) for rate, value in sorted(tried.items())),
         inner_lr=rate,
-        num_validation_tasks=NUM_VALIDATION_TASKS,
+        num_validation_tasks=num_validation_tasks,
         num_tasks=len(loss),
         loss=_mean_loss(scores) if np.isfinite(loss).all() else math.nan,
         accuracy=float(accuracy.mean()) if scores.is_classification else None,

@@ -152,7 +152,7 @@ def has_result(sweep: Sweep, folder: Path) -> bool:
 
 def has_extras(sweep: Sweep, folder: Path) -> bool:
     """Return whether a cell's run directory holds what the study asks for beside the run: collapse and control."""
-    if sweep.with_control and not has_control(folder):
+    if sweep.control_tasks and not has_control(folder):
         return False
     return (folder / "collapse.json").is_file() or not sweep.collapses(RunDirectory(folder).recipe)
 

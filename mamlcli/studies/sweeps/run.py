@@ -195,7 +195,7 @@ def cell_job(sweep: Sweep, path: Path, cells: Sequence[Cell], *, argv: Sequence[
             num_threads=num_threads,
             started_from=sweep.started_from,
             with_collapse=sweep.collapses(cell.recipe),
-            with_control=sweep.with_control,
+            control_tasks=sweep.control_tasks,
         )
         for cell in cells
     )

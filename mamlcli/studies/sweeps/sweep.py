@@ -73,7 +73,8 @@ class Sweep:
         least_tasks: fewer meta-test tasks than these are not scored, whatever the recipe says; 0 for the recipe's.
         has_common_tasks: whether all seeds have the tasks of the recipe's `evaluation.seed`, and as many as the
             recipe says; so it was in older versions, whose study folders go on as they began.
-        with_control: whether linear layers are also collapsed before they adapt, see `collapsed_control`.
+        control_tasks: where linear layers are also collapsed before they adapt, see `collapsed_control`: the
+            meta-validation tasks that each inner learning rate of that control is tried on; 0 for no control.
     """
 
     study: str
@@ -88,7 +89,7 @@ class Sweep:
     with_collapse: bool = False
     least_tasks: int = 0
     has_common_tasks: bool = False
-    with_control: bool = False
+    control_tasks: int = 0
 
     def collapses(self, recipe: Recipe) -> bool:
         """Return whether the linear layers of a cell of this recipe are collapsed.

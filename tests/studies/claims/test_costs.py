@@ -2,24 +2,35 @@
 
 from dataclasses import replace
 
+import pytest
+
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.claims import costs
+from mamlcli.studies.claims.contrasts import CellValue
 from mamlcli.studies.claims.costs import RATES_OF_PILOTS, cost_of
-from mamlcli.training.dry_run import dry_run
+from mamlcli.studies.claims.decisions import one_look
+from mamlcli.studies.claims.plan import Amounts
+from mamlcli.training.dry_run import RunCost, dry_run
 from tests.helpers.reproductions import LINREG, PACKED, tiny_plan
 
 
 def ten_seconds(monkeypatch):
+    """Every run takes 8 s of training, 4 ms an iteration, and 2 s of evaluation."""
     measured = []
-    monkeypatch.setattr(costs, "_seconds", lambda cell: measured.append(cell) or 10.0)
+
+    def dry_run(recipe):
+        measured.append(recipe)
+        return RunCost("cpu", 1, 0, 0.004, 8.0, 2.0, None, None)
+
+    monkeypatch.setattr(costs, "dry_run", dry_run)
     return measured
 
 
 def test_each_value_is_measured_once_for_the_runs_of_the_first_look(tmp_path, monkeypatch):
     measured = ten_seconds(monkeypatch)
     cost = cost_of(tiny_plan(families=(LINREG, PACKED)), tmp_path, num_processes=2)
-    assert [cell.value.label for cell in measured] == ["depth 1", "depth 2"]
+    assert [recipe.model.depth for recipe in measured] == [1, 2]
     assert cost.to_json() == {"num_runs": 4, "num_done": 0, "num_pilots": 0, "total_s": 4 * 10 / 2}
 
 
@@ -48,3 +59,27 @@ def test_a_cost_is_that_of_training_and_scoring(tmp_path, monkeypatch):
     monkeypatch.setattr(costs, "dry_run", lambda recipe: one)
     cost = cost_of(tiny_plan(families=(LINREG,)), tmp_path, num_processes=1)
     assert cost.total_s == 4 * (one.training_s + one.evaluation_s)
+
+
+def test_controls_of_layers_and_the_premise_are_in_the_estimate(tmp_path, monkeypatch):
+    ten_seconds(monkeypatch)
+    family = replace(
+        LINREG,
+        key="glyphs-maml",
+        role="maml",
+        recipe="glyphs-5way-1shot",
+        changes=("outer.tasks=4", "evaluation.tasks=100", "tasks.queries=5", "inner.steps=2"),
+        values=(CellValue(1), CellValue(2), CellValue(1, 2)),
+        rates={"depth 1": 0.4, "depth 2": 0.4, "depth 1, 2 linear layers": 0.4},
+    )
+    amounts = Amounts(premise_tasks=3, premise_steps=200, control_tasks=50)
+    plan = tiny_plan(families=(family,), looks_of_plan=one_look(2), registered_amounts=amounts)
+    runs = 3 * 2 * 10.0
+    # 8 rates on 50 tasks, then 100 tasks, at 2 s for 100; two seeds.
+    controls = 2 * (8 * 50 / 100 + 1) * 2.0
+    # 1 ms for a task: 2 steps of 3 gradients on 1 example of each class, and 5 queries. Both depths, 15 examples.
+    premise = 2 * 3 * 200 * 15 * 0.001 / (2 * 3 * 1 + 5)
+    assert cost_of(plan, tmp_path, num_processes=1).total_s == pytest.approx(runs + controls + premise)
+    (tmp_path / "glyphs-maml").mkdir()
+    (tmp_path / "glyphs-maml" / "premise.json").write_text("[]")
+    assert cost_of(plan, tmp_path, num_processes=2).total_s == pytest.approx((runs + controls) / 2)

@@ -36,6 +36,12 @@ def test_runs_of_other_code_are_counted(tmp_path):
     assert deviations(opened(tiny_plan()), tmp_path, []) == ("2 runs with mamlcli 9, where the plan has 0",)
 
 
+def test_the_build_of_a_kernel_is_no_deviation(tmp_path):
+    run_of(tmp_path, "depth-1-seed-100", versions={"platform": "Linux-6.8.0-45-generic-x86_64-with-glibc2.39"})
+    plan = tiny_plan(versions={"platform": "Linux-6.8.0-44-generic-x86_64-with-glibc2.39"})
+    assert deviations(opened(plan), tmp_path, []) == ()
+
+
 def test_seeds_that_are_not_the_plans_are_counted(tmp_path):
     run_of(tmp_path, "depth-1-seed-104", seed=104)  # the last look is at 100 to 103
     [words] = deviations(opened(tiny_plan()), tmp_path, [])

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from mamlcli.common.errors import Interrupted
-from mamlcli.studies.claims import looks
+from mamlcli.common.errors import Interrupted, RunError
+from mamlcli.studies.claims import costs
+from mamlcli.studies.claims.costs import with_costs
 from mamlcli.studies.claims.decisions import HOLDS, NO_EFFECT, UNDECIDED, one_look
-from mamlcli.studies.claims.looks import Extent, Machine, take_looks, with_costs, without_gaps
+from mamlcli.studies.claims.files import write_report
+from mamlcli.studies.claims.looks import Extent, Machine, num_begun, take_looks, without_gaps
 from mamlcli.studies.claims.plan import OpenedPlan
 from mamlcli.studies.claims.reproduction import runs_of
 from tests.helpers.reproductions import LINREG, PACKED, Pool, Scores, opened, tiny_plan
@@ -151,6 +153,56 @@ def test_hours_that_are_spent_end_it_and_are_named(taken):
     assert verdicts(done)["C1"] == UNDECIDED
 
 
+def test_without_a_finished_run_every_claim_is_undecided_and_a_report_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("mamlcli.studies.sweeps.run.run_jobs", lambda jobs, **_: {})  # as after the deadline
+    extent = Extent(until_decided=True, deadline=time.monotonic() - 1)
+    done = take_looks(opened(tiny_plan()), tmp_path, extent, Machine(1))
+    assert done.look == 0
+    assert [study.scores for study in done.studies] == [{}, {}]
+    assert set(verdicts(done).values()) == {UNDECIDED}
+    assert (done.next_seeds, done.new_plan, done.wall_s) == (None, None, 0)
+    write_report(tmp_path, done)
+    assert "C1: undecided" in (tmp_path / "report.md").read_text()
+
+
+def test_a_family_that_fails_leaves_the_others_decided(tmp_path, monkeypatch, one_thread):
+    pool = Pool()
+
+    def run_jobs(jobs, **options):
+        return pool([] if jobs and "depth-3" in str([job.key for job in jobs]) else jobs, **options)
+
+    monkeypatch.setattr("mamlcli.studies.sweeps.run.run_jobs", run_jobs)
+    done = take_looks(opened(tiny_plan()), tmp_path, Extent(), Machine(1))
+    of_linreg, of_logistic = done.studies
+    assert set(of_linreg.scores["loss"]) == {"depth 1", "depth 2"}
+    assert of_logistic.scores == {}
+    assert done.look == 0
+    open_ones = {row.contrast.study: row.decision.look for claim in done.claims for row in claim.rows}
+    assert open_ones["linear-regression"] == 1
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "{}", "null"])
+def test_a_damaged_study_file_is_named_with_what_to_do(tmp_path, text):
+    assert num_begun(tmp_path / "study.json") == 0
+    (tmp_path / "study.json").write_text(text)
+    with pytest.raises(RunError, match=r"Restore the file, or move .* away"):
+        num_begun(tmp_path / "study.json")
+
+
+def test_with_the_last_look_spent_a_new_plan_on_other_seeds_is_counted_whole(taken):
+    done, _, _ = taken(logistic_is_open, plan=tiny_plan(looks_of_plan=one_look(2)))
+    row = next(row for row in done.claims[0].deciding if row.contrast.study == "logistic")
+    rest = done.rest[row.contrast.key]
+    assert rest.is_new_plan
+    # All its seeds, at 10 and 30 s, two at a time: those that were seen do not count.
+    assert rest.hours == pytest.approx(rest.seeds * (10 + 30) / 2 / 3600)
+    practical = [other.seeds for other in done.rest.values() if other.is_practical]
+    assert (done.new_plan.seeds, done.new_plan.first_seed) == (max(practical), 102)
+    # The plan has all cells: 10 and 20 s of linear regression, too.
+    assert done.new_plan.hours == pytest.approx(max(practical) * (10 + 20 + 10 + 30) / 2 / 3600)
+    assert f"--seeds {max(practical)} --first-seed 102 --dir NEW" in done.new_plan.command
+
+
 def test_with_an_edited_plan_nothing_is_run_and_the_report_says_so(tmp_path, monkeypatch):
     scores, plan = Scores(monkeypatch, clear), tiny_plan()
     take_looks(opened(plan), tmp_path, Extent(), Machine(1))
@@ -171,7 +223,7 @@ def test_a_family_whose_pack_is_gone_is_left_and_named(taken):
 
 def test_costs_are_unknown_where_nothing_was_measured(taken, monkeypatch):
     done, _, _ = taken(logistic_is_open)
-    monkeypatch.setattr(looks, "seconds_of_values", lambda study: {})
+    monkeypatch.setattr(costs, "seconds_of_values", lambda study: {})
     assert with_costs(done, num_processes=1).next_hours == 0.0
 
 

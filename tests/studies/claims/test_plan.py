@@ -7,7 +7,7 @@ import pytest
 
 from mamlcli.common.errors import MamlError
 from mamlcli.studies.claims.contrasts import CellValue
-from mamlcli.studies.claims.plan import PLAN_FILE, Plan, read_plan, write_plan
+from mamlcli.studies.claims.plan import PLAN_FILE, Amounts, Plan, read_plan, write_plan
 from tests.helpers.reproductions import LINREG, tiny_plan
 
 FULL = replace(
@@ -34,6 +34,7 @@ def test_a_plan_comes_back_from_its_json_with_the_same_digest():
         {"families": (replace(LINREG, rates={"depth 1": 0.1, "depth 2": 0.21}),)},
         {"contrasts": ()},
         {"versions": {"mamlcli": "1"}},
+        {"registered_amounts": Amounts(control_tasks=8)},
     ],
     ids=lambda changes: next(iter(changes)),
 )
@@ -67,9 +68,21 @@ def test_a_plan_that_was_edited_is_known_by_its_digest(tmp_path):
     assert opened.plan.contrasts[0].margin == 0.001
 
 
+def test_a_plan_of_before_amounts_were_registered_keeps_its_digest(tmp_path):
+    write_plan(tmp_path / "new", tiny_plan(registered_amounts=Amounts(premise_tasks=2)))
+    new = read_plan(tmp_path / "new")
+    assert not new.is_edited
+    assert new.plan.amounts == Amounts(premise_tasks=2)
+    write_plan(tmp_path / "old", tiny_plan())
+    assert "registered_amounts" not in json.loads((tmp_path / "old" / PLAN_FILE).read_text())
+    old = read_plan(tmp_path / "old")
+    assert not old.is_edited
+    assert old.plan.amounts == Amounts()
+
+
 def test_a_file_that_is_no_plan_is_refused(tmp_path):
     assert read_plan(tmp_path) is None
-    for text in ("{", "{}", json.dumps({**tiny_plan().to_json(), "new": 1})):
+    for text in ("{", "{}", "[1]", "null", json.dumps({**tiny_plan().to_json(), "new": 1})):
         (tmp_path / PLAN_FILE).write_text(text)
         with pytest.raises(MamlError, match=r"plan\.json: expected the plan of a reproduction.*Restore the file"):
             read_plan(tmp_path)

@@ -10,11 +10,10 @@ from mamlcli.studies.claims.report_tables import (
     plan_grid,
     prediction_grid,
     rate_grid,
-    rest_words,
     support_words,
     verdict_grid,
 )
-from mamlcli.studies.claims.reproduction import Rest
+from mamlcli.studies.claims.rest import Rest
 from tests.helpers.decided import CHECK, claim, row
 from tests.helpers.made_reproduction import made_reproduction
 
@@ -59,9 +58,6 @@ def test_open_predictions_say_what_would_decide_them():
     done = replace(DONE, claims=(replace(claim, rows=(row,)),), rest={row.contrast.key: Rest(12, 2.5)})
     ((*_, words),) = open_grid(done).rows
     assert words == "12 seeds, 2.5 h"
-    assert rest_words(Rest(5000, 1.0), "undecided") == "more than 1000 seeds"
-    assert rest_words(Rest(None, None), "undecided") == "nothing can be said"
-    assert "not yet for the claim" in rest_words(Rest(3, 1.0), "fails")
 
 
 def test_cells_show_rate_scores_and_sizes():

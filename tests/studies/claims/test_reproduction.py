@@ -1,13 +1,26 @@
 """What a reproduction runs, and what of it is open."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from mamlcli.recipe.files import load_recipe
+from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.claims.contrasts import CellValue
 from mamlcli.studies.claims.decisions import HOLDS, NO_EFFECT, UNDECIDED
-from mamlcli.studies.claims.reproduction import Rest, open_rows, seconds_of_values, sweep_of, value_of_cell, wall_s
+from mamlcli.studies.claims.premise import PremiseRecord
+from mamlcli.studies.claims.reproduction import (
+    PILOTS_PART,
+    PREMISE_PART,
+    open_rows,
+    seconds_of_parts,
+    seconds_of_values,
+    sweep_of,
+    value_of_cell,
+)
 from mamlcli.studies.claims.scales import SCALES
+from mamlcli.studies.sweeps.collapsed_control import ControlRecord
 from mamlcli.studies.sweeps.sweep import cells_of
 from tests.helpers.decided import claim, row
 from tests.helpers.reproductions import LINREG
@@ -44,8 +57,8 @@ def test_layers_are_collapsed_where_a_family_appends_some():
     assert not sweep_of(LINREG, first_seed=100, num_seeds=1).with_collapse
     stacked = replace(LINREG, values=(CellValue(1), CellValue(1, 2)))
     assert sweep_of(stacked, first_seed=100, num_seeds=1).with_collapse
-    assert not sweep_of(stacked, first_seed=100, num_seeds=1).with_control
-    assert sweep_of(replace(stacked, role="maml"), first_seed=100, num_seeds=1).with_control
+    assert sweep_of(stacked, first_seed=100, num_seeds=1, control_tasks=7).control_tasks == 0
+    assert sweep_of(replace(stacked, role="maml"), first_seed=100, num_seeds=1, control_tasks=7).control_tasks == 7
 
 
 def test_open_are_predictions_that_decide_an_undecided_claim_and_do_not_hold():
@@ -59,16 +72,24 @@ def test_open_are_predictions_that_decide_an_undecided_claim_and_do_not_hold():
     assert open_rows([claim(HOLDS, rows), claim(NO_EFFECT, rows)]) == []
 
 
-def test_a_rest_of_more_than_a_thousand_seeds_is_not_practical():
-    assert Rest(40, 1.0).is_practical
-    assert not Rest(1001, 20.0).is_practical
-    assert not Rest(None, None).is_practical
-
-
 def test_seconds_are_the_mean_of_a_values_runs():
     from tests.helpers.decided import study_with_runs
 
     with study_with_runs({"depth 1": [10.0, 20.0], "depth 2": [5.0]}) as study:
         assert seconds_of_values(study) == {"depth 1": 15.0, "depth 2": 5.0}
-        assert wall_s([study]) == 35.0
         assert [value_of_cell(cell).key for cell in study.result.cells] == ["depth 1", "depth 2"]
+
+
+def test_parts_of_the_cost_have_controls_the_premise_and_pilots(tmp_path):
+    from tests.helpers.decided import study_with_runs
+
+    premise = PremiseRecord(1, 4, 10, 15, 0.8, 0.7, 100, 100, 0, 10, 0.1, 0.02, wall_s=40.0)
+    pilot = tmp_path / "pilots" / "linear-regression" / "depth-1-lr0.4-seed-1"
+    pilot.parent.mkdir(parents=True)
+    RunDirectory.create(pilot, load_recipe("linear-regression", [])[1], "x").update_manifest({"wall_s": 7.0})
+    with study_with_runs({"depth 1": [10.0, 20.0], "depth 2": [5.0]}) as study:
+        assert seconds_of_parts(tmp_path / "none", [study]) == {"linear regression": 35.0}
+        control = ControlRecord(((0.1, 1.0),), 0.1, 6, 8, 1.0, None, 1.0, wall_s=3.5)
+        RunDirectory(Path(study.result.cells[0].run_dirs[0])).write_json("control.json", control.to_json())
+        parts = seconds_of_parts(tmp_path, [replace(study, premises=(premise,))])
+    assert parts == {"linear regression": 38.5, PREMISE_PART: 40.0, PILOTS_PART: 7.0}
