@@ -103,12 +103,15 @@ def _family_cost(plan: Plan, family: Family, folder: Path, device: str | None) -
     without_rate = [value.key for value in family.values if value.key not in family.rates]
     of_each = RATES_OF_PILOTS * len(PILOT_SEEDS)
     total = 0.0
-    for cell in missing:
-        is_first = next(other for other in missing if other.value is cell.value) is cell
-        num_runs = 1 + (of_each if is_first and cell.value.label in without_rate else 0)
-        total += num_runs * (measure(cell).training_s + measure(cell).evaluation_s)
-        if sweep.control_tasks and cell.recipe.model.linear_layers:
-            total += control_seconds(cell, measure(cell), sweep.control_tasks)
+    for value in sweep.values:
+        of_value = [cell for cell in missing if cell.value is value]
+        if not of_value:
+            continue
+        cost = measure(of_value[0])
+        num_runs = len(of_value) + (of_each if value.label in without_rate else 0)
+        total += num_runs * (cost.training_s + cost.evaluation_s)
+        if sweep.control_tasks and of_value[0].recipe.model.linear_layers:
+            total += len(of_value) * control_seconds(of_value[0], cost, sweep.control_tasks)
     if family.role == "maml" and not (folder / PREMISE).is_file():
         networks = [(cell, measure(cell)) for cell in premise_cells(sweep)]
         if len(networks) > 1:

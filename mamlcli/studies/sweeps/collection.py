@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mamlcli.common.machine import short_versions
 from mamlcli.common.names import LINEAR_PROBE
 from mamlcli.common.statistics import Score, paired_difference, summary
 from mamlcli.runs.folder import RunDirectory
@@ -77,7 +78,7 @@ def versions_of(runs: Sequence[RunDirectory]) -> dict[str, tuple[str, ...]]:
     versions: dict[str, set[str]] = {}
     for run in runs:
         manifest = run.manifest
-        for name, version in {**manifest.versions, "commit": manifest.git.get("commit")}.items():
+        for name, version in {**short_versions(manifest.versions), "commit": manifest.git.get("commit")}.items():
             if version is not None:
                 versions.setdefault(name, set()).add(str(version))
     return {name: tuple(sorted(found)) for name, found in sorted(versions.items())}
