@@ -29,8 +29,10 @@ from tests.helpers.reproductions import LINREG
 @pytest.mark.parametrize("name", ["smoke", "laptop", "evening"])
 def test_every_value_has_the_rate_of_its_family_in_every_cell(name):
     for family in SCALES[name]().families:
+        _, recipe = load_recipe(family.recipe, family.changes)
         for cell in cells_of(sweep_of(family, first_seed=100, num_seeds=1)):
-            wanted = family.rates.get(cell.value.label, family.first_rates.get(cell.value.label))
+            first = family.first_rates.get(cell.value.label, recipe.inner.lr)
+            wanted = family.rates.get(cell.value.label, first)
             assert cell.recipe.inner.lr == wanted, (family.key, cell.value.label)
 
 
