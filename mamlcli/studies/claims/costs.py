@@ -40,8 +40,8 @@ RATES_OF_PILOTS = 7
 # Gradients that a step of the inner loop costs in training, where the meta-gradient goes through it.
 GRADIENTS_OF_INNER_STEP = 3
 
-# Of the premise's steps, those after which deeper networks have fitted their examples: 200 of 2,000 on glyphs.
-SHARE_OF_DEEPER = 0.1
+# Of the premise's steps, those after which deeper networks have fitted their examples: some 300 of 1,000 on glyphs.
+SHARE_OF_DEEPER = 0.3
 
 
 @dataclass(frozen=True)
