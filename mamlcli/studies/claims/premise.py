@@ -19,10 +19,12 @@ from scipy.special import stdtrit
 from mamlcli.common.files import atomic_write
 from mamlcli.common.processes.pool import IsStopped, Job
 from mamlcli.recipe.schema import Recipe
+from mamlcli.studies.records import kept_record, read_record
 from mamlcli.studies.sweeps.alone import Array, Capacity, capacity
 from mamlcli.studies.sweeps.sweep import Sweep, cells_of
 from mamlcli.tasks.fewshot import FewShotTasks
 from mamlcli.training.experiment import build
+from mamlcli.training.scoring import evaluation_stream
 
 PREMISE = "premise.json"
 MET, NOT_MET, NOT_TESTED = "met", "not met", "not tested"
@@ -132,7 +134,7 @@ def premise_jobs(sweep: Sweep, path: Path, *, num_threads: int = 1) -> list[Job]
         is_plain = model.linear_layers == 0 and cell.recipe.inner.transform.name == "none"
         if is_plain and model.width == sweep.recipe.model.width:
             recipes.setdefault(model.depth, cell.recipe)
-    if (path / PREMISE).is_file() or len(recipes) < 2:
+    if kept_record(path / PREMISE, _records) is not None or len(recipes) < 2:
         return []
     planned = PlannedPremise(tuple(recipes[depth] for depth in sorted(recipes)), path / PREMISE, num_threads)
     return [Job(f"premise/{path.name}", run_premise, planned, can_stop=False)]
@@ -179,7 +181,7 @@ def _alone(recipe: Recipe) -> tuple[Capacity, int]:
         experiment.scoring_objective().network,
         replace(distribution, shots=shots),
         num_tasks=NUM_TASKS,
-        split=split,
+        split=evaluation_stream(split),
         seed=recipe.evaluation.seed,
         init=recipe.model.init,
         init_seed=recipe.seed,
@@ -198,9 +200,17 @@ def mean_and_half_width(values: Array) -> tuple[float, float]:
 
 
 def read_premise(path: Path) -> tuple[PremiseRecord, ...]:
-    """Return the premise in a study's folder, one record for each deeper network; none where it was not tested."""
+    """Return the premise in a study's folder, one record for each deeper network; none where it was not tested.
+
+    Raises:
+        RunError: premise.json is damaged.
+    """
     file = path / PREMISE
-    return tuple(map(PremiseRecord.from_json, json.loads(file.read_text()))) if file.is_file() else ()
+    return read_record(file, _records) if file.is_file() else ()
+
+
+def _records(value: Sequence[Mapping[str, Any]]) -> tuple[PremiseRecord, ...]:
+    return tuple(map(PremiseRecord.from_json, value))
 
 
 def premise_words(records: Sequence[PremiseRecord]) -> list[str]:
