@@ -154,7 +154,7 @@ def has_extras(sweep: Sweep, folder: Path) -> bool:
     """Return whether a cell's run directory holds what the study asks for beside the run: collapse and control."""
     if sweep.with_control and not has_control(folder):
         return False
-    return (folder / COLLAPSE).is_file() or not sweep.collapses(RunDirectory(folder).recipe)
+    return (folder / COLLAPSE).is_file() or not _is_collapsed(sweep, folder)
 
 
 def can_read_extras(sweep: Sweep, folder: Path) -> bool:
@@ -162,7 +162,11 @@ def can_read_extras(sweep: Sweep, folder: Path) -> bool:
     if sweep.with_control and not is_control_kept(folder):
         return False
     is_kept = kept_record(folder / COLLAPSE, CollapseRecord.from_json) is not None
-    return is_kept or not sweep.collapses(RunDirectory(folder).recipe)
+    return is_kept or not _is_collapsed(sweep, folder)
+
+
+def _is_collapsed(sweep: Sweep, folder: Path) -> bool:
+    return sweep.with_collapse and sweep.collapses(RunDirectory(folder).recipe)
 
 
 def _candidates(
