@@ -51,6 +51,11 @@ class Manifest(Mapping[str, Any]):
         return _text(self.get("reason"))
 
     @property
+    def error(self) -> str | None:
+        """Name of the class of the error that ended the training; earlier versions did not note it."""
+        return _text(self.get("error"))
+
+    @property
     def started_at(self) -> str | None:
         """Time of the first start, in ISO format."""
         return _text(self.get("started_at"))

@@ -101,6 +101,7 @@ def start_manifest(
         {
             "status": "running",
             "reason": None,
+            "error": None,
             "argv": argv,
             "started_at": manifest.started_at or now(),
             "resumed_from": [*manifest.resumed_from, *([iteration] if iteration else [])],

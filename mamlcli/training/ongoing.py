@@ -225,7 +225,8 @@ def _end_noted(plan: PlannedRun, state: TrainState, how: Execution, wall_before:
         outcome = {"status": "stopped early" if state.is_stopped else "done", "finished_at": now()}
     except BaseException as error:
         is_interruption = isinstance(error, Interrupted | KeyboardInterrupt)
-        outcome = {"status": "interrupted" if is_interruption else "failed", "reason": str(error)}
+        status = "interrupted" if is_interruption else "failed"
+        outcome = {"status": status, "reason": str(error), "error": type(error).__name__}
         if is_out_of_memory(error):
             raise memory_error(plan.experiment.recipe, how, error) from error
         raise

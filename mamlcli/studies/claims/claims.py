@@ -68,7 +68,9 @@ def _decided(claim: Claim, plan: Plan, studies: Sequence[Study]) -> ClaimResult:
         verdict = FAILS
     elif missing and verdict == HOLDS:
         verdict = UNDECIDED
+    mine = [study for study in studies if any(contrast.study == study.key for contrast in contrasts)]
     notes = [note for study in studies for note in claim.notes(study)] + disagreements(there)
+    notes += [note for study in mine for note in study.notes]
     return ClaimResult(
         claim.id, claim.statement, claim.rule, verdict, tuple(there), tuple(checks), tuple(missing), tuple(notes)
     )
@@ -129,7 +131,10 @@ def excess_notes(study: Study) -> list[str]:
     that others may beat. Over seeds: the ratio of means.
     """
     floor = _reference(study, FLOORS.get(study.role, ""))
-    means = {key: math.fsum(by.values()) / len(by) for key, by in study.scores.get(LOSS, {}).items() if by}
+    by_value = {key: by for key, by in study.scores.get(LOSS, {}).items() if by}
+    # Of the same seeds, as later looks have more of some values than of others.
+    common = set.intersection(*map(set, by_value.values())) if by_value else set()
+    means = {key: math.fsum(by[seed] for seed in common) / len(common) for key, by in by_value.items() if common}
     plain = means.get(predicted.SHALLOW.key)
     if math.isnan(floor) or plain is None or plain <= floor:
         return []
@@ -161,6 +166,7 @@ def capacity_checks(studies: Sequence[Study]) -> list[ExactCheck]:
 def _capacity_checks(study: Study) -> list[ExactCheck]:
     cells = [(cell, cell.collapse) for cell in study.result.cells if cell.collapse]
     stacked = [(cell, collapse) for cell, collapse in cells if cell.grid.layers]
+    compared = [collapse.worst for _, collapse in stacked if collapse.worst.is_compared]
     plain = {
         (cell.grid.depth, cell.grid.width): cell
         for cell in study.result.cells
@@ -168,19 +174,16 @@ def _capacity_checks(study: Study) -> list[ExactCheck]:
     }
     if not stacked:
         return []
-    worst = max((collapse.worst for _, collapse in stacked), key=lambda record: record.largest_relative_difference)
-    outputs = ExactCheck(
-        f"{study.words}: largest relative difference of outputs between adapted stacks and their collapsed models",
-        float(worst.largest_relative_difference),
-        float(worst.tolerance),
-    )
+    name = f"{study.words}: largest relative difference of outputs between adapted stacks and their collapsed models"
+    worst = max(compared, key=lambda record: record.largest_relative_difference, default=None)
+    outputs = [] if worst is None else [ExactCheck(name, worst.largest_relative_difference, worst.tolerance)]
     sizes = [
         abs(collapse.num_parameters - plain[cell.grid.depth, cell.grid.width].num_parameters)
         for cell, collapse in stacked
         if (cell.grid.depth, cell.grid.width) in plain
     ]
     name = f"{study.words}: parameters of the collapsed models beyond the shallow model's"
-    return [outputs, ExactCheck(name, float(max(sizes)), 0.0)] if sizes else [outputs]
+    return [*outputs, ExactCheck(name, float(max(sizes)), 0.0)] if sizes else outputs
 
 
 def identity_checks(studies: Sequence[Study]) -> list[ExactCheck]:

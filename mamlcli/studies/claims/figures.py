@@ -30,10 +30,13 @@ def draw_operators(axes: Axes, operators: Mapping[str, Sequence[OptimumReport]],
 
     Args:
         axes: where.
-        operators: value key -> of each seed.
+        operators: value key -> of each seed whose operator is finite.
         looks: of each value.
     """
-    best = np.diag(next(iter(operators.values()))[0].optimal.operator)
+    known = [report for reports in operators.values() for report in reports]
+    if not known:  # every training diverged
+        return
+    best = np.diag(known[0].optimal.operator)
     index = np.arange(1, len(best) + 1)
     axes.plot(index, best, label="best operator", linewidth=2.0, color="black")
     for look, (value, reports) in zip(looks, operators.items(), strict=False):

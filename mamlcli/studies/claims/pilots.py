@@ -22,19 +22,16 @@ from mamlcli.common.processes.pool import Job, Outcome, run_jobs
 from mamlcli.recipe.changes import changed_recipe
 from mamlcli.recipe.files import load_recipe
 from mamlcli.recipe.schema import Recipe
-from mamlcli.runs.folder import RunDirectory, is_run
-from mamlcli.runs.report import RunReport
+from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.claims.contrasts import CellValue
+from mamlcli.studies.claims.pilot_runs import DIVERGED, check_pilot, pilot_loss, pilot_report
 from mamlcli.studies.claims.plan import PILOT_SEEDS, PILOTS, Family, cell_changes
 from mamlcli.studies.claims.rate_search import chosen_rate, next_rates, refined_rates, where_best_is
-from mamlcli.studies.sweeps.cells import PlannedCell, finished_report, run_cells
+from mamlcli.studies.sweeps.cells import PlannedCell, run_cells
 from mamlcli.studies.sweeps.collection import final_scores
 from mamlcli.studies.sweeps.run import CellEnd
 
 RATES = "rates.json"
-
-# Is written to the run directory of a pilot that diverged: it would do so again, bit for bit.
-_DIVERGED = "diverged.json"
 
 # role -> the reference that no method beats in expectation
 FLOORS = {"linear-regression": "posterior mean", "logistic": "Bayes predictive"}
@@ -112,8 +109,9 @@ def run_pilots(
         on_end: called when a pilot ends; the total it tells is that known so far, for a search may grow.
 
     Raises:
-        RunError: a pilot failed, or every pilot of a value diverged; the deadline came before a rate was found for
-            each value; another process works on the folder. The same call again goes on.
+        RunError: a pilot failed, or every pilot of a value diverged; a pilot there is of another recipe; the deadline
+            came before a rate was found for each value; another process works on the folder. The same call again
+            goes on.
         Interrupted: SIGINT or SIGTERM came; the pilots at work have saved their state.
     """
     searches = [
@@ -135,14 +133,13 @@ def run_pilots(
 
 
 def pilot_recipe(family: Family, value: CellValue, device: str | None = None) -> Recipe:
-    """Return the recipe of a value's pilots: trained to the end, then scored on meta-validation tasks."""
+    """Return the recipe of a value's pilots: as its cells, but scored on meta-validation tasks.
+
+    So weights are chosen by the same rule: the last ones, or the best by meta-validation where the family validates.
+    """
     overrides = [*family.changes, *([f"execution.device={device}"] if device else [])]
     _, recipe = load_recipe(family.recipe, overrides)
-    changes = {
-        **cell_changes(family, value),
-        "validation.every": None,
-        "evaluation.split": recipe.validation_split,
-    }
+    changes = {**cell_changes(family, value), "evaluation.split": recipe.validation_split}
     return changed_recipe(recipe, changes, f"reproduce: {family.key}, {value.key}")
 
 
@@ -158,6 +155,11 @@ class _Pilot:
     def name(self) -> str:
         slug = self.search.value.key.replace(",", "").replace(" ", "-")
         return f"{self.search.family.key}/{slug}-lr{self.rate:g}-seed-{self.seed}"
+
+    @property
+    def recipe(self) -> Recipe:
+        changes = {"seed": self.seed, "evaluation.seed": self.seed, "inner.lr": self.rate}
+        return changed_recipe(self.search.recipe, changes, self.label)
 
     @property
     def label(self) -> str:
@@ -201,7 +203,8 @@ class _Pilots:
         self.num_known += len(pilots)
         missing = []
         for pilot in pilots:
-            if _loss(self.folder / pilot.name) is None:
+            check_pilot(self.folder / pilot.name, pilot.recipe)
+            if pilot_loss(self.folder / pilot.name) is None:
                 missing.append(pilot)
             else:
                 self._tell(pilot, "skipped")
@@ -233,12 +236,11 @@ class _Pilots:
             )
 
     def _job(self, pilot: _Pilot) -> Job:
-        changes = {"seed": pilot.seed, "evaluation.seed": pilot.seed, "inner.lr": pilot.rate}
         cell = PlannedCell(
             name=pilot.name,
             path=self.folder / pilot.name,
             recipe_name=pilot.search.family.recipe,
-            recipe=changed_recipe(pilot.search.recipe, changes, pilot.label),
+            recipe=pilot.recipe,
             argv=self.argv,
             num_threads=threads_of(self.num_processes),
         )
@@ -248,36 +250,21 @@ class _Pilots:
         run, status = RunDirectory(self.folder / pilot.name), outcome.status
         if outcome.error == NonFiniteError.__name__:
             status = "diverged"
-            run.write_json(_DIVERGED, {"reason": outcome.reason})
+            run.write_json(DIVERGED, {"reason": outcome.reason})
         elif outcome.details and run.path.is_dir():
             atomic_write(run.path / "error.log", outcome.details.encode())
         self._tell(pilot, status, outcome.reason if status == "failed" else "", outcome.wall_s)
 
     def _tell(self, pilot: _Pilot, status: str, reason: str = "", wall_s: float = 0.0) -> None:
         self.num_ended += 1
-        report = _report(self.folder / pilot.name)
+        report = pilot_report(self.folder / pilot.name)
         scores = None if report is None else final_scores(report)
         self.on_end(CellEnd(pilot.label, status, self.num_ended, self.num_known, scores, reason, wall_s))
 
     def _known_loss(self, pilot: _Pilot) -> float:
-        loss = _loss(self.folder / pilot.name)
+        loss = pilot_loss(self.folder / pilot.name)
         assert loss is not None
         return loss
-
-
-def _report(folder: Path) -> RunReport | None:
-    return finished_report(RunDirectory(folder)) if is_run(folder) else None
-
-
-def _loss(folder: Path) -> float | None:
-    """Return the meta-validation query loss of a pilot; infinite where it diverged, None where it is not done."""
-    if (folder / _DIVERGED).is_file():
-        return math.inf
-    report = _report(folder)
-    if report is None:
-        return None
-    loss = report.final.mean("loss")
-    return loss if math.isfinite(loss) else math.inf
 
 
 def _with_rates(family: Family, searches: Sequence[Search], folder: Path, seeds: Sequence[int]) -> Family:
@@ -297,7 +284,7 @@ def _is_plain(value: CellValue) -> bool:
 def _excess(shallow: Search, folder: Path, seeds: Sequence[int]) -> float | None:
     """Return the query loss above the floor at the chosen rate, the mean over pilot seeds; None without a floor."""
     assert shallow.chosen is not None
-    reports = [_report(folder / _Pilot(shallow, shallow.chosen, seed).name) for seed in seeds]
+    reports = [pilot_report(folder / _Pilot(shallow, shallow.chosen, seed).name) for seed in seeds]
     floor = FLOORS.get(shallow.family.role, "")
     known = [report for report in reports if report is not None and floor in report.references]
     if len(known) < len(reports):

@@ -28,8 +28,10 @@ class Study:
         role: of the family: "linear-regression", "logistic", "maml" or "anil".
         scores: measure -> value key -> seed -> the seed's mean over its meta-test tasks after adaptation.
         result: of the sweep.
-        operators: value key -> the learned operators of each seed beside the best one; linear regression alone.
+        operators: value key -> the learned operators of each seed, if they are finite, beside the best one; linear
+            regression alone.
         premises: of C2, one for each deeper network; none where they were not tested.
+        notes: what is to be known of the scores, in words.
     """
 
     key: str
@@ -39,6 +41,7 @@ class Study:
     result: StudyResult
     operators: Mapping[str, Sequence[OptimumReport]] = field(default_factory=dict)
     premises: tuple[PremiseRecord, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,12 @@ from mamlcli.common.processes.pool import IsStopped, Job
 from mamlcli.common.tables import PERCENT
 from mamlcli.recipe.schema import Recipe
 from mamlcli.studies.claims.plan import Amounts
+from mamlcli.studies.records import kept_record, read_record
 from mamlcli.studies.sweeps.alone import Array, Capacity, capacity
 from mamlcli.studies.sweeps.sweep import Cell, Sweep, cells_of
 from mamlcli.tasks.fewshot import FewShotTasks
 from mamlcli.training.experiment import build
+from mamlcli.training.scoring import evaluation_stream
 
 PREMISE = "premise.json"
 MET, NOT_MET, NOT_SHOWN, NOT_TESTED = "met", "not met", "not shown", "not tested"
@@ -141,7 +143,7 @@ def premise_jobs(sweep: Sweep, path: Path, amounts: Amounts, *, num_threads: int
         num_threads: of the job's process.
     """
     recipes = tuple(cell.recipe for cell in premise_cells(sweep))
-    if (path / PREMISE).is_file() or len(recipes) < 2:
+    if kept_record(path / PREMISE, _records) is not None or len(recipes) < 2:
         return []
     planned = PlannedPremise(recipes, path / PREMISE, amounts.premise_tasks, amounts.premise_steps, num_threads)
     return [Job(f"premise/{path.name}", run_premise, planned, can_stop=False)]
@@ -202,7 +204,7 @@ def _alone(recipe: Recipe, planned: PlannedPremise) -> tuple[Capacity, int]:
         experiment.scoring_objective().network,
         replace(distribution, shots=shots),
         num_tasks=planned.num_tasks,
-        split=split,
+        split=evaluation_stream(split),
         seed=recipe.evaluation.seed,
         init=recipe.model.init,
         init_seed=recipe.seed,
@@ -221,9 +223,17 @@ def mean_and_half_width(values: Array) -> tuple[float, float]:
 
 
 def read_premise(path: Path) -> tuple[PremiseRecord, ...]:
-    """Return the premise in a study's folder, one record for each deeper network; none where it was not tested."""
+    """Return the premise in a study's folder, one record for each deeper network; none where it was not tested.
+
+    Raises:
+        RunError: premise.json is damaged.
+    """
     file = path / PREMISE
-    return tuple(map(PremiseRecord.from_json, json.loads(file.read_text()))) if file.is_file() else ()
+    return read_record(file, _records) if file.is_file() else ()
+
+
+def _records(value: Sequence[Mapping[str, Any]]) -> tuple[PremiseRecord, ...]:
+    return tuple(map(PremiseRecord.from_json, value))
 
 
 def premise_words(records: Sequence[PremiseRecord]) -> list[str]:

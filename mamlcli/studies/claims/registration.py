@@ -39,7 +39,7 @@ class Request:
         seeds: of every cell, in one look; None for the scale's looks.
         until_decided: whether seeds are added, look by look, until all is decided.
         max_seeds: with `until_decided`, no look beyond this.
-        first_seed: of those tested; by default 100.
+        first_seed: of those tested; by default the scale's.
         families: optional families of the scale, by name.
         choose_rates: whether inner rates are chosen by pilots, even where the scale has them.
     """
@@ -127,7 +127,7 @@ class Draft:
             scale=self.scale.name,
             words=self.scale.words,
             looks=request.looks(self.scale),
-            first_seed=FIRST_SEED if request.first_seed is None else request.first_seed,
+            first_seed=self.scale.first_seed if request.first_seed is None else request.first_seed,
             pilot_seeds=PILOT_SEEDS,
             families=tuple(families),
             left_out=self.left_out,

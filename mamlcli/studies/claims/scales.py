@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from mamlcli.studies.claims.contrasts import EQUAL_TO_KFO, EQUAL_TO_SHALLOW, CellValue
 from mamlcli.studies.claims.decisions import UNTIL_DECIDED, Looks, one_look
-from mamlcli.studies.claims.plan import Amounts, Family
+from mamlcli.studies.claims.plan import FIRST_SEED, Amounts, Family
 from mamlcli.studies.claims.predicted import C5_DEPTHS, OPTIMIZER
 from mamlcli.studies.claims.rates import RATES, SYNTHETIC_EXCESS
 
@@ -22,6 +22,8 @@ class Scale:
         looks: at which numbers of seeds the predictions are tested.
         families: what is run; values without a rate get theirs from pilots.
         optional: what `--family NAME` adds, by that name.
+        first_seed: of those tested by default. The longer scales have seeds of their own, so that what a shorter one
+            showed is tested anew.
         needs_packs: whether a missing pack is an error; otherwise its family is left out, and the report says so.
         amounts: tasks and steps of the controls beside the cells.
     """
@@ -31,6 +33,7 @@ class Scale:
     looks: Looks
     families: tuple[Family, ...]
     optional: Mapping[str, tuple[Family, ...]] = field(default_factory=dict)
+    first_seed: int = FIRST_SEED
     needs_packs: bool = False
     amounts: Amounts = field(default_factory=Amounts)
 
@@ -178,6 +181,7 @@ def evening() -> Scale:
         UNTIL_DECIDED,
         (*_short_synthetic(), *map(_with_rates, glyphs), *omniglot),
         optional=_optional_families(),
+        first_seed=FIRST_SEED + 100,
     )
 
 
@@ -226,6 +230,7 @@ def paper() -> Scale:
         "the release's protocol and lengths (differences are named in the documentation of this scale), for a GPU",
         UNTIL_DECIDED,
         (*_synthetic_families(5000, 3000, 2000), *_paper_images()),
+        first_seed=FIRST_SEED + 200,
         needs_packs=True,
     )
 

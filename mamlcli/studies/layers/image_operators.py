@@ -6,7 +6,6 @@ Both act on the gradient G of the collapsed head, one linear map from features t
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,8 +21,10 @@ from mamlcli.engine.evaluation import Array
 from mamlcli.engine.linear_stack import head_layer_names
 from mamlcli.engine.objective import MetaObjective, MetaParams
 from mamlcli.engine.transforms import KFO, Identity, Selected
+from mamlcli.recipe.changes import changed_recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.layers.operators import MAX_OPERATOR_SIZE, layer_factors
+from mamlcli.studies.records import kept_record
 from mamlcli.training.trained import open_trained
 
 HEAD_OPERATOR = "head_operator.json"
@@ -72,7 +73,7 @@ class HeadOperator:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> HeadOperator:
         """Return the operator in a JSON object."""
-        terms = tuple((np.asarray(term["left"]), np.asarray(term["right"])) for term in value["terms"])
+        terms = tuple((_matrix(term["left"]), _matrix(term["right"])) for term in value["terms"])
         return cls(value["name"], value["seed"], terms)
 
     def to_json(self) -> dict[str, object]:
@@ -106,6 +107,10 @@ class OperatorSimilarity:
     cosine_with_identity: float
 
 
+def _matrix(rows: object) -> Array:
+    return np.asarray(rows, dtype=np.float64)
+
+
 def compare(stack: HeadOperator, kfo: HeadOperator) -> OperatorSimilarity:
     """Compare the operator of a run with linear layers with that of a run without, by learned KFO.
 
@@ -130,10 +135,10 @@ def head_operator(run: RunDirectory) -> HeadOperator | None:
     Raises:
         RunError: no checkpoint, or both linear layers and a transform, or a transform that is not linear KFO.
     """
-    file = run.path / HEAD_OPERATOR
-    if file.is_file():
-        return HeadOperator.from_json(json.loads(file.read_text()))
-    trained = open_trained(run, run.recipe)
+    if (kept := kept_record(run.path / HEAD_OPERATOR, HeadOperator.from_json)) is not None:
+        return kept
+    # On the CPU, so that runs of another machine's device can be read here.
+    trained = open_trained(run, changed_recipe(run.recipe, {"execution.device": "cpu"}, run.label))
     objective, meta = trained.experiment.objective().with_learned_head(trained.meta)
     model, network = run.recipe.model, objective.network
     (weight, bias), *others = head_layer_names(network)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -52,7 +53,9 @@ class OperatorComparison:
 
     @property
     def spectrum(self) -> Array:
-        """Return the singular values of D, largest first."""
+        """Return the singular values of D, largest first; NaN where D is not finite."""
+        if not np.isfinite(self.operator).all():
+            return np.full(len(self.operator), np.nan)
         return np.asarray(np.linalg.svd(self.operator, compute_uv=False), dtype=np.float64)
 
     def to_json(self) -> dict[str, object]:
@@ -74,7 +77,7 @@ class OptimumReport:
         optimal: D*, at distance 0; its loss is the least of any D.
         plain: D = alpha I at the alpha of least loss: one layer and no transform can do no better in one step.
         one_step: D of the first inner step at theta, alpha T by formula; None where T is not known.
-        all_steps: D of all K inner steps together, fitted over tasks; None with too few tasks.
+        all_steps: D of all K inner steps together, fitted over tasks; None with too few, NaN where one diverged.
         all_steps_explained: share of the movement of E over tasks that this D explains.
     """
 
@@ -186,6 +189,9 @@ def _fitted_operator(
     gradients, moved = pairs[:, 0], pairs[:, 1]
     if len(pairs) < MIN_TASKS_PER_UNKNOWN * gradients.shape[1]:
         return None
+    if not bool(pairs.isfinite().all()):  # a task diverged
+        num_moved, num_inputs = moved.shape[1], gradients.shape[1]
+        return torch.full((num_moved, num_inputs), math.nan, dtype=torch.float64), math.nan
     dtype = next(iter(meta.model.values())).dtype
     solution, _ = least_squares(gradients, -moved, dtype)
     residual = gradients @ solution + moved

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from mamlcli.studies.sweeps.scores import METRICS, GridValue, StudyScores, Value, value_from_json, value_to_json
+
+# The file of a run that holds its `CollapseRecord`.
+COLLAPSE = "collapse.json"
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,10 @@ class CollapseRecord:
     Attributes:
         num_parameters, num_parameters_collapsed: of the stack and of the model with its layers multiplied into one.
         num_tasks: tasks whose outputs were compared.
-        largest_difference, largest_relative_difference: of the outputs; relative to the largest output.
+        largest_difference, largest_relative_difference: of the outputs; relative to the largest output. NaN where no
+            task could be compared.
         tolerance: the most that rounding explains of the relative one.
+        num_not_finite: further tasks, on which one of the two models has outputs that are not finite.
     """
 
     num_parameters: int
@@ -58,16 +64,25 @@ class CollapseRecord:
     largest_difference: float
     largest_relative_difference: float
     tolerance: float
+    num_not_finite: int = 0
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether there is a task on which both models have finite outputs."""
+        return math.isfinite(self.largest_relative_difference)
 
     @property
     def agrees(self) -> bool:
-        """Whether the outputs are the same up to rounding."""
-        return self.largest_relative_difference <= self.tolerance
+        """Whether the outputs of all tasks compared are the same up to rounding."""
+        return not self.largest_relative_difference > self.tolerance
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> CollapseRecord:
-        """Return the record in a JSON object."""
-        return cls(**{name: value[name] for name in cls.__dataclass_fields__})
+        """Return the record in a JSON object; null there is NaN here."""
+        given = {"num_not_finite": 0, **value}  # older versions compared all tasks
+        differences = ("largest_difference", "largest_relative_difference")
+        nans = {name: math.nan for name in differences if given[name] is None}
+        return cls(**{name: given[name] for name in cls.__dataclass_fields__} | nans)
 
     def to_json(self) -> dict[str, object]:
         """Return the record as collapse.json and result.json hold it."""
@@ -80,11 +95,17 @@ class Collapse:
 
     Attributes:
         num_parameters: of the collapsed models.
-        worst: the record of the run that is farthest from its collapsed model.
+        worst: the record of the run that is farthest from its collapsed model, of those that could be compared.
     """
 
     num_parameters: int
     worst: CollapseRecord
+
+    @classmethod
+    def of(cls, records: Sequence[CollapseRecord]) -> Collapse:
+        """Return the collapse of some runs of one cell, at least one."""
+        worst = max(records, key=lambda record: (record.is_compared, record.largest_relative_difference))
+        return cls(records[0].num_parameters_collapsed, worst)
 
     def to_json(self) -> dict[str, object]:
         """Return the keys that a cell has of it."""

@@ -18,6 +18,7 @@ from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import SyntheticKeys
 from mamlcli.runs.folder import RunDirectory, is_run
 from mamlcli.runs.report import RunReport
+from mamlcli.studies.sweeps.cell_result import COLLAPSE
 from mamlcli.studies.sweeps.collapsed import collapse_record
 from mamlcli.studies.sweeps.collapsed_control import write_control
 from mamlcli.studies.sweeps.from_trained import write_start
@@ -123,7 +124,7 @@ def _train_cells(cells: Sequence[PlannedCell], is_stopped: IsStopped) -> list[tu
             raise Interrupted("interrupted") from error
     for index, cell in enumerate(cells):
         if cell.with_collapse and index not in errors:
-            opened[index].write_json("collapse.json", collapse_record(opened[index], experiments[index]).to_json())
+            opened[index].write_json(COLLAPSE, collapse_record(opened[index], experiments[index]).to_json())
         if cell.control_tasks and index not in errors:
             write_control(opened[index], cell.control_tasks)
     return [(cells[index], error) for index, error in errors.items()]

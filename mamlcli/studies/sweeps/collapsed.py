@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -84,14 +86,21 @@ def collapse_record(run: RunDirectory, experiment: Experiment) -> CollapseRecord
     objective, meta = experiment.scoring_objective(spec.steps).with_learned_head(meta)
     check = collapse_check(objective, meta, tasks, how)
     num_parameters, num_collapsed = parameter_counts(experiment.network, meta.model)
+    # Where a stack diverged on a task, infinities say nothing of how the two models round.
+    is_finite = np.isfinite(check.relative) & np.isfinite(check.absolute)
     return CollapseRecord(
         num_parameters=num_parameters,
         num_parameters_collapsed=num_collapsed,
-        num_tasks=num_tasks,
-        largest_difference=float(check.absolute.max()),
-        largest_relative_difference=float(check.relative.max()),
+        num_tasks=int(is_finite.sum()),
+        largest_difference=_largest(check.absolute[is_finite]),
+        largest_relative_difference=_largest(check.relative[is_finite]),
         tolerance=COLLAPSE_TOLERANCE[experiment.dtype],
+        num_not_finite=int((~is_finite).sum()),
     )
+
+
+def _largest(values: Array) -> float:
+    return float(values.max()) if len(values) else math.nan
 
 
 # A collapsed model of its own ----------------------------------------------------------------------------------

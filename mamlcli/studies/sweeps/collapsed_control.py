@@ -6,7 +6,6 @@ rate that is best for it. What it lacks is the layers during adaptation, so what
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -23,6 +22,7 @@ from mamlcli.engine.objective import MetaParams
 from mamlcli.recipe.changes import changed_recipe
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.studies.records import kept_record, read_record
 from mamlcli.studies.sweeps.sweep import DEPTH, LAYERS
 from mamlcli.tasks.episodes import TaskDistribution
 from mamlcli.tasks.synthetic import LinearRegressionTasks
@@ -33,8 +33,8 @@ from mamlcli.training.trained import best_weights
 CONTROL = "control.json"
 
 # The grid of inner learning rates: 0.1 to 3.2 in factors of two; it grows while its best is at an end, at most this
-# often, as a model whose loss does not depend on the rate has no best.
-FIRST_RATE, NUM_RATES, MOST_GROWTH = 0.1, 6, 12
+# often, as a model whose loss does not depend on the rate has no best. Where every rate diverges it goes down to 1e-4.
+FIRST_RATE, NUM_RATES, MOST_GROWTH, LOWEST_RATE = 0.1, 6, 12, 1e-4
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _or_none(value: float) -> float | None:
 
 def write_control(run: RunDirectory, num_validation_tasks: int) -> None:
     """Write a trained run's control to control.json, unless it is there or the run has no linear layers."""
-    if not has_control(run.path):
+    if not is_control_kept(run.path):
         began = time.monotonic()
         record = control_record(run, num_validation_tasks)
         run.write_json(CONTROL, replace(record, wall_s=round(time.monotonic() - began, 1)).to_json())
@@ -95,10 +95,21 @@ def has_control(path: Path) -> bool:
     return (path / CONTROL).is_file() or RunDirectory(path).recipe.model.linear_layers == 0
 
 
+def is_control_kept(path: Path) -> bool:
+    """Return whether nothing is left to do for a run's control: it can be read, or none is needed."""
+    return has_control(path) and (
+        not (path / CONTROL).is_file() or kept_record(path / CONTROL, ControlRecord.from_json) is not None
+    )
+
+
 def read_control(path: Path) -> ControlRecord | None:
-    """Return the control in a run directory; None where there is none."""
+    """Return the control in a run directory; None where there is none.
+
+    Raises:
+        RunError: control.json is damaged.
+    """
     file = path / CONTROL
-    return ControlRecord.from_json(json.loads(file.read_text())) if file.is_file() else None
+    return read_record(file, ControlRecord.from_json) if file.is_file() else None
 
 
 def control_record(run: RunDirectory, num_validation_tasks: int) -> ControlRecord:
@@ -182,12 +193,15 @@ def best_rate(loss_at: Callable[[float], float]) -> dict[float, float]:
     """Return the loss at every inner learning rate tried; the lowest is the best.
 
     0.1 to 3.2 in factors of two, and on while the best is at an end of the grid; then once sqrt(2) to either side
-    of the best.
+    of the best. Where all rates diverge only lower ones are of use: on down to 1e-4, until one does not.
 
     Args:
         loss_at: the loss at a rate; infinite where it diverges.
     """
     tried = {rate: loss_at(rate) for rate in (FIRST_RATE * 2.0**k for k in range(NUM_RATES))}
+    while all(map(math.isinf, tried.values())) and min(tried) / 2 >= LOWEST_RATE:
+        lower = min(tried) / 2
+        tried[lower] = loss_at(lower)
     for _ in range(MOST_GROWTH):
         low, high, best = min(tried), max(tried), min(tried, key=tried.__getitem__)
         if best not in (low, high) or not math.isfinite(tried[best]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +13,9 @@ from numpy.typing import NDArray
 from mamlcli.common.errors import RunError
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.scores_table import SCORE_COLUMNS
-from mamlcli.studies.sweeps.cell_result import Collapse, CollapseRecord, RateCandidate
-from mamlcli.studies.sweeps.collapsed_control import has_control
+from mamlcli.studies.records import kept_record, read_record
+from mamlcli.studies.sweeps.cell_result import COLLAPSE, Collapse, CollapseRecord, RateCandidate
+from mamlcli.studies.sweeps.collapsed_control import has_control, is_control_kept
 from mamlcli.studies.sweeps.rates import choose_inner_lr, rate_candidate, validation_metric
 from mamlcli.studies.sweeps.scores import Value
 from mamlcli.studies.sweeps.sweep import AxisValue, Cell, Sweep
@@ -154,7 +154,19 @@ def has_extras(sweep: Sweep, folder: Path) -> bool:
     """Return whether a cell's run directory holds what the study asks for beside the run: collapse and control."""
     if sweep.control_tasks and not has_control(folder):
         return False
-    return (folder / "collapse.json").is_file() or not sweep.collapses(RunDirectory(folder).recipe)
+    return (folder / COLLAPSE).is_file() or not _is_collapsed(sweep, folder)
+
+
+def can_read_extras(sweep: Sweep, folder: Path) -> bool:
+    """Return whether a cell's run directory holds its extras undamaged; if not, they are written again."""
+    if sweep.with_control and not is_control_kept(folder):
+        return False
+    is_kept = kept_record(folder / COLLAPSE, CollapseRecord.from_json) is not None
+    return is_kept or not _is_collapsed(sweep, folder)
+
+
+def _is_collapsed(sweep: Sweep, folder: Path) -> bool:
+    return sweep.with_collapse and sweep.collapses(RunDirectory(folder).recipe)
 
 
 def _candidates(
@@ -171,6 +183,4 @@ def _candidates(
 
 def _collapse(runs: Mapping[int, RunDirectory]) -> Collapse:
     """Return the collapse of some runs: the size that all have, and the one that is farthest from its stack."""
-    records = [CollapseRecord.from_json(json.loads((run.path / "collapse.json").read_text())) for run in runs.values()]
-    worst = max(records, key=lambda record: record.largest_relative_difference)
-    return Collapse(records[0].num_parameters_collapsed, worst)
+    return Collapse.of([read_record(run.path / COLLAPSE, CollapseRecord.from_json) for run in runs.values()])

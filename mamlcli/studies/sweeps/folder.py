@@ -18,6 +18,9 @@ from mamlcli.studies.sweeps.figure import save_study_figure
 from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.sweep import Sweep
 
+# Where runs compute, as a recipe's key; it is no part of what a study asks.
+DEVICE = "execution.device"
+
 
 def write_result(path: Path, result: StudyResult) -> None:
     """Write result.json, table.csv, figure.png and figure.svg to a study's folder."""
@@ -44,6 +47,7 @@ def open_study(path: Path, sweep: Sweep, command: str) -> bool:
     """Make a study's folder, or check that the folder there is this study's.
 
     It may have other seeds from the same first one upwards: more are added to it, and with fewer the rest are left.
+    It may have been made on another device, too.
 
     Returns:
         Whether it was there already.
@@ -104,5 +108,6 @@ def _settings_difference(there: Mapping[str, Any], sweep: Sweep) -> list[str]:
     differences = {key: (there.get(key), here[key]) for key in keys}
     if isinstance(there.get("recipe"), dict):
         old = recipe_from_tree(there["recipe"], where="study.json")
-        differences |= {f"recipe.{k}": pair for k, pair in recipe_difference(old, sweep.recipe).items()}
+        of_recipe = recipe_difference(old, sweep.recipe)
+        differences |= {f"recipe.{key}": pair for key, pair in of_recipe.items() if key != DEVICE}
     return [f"{key} ({old!r} there, {new!r} here)" for key, (old, new) in differences.items()]

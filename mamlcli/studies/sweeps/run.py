@@ -22,7 +22,7 @@ from mamlcli.studies.sweeps.cells import (
     run_cells,
 )
 from mamlcli.studies.sweeps.collection import collect, final_scores
-from mamlcli.studies.sweeps.finished import checked_cell, finished_cell, has_extras
+from mamlcli.studies.sweeps.finished import can_read_extras, checked_cell, finished_cell
 from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.scores import StudyScores
 from mamlcli.studies.sweeps.sweep import TASKS_OF_EACH_SEED, Cell, Sweep, cells_of
@@ -163,7 +163,7 @@ def _done_before(sweep: Sweep, folder: Path) -> RunReport | None:
     """Return the report of a cell that needs no more work."""
     if not is_run(folder):
         return None
-    return finished_report(RunDirectory(folder)) if has_extras(sweep, folder) else None
+    return finished_report(RunDirectory(folder)) if can_read_extras(sweep, folder) else None
 
 
 def cell_groups(cells: Sequence[Cell], num_processes: int) -> list[list[Cell]]:

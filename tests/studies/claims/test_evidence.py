@@ -123,6 +123,37 @@ def test_controls_stand_beside_their_stacks(tmp_path):
     assert set(scores["loss"]) == {"depth 1", "depth 1, 1 linear layer", key}
 
 
+def test_the_control_of_a_stack_that_diverged_scores_as_guessing_does(tmp_path):
+    of = family("maml", (1,), (1, 1))
+    sweep = sweep_of(of, "logistic")
+    run_here(sweep, tmp_path, skip=["depth-1-1-linear-layer-seed-100"])
+    [cell] = payloads(sweep, tmp_path)["depth-1-1-linear-layer-seed-100"]
+    run = RunDirectory.create(cell.path, cell.recipe, "logistic")
+    run.update_manifest({"status": "failed", "reason": "loss: expected a finite one", "error": "NonFiniteError"})
+    scores = study_of_family(of, result_of(sweep, tmp_path)).scores
+    stack = CellValue(1, 1).key
+    guessing = {"loss": math.log(2), "capped_loss": math.log(2), "log_odds": 0.0}
+    for measure, number in guessing.items():
+        assert scores[measure][stack] == scores[measure][stack + COLLAPSED] == pytest.approx({100: number})
+
+
+@pytest.mark.parametrize(
+    ("noted", "expected"),
+    [
+        ({"error": "NonFiniteError", "reason": "a loss"}, True),
+        ({"error": "RunError", "reason": "runs/diverged/a: The inner loop diverged/x"}, False),
+        ({"reason": "loss: expected a finite one. The inner loop diverged, most often because"}, True),  # older version
+        ({"reason": "runs/diverged/a: expected a pack"}, False),
+    ],
+)
+def test_a_run_diverged_where_its_error_says_so_and_not_its_path(tmp_path, noted, expected):
+    run = RunDirectory.create(tmp_path / "run", load_recipe("logistic")[1], "logistic")
+    run.update_manifest({"status": "failed", **noted})
+    assert is_diverged(run) is expected
+    run.update_manifest({"status": "interrupted"})
+    assert not is_diverged(run)
+
+
 def test_losses_that_are_no_numbers_count_as_guessing(tmp_path):
     of = family("logistic", (1,))
     sweep = sweep_of(of, "logistic")
@@ -131,7 +162,15 @@ def test_losses_that_are_no_numbers_count_as_guessing(tmp_path):
     of_tasks = run.read_scores()
     of_tasks[:, -1, 2] = [math.nan, math.inf, 100.0, *[0.1] * 9]
     run.write_scores(of_tasks)
-    assert scores_of_run(run, math.log(2))["capped_loss"] == pytest.approx((3 * math.log(2) + 9 * 0.1) / 12)
+    capped = (3 * math.log(2) + 9 * 0.1) / 12
+    found = scores_of_run(run, math.log(2))
+    assert found.by_measure["capped_loss"] == found.by_measure["loss"] == pytest.approx(capped)
+    [note] = study_of_family(of, result_of(sweep, tmp_path)).notes
+    assert note.startswith("logistic, depth 1, seed 100: the query loss of a task is not finite")
+    of_tasks[:, -1, 2] = 5e5  # a poor mean, but a mean
+    run.write_scores(of_tasks)
+    assert scores_of_run(run, math.log(2)).by_measure["loss"] == run.read_report().final.mean("loss")
+    assert study_of_family(of, result_of(sweep, tmp_path)).notes == ()
 
 
 @pytest.mark.parametrize(("name", "ways"), [("logistic", 2), ("glyphs-5way-1shot", 5), ("omniglot-20way-1shot", 20)])
@@ -152,3 +191,22 @@ def test_operators_are_read_from_where_they_were_kept(tmp_path):
     kept = json.loads((run.path / "operators.json").read_text())
     assert kept["all_steps"]["distance_scaled"] == first.all_steps.distance_scaled
     assert operator_report(run).all_steps.operator == pytest.approx(first.all_steps.operator)
+    (run.path / "operators.json").write_text(json.dumps({"optimal": 3}))  # damaged: written again
+    assert operator_report(run).all_steps.operator == pytest.approx(first.all_steps.operator)
+    assert json.loads((run.path / "operators.json").read_text()) == kept
+
+
+def test_an_operator_that_is_not_finite_is_the_farthest_and_not_drawn(tmp_path):
+    of = family("linear-regression", (1,))
+    sweep = sweep_of(of, "linear-regression")
+    run_here(sweep, tmp_path)
+    run = RunDirectory(tmp_path / "cells/depth-1-seed-100")
+    operator_report(run)
+    kept = json.loads((run.path / "operators.json").read_text())
+    rows = kept["all_steps"]["operator"]
+    kept["all_steps"] |= {"operator": [[None, *row[1:]] for row in rows], "distance_scaled": None, "distance": None}
+    run.write_json("operators.json", kept)
+    study = study_of_family(of, result_of(sweep, tmp_path))
+    assert study.scores["operator_distance"] == {"depth 1": {100: 1.0}}
+    assert study.operators == {"depth 1": []}
+    assert np.isnan(operator_report(run).all_steps.spectrum).all()

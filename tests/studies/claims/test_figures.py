@@ -18,6 +18,15 @@ def test_operators_are_scaled_to_the_best_one_and_those_that_are_not_known_are_l
     assert drawn == {"best operator": [8, 4], "depth 1": [8, 2]}
 
 
+def test_without_a_finite_operator_nothing_is_drawn_and_the_best_is_that_of_any_run():
+    best = OperatorComparison(np.eye(2), 0.0, 1.0, 0.0, 0.1)
+    axes = new_figure(2.0, 2.0).subplots()
+    draw_operators(axes, {"depth 1": []}, SERIES)
+    assert not axes.lines
+    draw_operators(axes, {"depth 1": [], "depth 2": [OptimumReport(best, best, None, best, 0.9)]}, SERIES)
+    assert [line.get_label() for line in axes.lines if line.get_label()[0] != "_"] == ["best operator", "depth 2"]
+
+
 def test_picture_holds_both_kinds_of_file_and_the_narrow_layout_if_there_is_one():
     figure = new_figure(1.0, 1.0)
     drawn = picture("study", figure, "caption", figure)

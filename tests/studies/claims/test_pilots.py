@@ -114,7 +114,6 @@ def test_pilots_are_scored_on_meta_validation_tasks_of_their_own_seed(here, tmp_
         assert recipe.seed in (1, 2)
         assert recipe.evaluation.seed == recipe.seed
         assert recipe.evaluation.split == "validation"
-        assert recipe.validation.every is None
 
 
 def test_the_excess_is_the_shallow_models_loss_above_the_posterior_mean(here, tmp_path):
@@ -123,6 +122,25 @@ def test_the_excess_is_the_shallow_models_loss_above_the_posterior_mean(here, tm
     # The floor is 1.25 and 2.25 with seeds 1 and 2.
     losses = [curve(1, found.rates["depth 1"], seed) for seed in (1, 2)]
     assert found.excess == pytest.approx((losses[0] - 1.25 + losses[1] - 2.25) / 2)
+
+
+def test_weights_of_pilots_are_chosen_as_those_of_tested_cells():
+    for every in (4, None):
+        short = family(changes=(*CHANGES, f"validation.every={'null' if every is None else every}"))
+        assert pilot_recipe(short, CellValue(1)).validation.every == every
+
+
+def test_pilots_of_another_recipe_are_not_taken_for_these(here, tmp_path):
+    here()
+    run([family()], tmp_path)
+    longer = family(changes=(*family().changes, "outer.iterations=9"))
+    differs = r"a pilot of this plan.*outer\.iterations \(4 there, 9 here\)"
+    with pytest.raises(RunError, match=differs):
+        run([longer], tmp_path)
+    for folder in (tmp_path / "pilots" / "linear-regression").iterdir():
+        (folder / "diverged.json").write_text("{}")
+    with pytest.raises(RunError, match=differs):
+        run([longer], tmp_path)
 
 
 def test_without_a_floor_there_is_no_excess(here, tmp_path):
@@ -258,4 +276,4 @@ def test_cells_differ_from_the_recipe_by_their_value_and_what_goes_with_it():
     assert changes["inner.transform"] == {"name": "kfo", "adapted": True}
     assert (changes["model.width"], changes["model.linear_layers"]) == (7, 2)
     recipe = pilot_recipe(images, CellValue(2), "cpu")
-    assert (recipe.model.depth, recipe.evaluation.split, recipe.validation.every) == (2, "validation", None)
+    assert (recipe.model.depth, recipe.evaluation.split) == (2, "validation")

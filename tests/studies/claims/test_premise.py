@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from mamlcli.common.errors import RunError
 from mamlcli.recipe.files import load_recipe
 from mamlcli.studies.claims.plan import Amounts
 from mamlcli.studies.claims.premise import (
@@ -86,6 +87,10 @@ def test_the_job_compares_the_shallowest_with_each_deeper_one_and_is_done_once(t
         # Many examples of a task teach both more than guessing, which is 0.2.
         assert min(found.accuracy_shallow, found.accuracy_deep) > 0.25
     assert premise_jobs(sweep, tmp_path, amounts) == []
+    (tmp_path / "premise.json").write_text('[{"shallow": 1}]')
+    with pytest.raises(RunError, match=r"premise\.json: expected a record that can be read"):
+        read_premise(tmp_path)
+    assert len(premise_jobs(sweep, tmp_path, amounts)) == 1  # it is written again
 
 
 def test_a_study_of_one_plain_depth_has_no_premise_to_test(tmp_path, with_glyphs):

@@ -61,6 +61,14 @@ def test_numbers_of_seeds_at_the_looks():
     assert looks["evening"] == looks["paper"] == UNTIL_DECIDED
 
 
+def test_longer_scales_have_seeds_that_no_shorter_one_tests():
+    made = [SCALES[name]() for name in ("laptop", "evening", "paper")]
+    tested = [range(scale.first_seed, scale.first_seed + scale.looks.seeds[-1]) for scale in made]
+    assert [seeds[0] for seeds in tested] == [100, 200, 300]
+    assert not set(tested[0]) & set(tested[1]) | set(tested[1]) & set(tested[2])
+    assert SCALES["smoke"]().first_seed == 100
+
+
 def test_only_the_largest_scale_needs_all_packs():
     assert [name for name in SCALES if SCALES[name]().needs_packs] == ["paper"]
     assert {family.pack for family in laptop().families} == {None}

@@ -69,6 +69,9 @@ def test_it_is_kept_with_the_run_and_comes_back(tmp_path, with_glyphs):
     assert (value["name"], value["seed"]) == ("2 linear layers", 0)
     assert value["spectrum"] == first.spectrum.tolist()
     np.testing.assert_array_equal(head_operator(RunDirectory(run.path)).matrix, first.matrix)
+    (run.path / "head_operator.json").write_text('{"name": "2 linear')  # damaged: written again
+    np.testing.assert_array_equal(head_operator(run).matrix, first.matrix)
+    assert json.loads((run.path / "head_operator.json").read_text()) == value
 
 
 def test_plain_gradients_are_the_identity(tmp_path, with_glyphs):

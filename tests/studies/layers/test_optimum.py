@@ -102,3 +102,13 @@ def test_too_few_tasks_give_no_fitted_operator():
     found = compare_with_optimum(objective, meta, distribution, [episode], BATCHED, total=None)
     assert found.all_steps is None
     assert found.all_steps_explained is None
+
+
+def test_an_adaptation_that_diverges_on_a_task_has_an_operator_that_is_no_number():
+    network, meta, _ = stack(1, num_outputs=1, bias=False)
+    distribution = replace(tasks(), dimension=4)
+    objective = MetaObjective(network, inner_loop_for("maml", network, lr=1e200, num_inner_steps=3))
+    episode = sample_tasks(distribution, seed=0, split="test", iteration=0, indices=range(20))
+    found = compare_with_optimum(objective, meta, distribution, [episode], BATCHED, total=None)
+    assert np.isnan([found.all_steps.distance_scaled, found.all_steps_explained, *found.all_steps.spectrum]).all()
+    assert np.isfinite(found.optimal.spectrum).all()

@@ -16,6 +16,16 @@ def test_outputs_agree_up_to_the_tolerance():
     assert not replace(RECORD, largest_relative_difference=1.1e-4).agrees
 
 
+def test_a_record_without_a_comparison_comes_back_and_says_nothing_against_the_stack():
+    value = {**RECORD.to_json(), "num_tasks": 0, "largest_difference": None, "largest_relative_difference": None}
+    del value["num_not_finite"]  # as older versions wrote it
+    none = CollapseRecord.from_json(value)
+    assert none.agrees
+    assert not none.is_compared
+    assert Collapse.of([none, RECORD, replace(RECORD, largest_relative_difference=1e-5)]) == Collapse(8, RECORD)
+    assert not Collapse.of([none]).worst.is_compared
+
+
 def test_collapse_of_a_cell_is_flat_in_its_json_beside_the_whole_record():
     cell = replace(depth_result().cells[0], collapse=Collapse(8, RECORD))
     value = cell.to_json()

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -10,7 +11,8 @@ from mamlcli.common.errors import RunError
 from mamlcli.engine.linear_stack import COLLAPSE_TOLERANCE
 from mamlcli.engine.networks import apply_network, linear
 from mamlcli.runs.folder import RunDirectory
-from mamlcli.studies.sweeps.collapsed import collapse_check, collapse_record, export_collapsed
+from mamlcli.studies.sweeps import collapsed
+from mamlcli.studies.sweeps.collapsed import CollapseCheck, collapse_check, collapse_record, export_collapsed
 from mamlcli.training.experiment import build
 from mamlcli.training.functions import splits_of_training
 from mamlcli.training.trained import best_weights
@@ -26,6 +28,19 @@ def test_adapted_stacks_collapse_to_the_same_outputs_and_the_shallow_size(shallo
     assert record.largest_relative_difference <= 1e-10
     # 3 inputs and 2 outputs: 8 collapsed; as trained 3*5+5 + 5*5+5 + 5*2+2.
     assert (record.num_parameters, record.num_parameters_collapsed) == (62, 8)
+
+
+def test_tasks_on_which_a_stack_diverges_are_counted_and_not_compared(shallow, monkeypatch):
+    run, experiment = start_of(shallow, 1, seed=5)
+    whole = collapse_record(run, experiment)
+    relative = np.full(whole.num_tasks, 1e-12)
+    relative[:2] = np.nan
+    monkeypatch.setattr(collapsed, "collapse_check", lambda *_: CollapseCheck(relative, relative))
+    record = collapse_record(run, experiment)
+    assert (record.num_tasks, record.num_not_finite) == (whole.num_tasks - 2, 2)
+    assert record.largest_relative_difference == 1e-12
+    monkeypatch.setattr(collapsed, "collapse_check", lambda *_: CollapseCheck(relative * np.nan, relative * np.nan))
+    assert not collapse_record(run, experiment).is_compared
 
 
 def test_the_exported_collapsed_weights_compute_what_the_run_computes(shallow, tmp_path):

@@ -18,6 +18,7 @@ from mamlcli.studies.sweeps.collapsed_control import (
     best_rate,
     control_record,
     has_control,
+    is_control_kept,
     loss_of_guessing,
     read_control,
     shallow_recipe,
@@ -106,6 +107,29 @@ def test_a_rate_that_diverges_is_never_the_best_and_a_flat_loss_ends():
     tried = best_rate(lambda rate: math.inf if rate > 0.3 else -rate)
     assert min(tried, key=tried.__getitem__) == pytest.approx(0.2 * math.sqrt(2))
     assert len(best_rate(lambda rate: 1.0)) <= 6 + 12 + 2
+
+
+@pytest.mark.parametrize(("limit", "lowest"), [(2e-3, 0.1 / 2**6), (0.0, 0.1 / 2**9)])
+def test_where_every_rate_of_the_grid_diverges_the_search_goes_down_to_the_last(limit, lowest):
+    # 0.1 / 2^6 = 0.0016 is the first below 0.002; 0.1 / 2^9 = 0.0002 the last that is not below 1e-4.
+    tried = best_rate(lambda rate: -rate if rate < limit else math.inf)
+    assert min(tried) >= 1e-4
+    assert lowest in tried
+    assert any(map(math.isfinite, tried.values())) == (limit > 0)
+
+
+def test_a_damaged_control_is_named_or_written_again(shallow, few):
+    run, _ = start_of(shallow, 1, width=5, seed=14)
+    write_control(run)
+    whole = read_control(run.path)
+    (run.path / "control.json").write_text('{"tried": []}')
+    assert has_control(run.path)
+    assert not is_control_kept(run.path)
+    with pytest.raises(RunError, match=r"control\.json: expected a record that can be read"):
+        read_control(run.path)
+    write_control(run)
+    assert read_control(run.path) == whole
+    assert is_control_kept(run.path)
 
 
 def test_a_record_comes_back_from_its_json():

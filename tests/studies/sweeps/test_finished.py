@@ -6,8 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mamlcli.studies.sweeps.finished import diverged_share, finished_cell, has_result
-from mamlcli.studies.sweeps.sweep import cells_of
+from mamlcli.common.errors import RunError
+from mamlcli.recipe.files import recipe_to_yaml
+from mamlcli.studies.sweeps.finished import can_read_extras, diverged_share, finished_cell, has_result
+from mamlcli.studies.sweeps.sweep import LAYERS, cells_of
 from tests.helpers.studies import fake_run, tiny_sweep
 
 COLLAPSE = {
@@ -26,6 +28,7 @@ def sweep_with_runs(path, losses):
     for cell in cells_of(sweep):
         folder = path / "cells" / cell.name
         fake_run(folder, [losses[cell.inner_lr]], key="loss")
+        (folder / "recipe.yaml").write_text(recipe_to_yaml(cell.recipe))
         (folder / "evaluation.json").write_text("{}")
     return sweep
 
@@ -71,7 +74,7 @@ def test_a_rate_that_diverged_is_passed_over_and_if_all_did_there_is_no_run(tmp_
 
 
 def test_collapse_is_that_of_the_run_that_is_farthest_from_its_stack(tmp_path):
-    sweep = replace(sweep_with_runs(tmp_path, {0.5: 0.9}), with_collapse=True)
+    sweep = replace(sweep_with_runs(tmp_path, {0.5: 0.9}), with_collapse=True, axis=LAYERS)
     for cell, difference in zip(cells_of(sweep), (1e-9, 1e-7), strict=True):
         assert not has_result(sweep, tmp_path / "cells" / cell.name)
         record = {**COLLAPSE, "largest_relative_difference": difference}
@@ -79,6 +82,29 @@ def test_collapse_is_that_of_the_run_that_is_farthest_from_its_stack(tmp_path):
     collapse = finished(sweep, tmp_path).collapse
     assert collapse.num_parameters == 8
     assert collapse.worst.largest_relative_difference == pytest.approx(1e-7)
+
+
+def test_a_run_that_could_not_be_compared_with_its_stack_is_not_the_farthest(tmp_path):
+    sweep = replace(sweep_with_runs(tmp_path, {0.5: 0.9}), with_collapse=True, axis=LAYERS)
+    for cell, difference in zip(cells_of(sweep), (None, 1e-7), strict=True):
+        record = {**COLLAPSE, "largest_difference": difference, "largest_relative_difference": difference}
+        (tmp_path / "cells" / cell.name / "collapse.json").write_text(json.dumps(record))
+    worst = finished(sweep, tmp_path).collapse.worst
+    assert worst.largest_relative_difference == pytest.approx(1e-7)
+    assert worst.agrees
+
+
+def test_a_damaged_collapse_is_to_be_written_again_and_named_where_it_is_read(tmp_path):
+    sweep = replace(sweep_with_runs(tmp_path, {0.5: 0.9}), with_collapse=True, axis=LAYERS)
+    for cell in cells_of(sweep):
+        folder = tmp_path / "cells" / cell.name
+        (folder / "collapse.json").write_text(json.dumps(COLLAPSE))
+        assert can_read_extras(sweep, folder)
+        (folder / "collapse.json").write_text('{"num_tasks"')
+        assert has_result(sweep, folder)
+        assert not can_read_extras(sweep, folder)
+    with pytest.raises(RunError, match=r"seed-0/collapse\.json: expected a record.*Delete the file and run the study"):
+        finished(sweep, tmp_path)
 
 
 def test_tasks_diverge_that_are_not_finite_or_ten_times_worse_than_before():

@@ -30,6 +30,11 @@ def test_another_studys_folder_is_refused_with_the_keys_that_differ(study):
         open_study(path, other, "command")
 
 
+def test_a_study_made_on_another_device_is_the_same_study(tmp_path):
+    open_study(tmp_path, tiny_sweep(overrides=["execution.device=cuda"]), "command")
+    assert open_study(tmp_path, tiny_sweep(overrides=["execution.device=cpu"]), "command")
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(RunError, match="a folder of something else"):
