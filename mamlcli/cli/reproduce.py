@@ -53,7 +53,11 @@ MaxSeedsOption = Annotated[
 
 HoursOption = Annotated[
     float | None,
-    typer.Option(min=0.0, help="Begin no run after this many hours; the same command goes on.", show_default=False),
+    typer.Option(
+        min=0.0,
+        help="Start no run later than this many hours from now; the same command continues later.",
+        show_default=False,
+    ),
 ]
 
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -125,14 +126,15 @@ def _cosine(a: Array, b: Array) -> float:
 def head_operator(run: RunDirectory) -> HeadOperator | None:
     """Return the operator on a run's collapsed head; kept with the run in head_operator.json.
 
+    A file that cannot be read is written again.
+
     None where the head is larger than `MAX_OPERATOR_SIZE` entries.
 
     Raises:
         RunError: no checkpoint, or both linear layers and a transform, or a transform that is not linear KFO.
     """
-    file = run.path / HEAD_OPERATOR
-    if file.is_file():
-        return HeadOperator.from_json(json.loads(file.read_text()))
+    if (kept := _kept(run.path / HEAD_OPERATOR)) is not None:
+        return kept
     trained = open_trained(run, run.recipe)
     objective, meta = trained.experiment.objective().with_learned_head(trained.meta)
     model, network = run.recipe.model, objective.network
@@ -151,6 +153,13 @@ def head_operator(run: RunDirectory) -> HeadOperator | None:
     found = HeadOperator(name, run.recipe.seed, terms)
     run.write_json(HEAD_OPERATOR, found.to_json())
     return found
+
+
+def _kept(file: Path) -> HeadOperator | None:
+    try:
+        return HeadOperator.from_json(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _no_operator(run: RunDirectory, got: str) -> RunError:
