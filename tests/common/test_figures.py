@@ -13,8 +13,8 @@ from matplotlib.text import Text
 
 from mamlcli.common import figures
 from mamlcli.common.figures import (
-    ONE_COLUMN,
     LAYER_SERIES,
+    ONE_COLUMN,
     SERIES,
     TRANSFORM_SERIES,
     TWO_COLUMNS,
