@@ -137,12 +137,19 @@ def cell_grid(study: Study) -> Grid:
         if study.scores.get(LOSS, {}).get(key + COLLAPSED):
             texts[f"{key}, collapsed before adaptation"] = _control_texts(study, cell)
     names = ["seeds", "inner lr", "query loss"]
-    names += ["capped loss"] if any(of["capped loss"] != of["query loss"] for of in texts.values()) else []
+    names += ["capped loss"] if _is_capped(study) else []
     names += ["query accuracy %"] if any("accuracy" in cell.final for cell in cells) else []
     names += ["tasks diverged %"] if any(cell.diverged_tasks for cell in cells) else []
     names += ["parameters", "of the transform", "parameters when collapsed"]
     rows = tuple((prose(key), *(of[name] for name in names)) for key, of in texts.items())
     return Grid(("cell", *names), rows)
+
+
+def _is_capped(study: Study) -> bool:
+    """Return whether a printed digit of some seed's loss changes where each task's loss is capped."""
+    losses, capped = study.scores.get(LOSS, {}), study.scores.get(CAPPED_LOSS, {})
+    pairs = ((losses[key][seed], loss) for key, of in capped.items() for seed, loss in of.items())
+    return any(abs(loss - at_most) > 5e-4 for loss, at_most in pairs)
 
 
 def _cell_texts(study: Study, cell: CellResult) -> dict[str, str]:
@@ -152,7 +159,7 @@ def _cell_texts(study: Study, cell: CellResult) -> dict[str, str]:
         "seeds": str(len(cell.seeds)),
         "inner lr": f"{cell.inner_lr:g}",
         "query loss": with_interval(cell.final.of("loss")),
-        "capped loss": _over_seeds(capped.values()) if len(capped) > 1 else with_interval(cell.final.of("loss")),
+        "capped loss": _over_seeds(capped.values()),
         "query accuracy %": with_interval(cell.final.of("accuracy"), scale=PERCENT, digits=1),
         "tasks diverged %": f"{PERCENT * cell.diverged_tasks:.2g}",
         "parameters": f"{cell.num_parameters:,}",
