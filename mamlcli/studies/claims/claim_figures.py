@@ -113,7 +113,7 @@ def c2_figure(plan: Plan, studies: Sequence[Study]) -> Figure | None:
                 label = f"depth {value.depth}, width {value.width}: {sizes.get(value.key, 0):,} parameters"
                 label += f" (depth 1: {sizes.get(CellValue(1).key, 0):,})"
                 scores = [shown_scores(study, measure, value.key)]
-                draw_seeds(axes, [value.depth + 0.35], scores, EQUAL_LOOK, label, is_filled=False)
+                draw_seeds(axes, [value.depth - 0.12], scores, EQUAL_LOOK, label, is_filled=False, side=-1)
             _finish_depth(axes, study, measure)
         _row_title(row, study)
     legend_below(figure, [axes for row in rows for axes in row], ncols=2)
@@ -150,7 +150,7 @@ def c3_figure(plan: Plan, studies: Sequence[Study]) -> Figure | None:
             draw_seeds(axes, layers, scores, _PLAIN, "layers adapt as they are")
             scores = [shown_scores(study, measure, value.key + COLLAPSED) for value in stacks]
             at = [value.layers - 0.12 for value in stacks]
-            label = "the same layers, collapsed into one before adaptation, at its own best inner rate"
+            label = "collapsed into one layer before adaptation, at its own best inner rate"
             draw_seeds(axes, at, scores, COLLAPSED_LOOK, label, is_filled=False, side=-1)
             fit_measure(axes, measure, [])
             axes.set_xticks([value.layers for value in values])

@@ -139,7 +139,7 @@ def forest_figure(claims: Sequence[ClaimResult], title: str, layout: Layout = WI
     lines = list(lines_of(claims, layout))
     num = max((line.at for line in lines), default=0.0) + 1.0
     head = textwrap.wrap(title, layout.title_chars)
-    top, bottom = _LINE * (len(head) + 3.4), _LINE * (11.4 if layout.is_narrow else 6.6)
+    top, bottom = _LINE * (len(head) + 3.6), _LINE * (11.4 if layout.is_narrow else 6.6)
     height = top + num * _LINE + bottom
     figure = printed_figure(layout.width, height)
     figure.set_layout_engine("none")
@@ -180,9 +180,10 @@ def _prepare_axis(axes: Axes, rows: Sequence[Row], layout: Layout) -> None:
         else ("band: too small to matter; beyond it logarithmic")
     )
     axes.set_xlabel(f"mean difference / margin\n({beyond})", labelpad=2, linespacing=1.2)
-    for where, text, side in ((0.0, "← opposite", "left"), (1.0, "as predicted →", "right")):
+    predicted = "predicted →" if layout.is_narrow else "as predicted →"
+    for where, text, side in ((0.0, "← opposite", "left"), (1.0, predicted, "right")):
         # Above the labels of the ticks.
-        axes.annotate(text, (where, 1.0), (0, 15), xycoords="axes fraction", textcoords="offset points", ha=side)
+        axes.annotate(text, (where, 1.0), (0, 20), xycoords="axes fraction", textcoords="offset points", ha=side)
 
 
 def _reach(rows: Sequence[Row], sign: float, most: float) -> float:

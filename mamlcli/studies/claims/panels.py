@@ -17,6 +17,7 @@ from mamlcli.common.figures import (
     fit_loss_scale,
 )
 from mamlcli.common.tables import PERCENT
+from mamlcli.studies.claims.claims import FLOORS
 from mamlcli.studies.claims.contrasts import LOG_ODDS, LOSS, OPERATOR, CellValue, Contrast, better
 from mamlcli.studies.claims.plan import Family, Plan
 from mamlcli.studies.claims.predictions import Study
@@ -136,7 +137,8 @@ def draw_references(axes: Axes, study: Study, measure: str, *, is_horizontal: bo
     for name, scores in study.result.references.items():
         colour, dashes = REFERENCE_LOOKS.get(name, (GREY, "-."))
         if np.isfinite(mean := scale * scores.mean(metric)):
-            draw(mean, color=colour, linestyle=dashes, linewidth=1.1, label=name)
+            label = f"{name} (floor)" if name in FLOORS.values() else name
+            draw(mean, color=colour, linestyle=dashes, linewidth=1.1, label=label)
     if measure == LOG_ODDS and study.result.chance_accuracy is not None:
         draw(PERCENT * study.result.chance_accuracy, **CHANCE_STYLE)
 

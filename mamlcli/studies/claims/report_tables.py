@@ -157,7 +157,7 @@ def _cell_texts(study: Study, cell: CellResult) -> dict[str, str]:
     capped = study.scores.get(CAPPED_LOSS, {}).get(value_of_cell(cell).key, {})
     return {
         "seeds": str(len(cell.seeds)),
-        "inner lr": f"{cell.inner_lr:g}",
+        "inner lr": f"{cell.inner_lr:.3g}",
         "query loss": with_interval(cell.final.of("loss")),
         "capped loss": _over_seeds(capped.values()),
         "query accuracy %": with_interval(cell.final.of("accuracy"), scale=PERCENT, digits=1),
@@ -230,11 +230,12 @@ def margins_words(plan: Plan) -> str:
     """Return the margins of a plan by name: of measures, of differences of differences, and shares of an excess."""
     families = {family.key: family for family in plan.families}
     found: dict[str, dict[str, None]] = {}
-    for contrast in plan.contrasts:
+    measures = list(SHORT_MEASURES)
+    for contrast in sorted(plan.contrasts, key=lambda contrast: measures.index(contrast.measure)):
         family, measure = families[contrast.study], SHORT_MEASURES[contrast.measure]
         if contrast.claim == "C1" and contrast.measure != LOG_ODDS and family.excess is not None:
             name = f"{PERCENT * EXCESS_SHARE:g} % of the shallow model's excess"
-            text = f"{family.words} {contrast.margin:.2g}"
+            text = f"{family.words} {contrast.margin:#.2g}"
         else:
             name = "differences of differences" if len(contrast.terms) > 2 else "differences"
             text = f"{measure} {contrast.margin:g}"

@@ -28,8 +28,8 @@ FOREST_WORDS = (
 COLUMNS = (
     "How to read the tables of predictions: mean and interval are of the difference by seed, positive as predicted, "
     "at the look that decided, or the last; level: of that interval; p: one-sided, over all looks, for each of the "
-    "three verdicts; mean / sd: over all seeds; all seeds: the interval of all seeds and how many, where they are more "
-    "than at that look."
+    'three verdicts; mean / sd: over all seeds; last column: the interval of all seeds and how many, or "as left" where '
+    "there are no more than at that look."
 )
 REST = "Estimated from the mean and variance so far, for one look, on as many processes."
 

@@ -40,8 +40,8 @@ def head_operators_figure(
     panels[0].set_ylabel("singular value / mean")
     num = max(map(len, operators.values()))
     seeds = f"thin: each of {num} seeds, thick: their mean" if num > 1 else "one seed"
-    what = "the matrix by which a small inner step multiplies the gradient of the head (appended layers multiplied out)"
-    set_title(figure, f"{words}: {what}\n{seeds}; dotted: plain gradients")
+    what = "the matrix by which a small inner step multiplies the gradient of the head"
+    set_title(figure, f"{words}: {what}\n(appended layers multiplied out); {seeds}; dotted: plain gradients")
     return figure
 
 

@@ -54,7 +54,7 @@ def test_c2_draws_every_seed_of_every_depth(figures):
 
 def test_c3_has_the_stacks_and_their_collapsed_selves(figures):
     names = {text.get_text() for text in figures["C3"].legends[0].get_texts()}
-    collapsed = "the same layers, collapsed into one before adaptation, at its own best inner rate"
+    collapsed = "collapsed into one layer before adaptation, at its own best inner rate"
     assert names == {"layers adapt as they are", collapsed}
 
 

@@ -70,7 +70,7 @@ def test_floors_and_baselines_look_the_same_whichever_others_there_are(done):
             draw_references(axes, replace(study, result=result), LOSS)
         for line in axes.lines:
             styles.setdefault(line.get_label(), set()).add((line.get_color(), line.get_linestyle()))
-    assert set(styles) == {"posterior mean", "Bayes predictive", "MAP"}
+    assert set(styles) == {"posterior mean (floor)", "Bayes predictive (floor)", "MAP"}
     assert all(len(found) == 1 for found in styles.values())
 
 

@@ -136,12 +136,12 @@ def test_looks_have_their_errors():
 
 def test_margins_have_names():
     parts = margins_words(DONE.plan).split("; ")
-    assert parts[0] == "differences: log-odds 0.1, loss 0.02, distance 0.02"
+    assert parts[0] == "differences: loss 0.02, log-odds 0.1, distance 0.02"
     assert parts[1] == "differences of differences: loss 0.04, log-odds 0.1"
     excess = {family.role: family.excess for family in DONE.plan.families}
     assert parts[2] == (
-        f"5 % of the shallow model's excess: linear regression {0.05 * excess['linear-regression']:.2g}, "
-        f"logistic regression {0.05 * excess['logistic']:.2g}"
+        f"5 % of the shallow model's excess: linear regression {0.05 * excess['linear-regression']:#.2g}, "
+        f"logistic regression {0.05 * excess['logistic']:#.2g}"
     )
 
 
