@@ -108,10 +108,11 @@ def open_table(rows: Sequence[Row], done: Reproduction) -> Table:
     """Return the table of open predictions: interval, margin, and what would decide each."""
     from mamlcli.common.tables import plain_table
     from mamlcli.studies.claims.rest import rest_words
+    from mamlcli.studies.claims.words import REST, prose
 
     table = plain_table(
         title="open predictions",
-        caption="positive is as predicted; what would decide it: by the mean and variance so far",
+        caption=f"Positive is as predicted. {REST}",
     )
     table.add_column("prediction", ratio=1)
     table.add_column("mean [interval]", min_width=8)
@@ -122,7 +123,7 @@ def open_table(rows: Sequence[Row], done: Reproduction) -> Table:
         decision = row.decision
         interval = decision.interval
         table.add_row(
-            f"{row.contrast.claim} {decision.prediction.name}",
+            f"{row.contrast.claim} {prose(decision.prediction.name)}",
             f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]",
             f"{row.contrast.margin:.2g}",
             str(interval.num_seeds),

@@ -69,6 +69,13 @@ TRANSFORM_SERIES: dict[str, Series] = dict(
     zip(sorted(TRANSFORMS, key=lambda name: name not in ("none", "kfo")), itertools.cycle(SERIES), strict=False)
 )
 
+# Linear layers beyond the first, 0 to 3: shades of the blue of plain gradients, which is that of none.
+LAYER_SERIES = (
+    SERIES[0],
+    Series("#7DB9E8", "<", (0, (5, 1))),
+    Series("#3A6EA5", ">", "--"),
+    Series("#08306B", "p", ":"),
+)
 
 # Floors and baselines: lines without markers.
 REFERENCE_STYLES: tuple[tuple[str, LineStyle], ...] = (

@@ -8,10 +8,12 @@ from functools import cache
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
 from mamlcli.common import figures
 from mamlcli.common.figures import (
+    LAYER_SERIES,
     ONE_COLUMN,
     SERIES,
     TRANSFORM_SERIES,
@@ -188,6 +190,14 @@ def test_every_series_differs_in_colour_marker_and_dashes():
 def test_every_transform_has_a_look_and_the_first_of_them_have_their_own():
     assert set(TRANSFORM_SERIES) == set(TRANSFORMS)
     assert len(set(TRANSFORM_SERIES.values())) == min(len(TRANSFORMS), len(SERIES))
+
+
+def test_layers_are_shades_of_one_colour_that_start_from_plain_gradients():
+    assert LAYER_SERIES[0] == TRANSFORM_SERIES["none"]
+    for part in zip(*LAYER_SERIES, strict=True):
+        assert len(set(map(str, part))) == len(LAYER_SERIES)
+    for red, green, blue in (to_rgb(series.color) for series in LAYER_SERIES):
+        assert blue > green > red - 1e-9
 
 
 def test_new_figure_needs_no_display():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ from mamlcli.studies.claims.pooled import pooled_mean
 from mamlcli.studies.claims.predicted import OPTIMIZER
 from mamlcli.studies.claims.predictions import ClaimResult, Row, Study
 from mamlcli.studies.claims.reproduction import value_of_cell
+from mamlcli.studies.claims.words import prose
 from mamlcli.studies.layers.image_operators import HeadOperator, compare, head_operator
+from mamlcli.studies.layers.operators import MAX_OPERATOR_SIZE
 
 POOLED_WORDS = (
     "Means over studies of the same comparison, by a random-effects model with 95 % intervals over studies. I² is the "
@@ -27,12 +30,25 @@ POOLED_WORDS = (
     "where all have the same effect. They decide nothing."
 )
 OPERATOR_WORDS = (
-    "Image networks: what stands between the gradient of the collapsed head and its movement, with appended linear "
-    "layers and with the KFO that was learned without them, on the network of one block. No best operator is known "
-    "here. It decides nothing. Distance: to the nearest multiple of the identity, in [0, 1], 0 for plain gradients. "
-    "Cosine: of the sorted singular values with those of the KFO of the same seed, 1 for the same up to scale; its "
-    "last column is what plain gradients would reach. Mean over seeds, and range."
+    "Image networks: the matrix by which a small inner step multiplies the gradient of the head (appended layers "
+    "multiplied out), with appended linear layers and with the KFO that was learned without them, on the network of "
+    "one block. No best operator is known here. It decides nothing. Distance: to the nearest multiple of the identity, "
+    "in [0, 1], 0 for plain gradients. Cosine: of the sorted singular values with those of the KFO of the same seed, 1 "
+    "for the same up to scale; its last column is what plain gradients would reach. Mean over seeds, and range."
 )
+
+
+@dataclass(frozen=True)
+class StudyOperators:
+    """Study operators are those on the collapsed heads of a study, or the reason why they are not shown.
+
+    Attributes:
+        by_value: value key -> the operator of each seed, those of KFO last; empty where they are not shown.
+        why_not: in words; "" where they are shown.
+    """
+
+    by_value: Mapping[str, Sequence[HeadOperator]]
+    why_not: str = ""
 
 
 def pooled_grid(claim: ClaimResult, studies: Sequence[Study]) -> Grid | None:
@@ -64,39 +80,46 @@ def _pooled_row(rows: Sequence[Row]) -> tuple[str, ...] | None:
         return None
     low, high = pooled.mean - pooled.half_width, pooled.mean + pooled.half_width
     return (
-        rows[0].contrast.words,
+        prose(rows[0].contrast.words),
         SHORT_MEASURES[rows[0].contrast.measure],
         str(pooled.num),
         f"{pooled.mean:+.4f} [{low:+.4f}, {high:+.4f}]",
         f"{PERCENT * pooled.i_squared:.0f} %",
-        f"{pooled.q:.1f} ({pooled.p_same:.1g})",
+        f"{pooled.q:.1f} ({pooled.p_same:.2g})",
     )
 
 
 # The operators of image networks ------------------------------------------------------------------------------------
 
 
-def study_operators(plan: Plan, study: Study) -> dict[str, list[HeadOperator]]:
-    """Return the operators on the collapsed heads of a study of MAML on images, by value, those of KFO last.
+def study_operators(plan: Plan, study: Study) -> StudyOperators | None:
+    """Return the operators on the collapsed heads of a study of MAML on images; None for any other study.
 
     They are of the network of one block, with appended layers and with KFO, and of the seeds of the first look, so
-    that they cost little; each is kept with its run. Empty where one of the two kinds is missing, where a head is too
-    large, or where a run has no checkpoint any more.
+    that they cost little; each is kept with its run. None are shown where one of the two kinds is missing, where a
+    head is too large, or where a run has no checkpoint any more.
     """
+    if study.role != "maml":
+        return None
     seeds = plan.seeds(plan.looks.seeds[0])
     kfo = CellValue(1, optimizer=OPTIMIZER)
     found: dict[str, list[HeadOperator]] = {}
-    cells = [(value_of_cell(cell), cell) for cell in study.result.cells] if study.role == "maml" else []
+    cells = [(value_of_cell(cell), cell) for cell in study.result.cells]
     shown = [(value, cell) for value, cell in cells if value == kfo or value == CellValue(1, layers=value.layers or -1)]
     for value, cell in sorted(shown, key=lambda pair: (pair[0] == kfo, pair[0].layers)):
         runs = [run for seed, run in zip(cell.seeds, cell.run_dirs, strict=False) if seed in seeds]
         try:
             operators = [head_operator(RunDirectory.open(Path(run))) for run in runs]
-        except RunError:
-            return {}
-        if present := [operator for operator in operators if operator is not None]:
-            found[value.key] = present
-    return found if kfo.key in found and len(found) > 1 else {}
+        except RunError as error:
+            got = "" if error.got is None else f", got {error.got}"
+            return StudyOperators({}, f"{prose(value.key)}: expected {error.expected}{got}")
+        if None in operators:
+            return StudyOperators({}, f"the head is too large, above {MAX_OPERATOR_SIZE:,} numbers")
+        if operators:
+            found[value.key] = [operator for operator in operators if operator is not None]
+    if kfo.key not in found or len(found) < 2:
+        return StudyOperators({}, "there is no finished run with KFO, or none with appended layers")
+    return StudyOperators(found)
 
 
 def operator_grid(operators: Mapping[str, Mapping[str, Sequence[HeadOperator]]]) -> Grid:
@@ -115,7 +138,7 @@ def operator_grid(operators: Mapping[str, Mapping[str, Sequence[HeadOperator]]])
             rows.append(
                 (
                     words,
-                    value,
+                    prose(value),
                     str(len(found)),
                     _mean_and_range([one.distance_to_identity for one in found]),
                     "-" if found is kfo else _mean_and_range([pair.cosine_of_spectra for pair in pairs]),

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from mamlcli.common.figures import (
-    SERIES,
     TRANSFORM_SERIES,
     TWO_COLUMNS,
     Series,
@@ -23,12 +22,15 @@ from mamlcli.studies.claims.contrasts import COLLAPSED, LOG_ODDS, LOSS, OPERATOR
 from mamlcli.studies.claims.figures import draw_operators
 from mamlcli.studies.claims.panels import (
     ADVANTAGE_LABELS,
+    COLLAPSED_LOOK,
+    EQUAL_LOOK,
     MEASURE_LABELS,
     advantages,
     draw_categories,
     draw_references,
     draw_seeds,
     fit_measure,
+    look_of,
     measures_of,
     shown_scores,
     values_of,
@@ -37,12 +39,13 @@ from mamlcli.studies.claims.plan import Plan
 from mamlcli.studies.claims.predicted import OPTIMIZER
 from mamlcli.studies.claims.predictions import Study
 from mamlcli.studies.claims.reproduction import Reproduction, value_of_cell
+from mamlcli.studies.claims.words import prose
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_PLAIN, _SECOND = TRANSFORM_SERIES["none"], SERIES[2]
+_PLAIN = TRANSFORM_SERIES["none"]
 _HEIGHT = 2.3  # inches, of a row of panels
 
 
@@ -75,23 +78,22 @@ def c1_figure(plan: Plan, studies: Sequence[Study]) -> Figure | None:
     for axes, study in zip(rows[0], studies, strict=True):
         values = sorted(values_of(plan, study, "C1"), key=lambda value: (value.depth, value.optimizer != "none"))
         for index, value in enumerate(values):
-            look = TRANSFORM_SERIES[value.optimizer]._replace(linestyle="none")
-            look = look if value.depth == 1 else SERIES[2]._replace(linestyle="none")
+            look = look_of(value, is_linear=True)._replace(linestyle="none")
             draw_seeds(axes, [index], [shown_scores(study, LOSS, value.key)], look, "")
         draw_references(axes, study, LOSS)
         axes.set_xticks(range(len(values)), [_layers_name(value) for value in values])
         axes.set_xlim(-0.5, len(values) - 0.4)
-        axes.legend(loc="best")
         fit_measure(axes, LOSS, [v for value in values for v in shown_scores(study, LOSS, value.key).values()])
         if study.role == "linear-regression":
             axes.set_ylabel("query loss (half the squared error)")
         axes.set_title(study.words)
+    legend_below(figure, rows[0], ncols=4)
     return figure
 
 
 def _layers_name(value: CellValue) -> str:
     layers = f"{value.depth} layer{'s' if value.depth > 1 else ''}"
-    return layers if value.optimizer == "none" else f"{layers}\n{value.optimizer}"
+    return layers if value.optimizer == "none" else f"{layers}\n{prose(value.optimizer)}"
 
 
 @print_style()
@@ -110,9 +112,8 @@ def c2_figure(plan: Plan, studies: Sequence[Study]) -> Figure | None:
             for value in (value for value in values if value.width is not None):
                 label = f"depth {value.depth}, width {value.width}: {sizes.get(value.key, 0):,} parameters"
                 label += f" (depth 1: {sizes.get(CellValue(1).key, 0):,})"
-                look = SERIES[1]._replace(linestyle="none")
                 scores = [shown_scores(study, measure, value.key)]
-                draw_seeds(axes, [value.depth + 0.35], scores, look, label, is_filled=False)
+                draw_seeds(axes, [value.depth - 0.12], scores, EQUAL_LOOK, label, is_filled=False, side=-1)
             _finish_depth(axes, study, measure)
         _row_title(row, study)
     legend_below(figure, [axes for row in rows for axes in row], ncols=2)
@@ -148,9 +149,9 @@ def c3_figure(plan: Plan, studies: Sequence[Study]) -> Figure | None:
             scores = [shown_scores(study, measure, value.key) for value in values]
             draw_seeds(axes, layers, scores, _PLAIN, "layers adapt as they are")
             scores = [shown_scores(study, measure, value.key + COLLAPSED) for value in stacks]
-            at = [value.layers - 0.3 for value in stacks]
-            label = "the same layers, collapsed into one before adaptation"
-            draw_seeds(axes, at, scores, SERIES[1]._replace(linestyle="none"), label, is_filled=False)
+            at = [value.layers - 0.12 for value in stacks]
+            label = "collapsed into one layer before adaptation, at its own best inner rate"
+            draw_seeds(axes, at, scores, COLLAPSED_LOOK, label, is_filled=False, side=-1)
             fit_measure(axes, measure, [])
             axes.set_xticks([value.layers for value in values])
             axes.set_xlabel("appended linear layers")
@@ -166,8 +167,8 @@ def _draw_curves(axes: Axes, study: Study, values: Sequence[CellValue]) -> None:
     for cell in (cell for cell in study.result.cells if value_of_cell(cell).key in keys):
         layers = cell.grid.layers or 0
         means = [100.0 * point.scores.mean("accuracy") for point in cell.curve]
-        look = SERIES[layers % len(SERIES)]._asdict()
-        axes.plot([point.step for point in cell.curve], means, label=f"{layers} layers", **look)
+        label = f"{layers or 'no'} layer{'s' if layers != 1 else ''}"
+        axes.plot([point.step for point in cell.curve], means, label=label, **look_of(value_of_cell(cell))._asdict())
     whole_steps(axes)
     axes.set_ylabel(f"mean {MEASURE_LABELS[LOG_ODDS]}")
     axes.legend(loc="best")
@@ -195,8 +196,8 @@ def _draw_values(row: Sequence[Axes], study: Study, values: Sequence[CellValue])
         + (f" + {cell.num_transform_parameters:,}" if cell.num_transform_parameters else "")
         for cell in study.result.cells
     }
-    names = [f"{value.key}\n{counts.get(value.key, '?')} parameters" for value in values]
-    looks = [(_PLAIN if value.optimizer == "none" else TRANSFORM_SERIES[value.optimizer]) for value in values]
+    names = [f"{prose(value.key)}\n{counts.get(value.key, '?')} parameters" for value in values]
+    looks = [look_of(value) for value in values]
     for index, (axes, measure) in enumerate(zip(row, measures_of(study), strict=False)):
         draw_categories(axes, study, measure, values, looks, names if index == 0 else [""] * len(names))
     _row_title(row, study)
@@ -233,7 +234,7 @@ def _draw_advantages(row: Sequence[Axes], plan: Plan, study: Study, claim: str) 
         axes.axhline(0.0, color="black", linewidth=0.7)
         axes.set_xticks(list(found))
         axes.set_xlabel(f"depth (filled: compared by {claim})")
-        axes.set_ylabel(f"{ADVANTAGE_LABELS[measure]}\nby {OPTIMIZER}")
+        axes.set_ylabel(f"{ADVANTAGE_LABELS[measure]}\nby {prose(OPTIMIZER)}")
 
 
 @print_style()
@@ -259,10 +260,12 @@ def c7_figure(plan: Plan, studies: Sequence[Study]) -> Figure | None:
     study = studies[0]
     figure, rows = _panels(1, 2, 2.6)
     values = values_of(plan, study, "C7")
-    looks = [SERIES[index % len(SERIES)]._replace(linestyle="none") for index in range(len(values))]
+    looks = [look_of(value, is_linear=True)._replace(linestyle="none") for value in values]
     draw_categories(rows[0][0], study, OPERATOR, values, looks, [_layers_name(value) for value in values])
     rows[0][0].set_xlim(left=0.0)
-    draw_operators(rows[0][1], {v.key: study.operators[v.key] for v in values if v.key in study.operators}, looks)
+    drawn = [(value, look) for value, look in zip(values, looks, strict=True) if value.key in study.operators]
+    operators = {_layers_name(value).replace("\n", ", "): study.operators[value.key] for value, _ in drawn}
+    draw_operators(rows[0][1], operators, [look for _, look in drawn])
     set_title(figure, f"{study.words}: learned operators and the best one")
     return figure
 
@@ -280,7 +283,8 @@ _FIGURES: dict[str, Callable[[Plan, Sequence[Study]], Figure | None]] = {
 CAPTIONS = {
     "C1": "Linear models of one layer, with and without a gradient transform, and of more layers, after adaptation.",
     "C2": "Scores after adaptation over depth, and of a deeper network with about as many parameters as depth 1.",
-    "C3": "Linear layers appended to depth 1, adapted as they are and collapsed before; mean accuracy at each step.",
+    "C3": "Linear layers appended to depth 1, adapted as they are, and collapsed into one before adaptation, at its "
+    "own best inner rate; mean accuracy after each inner step.",
     "C4": "Gradient transforms on depth 1, and plain networks; parameters of the model + of the transform.",
     "C5": "What a transform gains over none at each depth.",
     "C6": "ANIL: the values compared, and what a transform gains over none at each depth.",

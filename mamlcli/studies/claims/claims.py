@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from itertools import chain
 
 from mamlcli.studies.claims import predicted
-from mamlcli.studies.claims.contrasts import LOG_ODDS, LOSS, MEASURE_WORDS, CellValue, Contrast
+from mamlcli.studies.claims.contrasts import (
+    EQUAL_TO_KFO,
+    EQUAL_TO_SHALLOW,
+    LOG_ODDS,
+    LOSS,
+    MEASURE_WORDS,
+    CellValue,
+    Contrast,
+)
 from mamlcli.studies.claims.decisions import FAILS, HOLDS, UNDECIDED, Looks, decide, decide_one
 from mamlcli.studies.claims.identity import IDENTITY_TOLERANCE, identity_error
 from mamlcli.studies.claims.plan import Family, Plan
@@ -33,6 +41,7 @@ class Claim:
         predict: returns its predictions about a family.
         checks: returns its exact parts.
         notes: returns further numbers of a study, in words.
+        equal: the deeper network of about as many parameters that families of MAML may have for it; None for none.
     """
 
     id: str
@@ -41,6 +50,7 @@ class Claim:
     predict: Callable[[Family], list[Contrast]]
     checks: Callable[[Sequence[Study]], list[ExactCheck]] = lambda studies: []
     notes: Callable[[Study], list[str]] = lambda study: []
+    equal: CellValue | None = None
 
 
 def contrasts_of(families: Sequence[Family]) -> tuple[Contrast, ...]:
@@ -69,11 +79,29 @@ def _decided(claim: Claim, plan: Plan, studies: Sequence[Study]) -> ClaimResult:
     elif missing and verdict == HOLDS:
         verdict = UNDECIDED
     mine = [study for study in studies if any(contrast.study == study.key for contrast in contrasts)]
-    notes = [note for study in studies for note in claim.notes(study)] + disagreements(there)
+    notes = [note for study in studies for note in claim.notes(study)]
+    notes += disagreements([row for row in there if row.contrast.decides])
     notes += [note for study in mine for note in study.notes]
+    beside = disagreements([row for row in there if not row.contrast.decides]) + not_tested(claim, plan)
     return ClaimResult(
-        claim.id, claim.statement, claim.rule, verdict, tuple(there), tuple(checks), tuple(missing), tuple(notes)
+        claim.id,
+        claim.statement,
+        claim.rule,
+        verdict,
+        tuple(there),
+        tuple(checks),
+        tuple(missing),
+        tuple(notes),
+        tuple(beside),
     )
+
+
+def not_tested(claim: Claim, plan: Plan) -> list[str]:
+    """Return on which families of MAML a claim has no comparison at equal numbers of parameters, in words."""
+    without = [family.words for family in plan.families if family.role == "maml" and claim.equal not in family.values]
+    if claim.equal is None or not without:
+        return []
+    return [f"A deeper plain network of about as many parameters: not tested at this scale ({'; '.join(without)})"]
 
 
 def _rows(
@@ -138,15 +166,19 @@ def excess_notes(study: Study) -> list[str]:
     plain = means.get(predicted.SHALLOW.key)
     if math.isnan(floor) or plain is None or plain <= floor:
         return []
-    removed = [
-        f"{key} removes {100 * (plain - mean) / (plain - floor):.0f} % of it"
+    removed = {
+        key: f"{100 * (plain - mean) / (plain - floor):.0f} %"
         for key, mean in means.items()
         if key != predicted.SHALLOW.key
-    ]
+    }
     note = (
         f"{study.words}: the floor, the {FLOORS[study.role]}, has a query loss of {floor:.4f}; "
-        f"{predicted.SHALLOW.key} keeps an excess of {plain - floor:.4f} above it; {', '.join(removed)}"
+        f"{predicted.SHALLOW.key} keeps an excess of {plain - floor:.4f} above it"
     )
+    if removed:
+        (first, share), *others = ((key.replace(", ", " with "), share) for key, share in removed.items())
+        note += f". Of this excess {first} removes {share}"
+        note += "".join(f"; {name}, {share}" for name, share in others)
     baseline = _reference(study, "MAP")
     return (
         [note] if math.isnan(baseline) else [note, f"{study.words}: MAP, a baseline and no floor, has {baseline:.4f}"]
@@ -192,6 +224,7 @@ def identity_checks(studies: Sequence[Study]) -> list[ExactCheck]:
     return [ExactCheck(name, identity_error(), IDENTITY_TOLERANCE)]
 
 
+_SHALLOW, _DEEP = predicted.C5_DEPTHS
 _BOTH = "on query loss and on log-odds of accuracy"
 CLAIMS = (
     Claim(
@@ -206,38 +239,41 @@ CLAIMS = (
     Claim(
         "C2",
         "MAML adapts better with more layers, even where a task needs only a shallow model.",
-        f"Each deeper network adapts better than the one of one block, {_BOTH}. Beside it: whether a shallow network "
-        "does for these tasks, and depth at equal numbers of parameters.",
+        f"Each deeper network adapts better than the one of one block, {_BOTH}. Beside it, where they are tested: "
+        "whether a shallow network does for these tasks, and depth at equal numbers of parameters.",
         predicted.c2,
+        equal=EQUAL_TO_SHALLOW,
     ),
     Claim(
         "C3",
         "Linear layers appended to the output of a shallow model raise adaptation and leave its capacity unchanged.",
         "The shallow network adapts better with appended layers than without, and than with the same layers collapsed "
-        f"into one before adaptation, {_BOTH}. Exactly: every adapted stack multiplies out to one layer with the same "
-        "outputs, of the size of the shallow model.",
+        f"into one before adaptation, which then adapts at its own best inner rate, {_BOTH}. Exactly: every "
+        "adapted stack multiplies out to one layer with the same outputs, of the size of the shallow model.",
         predicted.c3,
         checks=capacity_checks,
     ),
     Claim(
         "C4",
         "A separate meta-optimizer that transforms the gradients of a small model raises adaptation too.",
-        f"Linear KFO on the shallow network adapts better than no transform, {_BOTH}. Beside it: every other "
-        "transform, and KFO against a deeper plain network of about as many parameters.",
+        f"Linear KFO on the shallow network adapts better than no transform, {_BOTH}. Beside it, where they are "
+        "tested: every other transform, and KFO against a deeper plain network of about as many parameters.",
         predicted.c4,
+        equal=EQUAL_TO_KFO,
     ),
     Claim(
         "C5",
         "The advantage of a meta-optimizer shrinks as the model gets deeper.",
-        f"The advantage of linear KFO over none is larger at depth 2 than at depth 4, {_BOTH}. The depths were fixed "
-        "before the seeds that are tested.",
+        f"The advantage of linear KFO over none is larger at depth {_SHALLOW} than at depth {_DEEP}, {_BOTH}. The "
+        "depths were fixed before the seeds that are tested.",
         predicted.c5,
     ),
     Claim(
         "C6",
         "All of this holds for ANIL as it does for MAML.",
-        "Under ANIL too, a deeper network, appended linear layers and linear KFO each adapt better than the shallow "
-        f"network, and the advantage of KFO is smaller deeper, {_BOTH}.",
+        "Under ANIL too, each deeper network, appended linear layers (without the control of C3) and linear KFO each "
+        f"adapt better than the network of one block, and the advantage of KFO is smaller at depth {_DEEP} than at "
+        f"depth {_SHALLOW}, or than at depth 1 where KFO is not run at depth {_SHALLOW}, {_BOTH}.",
         predicted.c6,
     ),
     Claim(

@@ -16,6 +16,7 @@ from mamlcli.common.figures import BLUE, GREY, ONE_COLUMN, ORANGE, PURPLE, print
 from mamlcli.studies.claims.contrasts import CAPPED_LOSS, LOG_ODDS, LOSS, OPERATOR
 from mamlcli.studies.claims.decisions import FAILS, HOLDS, NO_EFFECT, UNDECIDED
 from mamlcli.studies.claims.predictions import ClaimResult, Row
+from mamlcli.studies.claims.words import prose
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +38,7 @@ class Layout:
         width: of the figure.
         left, right: of the axis, from the left edge of the figure.
         measure: where the column of measures begins.
+        verdict: where the column of verdicts begins.
         chars: of a prediction's words in a line.
         title_chars: of a claim's statement in a line.
         is_narrow: whether words stand above their rows and the numbers are left off.
@@ -46,14 +48,15 @@ class Layout:
     left: float
     right: float
     measure: float
+    verdict: float
     chars: int
     title_chars: int
     is_narrow: bool = False
 
 
-WIDE = Layout(width=8.9, left=3.65, right=6.2, measure=2.85, chars=48, title_chars=112)
+WIDE = Layout(width=8.9, left=3.65, right=6.2, measure=2.85, verdict=7.82, chars=48, title_chars=112)
 NARROW = Layout(
-    width=ONE_COLUMN, left=0.75, right=ONE_COLUMN - 0.1, measure=0.05, chars=48, title_chars=46, is_narrow=True
+    width=ONE_COLUMN, left=0.75, right=2.2, measure=0.05, verdict=2.28, chars=48, title_chars=46, is_narrow=True
 )
 
 
@@ -105,7 +108,7 @@ def _checks(claim: ClaimResult, at: float, layout: Layout) -> Iterator[Line]:
     if claim.checks:
         parts.append(f"exact checks: {sum(check.holds for check in claim.checks)} of {len(claim.checks)} hold")
     if claim.missing:
-        parts.append(f"not looked at: {'; '.join(claim.missing)}")
+        parts.append(f"not looked at: {prose('; '.join(claim.missing))}")
     texts = textwrap.wrap("; ".join(parts), layout.title_chars)
     yield from (Line(at + index, text) for index, text in enumerate(texts))
 
@@ -114,10 +117,11 @@ def _group(group: Sequence[Row], at: float, layout: Layout) -> Iterator[Line]:
     """Yield the lines of one prediction: its words and study, and a row for each measure, beside or below them."""
     contrast, is_pale = group[0].contrast, not group[0].contrast.decides
     beside = "beside: " if is_pale else ""
-    texts = textwrap.wrap(f"{beside}{contrast.words}", layout.chars)
+    words = prose(contrast.words)
+    texts = textwrap.wrap(f"{beside}{words}", layout.chars)
     texts += [group[0].study_words] if not layout.is_narrow else []
     if layout.is_narrow:
-        texts = textwrap.wrap(f"{beside}{group[0].study_words}: {contrast.words}", layout.chars)
+        texts = textwrap.wrap(f"{beside}{group[0].study_words}: {words}", layout.chars)
     yield from (Line(at + index, text, is_pale=is_pale) for index, text in enumerate(texts))
     start = at + len(texts) if layout.is_narrow else at + max(0, len(texts) - len(group)) / 2
     yield from (Line(start + index, row=row, is_pale=is_pale) for index, row in enumerate(group))
@@ -135,7 +139,7 @@ def forest_figure(claims: Sequence[ClaimResult], title: str, layout: Layout = WI
     lines = list(lines_of(claims, layout))
     num = max((line.at for line in lines), default=0.0) + 1.0
     head = textwrap.wrap(title, layout.title_chars)
-    top, bottom = _LINE * (len(head) + 2.2), _LINE * (8.6 if layout.is_narrow else 5.6)
+    top, bottom = _LINE * (len(head) + 3.6), _LINE * (11.4 if layout.is_narrow else 6.6)
     height = top + num * _LINE + bottom
     figure = printed_figure(layout.width, height)
     figure.set_layout_engine("none")
@@ -165,6 +169,8 @@ def _prepare_axis(axes: Axes, rows: Sequence[Row], layout: Layout) -> None:
     ticks = [tick for tick in sorted([0, *ticks]) if low <= tick <= high]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
+    axes.tick_params(top=True, labeltop=True)
+    axes.spines["top"].set_visible(True)
     axes.set_yticks([])
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
@@ -174,8 +180,10 @@ def _prepare_axis(axes: Axes, rows: Sequence[Row], layout: Layout) -> None:
         else ("band: too small to matter; beyond it logarithmic")
     )
     axes.set_xlabel(f"mean difference / margin\n({beyond})", labelpad=2, linespacing=1.2)
-    for where, text, side in ((0.0, "← opposite", "left"), (1.0, "as predicted →", "right")):
-        axes.text(where, 1.0, text, transform=axes.transAxes, ha=side, va="bottom")
+    predicted = "predicted →" if layout.is_narrow else "as predicted →"
+    for where, text, side in ((0.0, "← opposite", "left"), (1.0, predicted, "right")):
+        # Above the labels of the ticks.
+        axes.annotate(text, (where, 1.0), (0, 20), xycoords="axes fraction", textcoords="offset points", ha=side)
 
 
 def _reach(rows: Sequence[Row], sign: float, most: float) -> float:
@@ -196,10 +204,10 @@ def _draw_row(axes: Axes, line: Line) -> None:
     decision, margin = row.decision, row.contrast.margin
     colour, alpha = VERDICT_COLOURS[decision.verdict], _PALE if line.is_pale else 1.0
     seeds = decision.prediction.differences / margin
-    axes.scatter(seeds, [at + 0.3] * len(seeds), s=5, color="black", alpha=0.45 * alpha, linewidth=0, clip_on=False)
+    axes.scatter(seeds, [at - 0.42] * len(seeds), s=9, color="black", alpha=0.45 * alpha, linewidth=0, clip_on=False)
     every = decision.of_all_seeds
     if every.num_seeds != decision.interval.num_seeds and math.isfinite(every.half_width):
-        axes.plot([every.low / margin, every.high / margin], [at - 0.25] * 2, color=GREY, linewidth=0.8, alpha=alpha)
+        axes.plot([every.low / margin, every.high / margin], [at + 0.25] * 2, color=GREY, linewidth=0.8, alpha=alpha)
     interval = decision.interval
     if math.isfinite(interval.half_width):
         axes.plot([interval.low / margin, interval.high / margin], [at, at], color=colour, linewidth=1.6, alpha=alpha)
@@ -233,32 +241,34 @@ def _write(figure: Figure, axes: Axes, line: Line, layout: Layout) -> None:
     if line.row is None:
         return
     write(layout.measure, SHORT_MEASURES[line.row.contrast.measure], colour)
+    interval, verdict = line.row.decision.interval, line.row.decision.verdict
+    write(layout.verdict, verdict, VERDICT_COLOURS[verdict], alpha=_PALE + 0.2 if line.is_pale else 1.0)
     if not layout.is_narrow:
-        interval, verdict = line.row.decision.interval, line.row.decision.verdict
         write(layout.right + 0.1, f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]", colour)
-        write(layout.right + 1.62, verdict, VERDICT_COLOURS[verdict], alpha=_PALE + 0.2 if line.is_pale else 1.0)
 
 
 def _legend(figure: Figure, layout: Layout) -> None:
-    """Name the colours of the verdicts, the points and the shapes of the measures."""
+    """Name the colours of the verdicts; below them the shapes of the measures, the points and the grey line."""
     from matplotlib.lines import Line2D
 
-    handles = [
+    colours = [
         Line2D([], [], color=colour, linewidth=1.6, label=verdict) for verdict, colour in VERDICT_COLOURS.items()
     ]
-    handles.append(Line2D([], [], color="black", marker="o", markersize=2.5, linestyle="none", label="one seed"))
-    handles += [
-        Line2D([], [], color=GREY, marker=_MARKERS[measure], markersize=4, linestyle="none", label=name)
+    shapes = [
+        Line2D([], [], color="black", marker=_MARKERS[measure], markersize=4, linestyle="none", label=name)
         for measure, name in SHORT_MEASURES.items()
     ]
-    ncols = 2 if layout.is_narrow else 5
-    figure.legend(
-        handles=handles,
-        loc="lower left",
-        ncols=ncols,
-        bbox_to_anchor=(0.0, 0.0),
-        borderpad=0.1,
-        handlelength=1.4,
-        columnspacing=1.0,
-        labelspacing=0.2,
-    )
+    shapes.append(Line2D([], [], color="black", marker="o", markersize=2.5, linestyle="none", label="one seed"))
+    shapes.append(Line2D([], [], color=GREY, linewidth=0.8, label="all seeds, where more"))
+    ncols, num_lines = (2, 3) if layout.is_narrow else (6, 1)
+    for handles, lines_above_the_edge in ((colours, num_lines + 0.6), (shapes, 0.0)):
+        figure.legend(
+            handles=handles,
+            loc="lower left",
+            ncols=ncols,
+            bbox_to_anchor=(0.0, _LINE * lines_above_the_edge / figure.get_figheight()),
+            borderpad=0.1,
+            handlelength=1.4,
+            columnspacing=1.0,
+            labelspacing=0.2,
+        )

@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mamlcli.common.figures import CHANCE_STYLE, REFERENCE_STYLES, Series, fit_loss_scale
+from mamlcli.common.figures import (
+    CHANCE_STYLE,
+    GREY,
+    LAYER_SERIES,
+    TRANSFORM_SERIES,
+    LineStyle,
+    Series,
+    fit_loss_scale,
+)
 from mamlcli.common.tables import PERCENT
+from mamlcli.studies.claims.claims import FLOORS
 from mamlcli.studies.claims.contrasts import LOG_ODDS, LOSS, OPERATOR, CellValue, Contrast, better
 from mamlcli.studies.claims.plan import Family, Plan
 from mamlcli.studies.claims.predictions import Study
@@ -22,6 +31,15 @@ MEASURE_LABELS = {
     LOG_ODDS: "query accuracy (%)",
     OPERATOR: "distance to the best operator",
 }
+# Of floors and baselines, the same in every panel; in greys, as colours are those of values.
+REFERENCE_LOOKS: dict[str, tuple[str, LineStyle]] = {
+    "posterior mean": ("black", (0, (6, 2))),
+    "Bayes predictive": ("black", (0, (6, 2))),
+    "MAP": (GREY, (0, (4, 1, 1, 1))),
+    "true weights": (GREY, (0, (1, 1))),
+}
+# Not of a value that is meta-learned at the width of the others: no colour of layers or transforms.
+COLLAPSED_LOOK, EQUAL_LOOK = Series("black", "d", "none"), Series("black", "h", "none")
 ADVANTAGE_LABELS = {LOSS: "query loss saved (nats)", LOG_ODDS: "log-odds of accuracy gained"}
 
 
@@ -60,6 +78,19 @@ def advantages(study: Study, measure: str, optimizer: str) -> dict[int, dict[int
     return found
 
 
+def look_of(value: CellValue, *, is_linear: bool = False) -> Series:
+    """Return how a value looks in every figure: by its transform, or in a shade of blue by its linear layers.
+
+    Args:
+        value: of a family.
+        is_linear: whether its model is linear, so that its depth counts linear layers.
+    """
+    if value.optimizer != "none":
+        return TRANSFORM_SERIES[value.optimizer]
+    more = value.layers + (value.depth - 1 if is_linear else 0)
+    return LAYER_SERIES[min(more, len(LAYER_SERIES) - 1)]
+
+
 def draw_seeds(
     axes: Axes,
     at: Sequence[float],
@@ -69,6 +100,7 @@ def draw_seeds(
     *,
     is_horizontal: bool = False,
     is_filled: bool = True,
+    side: int = 1,
 ) -> None:
     """Draw the scores of every seed as points beside the mean of each value, and a line through the means.
 
@@ -80,6 +112,7 @@ def draw_seeds(
         label: for the legend; "" for none.
         is_horizontal: whether the categories stand on the vertical axis.
         is_filled: whether the markers of the means are.
+        side: of the means on which the points stand, 1 for higher positions or -1.
     """
     known = [(where, list(by_seed.values())) for where, by_seed in zip(at, scores, strict=True) if by_seed]
     if not known:
@@ -89,7 +122,8 @@ def draw_seeds(
     look = {**series._asdict(), "markerfacecolor": face, "label": label or "_", "zorder": 3, "markersize": 5.0}
     axes.plot(*((means, where) if is_horizontal else (where, means)), **look)
     for centre, values in known:
-        beside = centre + _SPREAD * (np.arange(len(values)) / max(len(values) - 1, 1) - 0.5) + 1.6 * _SPREAD
+        spread = _SPREAD * (np.arange(len(values)) / max(len(values) - 1, 1) - 0.5)
+        beside = centre + side * (spread + 1.6 * _SPREAD)
         x, y = (values, beside) if is_horizontal else (beside, values)
         axes.scatter(x, y, s=9, color=series.color, alpha=0.55, linewidth=0, zorder=2)
 
@@ -100,9 +134,11 @@ def draw_references(axes: Axes, study: Study, measure: str, *, is_horizontal: bo
         return
     draw = axes.axvline if is_horizontal else axes.axhline
     metric, scale = ("accuracy", PERCENT) if measure == LOG_ODDS else ("loss", 1.0)
-    for (name, scores), (colour, dashes) in zip(study.result.references.items(), REFERENCE_STYLES, strict=False):
+    for name, scores in study.result.references.items():
+        colour, dashes = REFERENCE_LOOKS.get(name, (GREY, "-."))
         if np.isfinite(mean := scale * scores.mean(metric)):
-            draw(mean, color=colour, linestyle=dashes, linewidth=1.1, label=name)
+            label = f"{name} (floor)" if name in FLOORS.values() else name
+            draw(mean, color=colour, linestyle=dashes, linewidth=1.1, label=label)
     if measure == LOG_ODDS and study.result.chance_accuracy is not None:
         draw(PERCENT * study.result.chance_accuracy, **CHANCE_STYLE)
 

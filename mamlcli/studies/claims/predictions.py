@@ -92,6 +92,7 @@ class ClaimResult:
         checks: the exact parts of the claim.
         missing: deciding predictions that have no data, in words.
         notes: further numbers, in words; they decide nothing.
+        beside_notes: of the rows beside the claim.
     """
 
     id: str
@@ -102,6 +103,7 @@ class ClaimResult:
     checks: tuple[ExactCheck, ...] = ()
     missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    beside_notes: tuple[str, ...] = ()
 
     @property
     def deciding(self) -> tuple[Row, ...]:

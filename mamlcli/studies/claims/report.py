@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from mamlcli.common.tables import PERCENT, duration
 from mamlcli.studies.claims.calls import elapsed_words
-from mamlcli.studies.claims.decisions import FAILS, HOLDS, NO_EFFECT, UNDECIDED
 from mamlcli.studies.claims.markup import Grid, Picture, escape, heading
 from mamlcli.studies.claims.predictions import ClaimResult, Study
 from mamlcli.studies.claims.report_tables import (
@@ -24,22 +23,16 @@ from mamlcli.studies.claims.report_tables import (
     verdict_grid,
 )
 from mamlcli.studies.claims.reproduction import Reproduction, open_rows
-
-RULE = (
-    "How a verdict is reached: each prediction is a set of differences paired by seed, positive as predicted, with a "
-    "margin, the smallest effect that matters. At each look that the plan names, the first of these that is true of "
-    "its interval is final: inside the margin: no relevant effect; above zero: holds; below zero: fails; else "
-    "undecided. A claim holds when each of its deciding predictions and exact checks does; it fails, or has no "
-    "relevant effect, when one does after Holm's correction. The error is that of one claim."
-)
-OVER = (
-    "Intervals are over seeds: trainings and tasks, not classes. They say what other trainings and other tasks of the "
-    "same classes would give, and nothing about other data sets."
-)
-FOREST_WORDS = (
-    "Each mean and interval is divided by the margin of its row, so that different measures share one axis and the "
-    "band means the same in every row. Small points: every seed. Open markers: undecided. Pale rows stand beside a "
-    "claim and decide nothing of it. A thin grey line is the interval of all seeds, where it rests on more of them."
+from mamlcli.studies.claims.words import (
+    COLUMNS,
+    FOREST_WORDS,
+    OVER,
+    REST,
+    RULE,
+    deviation_words,
+    prose,
+    reason,
+    short_words,
 )
 
 
@@ -84,8 +77,8 @@ def report_markdown(
     """
     blocks = [heading(report_title(done), 1), *map(escape, _intro(done))]
     blocks += [verdict_grid(done.claims).to_markdown(), heading("Every prediction", 2), forest.to_markdown()]
-    blocks += [escape(FOREST_WORDS), escape(RULE), escape(OVER)]
-    blocks.append(heading("Claims", 2))
+    blocks += [_made_by(appendix), escape(FOREST_WORDS), escape(RULE), escape(OVER)]
+    blocks += [heading("Claims", 2), escape(COLUMNS)]
     for claim in done.claims:
         blocks += _claim_blocks(claim, done, pictures.get(claim.id, ()), appendix)
     blocks += _open_blocks(done)
@@ -100,7 +93,8 @@ def report_markdown(
 
 def _intro(done: Reproduction) -> Iterator[str]:
     plan = done.plan
-    yield f"{short_words(done.claims)}"
+    yield short_words(done.claims)
+    yield deviation_words(done.deviations)
     seeds = plan.looks.seeds
     reached = (
         f"look {done.look} of {len(seeds)}, at {seeds[done.look - 1]} seeds" if done.look else "before its first look"
@@ -113,13 +107,6 @@ def _intro(done: Reproduction) -> Iterator[str]:
         yield f"Cells that failed: {'; '.join(done.failures)}."
 
 
-def short_words(claims: Sequence[ClaimResult]) -> str:
-    """Return which claims have which verdict, in one sentence."""
-    words = {HOLDS: "Holding", FAILS: "Failing", NO_EFFECT: "Without a relevant effect", UNDECIDED: "Undecided"}
-    found = {verdict: [claim.id for claim in claims if claim.verdict == verdict] for verdict in words}
-    return ". ".join(f"{words[verdict]}: {', '.join(ids)}" for verdict, ids in found.items() if ids) + "."
-
-
 def _claim_blocks(
     claim: ClaimResult, done: Reproduction, pictures: Sequence[Picture], appendix: Appendix
 ) -> Iterator[str]:
@@ -129,15 +116,25 @@ def _claim_blocks(
     yield escape(reason(claim))
     yield from (picture.to_markdown() for picture in pictures)
     if pictures:
-        yield f"Made by `{appendix.command}`"
+        yield _made_by(appendix)
     if claim.deciding:
         yield prediction_grid(claim.deciding).to_markdown()
     if claim.checks:
         yield check_grid(claim).to_markdown()
-    yield from (escape(f"Not looked at: {text}.") for text in claim.missing)
-    yield from (escape(f"{note}.") for note in claim.notes)
-    premises = [f"{study.words}: {record.words}." for study in done.studies for record in study.premises]
+    yield from (escape(f"Not looked at: {prose(text)}.") for text in claim.missing)
+    yield from (escape(f"{prose(note)}.") for note in claim.notes)
+    yield from _beside_blocks(claim, done, appendix)
+
+
+def _made_by(appendix: Appendix) -> str:
+    return f"Made by `{appendix.command}`"
+
+
+def _beside_blocks(claim: ClaimResult, done: Reproduction, appendix: Appendix) -> Iterator[str]:
+    """Yield what stands beside a claim, if anything: premises, notes, predictions, tables."""
+    premises = [f"{study.words}: {record.words.rstrip('.')}." for study in done.studies for record in study.premises]
     beside = [*(premises if claim.id == "C2" else ()), *appendix.beside.get(claim.id, ())]
+    beside += [f"{prose(note)}." for note in claim.beside_notes]
     if claim.id == "C2" and not premises:
         beside.append("Premise, that a shallow network does for these tasks: not tested.")
     tables = appendix.tables.get(claim.id, ())
@@ -151,35 +148,13 @@ def _claim_blocks(
         yield grid.to_markdown()
 
 
-def reason(claim: ClaimResult) -> str:
-    """Return why a claim has its verdict."""
-    rows = {verdict: [row for row in claim.deciding if row.decision.verdict == verdict] for verdict in _REASONS}
-    failed = [check.name for check in claim.checks if not check.holds]
-    if claim.verdict == HOLDS:
-        return "Why: every deciding prediction holds" + (", and every exact check." if claim.checks else ".")
-    if claim.verdict in (FAILS, NO_EFFECT):
-        names = [*failed, *(row.decision.prediction.name for row in rows[claim.verdict])]
-        return f"Why: {_REASONS[claim.verdict]}: {'; '.join(names)}."
-    parts = [f"{len(of)} {_REASONS[verdict]}" for verdict, of in rows.items() if of and verdict != HOLDS]
-    parts += [f"{len(claim.missing)} could not be looked at"] if claim.missing else []
-    return f"Why: of {len(claim.deciding)} deciding predictions {len(rows[HOLDS])} hold; {', '.join(parts)}."
-
-
-_REASONS = {
-    HOLDS: "hold",
-    FAILS: "on the other side of zero",
-    NO_EFFECT: "inside the margin, too small to matter",
-    UNDECIDED: "with an interval that allows more than one verdict",
-}
-
-
 def _open_blocks(done: Reproduction) -> Iterator[str]:
     yield heading("What open predictions need", 2)
     if not open_rows(done.claims):
         yield "No claim has an open prediction."
         return
     yield open_grid(done).to_markdown()
-    yield "By the mean and the variance so far, in a single look, with the processes that were used."
+    yield REST
     if done.new_plan is not None:
         yield done.new_plan.words
     if done.next_seeds is not None and done.next_hours is not None:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from mamlcli.common.machine import short_versions
+from mamlcli.common.statistics import Score, estimate
 from mamlcli.common.tables import PERCENT, duration, with_interval
-from mamlcli.studies.claims.decisions import ALPHA, Interval
+from mamlcli.studies.claims.contrasts import CAPPED_LOSS, COLLAPSED, LOG_ODDS, LOSS
+from mamlcli.studies.claims.decisions import ALPHA, Interval, Looks
 from mamlcli.studies.claims.forest import SHORT_MEASURES, ordered
 from mamlcli.studies.claims.markup import Grid
+from mamlcli.studies.claims.panels import shown_scores
 from mamlcli.studies.claims.plan import OF_PILOTS, Plan
+from mamlcli.studies.claims.predicted import EXCESS_SHARE
 from mamlcli.studies.claims.predictions import ClaimResult, Row, Study
 from mamlcli.studies.claims.reproduction import Reproduction, open_rows, value_of_cell
 from mamlcli.studies.claims.rest import Rest, rest_words
+from mamlcli.studies.claims.words import prose
+from mamlcli.studies.sweeps.cell_result import CellResult
+from mamlcli.studies.sweeps.collapsed_control import read_control
 
 _NO_BREAK = "\u00a0"  # a number in a narrow column of the page stays in one line
 
@@ -36,7 +44,7 @@ def support_words(claim: ClaimResult) -> str:
 
 
 def prediction_grid(rows: Sequence[Row]) -> Grid:
-    """Return the predictions of a claim: interval, margin, p-values, size, look, and the interval of all seeds."""
+    """Return the predictions of a claim: interval, margin, p-values, mean / sd, look, and the interval of all seeds."""
     header = (
         "study",
         "prediction",
@@ -46,7 +54,7 @@ def prediction_grid(rows: Sequence[Row]) -> Grid:
         "level",
         "margin",
         "p: holds / fails / no effect",
-        "size",
+        "mean / sd",
         "look",
         "all seeds",
     )
@@ -58,18 +66,16 @@ def _prediction_row(row: Row) -> tuple[str, ...]:
     p_values = (decision.p_holds, decision.p_fails, decision.p_no_effect)
     return (
         row.study_words,
-        contrast.words,
+        prose(contrast.words),
         SHORT_MEASURES[contrast.measure],
         decision.verdict,
         interval_words(decision.interval),
         f"{PERCENT * decision.interval.level:.3g}{_NO_BREAK}%",
         f"{contrast.margin:.3g}",
-        f"{_NO_BREAK}/ ".join(f"{p:.1g}" if math.isfinite(p) else "-" for p in p_values),
+        f"{_NO_BREAK}/ ".join(f"{p:.2g}" if math.isfinite(p) else "-" for p in p_values),
         f"{decision.size:.1f}" if math.isfinite(decision.size) else "-",
         f"{decision.look} of {decision.num_looks}",
-        f"{interval_words(every)} ({every.num_seeds})"
-        if every != decision.interval
-        else f"the same ({every.num_seeds})",
+        f"{interval_words(every)} ({every.num_seeds})" if every != decision.interval else "as left",
     )
 
 
@@ -83,10 +89,14 @@ def interval_words(interval: Interval) -> str:
 def check_grid(claim: ClaimResult) -> Grid:
     """Return the exact checks of a claim."""
     rows = tuple(
-        (check.name, f"{check.value:.1e}", f"{check.tolerance:.0e}", "holds" if check.holds else "fails")
+        (prose(check.name), _error(check.value), _error(check.tolerance), "holds" if check.holds else "fails")
         for check in claim.checks
     )
     return Grid(("exact check", "largest error", "allowed", "verdict"), rows)
+
+
+def _error(value: float) -> str:
+    return f"{value:.1e}" if value else "0"
 
 
 def open_grid(done: Reproduction) -> Grid:
@@ -94,7 +104,7 @@ def open_grid(done: Reproduction) -> Grid:
     rows = tuple(
         (
             row.contrast.claim,
-            f"{row.study_words}: {row.contrast.words}",
+            f"{row.study_words}: {prose(row.contrast.words)}",
             SHORT_MEASURES[row.contrast.measure],
             interval_words(row.decision.interval),
             f"{row.contrast.margin:.3g}",
@@ -107,41 +117,90 @@ def open_grid(done: Reproduction) -> Grid:
 
 
 def cell_grid(study: Study) -> Grid:
-    """Return the cells of a study: rate, scores, sizes."""
-    has_accuracy = any("accuracy" in cell.final for cell in study.result.cells)
-    header = ["cell", "seeds", "inner lr", "query loss", *(["query accuracy %"] if has_accuracy else [])]
-    header += ["parameters", "of the transform", "collapsed"]
-    rows = []
-    for cell in study.result.cells:
-        row = [value_of_cell(cell).key, str(len(cell.seeds)), f"{cell.inner_lr:g}"]
-        row.append(with_interval(cell.final.of("loss")))
-        row += [with_interval(cell.final.of("accuracy"), scale=PERCENT, digits=1)] if has_accuracy else []
-        row += [f"{cell.num_parameters:,}", f"{cell.num_transform_parameters:,}"]
-        rows.append((*row, f"{cell.collapse.num_parameters:,}" if cell.collapse else "-"))
-    return Grid(tuple(header), tuple(rows))
+    """Return the cells of a study: rate, scores, sizes; below a stack the same layers collapsed before adaptation.
+
+    Capped loss and the share of tasks that diverged have a column where they differ from the loss and from zero.
+    """
+    cells, texts = study.result.cells, {}
+    for cell in cells:
+        key = value_of_cell(cell).key
+        texts[key] = _cell_texts(study, cell)
+        if study.scores.get(LOSS, {}).get(key + COLLAPSED):
+            texts[f"{key}, collapsed before adaptation"] = _control_texts(study, cell)
+    names = ["seeds", "inner lr", "query loss"]
+    names += ["capped loss"] if _is_capped(study) else []
+    names += ["query accuracy %"] if any("accuracy" in cell.final for cell in cells) else []
+    names += ["tasks diverged %"] if any(cell.diverged_tasks for cell in cells) else []
+    names += ["parameters", "of the transform", "parameters when collapsed"]
+    rows = tuple((prose(key), *(of[name] for name in names)) for key, of in texts.items())
+    return Grid(("cell", *names), rows)
+
+
+def _is_capped(study: Study) -> bool:
+    """Return whether a printed digit of some seed's loss changes where each task's loss is capped."""
+    losses, capped = study.scores.get(LOSS, {}), study.scores.get(CAPPED_LOSS, {})
+    pairs = ((losses[key][seed], loss) for key, of in capped.items() for seed, loss in of.items())
+    return any(abs(loss - at_most) > 5e-4 for loss, at_most in pairs)
+
+
+def _cell_texts(study: Study, cell: CellResult) -> dict[str, str]:
+    """Return the row of a cell, by column."""
+    capped = study.scores.get(CAPPED_LOSS, {}).get(value_of_cell(cell).key, {})
+    return {
+        "seeds": str(len(cell.seeds)),
+        "inner lr": f"{cell.inner_lr:.3g}",
+        "query loss": with_interval(cell.final.of("loss")),
+        "capped loss": _over_seeds(capped.values()),
+        "query accuracy %": with_interval(cell.final.of("accuracy"), scale=PERCENT, digits=1),
+        "tasks diverged %": f"{PERCENT * cell.diverged_tasks:.2g}",
+        "parameters": f"{cell.num_parameters:,}",
+        "of the transform": f"{cell.num_transform_parameters:,}",
+        "parameters when collapsed": f"{cell.collapse.num_parameters:,}" if cell.collapse else "-",
+    }
+
+
+def _control_texts(study: Study, cell: CellResult) -> dict[str, str]:
+    """Return the row of a cell's stacks, collapsed into one layer before they adapt: scores over seeds."""
+    key = value_of_cell(cell).key + COLLAPSED
+    losses = study.scores[LOSS][key]
+    controls = [control for run in cell.run_dirs if (control := read_control(Path(run))) is not None]
+    rates = sorted({control.inner_lr for control in controls})
+    shown = [f"{rate:.2g}" for rate in (*rates[:1], *rates[1:][-1:])]
+    size = f"{cell.collapse.num_parameters:,}" if cell.collapse else "-"
+    return {
+        "seeds": str(len(losses)),
+        "inner lr": " to ".join(shown) or "-",
+        "query loss": _over_seeds(losses.values()),
+        "capped loss": _over_seeds(study.scores.get(CAPPED_LOSS, {}).get(key, losses).values()),
+        "query accuracy %": _over_seeds(shown_scores(study, LOG_ODDS, key).values(), digits=1),
+        "tasks diverged %": "-",
+        "parameters": size,
+        "of the transform": "0",
+        "parameters when collapsed": size,
+    }
+
+
+def _over_seeds(values: Iterable[float], *, digits: int = 3) -> str:
+    return with_interval(Score.of(estimate(list(values))), digits=digits)
 
 
 def plan_grid(plan: Plan) -> Grid:
     """Return what the plan fixed before the first tested run."""
-    looks = "; ".join(
-        f"{seeds} seeds (error {alpha:g})" for seeds, alpha in zip(plan.looks.seeds, plan.looks.alphas, strict=True)
-    )
     pilots = ", ".join(map(str, plan.pilot_seeds))
     source = (
         "chosen by pilots for this plan" if plan.rates_from == OF_PILOTS else "of earlier pilots, kept in the scale"
     )
-    margins = sorted({(contrast.measure, contrast.margin) for contrast in plan.contrasts})
     versions = ", ".join(f"{name} {version}" for name, version in short_versions(plan.versions).items())
     rows = (
         ("digest (SHA-256)", plan.digest),
         ("registered", plan.created),
         ("scale", f"{plan.scale}: {plan.words}"),
-        ("looks", f"{looks}; one-sided error {ALPHA:g} of each claim, together"),
+        ("looks", looks_words(plan.looks)),
         ("tested seeds", f"from {plan.first_seed}; tasks of a seed are its own, the same for all cells"),
         ("inner rates", f"{source}, on seeds {pilots}, which are never tested"),
         ("families", "; ".join(family.words for family in plan.families)),
         ("left out", "; ".join(plan.left_out) or "nothing"),
-        ("margins", "; ".join(f"{SHORT_MEASURES[measure]} {margin:.3g}" for measure, margin in margins)),
+        ("margins", margins_words(plan)),
         (
             "predictions",
             f"{len(plan.contrasts)}, of which {sum(contrast.decides for contrast in plan.contrasts)} decide",
@@ -151,10 +210,36 @@ def plan_grid(plan: Plan) -> Grid:
     return Grid(("of the plan", "value"), rows)
 
 
+def looks_words(looks: Looks) -> str:
+    """Return at how many seeds a plan looks, and with how much of the error."""
+    if len(looks.seeds) == 1:
+        return f"one look, at {looks.seeds[0]} seeds, with the whole one-sided error of a claim, {ALPHA:g}"
+    parts = ", ".join(f"{num} seeds ({alpha:g})" for num, alpha in zip(looks.seeds, looks.alphas, strict=True))
+    return f"{len(looks.seeds)} looks, at {parts}: in brackets the one-sided error of each, {ALPHA:g} together"
+
+
+def margins_words(plan: Plan) -> str:
+    """Return the margins of a plan by name: of measures, of differences of differences, and shares of an excess."""
+    families = {family.key: family for family in plan.families}
+    found: dict[str, dict[str, None]] = {}
+    measures = list(SHORT_MEASURES)
+    for contrast in sorted(plan.contrasts, key=lambda contrast: measures.index(contrast.measure)):
+        family, measure = families[contrast.study], SHORT_MEASURES[contrast.measure]
+        if contrast.claim == "C1" and contrast.measure != LOG_ODDS and family.excess is not None:
+            name = f"{PERCENT * EXCESS_SHARE:g} % of the shallow model's excess"
+            text = f"{family.words} {contrast.margin:#.2g}"
+        else:
+            name = "differences of differences" if len(contrast.terms) > 2 else "differences"
+            text = f"{measure} {contrast.margin:g}"
+        found.setdefault(name, {})[text] = None
+    order = sorted(found, key=lambda name: name[0].isdigit())
+    return "; ".join(f"{name}: {', '.join(found[name])}" for name in order)
+
+
 def rate_grid(plan: Plan) -> Grid:
     """Return the inner learning rate of every value of every family."""
     rows = tuple(
-        (family.words, "; ".join(f"{key}: {rate:g}" for key, rate in family.rates.items()) or "the recipe's")
+        (family.words, "; ".join(f"{prose(key)}: {rate:g}" for key, rate in family.rates.items()) or "the recipe's")
         for family in plan.families
     )
     return Grid(("family", "inner learning rates"), rows)

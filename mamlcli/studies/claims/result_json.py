@@ -28,7 +28,7 @@ def claim_to_json(claim: ClaimResult, *, first_seed: int, rest: Mapping[str, Res
         "predictions": [_row_to_json(row, first_seed, rest.get(row.contrast.key)) for row in claim.rows],
         "checks": [{**asdict(check), "holds": check.holds} for check in claim.checks],
         "missing": list(claim.missing),
-        "notes": list(claim.notes),
+        "notes": [*claim.notes, *claim.beside_notes],
     }
     return {"id": claim.id, "statement": claim.statement, "verdict": claim.verdict, "evidence": evidence}
 

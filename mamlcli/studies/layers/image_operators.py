@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,8 @@ def _cosine(a: Array, b: Array) -> float:
 
 def head_operator(run: RunDirectory) -> HeadOperator | None:
     """Return the operator on a run's collapsed head; kept with the run in head_operator.json.
+
+    A file that cannot be read is written again.
 
     None where the head is larger than `MAX_OPERATOR_SIZE` entries.
 

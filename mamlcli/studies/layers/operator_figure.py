@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mamlcli.common.figures import GREY, SERIES, TWO_COLUMNS, print_style, printed_figure, set_title
+from mamlcli.common.figures import GREY, TWO_COLUMNS, Series, print_style, printed_figure, set_title
 from mamlcli.studies.layers.image_operators import HeadOperator
 
 if TYPE_CHECKING:
@@ -19,24 +19,29 @@ _LOWEST = 1e-4
 
 
 @print_style()
-def head_operators_figure(operators: Mapping[str, Sequence[HeadOperator]], words: str) -> Figure:
+def head_operators_figure(
+    operators: Mapping[str, Sequence[HeadOperator]], words: str, looks: Mapping[str, Series]
+) -> Figure:
     """Draw the spectra of head operators, a panel a value: each seed a thin line, their mean a thick one.
 
     Args:
         operators: by value in words, those with appended layers first; at least one of each, of heads of one size.
         words: the study, for the title.
+        looks: of each value; the colours of its lines.
     """
     figure = printed_figure(TWO_COLUMNS, 2.6)
     panels = figure.subplots(1, len(operators), sharey=True, squeeze=False)[0]
-    for index, (axes, (name, of_value)) in enumerate(zip(panels, operators.items(), strict=True)):
-        _draw_spectra(axes, of_value, SERIES[index % len(SERIES)].color)
-        axes.set_title(f"{name}: {_distance_words(of_value)}")
+    for axes, (name, of_value) in zip(panels, operators.items(), strict=True):
+        _draw_spectra(axes, of_value, looks[name].color)
+        # All are of the network of one block.
+        shown = name.removeprefix("depth 1, ").replace("kfo", "KFO")
+        axes.set_title(f"{shown}\n{_distance_words(of_value)}")
         axes.set_xlabel("rank")
     panels[0].set_ylabel("singular value / mean")
     num = max(map(len, operators.values()))
     seeds = f"thin: each of {num} seeds, thick: their mean" if num > 1 else "one seed"
-    what = "what stands between the gradient of the collapsed head and its movement"
-    set_title(figure, f"{words}: {what}\n{seeds}; dotted: plain gradients")
+    what = "the matrix by which a small inner step multiplies the gradient of the head"
+    set_title(figure, f"{words}: {what}\n(appended layers multiplied out); {seeds}; dotted: plain gradients")
     return figure
 
 

@@ -33,7 +33,7 @@ def test_a_comparison_of_two_studies_has_its_mean_over_them_with_heterogeneity()
     rows = [of_study("glyphs", (0.2, 0.4)), of_study("omniglot", (0.4, 0.6))]
     grid = pooled_grid(claim("holds", rows), studies(glyphs="maml", omniglot="maml"))
     assert grid.rows == (
-        ("2 linear layers better than none", "loss", "2", "+0.4000 [-0.8706, +1.6706]", "50 %", "2.0 (0.2)"),
+        ("2 linear layers better than none", "loss", "2", "+0.4000 [-0.8706, +1.6706]", "50 %", "2.0 (0.16)"),
     )
 
 
@@ -66,7 +66,7 @@ def test_operators_are_compared_with_that_of_kfo_of_the_same_seed():
         "0.85 (0.71 to 1.00)",
         "0.71 (0.71 to 0.71)",
     )
-    assert grid.rows[1][2:5] == ("2", "0.71 (0.71 to 0.71)", "-")
+    assert grid.rows[1][1:5] == ("depth 1, KFO", "2", "0.71 (0.71 to 0.71)", "-")
 
 
 def with_runs(study):
@@ -95,18 +95,25 @@ def opened(monkeypatch):
 def test_operators_are_those_of_one_block_with_layers_and_with_kfo_at_the_seeds_of_the_first_look(opened):
     plan = replace(DONE.plan, looks=replace(DONE.plan.looks, seeds=(2,)))
     found = study_operators(plan, with_runs(GLYPHS))
-    assert list(found) == ["depth 1, 2 linear layers", "depth 1, 3 linear layers", "depth 1, kfo"]
+    assert found.why_not == ""
+    assert list(found.by_value) == ["depth 1, 2 linear layers", "depth 1, 3 linear layers", "depth 1, kfo"]
     assert opened == [f"{value}-{seed}" for value in ("2-none", "3-none", "0-kfo") for seed in (100, 101)]
 
 
-def test_there_are_none_without_checkpoints_without_kfo_and_of_other_roles(opened, monkeypatch):
+def test_there_are_none_of_other_roles():
+    assert study_operators(DONE.plan, replace(with_runs(GLYPHS), role="anil")) is None
+
+
+def test_where_none_are_shown_there_is_a_reason(opened, monkeypatch):
     study = with_runs(GLYPHS)
-    assert study_operators(DONE.plan, replace(study, role="anil")) == {}
     plain = tuple(cell for cell in study.result.cells if cell.grid.optimizer == "none")
-    assert study_operators(DONE.plan, replace(study, result=replace(study.result, cells=plain))) == {}
+    found = study_operators(DONE.plan, replace(study, result=replace(study.result, cells=plain)))
+    assert (found.by_value, found.why_not[:31]) == ({}, "there is no finished run with K")
+    monkeypatch.setattr(beside, "head_operator", lambda run: None)
+    assert "too large" in study_operators(DONE.plan, study).why_not
 
     def no_checkpoint(run):
-        raise RunError("run", expected="a checkpoint")
+        raise RunError("/a/machine/run", expected="a checkpoint", got="none")
 
     monkeypatch.setattr(beside, "head_operator", no_checkpoint)
-    assert study_operators(DONE.plan, study) == {}
+    assert study_operators(DONE.plan, study).why_not == "depth 1, 2 linear layers: expected a checkpoint, got none"

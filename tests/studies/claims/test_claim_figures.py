@@ -54,4 +54,25 @@ def test_c2_draws_every_seed_of_every_depth(figures):
 
 def test_c3_has_the_stacks_and_their_collapsed_selves(figures):
     names = {text.get_text() for text in figures["C3"].legends[0].get_texts()}
-    assert names == {"layers adapt as they are", "the same layers, collapsed into one before adaptation"}
+    collapsed = "collapsed into one layer before adaptation, at its own best inner rate"
+    assert names == {"layers adapt as they are", collapsed}
+
+
+def test_c3_curves_name_their_layers_and_no_colour_means_two_things(figures):
+    *_, curves = figures["C3"].axes
+    lines = {line.get_label(): line.get_color() for line in curves.lines}
+    assert list(lines) == ["no layers", "2 layers", "3 layers"]
+    others = {line.get_color() for line in figures["C3"].axes[0].lines} - {lines["no layers"]}
+    assert not others & set(lines.values())
+
+
+def test_c1_values_differ_in_marker_and_c7_has_the_same(figures):
+    for claim, index in (("C1", 0), ("C1", 1), ("C7", 0)):
+        marks = [line.get_marker() for line in figures[claim].axes[index].lines if line.get_marker() != "None"]
+        assert len(marks) == len(set(marks)) == 4
+    first, seventh = (
+        {line.get_marker(): line.get_color() for line in figures[claim].axes[0].lines} for claim in ("C1", "C7")
+    )
+    assert {mark: seventh[mark] for mark in seventh if mark != "None"} == {
+        mark: first[mark] for mark in first if mark != "None"
+    }

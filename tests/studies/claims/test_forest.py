@@ -68,6 +68,33 @@ def test_undecided_rows_are_open_and_verdicts_have_their_colours(claims):
         assert (mark.get_markerfacecolor() == "white") == (row.decision.verdict == UNDECIDED)
 
 
+@pytest.mark.parametrize("layout", [WIDE, NARROW])
+def test_every_row_says_its_verdict_in_words(claims, layout):
+    texts = [text.get_text() for text in forest_figure(claims, "t", layout).axes[0].texts]
+    expected = [row.decision.verdict for claim in claims for group in ordered(claim.rows) for row in group]
+    assert [text for text in texts if text in VERDICT_COLOURS] == expected
+
+
+def test_the_axis_is_labelled_at_both_ends(claims):
+    ticks = forest_figure(claims, "t").axes[0].xaxis.get_major_ticks()
+    assert all(tick.label1.get_visible() and tick.label2.get_visible() for tick in ticks)
+
+
+def test_colours_and_shapes_have_legends_of_their_own(claims):
+    colours, shapes = (
+        [text.get_text() for text in legend.get_texts()] for legend in forest_figure(claims, "t").legends
+    )
+    assert colours == list(VERDICT_COLOURS)
+    assert shapes == ["loss", "log-odds", "capped loss", "distance", "one seed", "all seeds, where more"]
+
+
+def test_seeds_stand_above_their_interval(claims):
+    axes = forest_figure(claims, "t").axes[0]
+    at = {round(float(y) % 1, 6) for points in axes.collections for _, y in points.get_offsets()}
+    means = {round((float(line.get_ydata()[0]) - 0.42) % 1, 6) for line in axes.lines if line.get_marker() in "os^D"}
+    assert at == means
+
+
 def test_axis_says_its_units_and_the_band_is_the_margin(claims):
     axes = forest_figure(claims, "t").axes[0]
     assert "mean difference / margin" in axes.get_xlabel()

@@ -1,12 +1,21 @@
 """What the panels of claims draw: scores as they were measured, every seed."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from mamlcli.common.figures import SERIES, new_figure
-from mamlcli.studies.claims.contrasts import LOG_ODDS, LOSS
-from mamlcli.studies.claims.panels import advantages, draw_seeds, measures_of, shown_scores, values_of
+from mamlcli.common.figures import LAYER_SERIES, SERIES, TRANSFORM_SERIES, new_figure
+from mamlcli.studies.claims.contrasts import LOG_ODDS, LOSS, CellValue
+from mamlcli.studies.claims.panels import (
+    advantages,
+    draw_references,
+    draw_seeds,
+    look_of,
+    measures_of,
+    shown_scores,
+    values_of,
+)
 from tests.helpers.made_reproduction import made_reproduction
 
 
@@ -43,6 +52,26 @@ def test_values_are_those_that_the_predictions_of_a_claim_are_about(done):
         "depth 1, 3 linear layers",
     ]
     assert measures_of(study_of(done, "linear-regression")) == [LOSS]
+
+
+def test_a_value_looks_the_same_in_every_figure():
+    assert look_of(CellValue(1)) == look_of(CellValue(4)) == SERIES[0]
+    assert look_of(CellValue(4, optimizer="kfo")) == look_of(CellValue(1, optimizer="kfo")) == TRANSFORM_SERIES["kfo"]
+    assert look_of(CellValue(1, 2)) == look_of(CellValue(3), is_linear=True) == LAYER_SERIES[2]
+
+
+def test_floors_and_baselines_look_the_same_whichever_others_there_are(done):
+    styles = {}
+    for key in ("linear-regression", "logistic"):
+        axes, study = new_figure(2.0, 2.0).subplots(), study_of(done, key)
+        for order in (1, -1):
+            names = list(study.result.references)[::order]
+            result = replace(study.result, references={name: study.result.references[name] for name in names})
+            draw_references(axes, replace(study, result=result), LOSS)
+        for line in axes.lines:
+            styles.setdefault(line.get_label(), set()).add((line.get_color(), line.get_linestyle()))
+    assert set(styles) == {"posterior mean (floor)", "Bayes predictive (floor)", "MAP"}
+    assert all(len(found) == 1 for found in styles.values())
 
 
 def test_every_seed_is_drawn_beside_the_mean_of_its_value():

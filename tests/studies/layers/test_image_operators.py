@@ -74,6 +74,15 @@ def test_it_is_kept_with_the_run_and_comes_back(tmp_path, with_glyphs):
     assert json.loads((run.path / "head_operator.json").read_text()) == value
 
 
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"name": "kfo", "seed": 0, "terms": [1]}'])
+def test_a_damaged_file_is_written_again(tmp_path, with_glyphs, text):
+    run = image_run(tmp_path / "run", STACK)
+    first = head_operator(run)
+    (run.path / "head_operator.json").write_text(text)
+    np.testing.assert_array_equal(head_operator(run).matrix, first.matrix)
+    assert json.loads((run.path / "head_operator.json").read_text())["name"] == "2 linear layers"
+
+
 def test_plain_gradients_are_the_identity(tmp_path, with_glyphs):
     found = head_operator(image_run(tmp_path / "run"))
     assert found.name == "0 linear layers"
