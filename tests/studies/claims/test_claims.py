@@ -188,7 +188,7 @@ def test_what_is_removed_of_the_excess_is_of_the_seeds_that_all_have():
     # Seeds 102 and 103 of depth 3 alone would raise it from 25 % to 63 %.
     losses = {"depth 1": [0.36] * 2, "depth 3": [0.345] * 2 + [0.3] * 2}
     [note] = decided(1, of, loss=losses, references=references).notes
-    assert "depth 3 removes 25 % of it" in note
+    assert "depth 3 removes 25 %" in note
 
 
 def test_c3_says_nothing_of_stacks_of_which_no_task_is_finite():
