@@ -128,23 +128,29 @@ def reproduce(
     request = Request(scale, seeds, until_decided, max_seeds, first_seed, tuple(families), choose_rates)
     path = reproduction_path(folder, scale)
     num_processes = jobs or num_processes_of(plan_or_draft(path, request).families, device)
-    with CallClock(path, num_processes) as clock:
+    machine = Machine(
+        num_processes,
+        device,
+        argv or sys.argv,
+        command(path),
+        on_family or (lambda family, sweep: None),
+        on_end or (lambda end: None),
+        on_look or (lambda done: None),
+    )
+    return _timed(path, request, Extent(until_decided, max_seeds, deadline), machine)
+
+
+def _timed(path: Path, request: Request, extent: Extent, machine: Machine) -> Reproduction:
+    """Register a plan, where there is none, and take its looks; the time of the call is noted."""
+    with CallClock(path, machine.num_processes) as clock:
 
         def end_run(end: CellEnd) -> None:
             clock.count(end.status)
-            (on_end or (lambda end: None))(end)
+            machine.on_end(end)
 
-        machine = Machine(
-            num_processes,
-            device,
-            argv or sys.argv,
-            command(path),
-            on_family or (lambda family, sweep: None),
-            end_run,
-            on_look or (lambda done: None),
-        )
-        opened = open_plan(path, request, lambda: planned(draft(request), path, machine, deadline))
-        done = take_looks(opened, path, Extent(until_decided, max_seeds, deadline), machine)
+        counted = replace(machine, on_end=end_run)
+        opened = open_plan(path, request, lambda: planned(draft(request), path, counted, extent.deadline))
+        done = take_looks(opened, path, extent, counted)
     return replace(done, calls=read_calls(path))
 
 
