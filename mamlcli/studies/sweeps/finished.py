@@ -159,7 +159,7 @@ def has_extras(sweep: Sweep, folder: Path) -> bool:
 
 def can_read_extras(sweep: Sweep, folder: Path) -> bool:
     """Return whether a cell's run directory holds its extras undamaged; if not, they are written again."""
-    if sweep.with_control and not is_control_kept(folder):
+    if sweep.control_tasks and not is_control_kept(folder):
         return False
     is_kept = kept_record(folder / COLLAPSE, CollapseRecord.from_json) is not None
     return is_kept or not _is_collapsed(sweep, folder)

@@ -120,14 +120,14 @@ def test_where_every_rate_of_the_grid_diverges_the_search_goes_down_to_the_last(
 
 def test_a_damaged_control_is_named_or_written_again(shallow, few):
     run, _ = start_of(shallow, 1, width=5, seed=14)
-    write_control(run)
+    write_control(run, FEW_TASKS)
     whole = read_control(run.path)
     (run.path / "control.json").write_text('{"tried": []}')
     assert has_control(run.path)
     assert not is_control_kept(run.path)
     with pytest.raises(RunError, match=r"control\.json: expected a record that can be read"):
         read_control(run.path)
-    write_control(run)
+    write_control(run, FEW_TASKS)
     assert read_control(run.path) == whole
     assert is_control_kept(run.path)
 
