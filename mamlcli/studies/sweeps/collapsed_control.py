@@ -116,12 +116,11 @@ def control_record(run: RunDirectory, num_validation_tasks: int) -> ControlRecor
     """Collapse a run's meta-learned stack into one layer, adapt it at its own best rate, and score it.
 
     E = W_L ... W_1 at the meta-parameters, before any task; then phi_{k+1} = phi_k - alpha grad L_S(phi_k) with body
-    and E, for as many steps and on the same meta-test tasks as the run. alpha is chosen for this run alone, on
-    meta-validation tasks keyed by `evaluation.seed`.
+    and E, for as many steps and on the same meta-test tasks as the run. alpha is chosen for this run alone.
 
     Args:
         run: trained, with appended linear layers.
-        num_validation_tasks: that each alpha is tried on.
+        num_validation_tasks: that each alpha is tried on, of meta-validation, keyed by `evaluation.seed`.
 
     Raises:
         RunError: the run has no appended linear layers, or no checkpoint.

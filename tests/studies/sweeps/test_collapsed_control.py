@@ -128,7 +128,7 @@ def test_a_damaged_control_is_named_or_written_again(shallow, few):
     with pytest.raises(RunError, match=r"control\.json: expected a record that can be read"):
         read_control(run.path)
     write_control(run, FEW_TASKS)
-    assert read_control(run.path) == whole
+    assert replace(read_control(run.path), wall_s=whole.wall_s) == whole
     assert is_control_kept(run.path)
 
 
