@@ -277,7 +277,7 @@ def test_sweep_needs_one_axis_and_leaves_its_key_to_the_study(tmp_path):
 
 
 def test_reproduce_says_which_scales_there_are(tmp_path):
-    with pytest.raises(MamlError, match="expected one of smoke, laptop, paper, got 'lap'"):
+    with pytest.raises(MamlError, match="expected one of smoke, laptop, evening, paper, got 'lap'"):
         mamlcli.reproduce("lap", folder=tmp_path / "r")
     assert not (tmp_path / "r").exists()
 

@@ -146,6 +146,7 @@ def test_every_command_that_shows_a_result_can_be_asked_for_json():
         "adapt.rescore",
         "study_display.study",
         "study_display.show_collapse",
+        "reproduce.show_result",
         "train.show_dry_run",
     }
 
