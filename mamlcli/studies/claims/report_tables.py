@@ -17,6 +17,7 @@ from mamlcli.studies.claims.panels import shown_scores
 from mamlcli.studies.claims.plan import OF_PILOTS, Plan
 from mamlcli.studies.claims.predicted import EXCESS_SHARE
 from mamlcli.studies.claims.predictions import ClaimResult, Row, Study
+from mamlcli.studies.claims.rates import EXCEPTIONS
 from mamlcli.studies.claims.reproduction import Reproduction, open_rows, value_of_cell
 from mamlcli.studies.claims.rest import Rest, rest_words
 from mamlcli.studies.claims.words import prose
@@ -198,6 +199,7 @@ def plan_grid(plan: Plan) -> Grid:
         ("looks", looks_words(plan.looks)),
         ("tested seeds", f"from {plan.first_seed}; tasks of a seed are its own, the same for all cells"),
         ("inner rates", f"{source}, on seeds {pilots}, which are never tested"),
+        *([] if plan.rates_from == OF_PILOTS else [("exceptions of these rates", "; ".join(EXCEPTIONS))]),
         ("families", "; ".join(family.words for family in plan.families)),
         ("left out", "; ".join(plan.left_out) or "nothing"),
         ("margins", margins_words(plan)),

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from mamlcli.studies.claims.decisions import HOLDS, UNDECIDED, UNTIL_DECIDED
+from mamlcli.studies.claims.plan import OF_PILOTS
 from mamlcli.studies.claims.predictions import ExactCheck
 from mamlcli.studies.claims.report_tables import (
     cell_grid,
@@ -124,6 +125,9 @@ def test_plan_shows_digest_looks_rates_and_margins():
     assert values["looks"] == "one look, at 4 seeds, with the whole one-sided error of a claim, 0.025"
     assert values["left out"] == "omniglot: its pack is not here"
     assert len(rate_grid(DONE.plan).rows) == len(DONE.plan.families)
+    kept = dict(plan_grid(replace(DONE.plan, rates_from="scale")).rows)
+    assert "networks of depth 4 were not refined" in kept["exceptions of these rates"]
+    assert "exceptions of these rates" not in dict(plan_grid(replace(DONE.plan, rates_from=OF_PILOTS)).rows)
 
 
 def test_looks_have_their_errors():
