@@ -160,6 +160,7 @@ def laptop() -> Scale:
         "1,000 meta-iterations of 4 tasks on glyphs and short synthetic runs, four seeds, two cores",
         one_look(4),
         (*_short_synthetic(), *map(_with_rates, _short_images("glyphs", (_LAPTOP_MAML, _LAPTOP_ANIL)))),
+        amounts=Amounts(premise_tasks=6, control_tasks=100),
     )
 
 
