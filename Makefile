@@ -9,7 +9,7 @@ help:
 	@echo "make test      install into $(VENV) and run the test suite"
 	@echo "make verify    run the recipes that take under a minute, and compare them with their references"
 	@echo "make same-bits OLD=COMMIT  compare the bits of an older commit with those of the working tree (3 minutes)"
-	@echo "make reproduce decide every claim of the paper and write a report (2 free cores, under 25 minutes, no download);"
+	@echo "make reproduce decide every claim of the paper and write a report (2 free cores, about 25 minutes, no download);"
 	@echo "               more by ARGS: make reproduce ARGS='--until-decided --hours 2 --dir runs/decided'"
 	@echo "make check     lint, types and format; changes nothing"
 	@echo "make fix       mend what lint and format can mend"
