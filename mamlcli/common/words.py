@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -31,3 +32,8 @@ def shown(path: Path | str) -> str:
 def printable(path: Path | str) -> str:
     """Return a path as text that can be encoded: bytes that are no text are written out; line ends stay."""
     return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def composed(text: str) -> str:
+    """Return a text in Unicode's composed form (NFC), so that a name from a Mac's file system equals the same typed."""
+    return unicodedata.normalize("NFC", text)

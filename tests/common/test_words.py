@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from mamlcli.common.words import first_line, nearest, one_line, printable, shown
+from mamlcli.common.words import composed, first_line, nearest, one_line, printable, shown
 
 
 def test_first_line_of_an_error_has_no_full_stop():
@@ -30,3 +30,7 @@ def test_nearest_name_is_suggested_and_nothing_where_none_is_near():
     assert nearest("kfo2", ["none", "kfo", "kfo-mlp"]) == " Did you mean 'kfo'?"
     assert nearest("zzz", ["none", "kfo"]) == ""
     assert nearest("none at all", ["none"], cutoff=0.9) == ""
+
+
+def test_decomposed_names_are_composed() -> None:
+    assert composed("e\u0301te\u0301") == "\u00e9t\u00e9"
