@@ -14,7 +14,7 @@ from urllib.error import URLError
 from mamlcli.common.errors import DataError
 from mamlcli.common.files import cache_dir
 from mamlcli.tasks.images.sources import FETCHABLE, import_source, require_free, require_source
-from mamlcli.tasks.images.trees import Progress
+from mamlcli.tasks.images.tree_reading import Progress
 
 # A server that sends nothing for so long is taken to be out of reach.
 _TIMEOUT_S = 30.0

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from mamlcli.common.errors import DataError
 from mamlcli.common.words import printable, shown
+from mamlcli.tasks.images.folders import Skipped, image_files, subfolders
 from mamlcli.tasks.images.ink import ImageRecord, grounds_are_bright, ink_extent, read_ink
-from mamlcli.tasks.images.trees import Progress, Skipped, image_files, subfolders
+from mamlcli.tasks.images.tree_reading import Progress
 
 FRAMES = ("file", "ink")
 _BRIGHT, _DARK = "bright ground", "dark ground"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +14,8 @@ from mamlcli.tasks.images.cifar import read_cifar
 from mamlcli.tasks.images.class_splits import published_classes
 from mamlcli.tasks.images.packs import Pack, PackSource, save_pack
 from mamlcli.tasks.images.reading import Preprocessing
-from mamlcli.tasks.images.trees import (
-    ImageTree,
-    Progress,
-    ReadTree,
-    class_folder_tree,
-    default_size,
-    mini_imagenet_tree,
-    omniglot_tree,
-    read_tree,
-)
+from mamlcli.tasks.images.tree_reading import Progress, ReadTree, default_size, read_tree
+from mamlcli.tasks.images.trees import ImageTree, class_folder_tree, mini_imagenet_tree, omniglot_tree
 
 INVERT_CHOICES = ("auto", "yes", "no")
 FETCHABLE = ("omniglot", "cifar-fs", "fc100")
@@ -263,7 +256,7 @@ def default_name(source: str, path: Path) -> str:
     """Return the pack name of an import: the source's name, or for a folder the folder's."""
     if source != "folder":
         return source
-    return re.sub(r"[^\w.-]+", "-", path.resolve().name).strip("-.") or "folder"
+    return re.sub(r"[^\w.-]+", "-", os.path.basename(os.path.abspath(path))).strip("-.") or "folder"
 
 
 def check_name(name: str, source: str) -> str:

@@ -1,41 +1,21 @@
-"""Find which image files below a folder are of which class, and read them all into arrays."""
+"""Find which image files below a folder are of which class."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from mamlcli.common.commands import command
 from mamlcli.common.errors import DataError
-from mamlcli.tasks.images.ink import ink_is_dark
-from mamlcli.tasks.images.reading import IMAGE_SUFFIXES, Preprocessing, image_size
-
-# The folder names that mean a class split, and the split they mean.
-_SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "meta-train": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "meta-validation": "validation",
-    "test": "test",
-    "testing": "test",
-    "meta-test": "test",
-}
+from mamlcli.common.words import printable, shown
+from mamlcli.tasks.images.folders import Folder, Skipped, files_of_classes, open_folder
+from mamlcli.tasks.images.levels import ALL, EMPTY_CLASS, ClassFolder, classes_by_split, is_plain, split_meant
 
 _OMNIGLOT_SETS = ("images_background", "images_evaluation")
-_WNID = re.compile(r"n\d{8}")
-
-# The size of a pack if none is asked for: the pictures' own, up to that of mini-ImageNet.
-_LARGEST_DEFAULT_SIZE = 84
-_NUM_SIZED_FILES = 64
-Progress = Callable[[int, int], None]
-Skipped = list[tuple[str, str]]
+# A WordNet id, perhaps with the words of the class behind it.
+_WNID = re.compile(r"(n\d{8})([\W_].*)?")
 
 
 @dataclass
@@ -58,237 +38,162 @@ class ImageTree:
     def num_files(self) -> int:
         return sum(len(files) for files in self.files.values())
 
-
-@dataclass(frozen=True)
-class ReadTree:
-    """A read tree holds the images of a tree; images are [num_images, size, size, channels], labels [num_images]."""
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    class_names: list[str]
-    preprocessing: Preprocessing
+    def add(self, classes: Sequence[tuple[str, Folder]]) -> None:
+        """Add the files of class folders; a class of which there are two folders gets the files of both."""
+        found = files_of_classes([folder for _, folder in classes], self.skipped)
+        for (name, _), files in zip(classes, found, strict=True):
+            if files:
+                self.files.setdefault(name, []).extend(files)
 
 
 def omniglot_tree(root: Path) -> ImageTree:
-    """Find the drawings `<alphabet>/<character>/<drawer>.png`, below images_background/ and images_evaluation/ too.
+    """Find the drawings `<alphabet>/<character>/<drawer>.png`, at any depth.
 
-    Class names are "<alphabet>/<character>", groups are alphabets.
+    Where there are folders images_background or images_evaluation, only these are taken. Class names are
+    "<alphabet>/<character>", groups are alphabets.
+
+    Raises:
+        DataError: there are none, or two folders are the same character.
     """
     tree = ImageTree()
-    for top in _omniglot_tops(_folder(root)):
-        for alphabet in subfolders(top, tree.skipped):
-            for character in subfolders(alphabet, tree.skipped):
-                name = f"{alphabet.name}/{character.name}"
-                tree.files.setdefault(name, []).extend(image_files(character, tree.skipped))
-                tree.groups[name] = alphabet.name
+    top = open_folder(root)
+    found: dict[str, Folder] = {}
+    for set_of_alphabets in _omniglot_sets(top, tree.skipped) or [top]:
+        for alphabet, character in _characters(set_of_alphabets, tree.skipped):
+            name = f"{alphabet.name}/{character.name}"
+            if name in found and found[name].real != character.real:
+                raise DataError(
+                    printable(root),
+                    expected="one folder for each character",
+                    got=f"two of {name}: {shown(found[name].path)} and {shown(character.path)}",
+                    next_step="Name the folder that holds only one of the copies",
+                )
+            found.setdefault(name, character)
+            tree.groups[name] = alphabet.name
+    tree.add(list(found.items()))
     _require_classes(tree, root, "folders <alphabet>/<character> with drawings")
     return tree
 
 
-def _omniglot_tops(root: Path) -> list[Path]:
-    """Return the folders that hold alphabets: the official two, here or one folder down, else the root."""
-    for parent in (root, *subfolders(root, [])):
-        tops = [parent / name for name in _OMNIGLOT_SETS if (parent / name).is_dir()]
-        if tops:
-            # Unpacked into a folder of its own name, an archive stands inside itself.
-            return [top / top.name if (top / top.name).is_dir() else top for top in tops]
-    return [root]
+def _omniglot_sets(folder: Folder, skipped: Skipped) -> list[Folder]:
+    """Return the folders of the two sets below a folder, wherever; what lies beside them is noted as skipped."""
+    sets: list[Folder] = []
+    beside: Skipped = []
+    for below in folder.bearing:
+        is_set = below.name in _OMNIGLOT_SETS
+        inner = [below] if is_set else [] if below.images else _omniglot_sets(below, skipped)
+        sets += inner
+        if not inner:
+            beside.append((shown(below.path), f"beside {' and '.join(_OMNIGLOT_SETS)}"))
+    if sets:
+        skipped += folder.unused() + beside
+    return sets
+
+
+def _characters(folder: Folder, skipped: Skipped, *, is_top: bool = True) -> Iterator[tuple[Folder, Folder]]:
+    """Yield (alphabet, character) for each folder with drawings; those right below the top have no alphabet."""
+    skipped += folder.unused(EMPTY_CLASS)
+    for below in folder.bearing:
+        if not below.images:
+            yield from _characters(below, skipped, is_top=False)
+        elif is_top:
+            skipped.append((shown(below.path), "drawings in no folder <alphabet>/<character>"))
+        else:
+            yield folder, below
 
 
 def mini_imagenet_tree(root: Path, *, wnids: frozenset[str]) -> ImageTree:
-    """Find the class folders, named by WordNet id, here or one folder down (train/, val/, test/).
+    """Find the class folders, named by WordNet id, at any depth.
 
     Args:
         root: the folder.
         wnids: the 100 classes of mini-ImageNet; other ids are listed as skipped, so that a folder of all of
             ImageNet can be given.
+
+    Raises:
+        DataError: there are none, or a class is in two places that are not folders of splits.
     """
     tree = ImageTree()
-    for folder in subfolders(_folder(root), tree.skipped):
-        below = [folder] if _WNID.fullmatch(folder.name) else subfolders(folder, tree.skipped)
-        for candidate in below:
-            if candidate.name in wnids:
-                files = image_files(candidate, tree.skipped)
-                tree.files.setdefault(candidate.name, []).extend(files)
-            else:
-                tree.skipped.append((str(candidate), "not a class of mini-ImageNet"))
+    places = list(_wnid_folders(open_folder(root), wnids, tree.skipped))
+    is_split = {split_meant(parent.name) is not None for _, parent, _ in places}
+    first: dict[str, Folder] = {}
+    for wnid, parent, folder in places:
+        if first.setdefault(wnid, folder).real != folder.real and False in is_split:
+            raise DataError(
+                printable(root),
+                expected="one folder for each class",
+                got=f"two of {wnid}: {shown(first[wnid].path)} and {shown(folder.path)}",
+                next_step=f"Name the folder that holds only one of them, such as {shown(parent.path)}",
+            )
+    tree.add([(wnid, folder) for wnid, _, folder in places])
     tree.files = dict(sorted(tree.files.items()))
     _require_classes(tree, root, "class folders named as in n01532829")
     return tree
 
 
-def class_folder_tree(root: Path) -> ImageTree:
-    """Find class folders, either directly below `root` or below its folders train, val and test.
+def _wnid_folders(folder: Folder, wnids: frozenset[str], skipped: Skipped) -> Iterator[tuple[str, Folder, Folder]]:
+    """Yield (class, the folder that it is in, its folder) for each class folder."""
+    skipped += folder.left_out + folder.stray
+    for below in folder.folders:
+        match = _WNID.fullmatch(below.name)
+        if match and match[1] in wnids:
+            yield match[1], folder, below
+        elif match or (below.images and not below.bearing):
+            skipped.append((shown(below.path), "not a class of mini-ImageNet"))
+        elif below.bearing:
+            yield from _wnid_folders(below, wnids, skipped)
+        else:
+            skipped.append((shown(below.path), below.problem or "no image in it"))
+
+
+def class_folder_tree(root: Path, *, class_level: int | None = None) -> ImageTree:
+    """Find class folders below `root`, or below its folders of splits (train, val, test and the like).
+
+    Args:
+        root: the folder; one that does nothing but wrap another stands for that one.
+        class_level: how deep the class folders are below `root` or its folders of splits: 1 for those right in it, 2
+            for those in groups, and so on; None finds it out, see `classes_by_split`.
 
     Raises:
-        DataError: there are none, or a class name is in two of train, val and test.
+        DataError: there are none, it is not clear which they are, or a class name is in two folders.
     """
     tree = ImageTree()
-    folders = subfolders(_folder(root), tree.skipped)
-    if len(folders) > 1 and all(folder.name.lower() in _SPLIT_FOLDERS for folder in folders):
-        tree.class_splits = {"train": [], "validation": [], "test": []}
-        for folder in folders:
-            names = tree.class_splits[_SPLIT_FOLDERS[folder.name.lower()]]
-            names.extend(_add_classes(tree, folder))
-    else:
-        _add_classes(tree, root)
+    classes = classes_by_split(open_folder(root), tree.skipped, class_level=class_level)
+    found = [one for of_split in classes.values() for one in of_split]
+    _refuse_same_names(found, root)
+    tree.add([(one.folder.name, one.folder) for one in found])
     tree.files = dict(sorted(tree.files.items()))
+    tree.groups = {one.folder.name: one.group for one in found if one.group}
+    if ALL not in classes:
+        tree.class_splits = {
+            split: [one.folder.name for one in of_split if one.folder.name in tree.files]
+            for split, of_split in classes.items()
+        }
     _require_classes(tree, root, "class folders with images")
     return tree
 
 
-def _add_classes(tree: ImageTree, folder: Path) -> list[str]:
-    """Add each folder below `folder` as a class and return the names."""
-    # The root's stray files were noted when its folders were listed; those of train/ and so on were not.
-    classes = subfolders(folder, tree.skipped if tree.class_splits is not None else [])
-    for path in classes:
-        if path.name in tree.files:
+def _refuse_same_names(classes: Sequence[ClassFolder], root: Path) -> None:
+    first: dict[str, Folder] = {}
+    for folder in (one.folder for one in classes):
+        other = first.setdefault(folder.name, folder)
+        if other is not folder:
             raise DataError(
-                str(path),
+                printable(folder.path),
                 expected="a class name that no other split has",
-                got=repr(path.name),
+                got=f"{folder.name!r}, as {shown(other.path)}",
                 why="Splits of few-shot learning share no classes",
-                next_step=f"Rename the folder, or import one split: mamlcli data import folder {folder}",
+                next_step="Rename the folder, or import one of the folders above them, as in: "
+                + command("data", "import", "folder", other.path.parent),
             )
-        tree.files[path.name] = image_files(path, tree.skipped)
-    return [path.name for path in classes]
-
-
-def _folder(root: Path) -> Path:
-    if not root.is_dir():
-        got = "a file" if root.exists() else "no such folder"
-        raise DataError(str(root), expected="a folder of images", got=got)
-    return root
 
 
 def _require_classes(tree: ImageTree, root: Path, expected: str) -> None:
-    if tree.num_files:
+    if len(tree.files) == 1 and is_plain(next(iter(tree.files))):
+        got = f"{tree.num_files} images in one folder, {next(iter(tree.files))}"
+    elif tree.num_files:
         return
-    got = f"{len(tree.files)} class folders and no image file in them" if tree.files else "no class folder"
+    else:
+        got = "no class folder with an image file"
     why = f"{tree.skipped[0][0]}: {tree.skipped[0][1]}" if tree.skipped else None
-    raise DataError(str(root), expected=expected, got=got, why=why, next_step="See: mamlcli data import --help")
-
-
-def _entries(folder: Path) -> Iterator[Path]:
-    """Yield what is in a folder, by name, without hidden files and the like of `__MACOSX`."""
-    try:
-        paths = sorted(folder.iterdir())
-    except OSError as error:
-        raise DataError(str(folder), expected="a folder that can be read", got=str(error)) from error
-    for path in paths:
-        if not path.name.startswith((".", "__")):
-            yield path
-
-
-def subfolders(folder: Path, skipped: Skipped) -> list[Path]:
-    """Return the folders in a folder; files that stand beside them are noted as skipped."""
-    visible = []
-    for path in _entries(folder):
-        if not path.is_dir():
-            skipped.append((str(path), "not in a class folder"))
-        elif path.is_symlink():
-            skipped.append((str(path), "a link to a folder; links are not followed, they may loop"))
-        else:
-            visible.append(path)
-    return visible
-
-
-def image_files(folder: Path, skipped: Skipped, *, with_folders: bool = True) -> list[Path]:
-    """Return the image files in a folder (and the folders below it); all else is noted as skipped."""
-    files = []
-    for path in _entries(folder):
-        if path.is_symlink() and path.is_dir():
-            skipped.append((str(path), "a link to a folder; links are not followed, they may loop"))
-        elif path.is_dir():
-            if with_folders:
-                files.extend(image_files(path, skipped))
-        elif not path.is_file():
-            skipped.append((str(path), "no regular file, or a link to nothing"))
-        elif path.suffix.lower() not in IMAGE_SUFFIXES:
-            skipped.append((str(path), f"not an image by its name ({path.suffix or 'no suffix'})"))
-        else:
-            files.append(path)
-    return files
-
-
-def default_size(tree: ImageTree) -> int:
-    """Return the median shorter side of some of the pictures, at most 84."""
-    files = [path for paths in tree.files.values() for path in paths]
-    sides = []
-    for path in files[:: max(1, len(files) // _NUM_SIZED_FILES)]:
-        try:
-            sides.append(min(image_size(path)))
-        except DataError:
-            continue  # read_tree reports the file
-    return min(_LARGEST_DEFAULT_SIZE, int(np.median(sides))) if sides else _LARGEST_DEFAULT_SIZE
-
-
-def read_tree(
-    tree: ImageTree,
-    *,
-    size: int,
-    channels: int,
-    invert: bool | None,
-    fit: str,
-    progress: Progress | None = None,
-) -> ReadTree:
-    """Read all files of a tree into one array; files that cannot be read are added to `tree.skipped`.
-
-    Args:
-        tree: the files.
-        size: height and width of every image.
-        channels: 1 or 3.
-        invert: whether to invert; None decides once for the whole set: grey images whose borders are bright
-            (median above 191) are inverted.
-        fit: "center-crop" or "stretch".
-        progress: is called with (files read, files in all).
-
-    Raises:
-        DataError: not one file could be read.
-    """
-    plain = Preprocessing(size=size, channels=channels, invert=False, fit=fit)
-    images = np.empty((tree.num_files, size, size, channels), dtype=np.uint8)
-    labels: list[int] = []
-    names: list[str] = []
-    done = 0
-    for name, files in tree.files.items():
-        num_before = len(labels)
-        for path in files:
-            done += 1
-            if _read_into(images, len(labels), path, plain, tree.skipped):
-                labels.append(len(names))
-            if progress:
-                progress(done, tree.num_files)
-        if len(labels) > num_before:
-            names.append(name)
-        else:
-            tree.skipped.append((name, "a class without a usable image"))
-    if not labels:
-        raise DataError(
-            "the images",
-            expected="at least one file that can be read",
-            got=f"none of {tree.num_files}",
-            why=f"The first: {tree.skipped[0][0]}: {tree.skipped[0][1]}",
-        )
-    return _finish(images[: len(labels)], labels, names, plain, invert)
-
-
-def _read_into(
-    images: NDArray[np.uint8], index: int, path: Path, preprocessing: Preprocessing, skipped: Skipped
-) -> bool:
-    try:
-        images[index] = preprocessing.read(path)
-    except DataError as error:
-        skipped.append((str(path), error.got or "unreadable"))
-        return False
-    return True
-
-
-def _finish(
-    images: NDArray[np.uint8], labels: list[int], names: list[str], plain: Preprocessing, invert: bool | None
-) -> ReadTree:
-    inverted = ink_is_dark(images) if invert is None else invert
-    if inverted:
-        np.subtract(255, images, out=images)
-    preprocessing = Preprocessing(plain.size, plain.channels, inverted, plain.fit)
-    return ReadTree(images, np.array(labels, dtype=np.int64), names, preprocessing)
+    raise DataError(printable(root), expected=expected, got=got, why=why, next_step="See: mamlcli data import --help")

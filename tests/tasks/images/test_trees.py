@@ -6,13 +6,8 @@ import numpy as np
 import pytest
 
 from mamlcli.common.errors import DataError
-from mamlcli.tasks.images.trees import (
-    class_folder_tree,
-    default_size,
-    mini_imagenet_tree,
-    omniglot_tree,
-    read_tree,
-)
+from mamlcli.tasks.images.tree_reading import default_size, read_tree
+from mamlcli.tasks.images.trees import class_folder_tree, mini_imagenet_tree, omniglot_tree
 from tests.helpers.image_files import class_folders, drawing, noise, omniglot_folders, save
 
 

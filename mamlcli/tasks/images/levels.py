@@ -1,0 +1,264 @@
+"""Tell which folders are classes, splits, groups, wrappers, or parts of a class: by depth, then by name."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from mamlcli.common.errors import DataError
+from mamlcli.common.words import composed, shown
+from mamlcli.tasks.images.folders import Folder, Skipped
+
+_SPLIT_WORDS = {
+    "train": ("train", "training", "trn", "base", "background"),
+    "validation": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing", "tst", "novel"),
+}
+_SPLIT_OF_WORD = {word: split for split, words in _SPLIT_WORDS.items() for word in words}
+# Test, but validation where something else is called test.
+_EVALUATION = ("eval", "evaluation")
+# Train, but nothing of its own where something else is called train.
+_BOTH = ("trainval", "train-val")
+# Words that are only added to the name of a split, as in meta_train, images_background, train-set.
+_ADDED = {"meta", "images", "image", "img", "set", "split", "data", "classes", "class"}
+
+# A folder of this name says nothing of the images in it: their class is told above or below it.
+_PLAIN = {"images", "image", "img", "imgs", "jpg", "jpeg", "jpegs", "jpegimages", "png", "photos", "pictures", "data"}
+# A folder of this name, beside one of images, is not itself one of classes.
+_BESIDE = {"annotation", "annotations", "attributes", "parts", "segmentation", "segmentations", "mask", "masks"}
+_BESIDE |= {"trimaps", "labels", "bboxes", "thumbs", "thumbnails", "lists", "splits"}
+# Folders of these names, or named by a date, part the images of one class; they are no classes.
+_PART = re.compile(
+    r"((part|batch|session|set|view|camera|cam|seq|sequence|take|day|page|series|raw|full|crops?|left|right|front|back"
+    r"|side|top|bottom|old|new|more|others?)[\W_]*\d*|[\W_\d]*(19|20)\d\d[\W_\d]*)"
+)
+
+
+# The key of classes that lie in no folder of a split.
+ALL = "all"
+EMPTY_CLASS = "a class without a usable image"
+
+
+@dataclass(frozen=True)
+class ClassFolder:
+    """A class folder holds the images of one class; its group is the folder above, where that is no split."""
+
+    folder: Folder
+    group: str | None = None
+
+
+def split_meant(name: str) -> str | None:
+    """Return the split that the name of a folder means, as meta_train means train; None if it means none."""
+    words = [word for word in re.split(r"[\W_]+", name.lower()) if word and word not in _ADDED]
+    word = re.sub(r"^meta|set$", "", "-".join(words))
+    return "test" if word in _EVALUATION else "train" if word in _BOTH else _SPLIT_OF_WORD.get(word)
+
+
+def _splits_in(folders: Sequence[Folder]) -> dict[str, list[Folder]]:
+    """Return the folders that are named as a split, by split."""
+    splits: dict[str, list[Folder]] = {"train": [], "validation": [], "test": []}
+    for folder in folders:
+        if (split := split_meant(folder.name)) is not None:
+            splits[split].append(folder)
+    plain = [folder for folder in splits["test"] if "eval" not in folder.name.lower()]
+    if plain and len(plain) < len(splits["test"]):
+        splits["validation"] += [folder for folder in splits["test"] if folder not in plain]
+        splits["test"] = plain
+    plain = [folder for folder in splits["train"] if "val" not in folder.name.lower()]
+    splits["train"] = plain or splits["train"]
+    return splits
+
+
+def holds_splits(folder: Folder) -> bool:
+    """Return whether at least two splits have a folder of their own in it, one of them with class folders."""
+    named = [folders for folders in _splits_in(folder.folders).values() if folders]
+    return len(named) > 1 and any(_holds_classes(split) for folders in named for split in folders)
+
+
+def _holds_classes(folder: Folder) -> bool:
+    """Return whether there are class folders in a folder of a split, not just images, or a folder `images` of them."""
+    below = folder.bearing
+    return bool(below) and not (len(below) == 1 and is_plain(below[0].name) and not below[0].bearing)
+
+
+def classes_by_split(root: Folder, skipped: Skipped, *, class_level: int | None = None) -> dict[str, list[ClassFolder]]:
+    """Return the class folders below a folder by split, or under "all" where there are no folders of splits.
+
+    A folder is a class if it has images, or all its images lie in one folder below it. Where no folder has, the
+    classes are one level down and the folders are their groups; unless what is in them are parts of a class.
+
+    Args:
+        root: the folder; one that does nothing but wrap another stands for that one.
+        skipped: what is not taken, with the reason, is added to it.
+        class_level: at which depth below `root` or its folders of splits the classes are, from 1; None finds it out.
+
+    Raises:
+        DataError: it is not clear which folders are classes; the message names them.
+    """
+    top = root if class_level else unwrapped(root, skipped)
+    splits = _split_folders(top, skipped) if holds_splits(top) else {ALL: [top]}
+    parents = [
+        (split, folder if class_level else unwrapped(folder, skipped))
+        for split, folders in splits.items()
+        for folder in folders
+    ]
+    for _, parent in parents:
+        skipped += parent.unused(EMPTY_CLASS)
+    folders = [folder for _, parent in parents for folder in parent.bearing]
+    level = _at_level(folders, class_level) if class_level else _level(folders, skipped)
+    classes: dict[str, list[ClassFolder]] = {split: [] for split in splits}
+    for split, parent in parents:
+        classes[split] += [found for folder in parent.bearing for found in level[folder]]
+    return classes
+
+
+def _split_folders(folder: Folder, skipped: Skipped) -> dict[str, list[Folder]]:
+    """Return the folders of each split; what lies beside them is noted as skipped."""
+    splits = _splits_in(folder.folders)
+    of_splits = [split for folders in splits.values() for split in folders]
+    names = ", ".join(shown(split.name) for split in of_splits)
+    for other in folder.bearing:
+        if other not in of_splits:
+            _refuse_unnamed_split(other, names)
+            skipped.append((shown(other.path), f"beside the folders of the splits ({names})"))
+    skipped += folder.unused()
+    flat = [split for split in of_splits if split.holds_images and not _holds_classes(split)]
+    skipped += [(shown(split.path), "images without class folders") for split in flat]
+    kept = {split: [one for one in folders if one not in flat] for split, folders in splits.items()}
+    if flat and sum(map(bool, kept.values())) < 2:
+        return {ALL: [one for folders in kept.values() for one in folders]}
+    return kept
+
+
+def _refuse_unnamed_split(folder: Folder, names: str) -> None:
+    num_inner = len(core(folder).bearing)
+    if _plain_name(folder.name) not in _PLAIN | _BESIDE | set(_BOTH) and num_inner > 1:
+        raise DataError(
+            shown(folder.path),
+            expected=f"no class folders beside those of the splits ({names})",
+            got=f"{num_inner} folders with images",
+            why="It is not clear which split they are of",
+            next_step="Name it train, val or test, or move it elsewhere",
+        )
+
+
+def _plain_name(name: str) -> str:
+    return re.sub(r"[\W_]+", "-", name.lower())
+
+
+def is_plain(name: str) -> bool:
+    """Return whether a folder of this name, such as images or data, says nothing of what is in it."""
+    return _plain_name(name) in _PLAIN
+
+
+def core(folder: Folder) -> Folder:
+    """Return the first folder down from this one that has images, or more than one folder with images."""
+    while not folder.images and len(folder.bearing) == 1:
+        folder = folder.bearing[0]
+    return folder
+
+
+def unwrapped(folder: Folder, skipped: Skipped) -> Folder:
+    """Return the folder whose folders are classes, groups or splits: this one, or one that it wraps."""
+    while not holds_splits(folder) and (inner := _wrapped(folder)) is not None:
+        skipped += folder.unused()
+        beside = f"beside {shown(inner.path)}, which holds the classes"
+        skipped += [(shown(other.path), beside) for other in folder.bearing if other is not inner]
+        folder = inner
+    return folder
+
+
+def _wrapped(folder: Folder) -> Folder | None:
+    """Return the folder that this one does nothing but wrap, or None."""
+    inner = folder.bearing
+    if any(is_plain(below.name) for below in inner):  # images/ beside segmentations/
+        inner = [below for below in inner if _plain_name(below.name) not in _BESIDE]
+    if len(inner) != 1:
+        return None
+    (below,) = inner
+    if below.images:
+        return below if len(below.bearing) > len(below.images) else None
+    # A chain of folders that ends in one folder of images is a class, unless its name is none of a class.
+    return below if not core(below).images or is_plain(below.name) else None
+
+
+def _at_level(folders: Sequence[Folder], level: int) -> dict[Folder, list[ClassFolder]]:
+    """Return the classes at a depth, from 1, that each folder is or holds."""
+    if level == 1:
+        return {folder: [ClassFolder(folder)] for folder in folders}
+    inner = _at_level([below for folder in folders for below in folder.bearing], level - 1)
+    return _grouped({folder: folder.bearing for folder in folders}, inner)
+
+
+def _grouped(
+    below: Mapping[Folder, Sequence[Folder]], level: Mapping[Folder, Sequence[ClassFolder]]
+) -> dict[Folder, list[ClassFolder]]:
+    """Return the classes in the folders below each folder, which is their group where they have none yet."""
+    return {
+        folder: [
+            found if found.group else ClassFolder(found.folder, folder.name) for one in inner for found in level[one]
+        ]
+        for folder, inner in below.items()
+    }
+
+
+def _level(folders: Sequence[Folder], skipped: Skipped) -> dict[Folder, list[ClassFolder]]:
+    """Return the classes that each folder is or holds."""
+    as_classes = {folder: [ClassFolder(folder)] for folder in folders}
+    deep = [folder for folder in folders if not core(folder).images]
+    below = [inner for folder in deep for inner in core(folder).bearing]
+    are_leaves = all(core(inner).images for inner in below)
+    if not deep or (are_leaves and all(_is_part(inner) for inner in below)):
+        return as_classes
+    _refuse_several_sets(deep)
+    flat = [folder for folder in folders if folder not in deep]
+    if flat:
+        raise _unclear(deep[0], f"has images, as in {shown(flat[0].path)}")
+    if are_leaves and median(len(core(inner).images) for inner in below) < 2:
+        return as_classes  # a class needs two images, so these are parts
+    num_folders = Counter(inner.name for inner in below)
+    twice = next((inner for inner in below if num_folders[inner.name] > 1), None)
+    if twice is not None:
+        raise _unclear(deep[0], f"has no folder of a name ({shown(twice.name)}) that others have")
+    for folder in deep:
+        skipped += _unused_down_to(core(folder), folder)
+    return _grouped({folder: core(folder).bearing for folder in deep}, _level(below, skipped))
+
+
+def _unused_down_to(last: Folder, folder: Folder) -> Skipped:
+    """Say what is not taken of the folders from one down to its core."""
+    rest = [] if folder is last else _unused_down_to(last, folder.bearing[0])
+    return folder.unused(EMPTY_CLASS) + rest
+
+
+def _is_part(folder: Folder) -> bool:
+    name = composed(folder.name).lower()
+    return bool(_PART.fullmatch(name)) or is_plain(folder.name) or split_meant(name) is not None
+
+
+def _refuse_several_sets(folders: Sequence[Folder]) -> None:
+    sets = [core(folder) for folder in folders if holds_splits(core(folder))]
+    if sets:
+        raise DataError(
+            shown(sets[0].path),
+            expected="class folders",
+            got=f"folders of splits, beside {len(folders) - 1} other folders with images",
+            why="Each seems to be a data set of its own",
+            next_step=f"Name the one that is meant, such as {shown(sets[0].path)}",
+        )
+
+
+def _unclear(folder: Folder, right: str) -> DataError:
+    inner = core(folder).bearing
+    names = ", ".join(shown(below.name) for below in inner[:3]) + (", ..." if len(inner) > 3 else "")
+    return DataError(
+        shown(folder.path),
+        expected=f"a class folder that {right}",
+        got=f"{len(inner)} folders with images: {names}",
+        why="It is not clear whether the folder is a class, or each folder in it",
+        next_step="Say at which depth the classes are: --class-level 1 for the folders in the one that is named, "
+        "2 for those a level down (in a recipe, tasks.class_level=2)",
+    )
