@@ -99,6 +99,8 @@ def classes_by_split(root: Folder, skipped: Skipped, *, class_level: int | None 
         DataError: it is not clear which folders are classes; the message names them.
     """
     top = root if class_level else unwrapped(root, skipped)
+    if class_level is None:
+        _refuse_splits_of_images(top)
     splits = _split_folders(top, skipped) if holds_splits(top) else {ALL: [top]}
     parents = [
         (split, folder if class_level else unwrapped(folder, skipped))
@@ -131,6 +133,18 @@ def _split_folders(folder: Folder, skipped: Skipped) -> dict[str, list[Folder]]:
     if flat and sum(map(bool, kept.values())) < 2:
         return {ALL: [one for folders in kept.values() for one in folders]}
     return kept
+
+
+def _refuse_splits_of_images(folder: Folder) -> None:
+    """Refuse a folder in which nothing but folders of splits hold images, and none of them class folders."""
+    splits = {split_meant(below.name) for below in folder.bearing}
+    if len(splits) > 1 and None not in splits and not holds_splits(folder):
+        raise DataError(
+            shown(folder.path),
+            expected=f"class folders in {', '.join(shown(below.name) for below in folder.bearing)}",
+            got="images, and no class folder",
+            next_step="Put the images of each class into a folder of their own",
+        )
 
 
 def _refuse_unnamed_split(folder: Folder, names: str) -> None:
@@ -209,27 +223,39 @@ def _level(folders: Sequence[Folder], skipped: Skipped) -> dict[Folder, list[Cla
     """Return the classes that each folder is or holds."""
     as_classes = {folder: [ClassFolder(folder)] for folder in folders}
     deep = [folder for folder in folders if not core(folder).images]
-    below = [inner for folder in deep for inner in core(folder).bearing]
-    are_leaves = all(core(inner).images for inner in below)
-    if not deep or (are_leaves and all(_is_part(inner) for inner in below)):
+    if not deep:
         return as_classes
     _refuse_several_sets(deep)
-    flat = [folder for folder in folders if folder not in deep]
+    if len({_depth(folder) for folder in folders}) == 1:
+        inner = {folder: folder for folder in folders}  # a folder with a single one in it may be a group, too
+    else:
+        inner = {folder: core(folder) for folder in deep}
+    below = [folder for holder in inner.values() for folder in holder.bearing]
+    are_leaves = all(core(folder).images for folder in below)
+    if are_leaves and (all(map(_is_part, below)) or median(len(core(folder).images) for folder in below) < 2):
+        return as_classes  # a class needs two images: where most have one, these are parts of classes
+    _refuse_unclear([folder for folder in folders if folder not in inner], deep[0], below, are_leaves)
+    for folder, holder in inner.items():
+        skipped += _unused_down_to(holder, folder)
+    return _grouped({folder: holder.bearing for folder, holder in inner.items()}, _level(below, skipped))
+
+
+def _depth(folder: Folder) -> int:
+    """Return how far below a folder the first images lie; 0 where it has images itself."""
+    return 0 if folder.images else 1 + min(map(_depth, folder.bearing))
+
+
+def _refuse_unclear(flat: Sequence[Folder], deep: Folder, below: Sequence[Folder], are_leaves: bool) -> None:
     if flat:
-        raise _unclear(deep[0], f"has images, as in {shown(flat[0].path)}")
-    if are_leaves and median(len(core(inner).images) for inner in below) < 2:
-        return as_classes  # a class needs two images, so these are parts
-    num_folders = Counter(inner.name for inner in below)
-    twice = next((inner for inner in below if num_folders[inner.name] > 1), None)
-    if twice is not None:
-        raise _unclear(deep[0], f"has no folder of a name ({shown(twice.name)}) that others have")
-    for folder in deep:
-        skipped += _unused_down_to(core(folder), folder)
-    return _grouped({folder: core(folder).bearing for folder in deep}, _level(below, skipped))
+        raise _unclear(deep, f"has images, as in {shown(flat[0].path)}")
+    num_folders = Counter(folder.name for folder in below)
+    twice = next((folder.name for folder in below if num_folders[folder.name] > 1), None)
+    if are_leaves and twice is not None:
+        raise _unclear(deep, f"has no folder of a name ({shown(twice)}) that others have")
 
 
 def _unused_down_to(last: Folder, folder: Folder) -> Skipped:
-    """Say what is not taken of the folders from one down to its core."""
+    """Say what is not taken of the folders from one down to the last."""
     rest = [] if folder is last else _unused_down_to(last, folder.bearing[0])
     return folder.unused(EMPTY_CLASS) + rest
 

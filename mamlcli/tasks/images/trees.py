@@ -92,7 +92,7 @@ def _omniglot_sets(folder: Folder, skipped: Skipped) -> list[Folder]:
 
 def _characters(folder: Folder, skipped: Skipped, *, is_top: bool = True) -> Iterator[tuple[Folder, Folder]]:
     """Yield (alphabet, character) for each folder with drawings; those right below the top have no alphabet."""
-    skipped += folder.unused(EMPTY_CLASS)
+    skipped += folder.unused() if is_top else folder.unused(EMPTY_CLASS)
     for below in folder.bearing:
         if not below.images:
             yield from _characters(below, skipped, is_top=False)
@@ -166,7 +166,7 @@ def class_folder_tree(root: Path, *, class_level: int | None = None) -> ImageTre
     tree.groups = {one.folder.name: one.group for one in found if one.group}
     if ALL not in classes:
         tree.class_splits = {
-            split: [one.folder.name for one in of_split if one.folder.name in tree.files]
+            split: sorted(one.folder.name for one in of_split if one.folder.name in tree.files)
             for split, of_split in classes.items()
         }
     _require_classes(tree, root, "class folders with images")

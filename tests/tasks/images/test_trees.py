@@ -1,14 +1,17 @@
-"""Folders of image files: which files are of which class, and how they are read; what is not taken is listed."""
+"""Folders of image files: which files are of which class; what is not taken is listed, what is unclear is refused."""
 
 import os
+import unicodedata
 
-import numpy as np
 import pytest
 
 from mamlcli.common.errors import DataError
-from mamlcli.tasks.images.tree_reading import default_size, read_tree
+from mamlcli.tasks.images.class_splits import published_classes
 from mamlcli.tasks.images.trees import class_folder_tree, mini_imagenet_tree, omniglot_tree
-from tests.helpers.image_files import class_folders, drawing, noise, omniglot_folders, save
+from tests.helpers.image_files import class_folders, noise, omniglot_folders, save
+from tests.helpers.tree_layouts import LAYOUTS, NUM_IMAGES, images
+
+WNIDS = frozenset(name for names in published_classes("mini_imagenet").values() for name in names)
 
 
 @pytest.fixture
@@ -18,15 +21,35 @@ def root(tmp_path):
     return folder
 
 
-def read(tree, *, size=12, channels=3, invert=False, progress=None):
-    return read_tree(tree, size=size, channels=channels, invert=invert, fit="center-crop", progress=progress)
+def tree_of(source, folder):
+    if source == "omniglot":
+        return omniglot_tree(folder)
+    return mini_imagenet_tree(folder, wnids=WNIDS) if source == "mini-imagenet" else class_folder_tree(folder)
 
 
 def reasons(tree):
     return {os.path.basename(file): reason for file, reason in tree.skipped}
 
 
-# Which files are of which class --------------------------------------------------------------------------------
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+def test_classes_groups_and_splits_of_a_layout_are_found_and_the_rest_is_listed(root, layout):
+    layout.make(root)
+    tree = tree_of(layout.source, root / layout.root)
+    assert sorted(tree.files) == sorted(layout.classes.split())
+    splits = layout.splits and {split: sorted(names.split()) for split, names in layout.splits.items()}
+    assert tree.class_splits == splits
+    assert {name: tree.groups[name] for name in tree.files if tree.groups} == layout.groups
+    assert set(reasons(tree)) == set(layout.left_out.split())
+    assert min(map(len, tree.files.values())) >= NUM_IMAGES
+
+
+def test_no_picture_of_a_layout_is_in_two_classes(root):
+    for layout in LAYOUTS:
+        layout.make(root / layout.name)
+        files = [
+            file for paths in tree_of(layout.source, root / layout.name / layout.root).files.values() for file in paths
+        ]
+        assert len({os.path.realpath(file) for file in files}) == len(files), layout.name
 
 
 @pytest.mark.parametrize("above", ["", "omniglot-py"])
@@ -43,24 +66,34 @@ def test_omniglot_official_layout_joins_background_and_evaluation(root, above):
     assert {len(files) for files in tree.files.values()} == {3}
 
 
+def test_two_copies_of_a_character_are_refused_by_name(root):
+    omniglot_folders(root / "data")
+    omniglot_folders(root / "resized")
+    with pytest.raises(DataError, match=r"two of Greek/character01: .*data.* and .*resized"):
+        omniglot_tree(root)
+
+
+def test_alphabets_are_never_taken_for_characters(root):
+    images("Greek", "Korean")(root)
+    with pytest.raises(DataError, match="drawings in no folder <alphabet>/<character>"):
+        omniglot_tree(root)
+
+
 def test_mini_imagenet_is_found_below_train_val_and_test(root):
     class_folders(root / "train", ["n01532829"])
     class_folders(root / "val", ["n01855672"])
     class_folders(root / "test", ["n01930112", "n99999999"])
-    tree = mini_imagenet_tree(root, wnids=frozenset({"n01532829", "n01855672", "n01930112"}))
+    tree = mini_imagenet_tree(root, wnids=WNIDS)
     assert list(tree.files) == ["n01532829", "n01855672", "n01930112"]
     assert reasons(tree) == {"n99999999": "not a class of mini-ImageNet"}
 
 
-def test_folders_named_as_splits_are_splits_and_others_are_classes(root):
-    class_folders(root / "Training", ["b", "a"])
-    class_folders(root / "valid", ["c"])
-    class_folders(root / "meta-test", ["d"])
-    assert class_folder_tree(root).class_splits == {"train": ["a", "b"], "validation": ["c"], "test": ["d"]}
-    class_folders(root, ["e"])
-    tree = class_folder_tree(root)
-    assert tree.class_splits is None
-    assert list(tree.files) == ["Training", "e", "meta-test", "valid"]
+def test_class_of_mini_imagenet_in_two_folders_is_whole_where_these_are_splits_and_else_refused(root):
+    images("train/n01532829", "val/n01532829")(root / "a")
+    assert len(mini_imagenet_tree(root / "a", wnids=WNIDS).files["n01532829"]) == 2 * NUM_IMAGES
+    images("original/n01532829", "resized/n01532829")(root / "b")
+    with pytest.raises(DataError, match=r"two of n01532829: .*original.* and .*resized"):
+        mini_imagenet_tree(root / "b", wnids=WNIDS)
 
 
 def test_class_that_is_in_two_splits_is_refused(root):
@@ -73,9 +106,10 @@ def test_class_that_is_in_two_splits_is_refused(root):
 def test_links_that_loop_are_listed_and_not_followed(root):
     class_folders(root, ["a", "b"])
     (root / "a" / "loop").symlink_to(root)
+    (root / "b" / "above").symlink_to(root.parent)
     (root / "everything").symlink_to(root)
     tree = class_folder_tree(root)
-    assert (tree.num_files, set(reasons(tree))) == (6, {"loop", "everything"})
+    assert (tree.num_files, set(reasons(tree))) == (6, {"loop", "above", "everything"})
 
 
 def test_linked_image_files_are_taken(root):
@@ -98,6 +132,24 @@ def test_images_in_folders_below_a_class_belong_to_it(root):
     assert path in class_folder_tree(root).files["a"]
 
 
+def test_files_of_a_class_are_ordered_by_name_whether_they_lie_in_a_folder_or_not(root):
+    images("cat", "cat/05")(root)
+    picture = save(root / "cat" / "9.png", noise(8, 8))
+    assert [path.relative_to(root / "cat").as_posix() for path in class_folder_tree(root).files["cat"]] == [
+        "0.jpg",
+        "05/0.jpg",
+        "05/1.jpg",
+        "1.jpg",
+        picture.name,
+    ]
+
+
+def test_class_names_are_composed_and_so_is_their_order(root):
+    names = [unicodedata.normalize("NFD", name) for name in ("\u00e9clair", "zebra", "f\u00eate")]
+    images(*names)(root)
+    assert list(class_folder_tree(root).files) == ["f\u00eate", "zebra", "\u00e9clair"]
+
+
 def test_path_that_is_no_folder_is_refused(root):
     with pytest.raises(DataError, match="no such folder"):
         class_folder_tree(root / "missing")
@@ -106,68 +158,7 @@ def test_path_that_is_no_folder_is_refused(root):
         omniglot_tree(root / "file")
 
 
-# How they are read ---------------------------------------------------------------------------------------------
-
-
-def test_bad_files_are_listed_and_the_others_taken(root):
-    class_folders(root, ["a", "b"])
-    (root / "a" / "text.png").write_text("not a picture")
-    (root / "a" / "empty.png").touch()
-    (root / "a" / "notes.txt").write_text("notes")
-    (root / "stray.png").write_bytes((root / "a" / "00.png").read_bytes())
-    (root / "b" / "nowhere.png").symlink_to(root / "missing.png")
-    (root / "b" / ".DS_Store").touch()
-    tree = class_folder_tree(root)
-    images = read(tree)
-    assert images.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    assert reasons(tree) == {
-        "stray.png": "not in a class folder",
-        "text.png": "a file of no known image format",
-        "empty.png": "a file of no known image format",
-        "notes.txt": "not an image by its name (.txt)",
-        "nowhere.png": "no regular file, or a link to nothing",
-    }
-
-
-def test_labels_follow_the_classes_that_have_an_image(root):
-    class_folders(root, ["a", "b", "c"])
-    for path in (root / "b").iterdir():
-        path.write_text("not a picture")
-    tree = class_folder_tree(root)
-    images = read(tree)
-    assert images.class_names == ["a", "c"]
-    assert images.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    np.testing.assert_array_equal(images.images[3], noise(12, 12, 3, seed=200))
-    assert reasons(tree)["b"] == "a class without a usable image"
-
-
-def test_folder_of_unreadable_images_is_refused(root):
-    (root / "a").mkdir()
-    (root / "a" / "1.png").write_text("not a picture")
-    with pytest.raises(DataError, match=r"none of 1.*1\.png: a file of no known image format"):
-        read(class_folder_tree(root))
-
-
-@pytest.mark.parametrize(("invert", "is_inverted"), [(None, True), (True, True), (False, False)])
-def test_dark_ink_is_inverted_unless_asked_otherwise(root, invert, is_inverted):
-    page = drawing(12)
-    save(root / "a" / "0.png", page)
-    images = read(class_folder_tree(root), channels=1, invert=invert)
-    assert images.preprocessing.invert is is_inverted
-    np.testing.assert_array_equal(images.images[0, :, :, 0], 255 - page if is_inverted else page)
-
-
-def test_progress_counts_every_file(root):
-    counts = []
-    class_folders(root, ["a", "b"])
-    read(class_folder_tree(root), progress=lambda *done_and_total: counts.append(done_and_total))
-    assert counts == [(number, 6) for number in range(1, 7)]
-
-
-def test_default_size_is_the_median_shorter_side_and_at_most_84(root):
-    for index, shape in enumerate([(10, 30), (40, 20), (99, 50)]):
-        save(root / "a" / f"{index}.png", noise(*shape))
-    assert default_size(class_folder_tree(root)) == 20
-    for index in range(3, 9):
-        save(root / "a" / f"{index}.png", noise(200, 100))
-    assert default_size(class_folder_tree(root)) == 84
+def test_images_in_one_folder_of_no_class_are_refused(root):
+    images("pets/images")(root)
+    with pytest.raises(DataError, match="class folders with images, got 2 images in one folder"):
+        class_folder_tree(root / "pets")

@@ -1,0 +1,104 @@
+"""Which folders are classes, splits, groups or parts of a class; what is not clear is refused, and named."""
+
+import pytest
+
+from mamlcli.common.errors import DataError
+from mamlcli.tasks.images.folders import open_folder
+from mamlcli.tasks.images.levels import classes_by_split, split_meant
+from tests.helpers.tree_layouts import below, images
+
+
+def found(root, **options):
+    """Return (class, group) by split."""
+    classes = classes_by_split(open_folder(root), [], **options)
+    return {split: [(one.folder.name, one.group) for one in of_split] for split, of_split in classes.items()}
+
+
+@pytest.mark.parametrize(
+    ("names", "split"),
+    [
+        ("train Training base meta_train metatrain images_background TRAIN-SET trainval", "train"),
+        ("val valid Validation dev meta-val valset", "validation"),
+        ("test novel meta_test images_evaluation eval test-split", "test"),
+        ("cat contest trains testudo baseball images meta set", None),
+    ],
+)
+def test_split_that_a_name_means(names, split):
+    assert {name: split_meant(name) for name in names.split()} == dict.fromkeys(names.split(), split)
+
+
+REFUSED = {
+    "Omniglot as any folder": (
+        images(*below("Greek Korean", "character01", "character02")),
+        r"Greek: expected a class folder that has no folder of a name \(character01\) that others have",
+    ),
+    "one class a level deeper": (
+        images("ant", "bee", "birds/robin", "birds/wren"),
+        r"birds: expected a class folder that has images, as in .*ant, got 2 folders with images: robin, wren",
+    ),
+    "domains": (images(*below("photo sketch", "cat", "dog")), r"photo: .* of a name \(cat\) that others have"),
+    "two data sets": (
+        images(*below("a b", "train/cat", "test/dog")),
+        r"a: expected class folders, got folders of splits",
+    ),
+    "a split that is misspelt": (
+        images("train/ant", "train/bee", "test/cat", "vali/dog", "vali/eel"),
+        r"vali: expected no class folders beside those of the splits \(train, test\), got 2 folders",
+    ),
+    "splits of images": (images("train", "test"), r"expected class folders in test, train, got images"),
+    "splits of images/": (images("train/images", "test/images"), r"expected class folders in test, train, got images"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_folders_that_may_mean_two_things_are_refused_by_name(tmp_path, name):
+    make, message = REFUSED[name]
+    make(tmp_path)
+    with pytest.raises(DataError, match=message):
+        found(tmp_path)
+
+
+def test_class_level_decides_where_it_is_not_clear(tmp_path):
+    images(*below("Greek Korean", "character01", "character02"))(tmp_path)
+    assert found(tmp_path, class_level=1) == {"all": [("Greek", None), ("Korean", None)]}
+    assert found(tmp_path, class_level=2) == {
+        "all": [
+            ("character01", "Greek"),
+            ("character02", "Greek"),
+            ("character01", "Korean"),
+            ("character02", "Korean"),
+        ]
+    }
+
+
+def test_class_level_counts_from_the_folders_of_splits(tmp_path):
+    images("train/ant/a", "train/ant/b", "test/bee/c", "test/bee/d")(tmp_path)
+    assert found(tmp_path, class_level=1) == {"train": [("ant", None)], "validation": [], "test": [("bee", None)]}
+
+
+def test_groups_are_the_folders_right_above_the_classes(tmp_path):
+    images(
+        "animals/pets/cat",
+        "animals/pets/dog",
+        "animals/fish/eel",
+        "animals/fish/cod",
+        "things/cars/bus",
+        "things/cars/van",
+    )(tmp_path)
+    assert dict(found(tmp_path)["all"]) == {
+        "cat": "pets",
+        "dog": "pets",
+        "eel": "fish",
+        "cod": "fish",
+        "bus": "cars",
+        "van": "cars",
+    }
+
+
+def test_folders_of_one_image_each_are_no_classes(tmp_path):
+    make = images("cat/obs1", "cat/obs2", "dog/obs3", "dog/obs4")
+    make(tmp_path)
+    assert [name for name, _ in found(tmp_path)["all"]] == ["obs1", "obs2", "obs3", "obs4"]
+    for path in tmp_path.rglob("1.jpg"):
+        path.unlink()
+    assert found(tmp_path) == {"all": [("cat", None), ("dog", None)]}
