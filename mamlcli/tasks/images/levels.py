@@ -5,37 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from mamlcli.common.errors import DataError
-from mamlcli.common.words import composed, shown
+from mamlcli.common.words import shown
+from mamlcli.tasks.images.folder_names import is_beside, is_part, is_plain, split_meant
 from mamlcli.tasks.images.folders import Folder, Skipped
-
-_SPLIT_WORDS = {
-    "train": ("train", "training", "trn", "base", "background"),
-    "validation": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing", "tst", "novel"),
-}
-_SPLIT_OF_WORD = {word: split for split, words in _SPLIT_WORDS.items() for word in words}
-# Test, but validation where something else is called test.
-_EVALUATION = ("eval", "evaluation")
-# Train, but nothing of its own where something else is called train.
-_BOTH = ("trainval", "train-val")
-# Words that are only added to the name of a split, as in meta_train, images_background, train-set.
-_ADDED = {"meta", "images", "image", "img", "set", "split", "data", "classes", "class"}
-
-# A folder of this name says nothing of the images in it: their class is told above or below it.
-_PLAIN = {"images", "image", "img", "imgs", "jpg", "jpeg", "jpegs", "jpegimages", "png", "photos", "pictures", "data"}
-# A folder of this name, beside one of images, is not itself one of classes.
-_BESIDE = {"annotation", "annotations", "attributes", "parts", "segmentation", "segmentations", "mask", "masks"}
-_BESIDE |= {"trimaps", "labels", "bboxes", "thumbs", "thumbnails", "lists", "splits"}
-# Folders of these names, or named by a date, part the images of one class; they are no classes.
-_PART = re.compile(
-    r"((part|batch|session|set|view|camera|cam|seq|sequence|take|day|page|series|raw|full|crops?|left|right|front|back"
-    r"|side|top|bottom|old|new|more|others?)[\W_]*\d*|[\W_\d]*(19|20)\d\d[\W_\d]*)"
-)
-
 
 # The key of classes that lie in no folder of a split.
 ALL = "all"
@@ -44,17 +20,17 @@ EMPTY_CLASS = "a class without a usable image"
 
 @dataclass(frozen=True)
 class ClassFolder:
-    """A class folder holds the images of one class; its group is the folder above, where that is no split."""
+    """A class folder holds the images of one class.
+
+    Attributes:
+        folder: where the images are.
+        name: of the class: that of the folder, after that of the group if two groups have the same.
+        group: the folder above, where that is no split.
+    """
 
     folder: Folder
+    name: str
     group: str | None = None
-
-
-def split_meant(name: str) -> str | None:
-    """Return the split that the name of a folder means, as meta_train means train; None if it means none."""
-    words = [word for word in re.split(r"[\W_]+", name.lower()) if word and word not in _ADDED]
-    word = re.sub(r"^meta|set$", "", "-".join(words))
-    return "test" if word in _EVALUATION else "train" if word in _BOTH else _SPLIT_OF_WORD.get(word)
 
 
 def _splits_in(folders: Sequence[Folder]) -> dict[str, list[Folder]]:
@@ -114,7 +90,17 @@ def classes_by_split(root: Folder, skipped: Skipped, *, class_level: int | None 
     classes: dict[str, list[ClassFolder]] = {split: [] for split in splits}
     for split, parent in parents:
         classes[split] += [found for folder in parent.bearing for found in level[folder]]
-    return classes
+    return _named(classes)
+
+
+def _named(classes: Mapping[str, list[ClassFolder]]) -> dict[str, list[ClassFolder]]:
+    """Name classes with their groups, as in Greek/character01, where two groups have a class of the same name."""
+    found = [one for of_split in classes.values() for one in of_split]
+    if len({one.name for one in found}) == len(found) or not all(one.group for one in found):
+        return dict(classes)
+    return {
+        split: [replace(one, name=f"{one.group}/{one.name}") for one in of_split] for split, of_split in classes.items()
+    }
 
 
 def _split_folders(folder: Folder, skipped: Skipped) -> dict[str, list[Folder]]:
@@ -149,7 +135,7 @@ def _refuse_splits_of_images(folder: Folder) -> None:
 
 def _refuse_unnamed_split(folder: Folder, names: str) -> None:
     num_inner = len(core(folder).bearing)
-    if _plain_name(folder.name) not in _PLAIN | _BESIDE | set(_BOTH) and num_inner > 1:
+    if num_inner > 1 and not (is_plain(folder.name) or is_beside(folder.name)):
         raise DataError(
             shown(folder.path),
             expected=f"no class folders beside those of the splits ({names})",
@@ -157,15 +143,6 @@ def _refuse_unnamed_split(folder: Folder, names: str) -> None:
             why="It is not clear which split they are of",
             next_step="Name it train, val or test, or move it elsewhere",
         )
-
-
-def _plain_name(name: str) -> str:
-    return re.sub(r"[\W_]+", "-", name.lower())
-
-
-def is_plain(name: str) -> bool:
-    """Return whether a folder of this name, such as images or data, says nothing of what is in it."""
-    return _plain_name(name) in _PLAIN
 
 
 def core(folder: Folder) -> Folder:
@@ -189,7 +166,7 @@ def _wrapped(folder: Folder) -> Folder | None:
     """Return the folder that this one does nothing but wrap, or None."""
     inner = folder.bearing
     if any(is_plain(below.name) for below in inner):  # images/ beside segmentations/
-        inner = [below for below in inner if _plain_name(below.name) not in _BESIDE]
+        inner = [below for below in inner if not is_beside(below.name)]
     if len(inner) != 1:
         return None
     (below,) = inner
@@ -202,7 +179,7 @@ def _wrapped(folder: Folder) -> Folder | None:
 def _at_level(folders: Sequence[Folder], level: int) -> dict[Folder, list[ClassFolder]]:
     """Return the classes at a depth, from 1, that each folder is or holds."""
     if level == 1:
-        return {folder: [ClassFolder(folder)] for folder in folders}
+        return {folder: [ClassFolder(folder, folder.name)] for folder in folders}
     inner = _at_level([below for folder in folders for below in folder.bearing], level - 1)
     return _grouped({folder: folder.bearing for folder in folders}, inner)
 
@@ -212,16 +189,14 @@ def _grouped(
 ) -> dict[Folder, list[ClassFolder]]:
     """Return the classes in the folders below each folder, which is their group where they have none yet."""
     return {
-        folder: [
-            found if found.group else ClassFolder(found.folder, folder.name) for one in inner for found in level[one]
-        ]
+        folder: [found if found.group else replace(found, group=folder.name) for one in inner for found in level[one]]
         for folder, inner in below.items()
     }
 
 
 def _level(folders: Sequence[Folder], skipped: Skipped) -> dict[Folder, list[ClassFolder]]:
     """Return the classes that each folder is or holds."""
-    as_classes = {folder: [ClassFolder(folder)] for folder in folders}
+    as_classes = {folder: [ClassFolder(folder, folder.name)] for folder in folders}
     deep = [folder for folder in folders if not core(folder).images]
     if not deep:
         return as_classes
@@ -232,7 +207,9 @@ def _level(folders: Sequence[Folder], skipped: Skipped) -> dict[Folder, list[Cla
         inner = {folder: core(folder) for folder in deep}
     below = [folder for holder in inner.values() for folder in holder.bearing]
     are_leaves = all(core(folder).images for folder in below)
-    if are_leaves and (all(map(_is_part, below)) or median(len(core(folder).images) for folder in below) < 2):
+    if are_leaves and (
+        all(is_part(folder.name) for folder in below) or median(len(core(folder).images) for folder in below) < 2
+    ):
         return as_classes  # a class needs two images: where most have one, these are parts of classes
     _refuse_unclear([folder for folder in folders if folder not in inner], deep[0], below, are_leaves)
     for folder, holder in inner.items():
@@ -260,11 +237,6 @@ def _unused_down_to(last: Folder, folder: Folder) -> Skipped:
     return folder.unused(EMPTY_CLASS) + rest
 
 
-def _is_part(folder: Folder) -> bool:
-    name = composed(folder.name).lower()
-    return bool(_PART.fullmatch(name)) or is_plain(folder.name) or split_meant(name) is not None
-
-
 def _refuse_several_sets(folders: Sequence[Folder]) -> None:
     sets = [core(folder) for folder in folders if holds_splits(core(folder))]
     if sets:
@@ -280,11 +252,13 @@ def _refuse_several_sets(folders: Sequence[Folder]) -> None:
 def _unclear(folder: Folder, right: str) -> DataError:
     inner = core(folder).bearing
     names = ", ".join(shown(below.name) for below in inner[:3]) + (", ..." if len(inner) > 3 else "")
+    are_characters = all(re.fullmatch(r"character\d+", below.name) for below in inner)
+    omniglot = "If this is Omniglot, run: mamlcli data import omniglot DIR. " if are_characters else ""
     return DataError(
         shown(folder.path),
         expected=f"a class folder that {right}",
         got=f"{len(inner)} folders with images: {names}",
         why="It is not clear whether the folder is a class, or each folder in it",
-        next_step="Say at which depth the classes are: --class-level 1 for the folders in the one that is named, "
-        "2 for those a level down (in a recipe, tasks.class_level=2)",
+        next_step=f"{omniglot}Say at which depth the classes are: --class-level 1 for the folders in the one that is "
+        "named, 2 for those a level down (in a recipe, tasks.class_level)",
     )

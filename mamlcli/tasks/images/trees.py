@@ -10,8 +10,9 @@ from pathlib import Path
 from mamlcli.common.commands import command
 from mamlcli.common.errors import DataError
 from mamlcli.common.words import printable, shown
+from mamlcli.tasks.images.folder_names import are_no_classes, split_meant
 from mamlcli.tasks.images.folders import Folder, Skipped, files_of_classes, open_folder
-from mamlcli.tasks.images.levels import ALL, EMPTY_CLASS, ClassFolder, classes_by_split, is_plain, split_meant
+from mamlcli.tasks.images.levels import ALL, EMPTY_CLASS, ClassFolder, classes_by_split
 
 _OMNIGLOT_SETS = ("images_background", "images_evaluation")
 # A WordNet id, perhaps with the words of the class behind it.
@@ -160,28 +161,27 @@ def class_folder_tree(root: Path, *, class_level: int | None = None) -> ImageTre
     tree = ImageTree()
     classes = classes_by_split(open_folder(root), tree.skipped, class_level=class_level)
     found = [one for of_split in classes.values() for one in of_split]
-    _refuse_same_names(found, root)
-    tree.add([(one.folder.name, one.folder) for one in found])
+    _refuse_same_names(found)
+    tree.add([(one.name, one.folder) for one in found])
     tree.files = dict(sorted(tree.files.items()))
-    tree.groups = {one.folder.name: one.group for one in found if one.group}
+    tree.groups = {one.name: one.group for one in found if one.group}
     if ALL not in classes:
         tree.class_splits = {
-            split: sorted(one.folder.name for one in of_split if one.folder.name in tree.files)
-            for split, of_split in classes.items()
+            split: sorted(one.name for one in of_split if one.name in tree.files) for split, of_split in classes.items()
         }
     _require_classes(tree, root, "class folders with images")
     return tree
 
 
-def _refuse_same_names(classes: Sequence[ClassFolder], root: Path) -> None:
+def _refuse_same_names(classes: Sequence[ClassFolder]) -> None:
     first: dict[str, Folder] = {}
-    for folder in (one.folder for one in classes):
-        other = first.setdefault(folder.name, folder)
-        if other is not folder:
+    for one in classes:
+        other = first.setdefault(one.name, one.folder)
+        if other is not one.folder:
             raise DataError(
-                printable(folder.path),
+                printable(one.folder.path),
                 expected="a class name that no other split has",
-                got=f"{folder.name!r}, as {shown(other.path)}",
+                got=f"{one.name!r}, as {shown(other.path)}",
                 why="Splits of few-shot learning share no classes",
                 next_step="Rename the folder, or import one of the folders above them, as in: "
                 + command("data", "import", "folder", other.path.parent),
@@ -189,8 +189,8 @@ def _refuse_same_names(classes: Sequence[ClassFolder], root: Path) -> None:
 
 
 def _require_classes(tree: ImageTree, root: Path, expected: str) -> None:
-    if len(tree.files) == 1 and is_plain(next(iter(tree.files))):
-        got = f"{tree.num_files} images in one folder, {next(iter(tree.files))}"
+    if are_no_classes(tree.files):
+        got = f"{tree.num_files} images in no other folder than {', '.join(tree.files)}"
     elif tree.num_files:
         return
     else:

@@ -4,27 +4,14 @@ import pytest
 
 from mamlcli.common.errors import DataError
 from mamlcli.tasks.images.folders import open_folder
-from mamlcli.tasks.images.levels import classes_by_split, split_meant
+from mamlcli.tasks.images.levels import classes_by_split
 from tests.helpers.tree_layouts import below, images
 
 
 def found(root, **options):
     """Return (class, group) by split."""
     classes = classes_by_split(open_folder(root), [], **options)
-    return {split: [(one.folder.name, one.group) for one in of_split] for split, of_split in classes.items()}
-
-
-@pytest.mark.parametrize(
-    ("names", "split"),
-    [
-        ("train Training base meta_train metatrain images_background TRAIN-SET trainval", "train"),
-        ("val valid Validation dev meta-val valset", "validation"),
-        ("test novel meta_test images_evaluation eval test-split", "test"),
-        ("cat contest trains testudo baseball images meta set", None),
-    ],
-)
-def test_split_that_a_name_means(names, split):
-    assert {name: split_meant(name) for name in names.split()} == dict.fromkeys(names.split(), split)
+    return {split: [(one.name, one.group) for one in of_split] for split, of_split in classes.items()}
 
 
 REFUSED = {
@@ -63,10 +50,10 @@ def test_class_level_decides_where_it_is_not_clear(tmp_path):
     assert found(tmp_path, class_level=1) == {"all": [("Greek", None), ("Korean", None)]}
     assert found(tmp_path, class_level=2) == {
         "all": [
-            ("character01", "Greek"),
-            ("character02", "Greek"),
-            ("character01", "Korean"),
-            ("character02", "Korean"),
+            ("Greek/character01", "Greek"),
+            ("Greek/character02", "Greek"),
+            ("Korean/character01", "Korean"),
+            ("Korean/character02", "Korean"),
         ]
     }
 

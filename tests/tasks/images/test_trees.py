@@ -158,7 +158,8 @@ def test_path_that_is_no_folder_is_refused(root):
         omniglot_tree(root / "file")
 
 
-def test_images_in_one_folder_of_no_class_are_refused(root):
-    images("pets/images")(root)
-    with pytest.raises(DataError, match="class folders with images, got 2 images in one folder"):
+@pytest.mark.parametrize("folders", [["pets/images"], ["pets/images", "pets/annotations/trimaps"]])
+def test_images_in_folders_of_no_class_are_refused(root, folders):
+    images(*folders)(root)
+    with pytest.raises(DataError, match=r"class folders with images, got \d images in no other folder than .*images"):
         class_folder_tree(root / "pets")
