@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 import tarfile
 import zlib
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mamlcli.common.errors import DataError
+from mamlcli.tasks.images.pickled import load_data
 
 IMAGE_SIZE = 32
 _MEMBERS = ("train", "test", "meta")
@@ -24,30 +24,6 @@ _MAX_MEMBER_BYTES = 400_000_000
 
 # What one of the files holds; every value is checked before it is used.
 Contents = dict[object, object]
-
-# What a pickle may name. Plain data need nothing more; anything else could run code when it is loaded.
-# NumPy 2 moved its inner modules, so the first has two names; the function itself is taken from an array.
-_RECONSTRUCT: object = np.empty(0).__reduce__()[0]
-_ALLOWED: dict[tuple[str, str], object] = {
-    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-}
-
-# Loading a damaged pickle can raise nearly anything; all of it means that the file is damaged.
-_PICKLE_ERRORS = (
-    pickle.UnpicklingError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    AssertionError,
-    MemoryError,
-    NotImplementedError,
-)
 
 
 @dataclass(frozen=True)
@@ -67,16 +43,6 @@ class Cifar:
     class_groups: tuple[str, ...]
 
 
-class _DataUnpickler(pickle.Unpickler):
-    """Loads arrays, strings, numbers, lists and dictionaries, and refuses all else."""
-
-    def find_class(self, module: str, name: str) -> object:
-        try:
-            return _ALLOWED[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"{module}.{name} is not data") from None
-
-
 def read_cifar(path: Path) -> Cifar:
     """Read CIFAR-100 from its folder, from a folder above it, or from the .tar.gz archive.
 
@@ -90,6 +56,21 @@ def read_cifar(path: Path) -> Cifar:
     halves = [_half(f"{where}: {name}", contents[name], len(fine), len(coarse)) for name in ("train", "test")]
     images, labels, groups = (np.concatenate([half[part] for half in halves]) for part in range(3))
     return _sorted_by_class(images, labels, groups, fine, coarse)
+
+
+def holds_cifar(path: Path) -> bool:
+    """Return whether the files of CIFAR-100 are there: in a folder, one folder below, or in their archive."""
+    if path.is_dir():
+        folders = (path, path / _FOLDER)
+        return (path / _ARCHIVE).is_file() or any(all((one / name).is_file() for name in _MEMBERS) for one in folders)
+    if not path.is_file() or ".t" not in path.name.lower():
+        return False
+    try:
+        with tarfile.open(path) as archive:
+            first = [Path(member.name) for _, member in zip(range(5), archive, strict=False)]
+    except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError):
+        return False
+    return any(member.name in _MEMBERS and member.parent.name == _FOLDER for member in first)
 
 
 def _missing(where: str, got: str) -> DataError:
@@ -139,16 +120,7 @@ def _archive_parts(path: Path) -> dict[str, bytes]:
 
 
 def _load(where: str, content: bytes) -> Contents:
-    try:
-        # The files were written by Python 2, whose strings are bytes; NumPy reads its own from latin1.
-        value = _DataUnpickler(io.BytesIO(content), encoding="latin1").load()
-    except _PICKLE_ERRORS as error:
-        raise DataError(
-            where,
-            expected="a CIFAR-100 file",
-            got=f"{type(error).__name__}: {error}",
-            why="The file is damaged, or holds more than plain data and was not loaded",
-        ) from error
+    value = load_data(io.BytesIO(content), where, expected="a CIFAR-100 file")
     if not isinstance(value, dict):
         raise DataError(where, expected="a dictionary", got=type(value).__name__)
     return value

@@ -52,8 +52,19 @@ def class_split(source: str, pack: Pack, *, split_name: str | None = None, seed:
         return glyph_splits(pack)
     if source == "folder":
         return _recorded_split(pack) if name == "folders" else _fraction_split(pack, seed)
+    if source == "omniglot" and name == "seeded":
+        return _omniglot_seeded_split(pack, seed)
+    # Files that do not name their classes, such as pickles with numbers for labels, say the split themselves.
+    published = published_split(source)
+    if pack.source.class_splits and not {*pack.class_names} & {one for names in published.values() for one in names}:
+        return _recorded_split(pack)
+    return published
+
+
+def published_split(source: str) -> dict[str, tuple[str, ...]]:
+    """Return the published class lists of omniglot, cifar-fs, fc100 or mini-imagenet; see `class_split`."""
     if source == "omniglot":
-        return _vinyals_split() if name == "vinyals" else _omniglot_seeded_split(pack, seed)
+        return _vinyals_split()
     if source == "fc100":
         return _fc100_split()
     return published_classes(source.replace("-", "_"))

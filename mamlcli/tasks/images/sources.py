@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from mamlcli.common.errors import DataError
-from mamlcli.common.words import nearest
-from mamlcli.tasks.images.cifar import IMAGE_SIZE as CIFAR_SIZE
-from mamlcli.tasks.images.cifar import read_cifar
-from mamlcli.tasks.images.class_splits import published_classes
+from mamlcli.common.words import composed, nearest, shown
+from mamlcli.tasks.images.archives import archive_stem, scratch_folder
+from mamlcli.tasks.images.image_sets import ImageSet
+from mamlcli.tasks.images.known_classes import known_names
+from mamlcli.tasks.images.layouts import ImageOptions, read_layout
 from mamlcli.tasks.images.packs import Pack, PackSource, save_pack
+from mamlcli.tasks.images.pickled_sets import PICKLE_SUFFIXES
 from mamlcli.tasks.images.reading import Preprocessing
-from mamlcli.tasks.images.tree_reading import Progress, ReadTree, default_size, read_tree
-from mamlcli.tasks.images.trees import ImageTree, class_folder_tree, mini_imagenet_tree, omniglot_tree
+from mamlcli.tasks.images.trees import Progress
 
 INVERT_CHOICES = ("auto", "yes", "no")
 FETCHABLE = ("omniglot", "cifar-fs", "fc100")
@@ -88,18 +90,26 @@ class ImportReport:
     """An import report says which pack an import made, and what it left out.
 
     Attributes:
-        path: the pack.
-        num_images: images in it.
-        num_classes: classes in it.
+        path: the pack's file.
+        pack: what is in it.
         preprocessing: how the files became arrays.
         skipped: (file, reason) for everything that was not taken.
+        notes: what else is worth a warning, each one sentence.
     """
 
     path: Path
-    num_images: int
-    num_classes: int
+    pack: Pack
     preprocessing: Preprocessing
     skipped: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def num_images(self) -> int:
+        return len(self.pack.images)
+
+    @property
+    def num_classes(self) -> int:
+        return self.pack.num_classes
 
 
 def import_source(
@@ -113,14 +123,14 @@ def import_source(
     force: bool = False,
     progress: Progress | None = None,
 ) -> ImportReport:
-    """Make a pack from files on this machine.
+    """Make a pack from files on this machine, in any of the layouts of `docs/data.md`.
 
     Args:
         source: one of `IMPORTABLE`.
-        path: the folder; for CIFAR-100 also the archive.
-        target: the pack to write.
-        size: height and width; by default 28 for Omniglot, 84 for mini-ImageNet, and for a folder the median
-            shorter side of its pictures, at most 84.
+        path: a folder, an archive or a pickle.
+        target: the pack to write. Archives are unpacked in its folder, in one that is removed at the end.
+        size: height and width; by default 28 for Omniglot, 84 for mini-ImageNet, 32 for CIFAR-100, and for a folder
+            the median shorter side of its pictures, at most 84.
         channels: 1 or 3; by default 1 for Omniglot, else 3.
         invert: "yes", "no", or "auto": grey images on bright ground are inverted, decided once for the whole set.
         force: whether a pack that is there may be replaced.
@@ -131,14 +141,20 @@ def import_source(
     """
     require_source(source, IMPORTABLE, "import")
     require_free(target, force=force)
-    if source in ("cifar-fs", "fc100"):
-        _refuse_options(source, size=size, channels=channels, invert=invert)
-        pack, skipped = _cifar_pack(source, path), list[tuple[str, str]]()
-    else:
-        pack, skipped = pack_of_tree(source, path, size=size, channels=channels, invert=invert, progress=progress)
-    save_pack(pack, target)
-    preprocessing = Preprocessing.from_dict(pack.source.preprocessing)
-    return ImportReport(target, len(pack.images), pack.num_classes, preprocessing, tuple(skipped))
+    options = _checked_options(size=size, channels=channels, invert=invert)
+    with contextlib.ExitStack() as stack:
+        scratch = None
+        if not path.is_dir() or not _is_plain(path):
+            scratch = stack.enter_context(scratch_folder(target.parent))
+        try:
+            found = read_layout(source, path, options=options, scratch=scratch, progress=progress)
+        except DataError as error:
+            raise _without_scratch(error, scratch, path) from error
+        pack = _pack(source, found)
+        save_pack(pack, target)
+    skipped = tuple((_renamed(file, scratch, path), _renamed(reason, scratch, path)) for file, reason in found.skipped)
+    notes = (*found.notes, *_foreign_classes(source, pack.class_names))
+    return ImportReport(target, pack, found.preprocessing, skipped, notes)
 
 
 def pack_of_tree(
@@ -155,18 +171,54 @@ def pack_of_tree(
     Returns:
         The pack, and (file, reason) for everything that was not taken.
     """
-    _check_options(size=size, channels=channels, invert=invert)
-    tree = _tree(source, path)
-    images = read_tree(
-        tree,
-        size=size or {"omniglot": 28, "mini-imagenet": 84}.get(source) or default_size(tree),
-        channels=channels or (1 if source == "omniglot" else 3),
-        invert={"auto": None, "yes": True, "no": False}[invert],
-        # The released MAML code, data/miniImagenet/proc_images.py, resizes to 84x84 without cropping.
-        fit="stretch" if source == "mini-imagenet" else "center-crop",
-        progress=progress,
+    options = _checked_options(size=size, channels=channels, invert=invert)
+    found = read_layout(source, path, options=options, progress=progress)
+    return _pack(source, found), found.skipped
+
+
+def _is_plain(path: Path) -> bool:
+    """Return whether nothing in a folder, or in the folders in it, is an archive."""
+    places = [path, *(below for below in path.iterdir() if below.is_dir())]
+    return not any(archive_stem(Path(name)) for place in places for name in _names(place))
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []  # whoever reads it says so
+
+
+def _renamed(text: str, scratch: Path | None, path: Path) -> str:
+    """Return a text with the user's archive in the place of the folder that it was unpacked in."""
+    if scratch is None:
+        return text
+    pattern = re.escape(str(scratch)) + r"[/\\]\d+([/\\]" + re.escape(archive_stem(path) or "") + ")?"
+    return re.sub(pattern, lambda _: str(path), text)
+
+
+def _without_scratch(error: DataError, scratch: Path | None, path: Path) -> DataError:
+    def renamed(text: str | None) -> str | None:
+        return None if text is None else _renamed(text, scratch, path)
+
+    return DataError(
+        _renamed(error.where, scratch, path),
+        expected=_renamed(error.expected, scratch, path),
+        got=renamed(error.got),
+        why=renamed(error.why),
+        next_step=renamed(error.next_step),
     )
-    return _tree_pack(source, tree, images), tree.skipped
+
+
+def _foreign_classes(source: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a warning where classes have names that the source does not have."""
+    known = known_names(source)
+    foreign = [name for name in names if name not in known] if known else []
+    if not foreign:
+        return ()
+    some = ", ".join(shown(name) for name in foreign[:5]) + (", ..." if len(foreign) > 5 else "")
+    count = "None of the classes is one" if len(foreign) == len(names) else f"{len(foreign)} classes are none"
+    return (f"{count} of {source}: {some}. Its class names are like {', '.join(sorted(known)[:3])}",)
 
 
 def require_source(source: str, known: tuple[str, ...], verb: str) -> None:
@@ -194,69 +246,38 @@ def require_free(target: Path, *, force: bool) -> None:
         )
 
 
-def _refuse_options(source: str, *, size: int | None, channels: int | None, invert: str) -> None:
-    if size is not None or channels is not None or invert != "auto":
-        raise DataError(
-            f"mamlcli data import {source}",
-            expected="no --size, --channels or --invert",
-            got="at least one of them",
-            why="CIFAR-100 is packed as it is distributed: 32x32, RGB",
-        )
-
-
-def _check_options(*, size: int | None, channels: int | None, invert: str) -> None:
+def _checked_options(*, size: int | None, channels: int | None, invert: str) -> ImageOptions:
     if size is not None and not 1 <= size <= 1024:
         raise DataError("--size", expected="an integer from 1 to 1024", got=str(size))
     if channels not in (None, 1, 3):
         raise DataError("--channels", expected="1 or 3", got=str(channels))
     if invert not in INVERT_CHOICES:
         raise DataError("--invert", expected=f"one of {', '.join(INVERT_CHOICES)}", got=repr(invert))
+    return ImageOptions(size, channels, invert)
 
 
-def _tree(source: str, path: Path) -> ImageTree:
-    if source == "omniglot":
-        return omniglot_tree(path)
-    if source == "mini-imagenet":
-        return mini_imagenet_tree(path, wnids=_mini_imagenet_wnids())
-    return class_folder_tree(path)
-
-
-def _mini_imagenet_wnids() -> frozenset[str]:
-    return frozenset(name for names in published_classes("mini_imagenet").values() for name in names)
-
-
-def _source_record(source: str, preprocessing: Preprocessing) -> dict[str, object]:
+def _pack(source: str, found: ImageSet) -> Pack:
     facts = SOURCES[source]
-    return {
+    record: dict[str, object] = {
         "name": source,
         "licence": facts.licence,
         "citation": facts.citation,
-        "preprocessing": preprocessing.to_dict(),
+        "preprocessing": found.preprocessing.to_dict(),
     }
-
-
-def _tree_pack(source: str, tree: ImageTree, images: ReadTree) -> Pack:
-    record = _source_record(source, images.preprocessing)
-    if tree.class_splits is not None:
-        usable = set(images.class_names)
-        record["class_splits"] = {
-            split: [name for name in names if name in usable] for split, names in tree.class_splits.items()
-        }
-    groups = tuple(tree.groups[name] for name in images.class_names) if tree.groups else None
-    return Pack(images.images, images.labels, tuple(images.class_names), groups, PackSource(record))
-
-
-def _cifar_pack(source: str, path: Path) -> Pack:
-    cifar = read_cifar(path)
-    record = _source_record(source, Preprocessing(size=CIFAR_SIZE, channels=3))
-    return Pack(cifar.images, cifar.labels, cifar.class_names, cifar.class_groups, PackSource(record))
+    if found.class_splits is not None:
+        record["class_splits"] = found.class_splits
+    groups = tuple(found.class_groups[name] for name in found.class_names) if found.class_groups else None
+    return Pack(found.images, found.labels, found.class_names, groups, PackSource(record))
 
 
 def default_name(source: str, path: Path) -> str:
     """Return the pack name of an import: the source's name, or for a folder the folder's."""
     if source != "folder":
         return source
-    return re.sub(r"[^\w.-]+", "-", os.path.basename(os.path.abspath(path))).strip("-.") or "folder"
+    # Absolute, for "." has no name of its own; not resolved, for a link's name is the one that was typed.
+    typed = Path(os.path.abspath(path))
+    stem = archive_stem(typed) or (typed.stem if typed.suffix.lower() in PICKLE_SUFFIXES else typed.name)
+    return re.sub(r"[^\w.-]+", "-", composed(stem)).strip("-.") or "folder"
 
 
 def check_name(name: str, source: str) -> str:

@@ -1,0 +1,283 @@
+"""Reads image sets that are passed on as pickled arrays: mini-ImageNet's caches, FC100, CIFAR-FS and the like."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mamlcli.common.errors import DataError
+from mamlcli.common.names import SPLITS
+from mamlcli.common.words import composed, shown
+from mamlcli.tasks.images.image_sets import ImageSet
+from mamlcli.tasks.images.pickled import read_pickle
+from mamlcli.tasks.images.reading import Preprocessing
+from mamlcli.tasks.images.split_names import split_of_words
+from mamlcli.tasks.images.trees import Progress
+
+PICKLE_SUFFIXES = (".pkl", ".pickle", ".p", ".pk")
+_IMAGE_KEYS = ("image_data", "data", "images")
+_LABEL_KEYS = ("labels", "label", "fine_labels", "targets")
+_NAME_KEYS = ("catname2label", "label2catname")
+_EXPECTED = "a pickle of arrays: image_data and class_dict, or data and labels"
+
+# Of the classes of meta-train, other images: what is meant by them is not meta-validation or meta-test.
+_PHASES = re.compile(r"train[_-]phase[_-](val|test)")
+
+
+@dataclass(frozen=True)
+class PickledPart:
+    """A pickled part is one file with the images of some classes, and the split that its name says, if any."""
+
+    path: Path
+    split: str | None
+
+
+@dataclass
+class _Growing:
+    """The images of the parts so far; one copy of them is in memory, beside the part that is being read."""
+
+    images: NDArray[np.uint8] | None = None
+    names: list[NDArray[np.int64]] = field(default_factory=list)
+    index: dict[str, int] = field(default_factory=dict)
+    split_of: dict[str, str | None] = field(default_factory=dict)
+
+    def add(self, images: NDArray[np.uint8], where: str) -> None:
+        shape = images.shape[1:]
+        if self.images is None:
+            self.images = np.empty((0, *shape), dtype=np.uint8)
+        if self.images.shape[1:] != shape:
+            got = " x ".join(map(str, shape))
+            raise DataError(where, expected=f"images of {self.images.shape[1:]}, as in the other files", got=got)
+        start = len(self.images)
+        # Grown in place: the system moves the pages, so that no second copy is made.
+        self.images.resize((start + len(images), *shape), refcheck=False)
+        self.images[start:] = images
+
+
+def pickled_parts(folder: Path) -> tuple[list[PickledPart], list[tuple[str, str]]]:
+    """Return the pickled parts in a folder, meta-train first, and (file, reason) of those that are not taken."""
+    parts, skipped = [], []
+    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in PICKLE_SUFFIXES and path.is_file()):
+        if _PHASES.search(path.stem.lower()):
+            skipped.append((str(path), "other images of the meta-train classes, which no split of classes has"))
+        elif not path.name.startswith("."):
+            parts.append(PickledPart(path, split_of_file(path)))
+    order = {"train": 0, "validation": 1, "test": 2}
+    return sorted(parts, key=lambda part: order.get(part.split or "", 3)), skipped
+
+
+def split_of_file(path: Path) -> str | None:
+    """Return the split that the name of a file says, as mini-imagenet-cache-val.pkl says validation; else None."""
+    stem = path.stem.lower()
+    if "train_phase" in stem:
+        return "train"
+    return split_of_words(re.findall(r"[a-z]+", stem))
+
+
+def read_pickled(
+    parts: Sequence[PickledPart], *, numbered: dict[str, dict[int, str]] | None = None, progress: Progress | None = None
+) -> ImageSet:
+    """Read one or more pickled parts of an image set.
+
+    A part is a dictionary, in one of the forms in use:
+
+    - `image_data` uint8 [num_images, height, width, channels], and `class_dict`, for each class its image numbers;
+    - `data`, the same array (or [num_images, channels, height, width], or [num_images, 3072] as CIFAR has it), and
+      `labels`, for each image a number or a name; numbers have names in `catname2label` or `label2catname`.
+
+    Numbers without names get the names of `numbered` where all of them are among those of their split, else a name
+    of split and number, such as train-07.
+
+    Args:
+        parts: the files; each is read by itself, so that memory holds the set once and the part that is read.
+        numbered: for each split the names that numbers stand for, by number; None where numbers say nothing.
+        progress: is called with (files read, files in all).
+
+    Raises:
+        DataError: a file cannot be read or is in none of these forms, or a class is in two splits.
+    """
+    growing, skipped, nameless = _Growing(), list[tuple[str, str]](), False
+    for done, part in enumerate(parts):
+        where = shown(part.path)
+        content = read_pickle(part.path, expected=_EXPECTED)
+        images, labels, names = _images_and_labels(where, content, growing, skipped)
+        if names is None:
+            names, is_known = _names_of_numbers(labels, part, numbered or {})
+            nameless |= not is_known
+        del content
+        growing.add(images, where)
+        del images
+        _name_images(where, growing, labels, names, part.split)
+        if progress:
+            progress(done + 1, len(parts))
+    assert growing.images is not None, "no parts"
+    return _finished(growing, parts, skipped, nameless)
+
+
+def _images_and_labels(
+    where: str, content: object, growing: _Growing, skipped: list[tuple[str, str]]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], dict[int, str] | None]:
+    """Return the images of a part, their labels, and the names of the labels (None where the file has none)."""
+    if not isinstance(content, dict):
+        raise DataError(where, expected=_EXPECTED, got=type(content).__name__)
+    key = next((key for key in _IMAGE_KEYS if key in content), None)
+    label_key = next((key for key in _LABEL_KEYS if key in content), None)
+    if key is None or (label_key is None and "class_dict" not in content):
+        raise DataError(where, expected=_EXPECTED, got=f"a dictionary of {_some(content)}")
+    images = _checked_images(f"{where}: {key}", content.pop(key))
+    if "class_dict" in content:
+        labels, names = _from_class_dict(f"{where}: class_dict", content["class_dict"], len(images))
+        if (labels < 0).any():
+            skipped.append((where, f"{int((labels < 0).sum())} images that are of no class"))
+            images, labels = images[labels >= 0], labels[labels >= 0]
+        return images, labels, names
+    return images, *_from_labels(f"{where}: {label_key}", content, label_key, len(images))
+
+
+def _some(content: dict[object, object]) -> str:
+    names = [shown(str(key)) for key in list(content)[:5]]
+    return ", ".join(names) + (", ..." if len(content) > 5 else "") if names else "nothing"
+
+
+def _checked_images(where: str, value: object) -> NDArray[np.uint8]:
+    """Return images as [num_images, height, width, channels]; a view of what was read, where that is possible."""
+    if isinstance(value, list) and value and all(isinstance(image, np.ndarray) for image in value):
+        shapes = {(image.shape, image.dtype) for image in value}
+        value = np.stack(value) if len(shapes) == 1 else value
+    if not isinstance(value, np.ndarray) or value.dtype != np.uint8:
+        got = f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
+        raise DataError(where, expected="images of one size, uint8 (0 to 255)", got=got)
+    if value.ndim == 2 and value.shape[1] == 3072:
+        value = value.reshape(-1, 3, 32, 32)
+    if value.ndim == 3:
+        value = value[..., None]
+    is_images = value.ndim == 4 and 0 not in value.shape
+    if is_images and value.shape[3] not in (1, 3) and value.shape[1] in (1, 3):
+        value = value.transpose(0, 2, 3, 1)
+    if not is_images or value.shape[3] not in (1, 3):
+        expected = "[num_images, height, width, 1 or 3]"
+        raise DataError(where, expected=f"images {expected}", got=f"{value.dtype} {list(value.shape)}")
+    images: NDArray[np.uint8] = value
+    return images
+
+
+def _integers(value: object) -> list[int] | None:
+    values = value.tolist() if isinstance(value, np.ndarray) else value
+    if isinstance(values, list) and all(isinstance(one, int) and not isinstance(one, bool) for one in values):
+        return values
+    return None
+
+
+def _from_class_dict(where: str, value: object, num_images: int) -> tuple[NDArray[np.int64], dict[int, str]]:
+    if not isinstance(value, dict) or not value:
+        raise DataError(where, expected="for each class the numbers of its images", got=type(value).__name__)
+    labels = np.full(num_images, -1, dtype=np.int64)
+    names = {}
+    for label, (name, numbers) in enumerate(value.items()):
+        members = _integers(numbers)
+        here = f"{where}: {shown(str(name))}"
+        if members is None or not all(0 <= number < num_images for number in members):
+            raise DataError(here, expected=f"numbers from 0 to {num_images - 1}", got="others")
+        if (labels[members] >= 0).any():
+            raise DataError(here, expected="images of one class", got="some that are of two")
+        labels[members] = label
+        names[label] = str(name)
+    return labels, names
+
+
+def _from_labels(
+    where: str, content: dict[object, object], key: object, num_images: int
+) -> tuple[NDArray[np.int64], dict[int, str] | None]:
+    value = content[key]
+    values = value.tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(values, list) or len(values) != num_images:
+        got = f"{len(values)}" if isinstance(values, list) else type(values).__name__
+        raise DataError(where, expected=f"{num_images} labels, one for each image", got=got)
+    numbers = _integers(values)
+    if numbers is not None:
+        return np.array(numbers, dtype=np.int64), _listed_names(content, set(numbers))
+    if not all(isinstance(one, str) for one in values):
+        raise DataError(where, expected="labels that are whole numbers or names", got="others")
+    words = sorted(set(values))
+    of_word = {word: label for label, word in enumerate(words)}
+    return np.array([of_word[word] for word in values], dtype=np.int64), dict(enumerate(words))
+
+
+def _listed_names(content: dict[object, object], numbers: set[int]) -> dict[int, str] | None:
+    """Return the names that a file itself gives to the numbers of its classes, if it names them all."""
+    for key in _NAME_KEYS:
+        listed = content.get(key)
+        if isinstance(listed, dict):
+            pairs = listed.items() if key == "label2catname" else ((label, name) for name, label in listed.items())
+            names = {label: str(name) for label, name in pairs if isinstance(label, int)}
+            if numbers <= set(names) and len(set(names.values())) == len(names):
+                return names
+    return None
+
+
+def _names_of_numbers(
+    labels: NDArray[np.int64], part: PickledPart, numbered: dict[str, dict[int, str]]
+) -> tuple[dict[int, str], bool]:
+    """Return names for numbers that the file does not name, and whether they are the names of the source."""
+    numbers = sorted(set(labels.tolist()))
+    known = numbered.get(part.split or "", {})
+    if set(numbers) <= set(known):
+        return known, True
+    width = max(2, len(str(max(numbers))))
+    prefix = part.split or composed(part.path.stem)
+    return {number: f"{prefix}-{number:0{width}d}" for number in numbers}, False
+
+
+def _name_images(
+    where: str, growing: _Growing, labels: NDArray[np.int64], names: dict[int, str], split: str | None
+) -> None:
+    """Number the classes of a part on from those before it."""
+    number_of = {}
+    for label in sorted(set(labels.tolist())):
+        name = composed(names[label])
+        if growing.split_of.setdefault(name, split) != split:
+            raise DataError(
+                f"{where}: {shown(name)}",
+                expected="a class that no other split has",
+                got="one that is in two files",
+                why="Splits of few-shot learning share no classes",
+                next_step="Import the files that belong together, each set by itself",
+            )
+        number_of[label] = growing.index.setdefault(name, len(growing.index))
+    growing.names.append(np.array([number_of[label] for label in labels.tolist()], dtype=np.int64))
+
+
+def _finished(
+    growing: _Growing, parts: Sequence[PickledPart], skipped: list[tuple[str, str]], nameless: bool
+) -> ImageSet:
+    images = growing.images
+    assert images is not None
+    height, width, channels = images.shape[1:]
+    names = sorted(growing.index)
+    place = np.empty(len(names), dtype=np.int64)
+    place[[growing.index[name] for name in names]] = np.arange(len(names))
+    splits = {split: [name for name in names if growing.split_of[name] == split] for split in SPLITS}
+    notes = []
+    if height != width:
+        notes.append(f"The images are {height} x {width}, not square")
+    if nameless:
+        notes.append(f"The files do not name their classes; they are called {_first(names)}")
+    return ImageSet(
+        images=images,
+        labels=place[np.concatenate(growing.names)],
+        class_names=tuple(names),
+        preprocessing=Preprocessing(size=height, channels=channels),
+        class_splits=splits if sum(bool(of_split) for of_split in splits.values()) > 1 else None,
+        skipped=skipped,
+        notes=notes,
+    )
+
+
+def _first(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
