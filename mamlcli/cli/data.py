@@ -18,13 +18,9 @@ from mamlcli.tasks.images.find import check_split_name, open_pack, present_class
 
 if TYPE_CHECKING:
     from mamlcli.tasks.images.checks import Finding
-    from mamlcli.tasks.images.sources import ImportReport
 
 
 app = typer.Typer(help="Image sets: list, fetch, import, check, look at.", no_args_is_help=True)
-
-
-_MAX_SKIPPED_SHOWN = 10
 
 
 NameOrPath = Annotated[
@@ -86,9 +82,11 @@ def import_(
             autocompletion=complete.one_of("omniglot", "cifar-fs", "fc100", "mini-imagenet", "folder"),
         ),
     ],
-    path: Annotated[Path, typer.Argument(help="The folder; for CIFAR-100 also the .tar.gz archive.")],
+    path: Annotated[
+        Path, typer.Argument(help="A folder, an archive (.zip, .tar, .tar.gz) or a pickle (.pkl, .pickle).")
+    ],
     name: Annotated[
-        str | None, typer.Option(help="Name of the pack; by default the source, or the folder's name.")
+        str | None, typer.Option(help="Name of the pack; by default the source, or the name of the folder or file.")
     ] = None,
     size: Annotated[int | None, typer.Option(help="Height and width of the images, in pixels.")] = None,
     channels: Annotated[int | None, typer.Option(help="1 for grey, 3 for RGB.")] = None,
@@ -101,12 +99,14 @@ def import_(
     ] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Replace a pack that is there.")] = False,
 ) -> None:
-    """Make a pack from files on this machine.
+    """Make a pack from files on this machine, as they are distributed.
 
-    omniglot: ALPHABET/CHARACTER/DRAWER.png, or what holds images_background
-    and images_evaluation. cifar-fs, fc100: the folder cifar-100-python or
-    its archive. mini-imagenet: class folders named as n01532829. folder: any
-    class folders, or train, val and test with class folders in them.
+    omniglot: ALPHABET/CHARACTER/DRAWER.png, or what holds images_background and
+    images_evaluation, unpacked or as .zip. cifar-fs, fc100: cifar-100-python or
+    its archive, class folders, or FC100_train.pickle and the like. mini-imagenet:
+    class folders named as n01532829, images/ with train.csv, val.csv, test.csv,
+    or mini-imagenet-cache-train.pkl and the like. folder: any class folders, or
+    train, val and test with class folders in them.
 
     Pictures are turned upright, laid on white, cut to their middle square
     (mini-imagenet: squeezed) and resized.
@@ -114,15 +114,18 @@ def import_(
     Examples:
 
       mamlcli data import folder photos --name pets --size 84
-    """
-    from mamlcli.tasks.images.sources import check_name, default_name, import_source
 
-    target = data_dir() / f"{check_name(name or default_name(source, path), source)}.npz"
+      mamlcli data import mini-imagenet mini-imagenet-cache-train.pkl
+    """
+    from mamlcli.cli.imported import show_import
+    from mamlcli.tasks.images.sources import import_source, pack_path
+
+    target = pack_path(source, path, name=name, force=force)
     with _progress("reading") as progress:
         report = import_source(
             source, path, target, size=size, channels=channels, invert=invert, force=force, progress=progress
         )
-    _show_report(report)
+    show_import(report)
 
 
 @app.command("check")
@@ -219,20 +222,6 @@ def _progress(label: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
         task = bar.add_task(label, total=None, visible=False)
         yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
-
-
-def _show_report(report: ImportReport) -> None:
-    preprocessing = report.preprocessing
-    size = f"{preprocessing.size}x{preprocessing.size}x{preprocessing.channels}"
-    inverted = ", inverted" if preprocessing.invert else ""
-    console.result_text(
-        f"Wrote {report.path}: {report.num_images} images of {report.num_classes} classes, {size}{inverted}"
-    )
-    for file, reason in report.skipped[:_MAX_SKIPPED_SHOWN]:
-        console.warn(f"skipped {file}: {reason}")
-    more = len(report.skipped) - _MAX_SKIPPED_SHOWN
-    if more > 0:
-        console.warn(f"skipped {more} more files")
 
 
 def _findings(name_or_path: str, split: str | None) -> tuple[list[Finding], str]:

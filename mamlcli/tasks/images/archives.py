@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import tarfile
@@ -54,12 +55,17 @@ def is_archive(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def scratch_folder(parent: Path) -> Iterator[Path]:
-    """Make a folder below `parent` that is removed at the end, whatever happens.
+def unpacking(path: Path, parent: Path) -> Iterator[Path | None]:
+    """Make a folder below `parent` for unpacked files, if `path` is an archive or holds some; remove it at the end.
+
+    A DataError that is raised meanwhile names the archive in the place of the folder.
 
     Raises:
         DataError: `parent` cannot be written.
     """
+    if path.is_dir() and not _holds_archives(path):
+        yield None
+        return
     try:
         parent.mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(dir=parent, prefix=".import-", ignore_cleanup_errors=True)
@@ -71,7 +77,42 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
             next_step="Set MAMLCLI_DATA to a folder of yours",
         ) from error
     with folder as name:
-        yield Path(name)
+        try:
+            yield Path(name)
+        except DataError as error:
+            raise _as_typed(error, Path(name), path) from error
+
+
+def _holds_archives(folder: Path) -> bool:
+    """Return whether there is an archive in a folder, or in one of its folders."""
+    for place, folders, files in os.walk(folder):
+        if any(archive_stem(Path(name)) for name in files):
+            return True
+        if Path(place) != folder:
+            folders.clear()
+    return False
+
+
+def as_typed(text: str, scratch: Path | None, path: Path) -> str:
+    """Return a text in which what the user typed stands in the place of a folder of unpacked files."""
+    if scratch is None:
+        return text
+    stem = archive_stem(path) if path.is_file() else None
+    pattern = re.escape(str(scratch)) + r"[/\\]\d+" + (r"([/\\]" + re.escape(stem) + ")?" if stem else "")
+    return re.sub(pattern, lambda _: str(path), text)
+
+
+def _as_typed(error: DataError, scratch: Path, path: Path) -> DataError:
+    def typed(text: str | None) -> str | None:
+        return None if text is None else as_typed(text, scratch, path)
+
+    return DataError(
+        as_typed(error.where, scratch, path),
+        expected=as_typed(error.expected, scratch, path),
+        got=typed(error.got),
+        why=typed(error.why),
+        next_step=typed(error.next_step),
+    )
 
 
 def unpack(archive: Path, target: Path) -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,17 @@ from mamlcli.common.words import shown
 from mamlcli.tasks.images.archives import archive_stem, is_archive, unpack
 from mamlcli.tasks.images.cifar import IMAGE_SIZE as CIFAR_SIZE
 from mamlcli.tasks.images.cifar import holds_cifar, read_cifar
+from mamlcli.tasks.images.class_lists import read_class_lists
+from mamlcli.tasks.images.class_splits import published_split
 from mamlcli.tasks.images.csv_lists import csv_lists, csv_tree
 from mamlcli.tasks.images.image_sets import ImageSet
-from mamlcli.tasks.images.known_classes import CIFAR_SOURCES, known_groups, known_names, numbered_classes
+from mamlcli.tasks.images.known_classes import (
+    CIFAR_SOURCES,
+    PUBLISHED_SOURCES,
+    known_groups,
+    known_names,
+    numbered_classes,
+)
 from mamlcli.tasks.images.known_folders import is_wordnet_id, known_class_tree
 from mamlcli.tasks.images.pickled_sets import PICKLE_SUFFIXES, PickledPart, pickled_parts, read_pickled, split_of_file
 from mamlcli.tasks.images.reading import IMAGE_SUFFIXES, Preprocessing
@@ -129,7 +137,26 @@ class _Reader:
                 raise _not_read(file)
         lists = csv_lists(path)
         tree = csv_tree(path, lists) if lists else None
-        return self._tree_set(tree or self._class_tree(path))
+        return self._tree_set(tree) if tree else self._with_class_lists(path, self._class_tree(path))
+
+    def _with_class_lists(self, path: Path, tree: ImageTree) -> ImageSet:
+        """Read class folders with the splits that lists of class names give them, if they have no other."""
+        lists = read_class_lists(path, set(tree.files)) if tree.class_splits is None else None
+        if lists is None:
+            return self._tree_set(tree)
+        splits, files = lists
+        read = {str(file) for file in files}
+        tree.skipped = [(file, reason) for file, reason in tree.skipped if file not in read]
+        elsewhere = _elsewhere(self.source, splits)
+        if elsewhere or self.source == "folder":
+            tree.class_splits = splits
+        found = self._tree_set(tree)
+        if elsewhere:
+            found.notes.append(
+                f"The published lists of {self.source} are used; those in {shown(files[0].parent)} have another split "
+                f"of {', '.join(elsewhere[:5])}{', ...' if len(elsewhere) > 5 else ''}"
+            )
+        return found
 
     def _unpacked(self, archives: Iterable[Path]) -> tuple[Path, list[tuple[str, str]]]:
         """Unpack archives beside each other, each into a folder of its own name; say what was left out."""
@@ -222,8 +249,15 @@ class _Reader:
             )
 
 
-def _files(folder: Path, wanted: object) -> list[Path]:
-    assert callable(wanted)
+def _elsewhere(source: str, splits: dict[str, list[str]]) -> list[str]:
+    """Return the classes that lists put into another split than the published ones of a source."""
+    if source not in PUBLISHED_SOURCES:
+        return []
+    published = published_split(source)
+    return [name for split, names in splits.items() for name in names if name not in published[split]]
+
+
+def _files(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and wanted(path)]
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from mamlcli.common.errors import DataError
+from mamlcli.common.files import data_dir
 from mamlcli.common.words import composed, nearest, shown
-from mamlcli.tasks.images.archives import archive_stem, scratch_folder
+from mamlcli.tasks.images.archives import archive_stem, as_typed, unpacking
 from mamlcli.tasks.images.image_sets import ImageSet
 from mamlcli.tasks.images.known_classes import known_names
 from mamlcli.tasks.images.layouts import ImageOptions, read_layout
-from mamlcli.tasks.images.packs import Pack, PackSource, save_pack
+from mamlcli.tasks.images.packs import Pack, PackSource, read_header, save_pack
 from mamlcli.tasks.images.pickled_sets import PICKLE_SUFFIXES
 from mamlcli.tasks.images.reading import Preprocessing
 from mamlcli.tasks.images.trees import Progress
@@ -142,17 +142,11 @@ def import_source(
     require_source(source, IMPORTABLE, "import")
     require_free(target, force=force)
     options = _checked_options(size=size, channels=channels, invert=invert)
-    with contextlib.ExitStack() as stack:
-        scratch = None
-        if not path.is_dir() or not _is_plain(path):
-            scratch = stack.enter_context(scratch_folder(target.parent))
-        try:
-            found = read_layout(source, path, options=options, scratch=scratch, progress=progress)
-        except DataError as error:
-            raise _without_scratch(error, scratch, path) from error
+    with unpacking(path, target.parent) as scratch:
+        found = read_layout(source, path, options=options, scratch=scratch, progress=progress)
         pack = _pack(source, found)
         save_pack(pack, target)
-    skipped = tuple((_renamed(file, scratch, path), _renamed(reason, scratch, path)) for file, reason in found.skipped)
+    skipped = tuple((as_typed(file, scratch, path), as_typed(reason, scratch, path)) for file, reason in found.skipped)
     notes = (*found.notes, *_foreign_classes(source, pack.class_names))
     return ImportReport(target, pack, found.preprocessing, skipped, notes)
 
@@ -174,40 +168,6 @@ def pack_of_tree(
     options = _checked_options(size=size, channels=channels, invert=invert)
     found = read_layout(source, path, options=options, progress=progress)
     return _pack(source, found), found.skipped
-
-
-def _is_plain(path: Path) -> bool:
-    """Return whether nothing in a folder, or in the folders in it, is an archive."""
-    places = [path, *(below for below in path.iterdir() if below.is_dir())]
-    return not any(archive_stem(Path(name)) for place in places for name in _names(place))
-
-
-def _names(folder: Path) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []  # whoever reads it says so
-
-
-def _renamed(text: str, scratch: Path | None, path: Path) -> str:
-    """Return a text with the user's archive in the place of the folder that it was unpacked in."""
-    if scratch is None:
-        return text
-    pattern = re.escape(str(scratch)) + r"[/\\]\d+([/\\]" + re.escape(archive_stem(path) or "") + ")?"
-    return re.sub(pattern, lambda _: str(path), text)
-
-
-def _without_scratch(error: DataError, scratch: Path | None, path: Path) -> DataError:
-    def renamed(text: str | None) -> str | None:
-        return None if text is None else _renamed(text, scratch, path)
-
-    return DataError(
-        _renamed(error.where, scratch, path),
-        expected=_renamed(error.expected, scratch, path),
-        got=renamed(error.got),
-        why=renamed(error.why),
-        next_step=renamed(error.next_step),
-    )
 
 
 def _foreign_classes(source: str, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -241,9 +201,17 @@ def require_free(target: Path, *, force: bool) -> None:
         raise DataError(
             str(target),
             expected="a pack name that is free",
-            got="a file that exists",
-            next_step="Use --force to replace it",
+            got=_what_is_there(target),
+            next_step="Use --force to replace it, or give another name: --name NAME",
         )
+
+
+def _what_is_there(target: Path) -> str:
+    try:
+        header = read_header(target)
+    except DataError:
+        return "a file that exists"
+    return f"a pack of {header.num_images} images of {header.num_classes} classes"
 
 
 def _checked_options(*, size: int | None, channels: int | None, invert: str) -> ImageOptions:
@@ -270,14 +238,46 @@ def _pack(source: str, found: ImageSet) -> Pack:
     return Pack(found.images, found.labels, found.class_names, groups, PackSource(record))
 
 
-def default_name(source: str, path: Path) -> str:
-    """Return the pack name of an import: the source's name, or for a folder the folder's."""
-    if source != "folder":
-        return source
+def pack_path(source: str, path: Path, *, name: str | None = None, force: bool = False) -> Path:
+    """Return the file of an import's pack: `name`, else the source's name, or for a folder that of the folder or file.
+
+    Raises:
+        DataError: the name is none of a pack; or, with `force`, a pack is there that the user has not named: one of
+            another source, or one whose name is not quite that of the folder.
+    """
+    chosen = check_name(name or default_name(source, path), source)
+    target = data_dir() / f"{chosen}.npz"
+    if force and name is None and source == "folder" and target.is_file():
+        is_of_folder = _recorded_source(target) in (source, None)
+        if not is_of_folder or chosen != _typed_name(path):
+            raise DataError(
+                str(target),
+                expected="--name with --force",
+                got="--force alone",
+                why=f"There is {_what_is_there(target)}, and it may be another than you mean",
+                next_step=f"To replace it: --name {chosen} --force",
+            )
+    return target
+
+
+def _recorded_source(target: Path) -> str | None:
+    try:
+        return read_header(target).source.name
+    except DataError:
+        return None
+
+
+def _typed_name(path: Path) -> str:
     # Absolute, for "." has no name of its own; not resolved, for a link's name is the one that was typed.
     typed = Path(os.path.abspath(path))
-    stem = archive_stem(typed) or (typed.stem if typed.suffix.lower() in PICKLE_SUFFIXES else typed.name)
-    return re.sub(r"[^\w.-]+", "-", composed(stem)).strip("-.") or "folder"
+    return composed(archive_stem(typed) or (typed.stem if typed.suffix.lower() in PICKLE_SUFFIXES else typed.name))
+
+
+def default_name(source: str, path: Path) -> str:
+    """Return the pack name of an import: the source's name, or that of the folder, the archive or the pickle."""
+    if source != "folder":
+        return source
+    return re.sub(r"[^\w.-]+", "-", _typed_name(path)).strip("-.") or "folder"
 
 
 def check_name(name: str, source: str) -> str:
