@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mamlcli.common.words import composed
-from mamlcli.tasks.images.split_names import SPLIT_WORDS
+from mamlcli.tasks.images.levels import split_meant
 
 _LIST_FOLDERS = ("split", "splits")
 _MAX_LIST_BYTES = 10_000_000
@@ -38,8 +38,9 @@ def _folders(folder: Path) -> list[Path]:
 def _lists_in(folder: Path, class_names: set[str]) -> tuple[dict[str, list[str]], list[Path]] | None:
     paths = {}
     for path in sorted(folder.glob("*.txt")) if folder.is_dir() else []:
-        if path.stem.lower() in SPLIT_WORDS and path.is_file() and path.stat().st_size <= _MAX_LIST_BYTES:
-            paths[SPLIT_WORDS[path.stem.lower()]] = path
+        split = split_meant(path.stem)
+        if split is not None and path.is_file() and path.stat().st_size <= _MAX_LIST_BYTES:
+            paths[split] = path
     splits: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
     for split, path in paths.items():
         lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()

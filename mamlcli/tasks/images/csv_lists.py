@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mamlcli.common.errors import DataError
 from mamlcli.common.words import composed, first_line, shown
-from mamlcli.tasks.images.split_names import SPLIT_WORDS
+from mamlcli.tasks.images.levels import split_meant
 from mamlcli.tasks.images.trees import ImageTree
 
 _FILE_COLUMNS = ("filename", "file", "image", "image_name", "image_id", "path", "filepath", "name")
@@ -25,7 +25,7 @@ def csv_lists(root: Path) -> dict[str, Path]:
     folders = [root, *(root / name for name in _LIST_FOLDERS)]
     folders += [below / name for below in _folders(root) for name in ("", *_LIST_FOLDERS)]
     for folder in folders:
-        found = {SPLIT_WORDS[path.stem.lower()]: path for path in _files(folder) if path.stem.lower() in SPLIT_WORDS}
+        found = {split: path for path in _files(folder) if (split := split_meant(path.stem)) is not None}
         if found:
             return found
     return {}

@@ -23,10 +23,11 @@ from mamlcli.tasks.images.known_classes import (
     known_names,
     numbered_classes,
 )
-from mamlcli.tasks.images.known_folders import is_wordnet_id, known_class_tree
+from mamlcli.tasks.images.known_folders import cifar_class_tree
 from mamlcli.tasks.images.pickled_sets import PICKLE_SUFFIXES, PickledPart, pickled_parts, read_pickled, split_of_file
 from mamlcli.tasks.images.reading import IMAGE_SUFFIXES, Preprocessing
-from mamlcli.tasks.images.trees import ImageTree, Progress, class_folder_tree, default_size, omniglot_tree, read_tree
+from mamlcli.tasks.images.tree_reading import Progress, default_size, read_tree
+from mamlcli.tasks.images.trees import ImageTree, class_folder_tree, mini_imagenet_tree, omniglot_tree
 
 _SIZES = {"omniglot": 28, "mini-imagenet": 84, "cifar-fs": CIFAR_SIZE, "fc100": CIFAR_SIZE}
 _OMNIGLOT_SETS = ("images_background", "images_evaluation")
@@ -36,7 +37,6 @@ _MAX_DEPTH = 2
 
 _CIFAR_FOLDERS = "the folder cifar-100-python or its archive, class folders such as apple/"
 _EXPECTED = {
-    "mini-imagenet": "class folders such as n01532829/, images/ with train.csv, or mini-imagenet-cache-train.pkl",
     "cifar-fs": f"{_CIFAR_FOLDERS}, or CIFAR_FS_train.pickle",
     "fc100": f"{_CIFAR_FOLDERS}, or FC100_train.pickle",
 }
@@ -173,14 +173,9 @@ class _Reader:
     def _class_tree(self, path: Path) -> ImageTree:
         if self.source == "folder":
             return class_folder_tree(path)
-        is_imagenet = self.source == "mini-imagenet"
-        return known_class_tree(
-            path,
-            known_names(self.source),
-            source="mini-ImageNet" if is_imagenet else "CIFAR-100",
-            expected=_EXPECTED[self.source],
-            is_class=is_wordnet_id if is_imagenet else lambda _: False,
-        )
+        if self.source == "mini-imagenet":
+            return mini_imagenet_tree(path, wnids=known_names(self.source))
+        return cifar_class_tree(path, known_names(self.source), expected=_EXPECTED[self.source])
 
     def _omniglot_tree(self, path: Path) -> ImageTree:
         """Find drawings in folders, and in the archives of the two sets where these are not unpacked beside them."""

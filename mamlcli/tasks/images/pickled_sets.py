@@ -14,10 +14,10 @@ from mamlcli.common.errors import DataError
 from mamlcli.common.names import SPLITS
 from mamlcli.common.words import composed, shown
 from mamlcli.tasks.images.image_sets import ImageSet
+from mamlcli.tasks.images.levels import split_meant
 from mamlcli.tasks.images.pickled import read_pickle
 from mamlcli.tasks.images.reading import Preprocessing
-from mamlcli.tasks.images.split_names import split_of_words
-from mamlcli.tasks.images.trees import Progress
+from mamlcli.tasks.images.tree_reading import Progress
 
 PICKLE_SUFFIXES = (".pkl", ".pickle", ".p", ".pk")
 _IMAGE_KEYS = ("image_data", "data", "images")
@@ -76,7 +76,8 @@ def split_of_file(path: Path) -> str | None:
     stem = path.stem.lower()
     if "train_phase" in stem:
         return "train"
-    return split_of_words(re.findall(r"[a-z]+", stem))
+    splits = {split for word in re.findall(r"[a-z]+", stem) if (split := split_meant(word)) is not None}
+    return splits.pop() if len(splits) == 1 else None
 
 
 def read_pickled(

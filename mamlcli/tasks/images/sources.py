@@ -17,7 +17,7 @@ from mamlcli.tasks.images.layouts import ImageOptions, read_layout
 from mamlcli.tasks.images.packs import Pack, PackSource, read_header, save_pack
 from mamlcli.tasks.images.pickled_sets import PICKLE_SUFFIXES
 from mamlcli.tasks.images.reading import Preprocessing
-from mamlcli.tasks.images.trees import Progress
+from mamlcli.tasks.images.tree_reading import Progress
 
 INVERT_CHOICES = ("auto", "yes", "no")
 FETCHABLE = ("omniglot", "cifar-fs", "fc100")
