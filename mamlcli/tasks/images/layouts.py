@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from mamlcli.tasks.images.cifar import holds_cifar, read_cifar
 from mamlcli.tasks.images.class_lists import read_class_lists
 from mamlcli.tasks.images.class_splits import published_split
 from mamlcli.tasks.images.csv_lists import csv_lists, csv_tree
+from mamlcli.tasks.images.folders import open_folder
 from mamlcli.tasks.images.image_sets import ImageSet
 from mamlcli.tasks.images.known_classes import (
     CIFAR_SOURCES,
@@ -37,6 +37,8 @@ _MAX_DEPTH = 2
 
 _CIFAR_FOLDERS = "the folder cifar-100-python or its archive, class folders such as apple/"
 _EXPECTED = {
+    "mini-imagenet": "class folders such as n01532829/, images/ with train.csv, or mini-imagenet-cache-train.pkl",
+    "folder": "class folders with images, images/ with train.csv, or pickles or archives of them",
     "cifar-fs": f"{_CIFAR_FOLDERS}, or CIFAR_FS_train.pickle",
     "fc100": f"{_CIFAR_FOLDERS}, or FC100_train.pickle",
 }
@@ -121,7 +123,7 @@ class _Reader:
     def _read_folder(self, path: Path, depth: int) -> ImageSet:
         if self.source == "omniglot":
             return self._tree_set(self._omniglot_tree(path))
-        if not _holds_images(path):
+        if not open_folder(path).holds_images:
             parts, left_out = pickled_parts(path)
             if parts:
                 found = self._pickled_set(path, parts)
@@ -135,6 +137,7 @@ class _Reader:
                 return found
             for file in _files(path, lambda one: one.suffix.lower() in _NOT_READ):
                 raise _not_read(file)
+            raise _nothing(self.source, path)
         lists = csv_lists(path)
         tree = csv_tree(path, lists) if lists else None
         return self._tree_set(tree) if tree else self._with_class_lists(path, self._class_tree(path))
@@ -260,16 +263,6 @@ def _folders(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith((".", "__"))]
 
 
-def _holds_images(folder: Path) -> bool:
-    """Return whether there is an image file below a folder, or a link to a folder."""
-    for place, folders, files in os.walk(folder):
-        if any(os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES for name in files):
-            return True
-        if any(os.path.islink(os.path.join(place, name)) for name in folders):
-            return True
-    return False
-
-
 def _is_small_omniglot(path: Path) -> bool:
     return path.stem.startswith("images_background_small")
 
@@ -281,6 +274,15 @@ def _without_wrapper(folder: Path) -> None:
         inner = entries[0].rename(folder.parent / f".{folder.name}.inner")
         folder.rmdir()
         inner.rename(folder)
+
+
+def _nothing(source: str, path: Path) -> DataError:
+    return DataError(
+        shown(path),
+        expected=_EXPECTED[source],
+        got="no class folder with an image in it, no pickle and no archive",
+        next_step="See: mamlcli data import --help",
+    )
 
 
 def _not_read(path: Path) -> DataError:

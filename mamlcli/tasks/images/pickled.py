@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mamlcli.common.errors import DataError
 from mamlcli.common.words import first_line, shown
@@ -44,24 +42,25 @@ _BUILTINS = ("builtins", "__builtin__")
 class _Dtype:
     """Stands for a NumPy dtype while a pickle is loaded."""
 
-    def __init__(self, code: object, *_options: object) -> None:
-        self.code, self.order = _text(code), ""
+    def __init__(self, *arguments: object) -> None:
+        self.code, self.order = _text(arguments[0]), ""
 
     def __setstate__(self, state: tuple[object, ...]) -> None:
         self.order = _text(state[1])
 
-    def numpy(self) -> np.dtype[np.generic]:
+    def full_code(self) -> str:
+        """Return NumPy's code of the type, such as <i8; only those of numbers and text are known."""
         match = _DTYPE.fullmatch(self.code)
         if not match:
             raise pickle.UnpicklingError(f"an array of {self.code!r} is not data")
         order = self.order if self.order in ("<", ">", "|", "=") else match[1]
-        return np.dtype(order + match[2])
+        return order + match[2]
 
 
 class _Array:
     """Stands for a NumPy array while a pickle is loaded; its bytes are not copied."""
 
-    def __init__(self, *_of_an_empty_array: object) -> None:
+    def __init__(self, *arguments: object) -> None:
         self.shape: tuple[int, ...] = (0,)
         self.dtype, self.is_fortran = _Dtype("u1"), False
         self.raw: bytes | bytearray = b""
@@ -77,17 +76,24 @@ class _Array:
         self.raw = raw
         return self
 
-    def numpy(self) -> NDArray[np.generic]:
-        flat = np.frombuffer(self.raw, dtype=self.dtype.numpy())
-        return flat.reshape(self.shape, order="F" if self.is_fortran else "C")
+    def value(self) -> object:
+        """Return the array, a read-only view of the bytes, or the number where it has no dimension."""
+        flat = np.frombuffer(self.raw, dtype=self.dtype.full_code())
+        array = flat.reshape(self.shape, order="F" if self.is_fortran else "C")
+        return array if self.shape else array.item()
+
+
+class _Make(Protocol):
+    def __call__(self, *arguments: object) -> object: ...
 
 
 class _Maker:
     """Makes one kind of value; unlike a class or function it cannot be changed by what a file holds."""
 
     __slots__ = ("_make",)
+    _make: _Make
 
-    def __init__(self, make: Callable[..., object]) -> None:
+    def __init__(self, make: _Make) -> None:
         object.__setattr__(self, "_make", make)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -97,19 +103,21 @@ class _Maker:
         raise pickle.UnpicklingError("the file tries to change how it is read")
 
     def __call__(self, *arguments: object) -> object:
-        made: object = self._make(*arguments)
-        return made
+        return self._make(*arguments)
 
 
-def _from_buffer(raw: object, dtype: object, shape: object, order: object = "C") -> _Array:
+def _from_buffer(*arguments: object) -> _Array:
+    raw, dtype, shape, order = arguments
     return _Array().filled(raw, dtype, shape, _text(order) == "F")
 
 
-def _scalar(dtype: object, raw: object = b"") -> object:
+def _scalar(*arguments: object) -> _Array:
+    dtype, raw = arguments
     return _Array().filled(raw, dtype, (), False)
 
 
-def _encoded(text: object, encoding: object = "latin1") -> bytes:
+def _encoded(*arguments: object) -> bytes:
+    text, encoding = arguments
     if not isinstance(text, str) or _text(encoding) not in ("latin1", "latin-1", "utf-8"):
         raise pickle.UnpicklingError("no encoded text")
     return text.encode(_text(encoding))
@@ -122,19 +130,28 @@ def _range(*bounds: object) -> list[int]:
     return list(numbers)
 
 
-_MAKERS: dict[tuple[str, str], Callable[..., object]] = {
+def _ordered(*arguments: object) -> dict[object, object]:
+    pairs = arguments[0] if arguments else []
+    if not isinstance(pairs, list):
+        raise pickle.UnpicklingError("no dictionary")
+    return dict(pairs)
+
+
+_MAKERS: dict[tuple[str, str], _Make] = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _encoded,
-    ("collections", "OrderedDict"): lambda items=(): dict(items),
-    ("collections", "defaultdict"): lambda *_factory: {},
-    **{(f"{core}.multiarray", "_reconstruct"): lambda *_: _Array() for core in _NUMPY_CORE},
-    **{(f"{core}.multiarray", "scalar"): _scalar for core in _NUMPY_CORE},
-    **{(f"{core}.numeric", "_frombuffer"): _from_buffer for core in _NUMPY_CORE},
-    **{(module, name): _range for module in _BUILTINS for name in ("range", "xrange")},
-    **{(module, kind): lambda *_: b"" for module in _BUILTINS for kind in ("bytes",)},
+    ("collections", "OrderedDict"): _ordered,
+    ("collections", "defaultdict"): lambda *arguments: {},
+    **dict.fromkeys([(f"{core}.multiarray", "_reconstruct") for core in _NUMPY_CORE], _Array),
+    **dict.fromkeys([(f"{core}.multiarray", "scalar") for core in _NUMPY_CORE], _scalar),
+    **dict.fromkeys([(f"{core}.numeric", "_frombuffer") for core in _NUMPY_CORE], _from_buffer),
+    **dict.fromkeys([(module, name) for module in _BUILTINS for name in ("range", "xrange")], _range),
+    **dict.fromkeys([(module, "bytes") for module in _BUILTINS], lambda *arguments: b""),
     # The factories of a defaultdict are named, and never called.
-    **{(module, kind): lambda *_: [] for module in _BUILTINS for kind in ("list", "int", "dict")},
+    **dict.fromkeys(
+        [(module, name) for module in _BUILTINS for name in ("list", "int", "dict")], lambda *arguments: []
+    ),
 }
 
 
@@ -214,8 +231,7 @@ def _plain(value: object, done: dict[int, object], depth: int) -> object:
         return done[id(value)]
     plain: object
     if isinstance(value, _Array):
-        array = value.numpy()
-        plain = array if value.shape else array.item()
+        plain = value.value()
     elif isinstance(value, dict):
         plain = {_plain(key, done, depth + 1): _plain(item, done, depth + 1) for key, item in value.items()}
     elif isinstance(value, list | tuple):

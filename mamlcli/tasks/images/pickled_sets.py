@@ -45,6 +45,7 @@ class _Growing:
     names: list[NDArray[np.int64]] = field(default_factory=list)
     index: dict[str, int] = field(default_factory=dict)
     split_of: dict[str, str | None] = field(default_factory=dict)
+    nameless: list[tuple[str | None, dict[int, str]]] = field(default_factory=list)
 
     def add(self, images: NDArray[np.uint8], where: str) -> None:
         shape = images.shape[1:]
@@ -57,6 +58,10 @@ class _Growing:
         # Grown in place: the system moves the pages, so that no second copy is made.
         self.images.resize((start + len(images), *shape), refcheck=False)
         self.images[start:] = images
+
+    def rename(self, new: dict[str, str]) -> None:
+        self.index = {new.get(name, name): number for name, number in self.index.items()}
+        self.split_of = {new.get(name, name): split for name, split in self.split_of.items()}
 
 
 def pickled_parts(folder: Path) -> tuple[list[PickledPart], list[tuple[str, str]]]:
@@ -91,8 +96,8 @@ def read_pickled(
     - `data`, the same array (or [num_images, channels, height, width], or [num_images, 3072] as CIFAR has it), and
       `labels`, for each image a number or a name; numbers have names in `catname2label` or `label2catname`.
 
-    Numbers without names get the names of `numbered` where all of them are among those of their split, else a name
-    of split and number, such as train-07.
+    Numbers without names get a name of split and number, such as train-07; or the names of `numbered`, where in each
+    file the numbers are exactly those of its split.
 
     Args:
         parts: the files; each is read by itself, so that memory holds the set once and the part that is read.
@@ -102,26 +107,27 @@ def read_pickled(
     Raises:
         DataError: a file cannot be read or is in none of these forms, or a class is in two splits.
     """
-    growing, skipped, nameless = _Growing(), list[tuple[str, str]](), False
+    growing, skipped = _Growing(), list[tuple[str, str]]()
     for done, part in enumerate(parts):
         where = shown(part.path)
         content = read_pickle(part.path, expected=_EXPECTED)
-        images, labels, names = _images_and_labels(where, content, growing, skipped)
+        images, labels, names = _images_and_labels(where, content, skipped)
         if names is None:
-            names, is_known = _names_of_numbers(labels, part, numbered or {})
-            nameless |= not is_known
+            names = _names_of_numbers(labels, part)
+            growing.nameless.append((part.split, names))
         del content
         growing.add(images, where)
         del images
         _name_images(where, growing, labels, names, part.split)
         if progress:
             progress(done + 1, len(parts))
-    assert growing.images is not None, "no parts"
-    return _finished(growing, parts, skipped, nameless)
+    known = _known_names(growing.nameless, numbered or {})
+    growing.rename(known)
+    return _finished(growing, skipped, is_nameless=bool(growing.nameless) and not known)
 
 
 def _images_and_labels(
-    where: str, content: object, growing: _Growing, skipped: list[tuple[str, str]]
+    where: str, content: object, skipped: list[tuple[str, str]]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], dict[int, str] | None]:
     """Return the images of a part, their labels, and the names of the labels (None where the file has none)."""
     if not isinstance(content, dict):
@@ -147,24 +153,29 @@ def _some(content: dict[object, object]) -> str:
 
 def _checked_images(where: str, value: object) -> NDArray[np.uint8]:
     """Return images as [num_images, height, width, channels]; a view of what was read, where that is possible."""
-    if isinstance(value, list) and value and all(isinstance(image, np.ndarray) for image in value):
-        shapes = {(image.shape, image.dtype) for image in value}
-        value = np.stack(value) if len(shapes) == 1 else value
-    if not isinstance(value, np.ndarray) or value.dtype != np.uint8:
-        got = f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
+    images = np.stack(alike) if (alike := _arrays_alike(value)) else value
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+        got = f"{images.dtype} {list(images.shape)}" if isinstance(images, np.ndarray) else type(images).__name__
         raise DataError(where, expected="images of one size, uint8 (0 to 255)", got=got)
-    if value.ndim == 2 and value.shape[1] == 3072:
-        value = value.reshape(-1, 3, 32, 32)
-    if value.ndim == 3:
-        value = value[..., None]
-    is_images = value.ndim == 4 and 0 not in value.shape
-    if is_images and value.shape[3] not in (1, 3) and value.shape[1] in (1, 3):
-        value = value.transpose(0, 2, 3, 1)
-    if not is_images or value.shape[3] not in (1, 3):
-        expected = "[num_images, height, width, 1 or 3]"
-        raise DataError(where, expected=f"images {expected}", got=f"{value.dtype} {list(value.shape)}")
-    images: NDArray[np.uint8] = value
-    return images
+    shaped: NDArray[np.uint8] = images
+    if shaped.ndim == 2 and shaped.shape[1] == 3072:
+        shaped = shaped.reshape(-1, 3, 32, 32)
+    if shaped.ndim == 3:
+        shaped = shaped[..., None]
+    is_images = shaped.ndim == 4 and 0 not in shaped.shape
+    if is_images and shaped.shape[3] not in (1, 3) and shaped.shape[1] in (1, 3):
+        shaped = shaped.transpose(0, 2, 3, 1)
+    if not is_images or shaped.shape[3] not in (1, 3):
+        expected = "images [num_images, height, width, 1 or 3]"
+        raise DataError(where, expected=expected, got=f"{shaped.dtype} {list(shaped.shape)}")
+    return shaped
+
+
+def _arrays_alike(value: object) -> list[NDArray[np.uint8]]:
+    """Return a list of arrays of one shape and type; empty for anything else."""
+    arrays = [one for one in value if isinstance(one, np.ndarray)] if isinstance(value, list) else []
+    is_all = isinstance(value, list) and len(arrays) == len(value)
+    return arrays if is_all and len({(one.shape, one.dtype) for one in arrays}) == 1 else []
 
 
 def _integers(value: object) -> list[int] | None:
@@ -221,17 +232,25 @@ def _listed_names(content: dict[object, object], numbers: set[int]) -> dict[int,
     return None
 
 
-def _names_of_numbers(
-    labels: NDArray[np.int64], part: PickledPart, numbered: dict[str, dict[int, str]]
-) -> tuple[dict[int, str], bool]:
-    """Return names for numbers that the file does not name, and whether they are the names of the source."""
+def _names_of_numbers(labels: NDArray[np.int64], part: PickledPart) -> dict[int, str]:
+    """Return names for numbers that the file does not name."""
     numbers = sorted(set(labels.tolist()))
-    known = numbered.get(part.split or "", {})
-    if set(numbers) <= set(known):
-        return known, True
     width = max(2, len(str(max(numbers))))
     prefix = part.split or composed(part.path.stem)
-    return {number: f"{prefix}-{number:0{width}d}" for number in numbers}, False
+    return {number: f"{prefix}-{number:0{width}d}" for number in numbers}
+
+
+def _known_names(
+    nameless: Sequence[tuple[str | None, dict[int, str]]], numbered: dict[str, dict[int, str]]
+) -> dict[str, str]:
+    """Return the names that a source has for numbered classes, if the numbers of every file are those of its split."""
+    new: dict[str, str] = {}
+    for split, names in nameless:
+        known = numbered.get(split or "", {})
+        if set(known) != set(names):
+            return {}
+        new |= {names[number]: name for number, name in known.items()}
+    return new
 
 
 def _name_images(
@@ -253,9 +272,7 @@ def _name_images(
     growing.names.append(np.array([number_of[label] for label in labels.tolist()], dtype=np.int64))
 
 
-def _finished(
-    growing: _Growing, parts: Sequence[PickledPart], skipped: list[tuple[str, str]], nameless: bool
-) -> ImageSet:
+def _finished(growing: _Growing, skipped: list[tuple[str, str]], *, is_nameless: bool) -> ImageSet:
     images = growing.images
     assert images is not None
     height, width, channels = images.shape[1:]
@@ -266,7 +283,7 @@ def _finished(
     notes = []
     if height != width:
         notes.append(f"The images are {height} x {width}, not square")
-    if nameless:
+    if is_nameless:
         notes.append(f"The files do not name their classes; they are called {_first(names)}")
     return ImageSet(
         images=images,
