@@ -66,6 +66,7 @@ fix: $(VENV)/installed-dev
 
 docs: $(VENV)/installed
 	$(BIN)/python -m mamlcli.recipe.reference docs/recipes.md
+	$(BIN)/python -m tests.helpers.layouts docs/data.md
 	$(BIN)/python -m tests.helpers.house_map CONTRIBUTING.md
 
 dist: $(VENV)/installed

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mamlcli.tasks.images.known_classes import numbered_classes
 from tests.helpers.image_files import (
     cifar_archive,
     cifar_files,
@@ -28,9 +29,9 @@ from tests.helpers.image_files import (
 # Four classes of the source, two of which are in meta-train.
 WNIDS = {"train": ["n01532829", "n01558993"], "validation": ["n01855672"], "test": ["n01930112"]}
 CIFAR_FS = {"train": ["apple", "bear"], "validation": ["cattle"], "test": ["baby"]}
-FC100 = {"train": ["rose", "tulip"], "validation": ["bear"], "test": ["baby"]}
+FC100 = numbered_classes("fc100")
 BIRDS = {"train": ["ant", "bee"], "validation": ["cat"], "test": ["dog"]}
-LETTERS = ["Greek/character01", "Greek/character02", "Korean/character01", "Korean/character02"]
+LETTERS = ["Greek/character01", "Greek/character02", "Tibetan/character01", "Tibetan/character02"]
 SHORT = {"train": "train", "validation": "val", "test": "test"}
 NUM_IMAGES = 3
 
@@ -90,10 +91,8 @@ def cache(classes: Sequence[str], side: int = 84) -> dict[str, object]:
     """Return image_data and class_dict."""
     images = noise(NUM_IMAGES * len(classes), side, side, 3)
     numbers = range(len(images))
-    return {
-        "image_data": images,
-        "class_dict": {name: list(numbers[row :: len(classes)]) for row, name in enumerate(classes)},
-    }
+    members = {name: list(numbers[row :: len(classes)]) for row, name in enumerate(classes)}
+    return {"image_data": images, "class_dict": members}
 
 
 def labelled(numbers: Sequence[int], side: int = 32, **names: dict[str, int]) -> dict[str, object]:
@@ -137,11 +136,8 @@ def _cifar_fs(root: Path) -> None:
 
 
 def _fc100_pickles(root: Path) -> None:
-    # The place of the class among the hundred sorted names of CIFAR-100.
-    numbers = {"rose": 70, "tulip": 92, "bear": 3, "baby": 2}
     for split, classes in FC100.items():
-        value = labelled([numbers[name] for name in classes])
-        dump(root / "FC100" / f"FC100_{SHORT[split]}.pickle", value, 2)
+        dump(root / "FC100" / f"FC100_{SHORT[split]}.pickle", labelled(sorted(classes)), 2)
 
 
 def _nameless_pickles(root: Path) -> None:
@@ -151,7 +147,7 @@ def _nameless_pickles(root: Path) -> None:
 
 def _omniglot_sets(root: Path) -> None:
     omniglot_folders(root / "images_background", alphabets=["Greek"])
-    omniglot_folders(root / "images_evaluation", alphabets=["Korean"])
+    omniglot_folders(root / "images_evaluation", alphabets=["Tibetan"])
 
 
 def _omniglot_zips(root: Path) -> None:
@@ -179,7 +175,6 @@ def _cub(root: Path) -> None:
 
 
 FRUIT = {"apple": "fruit", "pear": "fruit", "bear": "carnivores", "wolf": "carnivores"}
-PARTS = {"train": ["apple", "bear", "wolf"], "validation": [], "test": ["pear"]}
 SUPERCLASSES = {"cat": "pets", "dog": "pets", "bus": "cars", "van": "cars"}
 
 ROWS = (
@@ -357,10 +352,10 @@ ROWS = (
     Row(
         "`FC100_train.pickle`, `FC100_val.pickle`, `FC100_test.pickle`",
         "mamlcli data import fc100 FC100",
-        "the classes of FC100: numbers that are CIFAR-100's own in all files get its names",
+        "the classes of FC100, whose numbers are those of CIFAR-100",
         _fc100_pickles,
-        names(FC100),
-        FC100,
+        sorted(name for of_split in FC100.values() for name in of_split.values()),
+        {split: list(of_split.values()) for split, of_split in FC100.items()},
     ),
     Row(
         "`cifar-100-python.tar.gz` or its folder, as downloaded",
@@ -368,23 +363,26 @@ ROWS = (
         "CIFAR-100, split as CIFAR-FS; as FC100 with `fc100`",
         lambda root: cifar_archive(root / "cifar-100-python.tar.gz", cifar_files(root / "unpacked")),
         sorted(FRUIT),
-        {"train": ["apple", "bear"], "validation": ["wolf"], "test": ["pear"]},
+        {"train": sorted(FRUIT), "validation": [], "test": []},
         FRUIT,
     ),
 )
 
-START, END = "| what it looks like | command | what comes out |\n|---|---|---|\n", "\n\n"
+START = "| what it looks like | command | what comes out |\n|---|---|---|\n"
 
 
 def table() -> str:
     """Return the table of docs/data.md."""
-    return START + "\n".join(f"| {row.looks} | `{row.command}` | {row.out} |" for row in ROWS)
+    return START + "".join(f"| {row.looks} | `{row.command}` | {row.out} |\n" for row in ROWS)
 
 
 def with_table(document: str) -> str:
     """Return a document with the table in the place of the one that it has."""
     before, rest = document.split(START)
-    return before + table() + END + rest.partition(END)[2]
+    lines = rest.splitlines(keepends=True)
+    while lines and lines[0].startswith("|"):
+        del lines[0]
+    return before + table() + "".join(lines)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from mamlcli.tasks.images.class_splits import class_split
 from mamlcli.tasks.images.layouts import ImageOptions, read_layout
 from mamlcli.tasks.images.packs import load_pack
 from tests.helpers.image_files import class_folders
-from tests.helpers.layouts import ROWS, cache, dump, labelled, with_table
+from tests.helpers.layouts import ROWS, cache, dump, with_table
 
 ROOT = Path(mamlcli.__file__).parents[1]
 
@@ -118,10 +118,3 @@ def test_class_lists_that_differ_from_the_published_ones_are_said_and_kept_for_f
     found = read("cifar-fs", here / "cifar100")
     assert "have another split of baby, apple" in found.notes[0]
     assert found.class_splits == {"train": ["baby"], "validation": [], "test": ["apple"]}
-
-
-def test_numbers_that_are_not_all_of_their_split_get_no_names_of_cifar(here):
-    dump(here / "FC100_train.pickle", labelled([0, 1]))  # apple and aquarium_fish; apple is one of meta-train, not both
-    dump(here / "FC100_val.pickle", labelled([60]))
-    found = read("fc100", here)
-    assert found.class_names == ("aquarium_fish", "apple", "validation-60")
