@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
 from mamlcli.cli import complete, console
 from mamlcli.cli.options import DeviceOption, JsonOption, recipe_and_overrides
@@ -137,5 +136,4 @@ def show_tuning(arguments: list[str] | None, device: str | None, repeats: int | 
 
 
 def _note(line: str) -> None:
-    # As text: square brackets are no markup here.
-    console.note(Text(line))
+    console.note(line)

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.text import Text
-
 from mamlcli.cli import console
 from mamlcli.cli.options import warn_about_selection
 from mamlcli.common.errors import Interrupted, MamlError
@@ -104,7 +102,7 @@ class SweepProgress:
             self._walls.append(end.wall_s)
             left = sum(self._walls) / len(self._walls) * (end.num_total - end.num_ended) / self._num_processes
             text += f" ({duration(end.wall_s)}" + (f"; about {duration(left)} left)" if left > 0 else ")")
-        console.note(Text(text))
+        console.note(text)
 
 
 def _plan_words(sweep: Sweep, num_processes: int) -> str:

@@ -151,6 +151,8 @@ def note_other_workers(path: Path, num_workers: int) -> None:
 
 def report_parts(report: RunReport, recipe: Recipe, path: Path) -> Iterator[console.Part]:
     """Yield the adaptation curve, what it means, and what to try next."""
+    from rich.text import Text
+
     from mamlcli.runs.curve import curve_line, curve_table, verdict
 
     yield curve_table(report)
@@ -158,7 +160,7 @@ def report_parts(report: RunReport, recipe: Recipe, path: Path) -> Iterator[cons
     yield verdict(report)
     yield console.Note(f"\nThe picture of this curve: {path}/curve.png (and .svg). Next:")
     for command, purpose in next_commands(report.recipe, report.protocol.inner_steps, recipe, path):
-        yield console.Note(f"  {command}   [dim]# {purpose}[/dim]")
+        yield console.Note(Text.assemble(f"  {command}   ", (f"# {purpose}", "dim")))
 
 
 def next_commands(name: str, num_inner_steps: int, recipe: Recipe, path: Path) -> list[tuple[str, str]]:

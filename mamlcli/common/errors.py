@@ -6,6 +6,8 @@ who reads it knows what to change and what to type next.
 
 from __future__ import annotations
 
+from mamlcli.common.words import one_line
+
 
 class MamlError(Exception):
     """Raised for a mistake in the user's input or environment; it is shown as one line, the exit code is 1.
@@ -27,6 +29,8 @@ class MamlError(Exception):
         why: str | None = None,
         next_step: str | None = None,
     ) -> None:
+        where, expected = one_line(where), one_line(expected)
+        got, why, next_step = (None if part is None else one_line(part) for part in (got, why, next_step))
         self.where = where
         self.expected = expected
         self.got = got

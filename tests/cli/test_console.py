@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from rich.text import Text
 
 import mamlcli
 from mamlcli.cli import console
@@ -28,9 +29,9 @@ class Measured:
 
 
 def parts(report):
-    yield f"[bold]value[/bold] {report.value} in {LONG}"
+    yield Text.assemble(("value", "bold"), f" {report.value} in {LONG}")
     yield console.Verbatim("key: [1, 2]")
-    yield console.Note("[dim]files are elsewhere[/dim]")
+    yield console.Note(Text("files are elsewhere", style="dim"))
 
 
 @pytest.fixture(autouse=True)
