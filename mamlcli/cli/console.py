@@ -44,6 +44,12 @@ class PlainConsole(Console):
     def __init__(self, *, width: int | None, stderr: bool = False) -> None:
         super().__init__(width=width, stderr=stderr, color_system=_COLORS, markup=False, emoji=False, highlight=False)
 
+    def render_str(  # type: ignore[no-untyped-def]  # as rich has it, whatever its version
+        self, text: str, **choices
+    ) -> Text:
+        """Return a text, such as a cell of a table, with its control characters written out before it is laid out."""
+        return super().render_str(lines_of(text), **choices)
+
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         """Yield the parts of what is shown, their control characters written out."""
         for text, style, control in super().render(renderable, options):

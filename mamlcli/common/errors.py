@@ -54,8 +54,8 @@ class RecipeError(MamlError):
     """
 
     def __init__(self, problems: list[str]) -> None:
-        self.problems = problems
-        Exception.__init__(self, "\n".join(problems))
+        self.problems = [one_line(problem) for problem in problems]
+        Exception.__init__(self, "\n".join(self.problems))
 
 
 class DataError(MamlError):

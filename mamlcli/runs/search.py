@@ -63,5 +63,7 @@ def newest_run_path(base: Path, name: str) -> Path | None:
 
 
 def _numbers(base: Path, name: str) -> list[int]:
-    tails = [path.name[len(name) + 1 :] for path in base.glob(f"{name}-*")] if base.is_dir() else []
-    return [int(tail) for tail in tails if tail.isdigit()]
+    # Not a glob: a name may have brackets and stars.
+    names = os.listdir(base) if base.is_dir() else []
+    tails = [entry.removeprefix(f"{name}-") for entry in names if entry.startswith(f"{name}-")]
+    return [int(tail) for tail in tails if tail.isdecimal()]
