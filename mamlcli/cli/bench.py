@@ -9,6 +9,7 @@ import typer
 
 from mamlcli.cli import complete, console
 from mamlcli.cli.options import DeviceOption, JsonOption, recipe_and_overrides
+from mamlcli.common.commands import command
 from mamlcli.common.errors import MamlError
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def bench_settings(
             "command line",
             expected="no recipe without --tune",
             got=repr(arguments[0]),
-            next_step=f"Run: mamlcli bench --tune {arguments[0]}, or: mamlcli bench --cases omniglot",
+            next_step=f"Give cases with --cases, or run: {command('bench', '--tune', *arguments)}",
         )
     names = list(DEFAULT_CASES) if cases is None else [name.strip() for name in cases.split(",") if name.strip()]
     return BenchSettings(tuple(chosen_cases(names)), device or "auto", repeats, compiled)

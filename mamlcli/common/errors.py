@@ -17,7 +17,8 @@ class MamlError(Exception):
         expected: what would have been right, as in "an integer >= 1".
         got: what was found, already formatted; left out of the message if None.
         why: the reason, one sentence, if it is not obvious.
-        next_step: what to do now, ideally a command.
+        next_step: what to do now, ideally a command; one after a colon ends the message, without a full stop, so that
+            it can be copied to the end.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class MamlError(Exception):
         if why:
             message += f" {why.rstrip('.')}" + ("" if why.endswith("?") else ".")
         if next_step:
-            message += f" {next_step.rstrip('.')}."
+            message += f" {next_step}" if ": mamlcli " in next_step else f" {next_step.rstrip('.')}."
         super().__init__(message)
 
 

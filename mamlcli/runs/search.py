@@ -6,6 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from mamlcli.common.names import RUNS
+from mamlcli.common.words import nearest
+
 RECIPE, MANIFEST, CHECKPOINTS = "recipe.yaml", "manifest.json", "checkpoints"
 
 
@@ -49,6 +52,12 @@ def _walk(base: Path) -> Iterator[tuple[Path, set[str]]]:
         below[:] = sorted(searched, key=lambda name: (os.path.islink(os.path.join(folder, name)), name))
     for error in failed:
         yield Path(str(error.filename)), set(RUN_MARKS)
+
+
+def like_run(text: str) -> str | None:
+    """Return a question after the run below runs/ that a word may mean; None if none is near."""
+    names = [str(path.relative_to(RUNS)) for path in run_folders(RUNS) if path != RUNS]
+    return nearest(text.removeprefix(f"{RUNS}/"), names).strip() or None
 
 
 def next_run_path(base: Path, name: str) -> Path:
