@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, runtime_checkable
+from typing import IO, TYPE_CHECKING, Literal, Protocol, TypeVar, runtime_checkable
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -39,10 +39,13 @@ class PlainConsole(Console):
     Args:
         width: columns; by default those of the terminal.
         stderr: whether it writes to stderr.
+        file: what it writes to instead.
     """
 
-    def __init__(self, *, width: int | None, stderr: bool = False) -> None:
-        super().__init__(width=width, stderr=stderr, color_system=_COLORS, markup=False, emoji=False, highlight=False)
+    def __init__(self, *, width: int | None, stderr: bool = False, file: IO[str] | None = None) -> None:
+        super().__init__(
+            width=width, stderr=stderr, file=file, color_system=_COLORS, markup=False, emoji=False, highlight=False
+        )
 
     def render_str(  # type: ignore[no-untyped-def]  # as rich has it, whatever its version
         self, text: str, **choices

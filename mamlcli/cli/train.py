@@ -92,10 +92,8 @@ def train(
             raise typer.Exit(run_in_workers(number))
         path = path or run_path(name, run_dir, resume)
         report = train_run(name, recipe, path, resume=resume, force=force, group=group)
-        console.show(
-            report,
-            lambda report: report_parts(report, recipe, path, None if resume else typed_recipe(arguments, device)),
-        )
+        typed = None if resume else typed_recipe(arguments, device)
+        console.show(report, lambda report: report_parts(report, recipe, path, typed))
 
 
 def follow(group: WorkerGroup) -> None:
