@@ -226,8 +226,6 @@ def request_of(
 
 def predict(run: Path, request: PredictionRequest, *, out: Path | None, sheet: Path | None) -> None:
     """Classify the user's images, write the files that are asked for, and show the predictions."""
-    from rich.markup import escape
-
     from mamlcli.deploy.files import check_outputs, write_predictions, write_sheet
 
     check_outputs(out, sheet)
@@ -235,22 +233,19 @@ def predict(run: Path, request: PredictionRequest, *, out: Path | None, sheet: P
     warn_of_doubts(predictions.report)
     if out is not None:
         write_predictions(predictions.report, out)
-        console.note(escape(f"Written: {shown(out)}"))
+        console.note(f"Written: {shown(out)}")
     if sheet is not None:
         write_sheet(predictions, sheet)
-        console.note(escape(f"Written: {shown(sheet)}"))
+        console.note(f"Written: {shown(sheet)}")
     console.show(predictions.report, prediction_parts)
 
 
 def _with_progress(run: Path, request: PredictionRequest) -> Predictions:
     """Return the predictions of a run; a bar on stderr shows how far they are, and goes away at the end."""
-    from rich.progress import Progress
-
     from mamlcli.deploy.prediction import predict_run
     from mamlcli.runs.folder import RunDirectory
 
-    stderr = console.stderr_console()
-    with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
+    with console.progress_bar() as bar:
         task = bar.add_task("", total=None, visible=False)
 
         def advance(what: str, done: int, total: int) -> None:
@@ -272,9 +267,9 @@ def warn_of_doubts(report: PredictionReport) -> None:
 
 def prediction_parts(report: PredictionReport) -> list[console.Part]:
     """Return the predictions as a table, with what was done above it and what to know below it."""
-    from rich.markup import escape
+    from rich.text import Text
 
     from mamlcli.deploy.tables import prediction_notes, prediction_table, prediction_title
 
-    title = f"[bold]{escape(prediction_title(report))}[/bold]"
-    return [title, prediction_table(report), escape(prediction_notes(report))]
+    title = Text(prediction_title(report), style="bold")
+    return [title, prediction_table(report), prediction_notes(report)]

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
 from mamlcli.cli import complete, console
 from mamlcli.cli.options import DeviceOption, JsonOption, recipe_and_overrides
+from mamlcli.common.commands import command
 from mamlcli.common.errors import MamlError
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def bench_settings(
             "command line",
             expected="no recipe without --tune",
             got=repr(arguments[0]),
-            next_step=f"Run: mamlcli bench --tune {arguments[0]}, or: mamlcli bench --cases omniglot",
+            next_step=f"Give cases with --cases, or run: {command('bench', '--tune', *arguments)}",
         )
     names = list(DEFAULT_CASES) if cases is None else [name.strip() for name in cases.split(",") if name.strip()]
     return BenchSettings(tuple(chosen_cases(names)), device or "auto", repeats, compiled)
@@ -137,5 +137,4 @@ def show_tuning(arguments: list[str] | None, device: str | None, repeats: int | 
 
 
 def _note(line: str) -> None:
-    # As text: square brackets are no markup here.
-    console.note(Text(line))
+    console.note(line)

@@ -1,20 +1,29 @@
-"""This module alone writes to the terminal: results to stdout, everything else to stderr.
+"""This module alone writes to the terminal: results to stdout, everything else to stderr; text is shown as it is.
 
 A command hands its result to `show`, which alone decides between JSON and tables: `--json` tells this module, not the
 command.
+
+Names of files, recipes and classes are part of what is shown, so no text is read as markup, emoji codes or numbers to
+colour, and control characters are written out. What has a style says so as rich's `Text`.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar, runtime_checkable
+from typing import IO, TYPE_CHECKING, Literal, Protocol, TypeVar, runtime_checkable
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
 
 from mamlcli.common.files import json_text
+from mamlcli.common.words import lines_of
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 # Off a terminal, rich guesses 80 columns and would fold long paths and table cells; a file has no width.
 _FILE_WIDTH = 120
@@ -24,12 +33,37 @@ _FILE_WIDTH = 120
 _COLORS: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
 
 
-_stdout = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, highlight=False, color_system=_COLORS)
+class PlainConsole(Console):
+    """A console for which text is text: no markup, no emoji codes, no highlighting, no control characters.
+
+    Args:
+        width: columns; by default those of the terminal.
+        stderr: whether it writes to stderr.
+        file: what it writes to instead.
+    """
+
+    def __init__(self, *, width: int | None, stderr: bool = False, file: IO[str] | None = None) -> None:
+        super().__init__(
+            width=width, stderr=stderr, file=file, color_system=_COLORS, markup=False, emoji=False, highlight=False
+        )
+
+    def render_str(  # type: ignore[no-untyped-def]  # as rich has it, whatever its version
+        self, text: str, **choices
+    ) -> Text:
+        """Return a text, such as a cell of a table, with its control characters written out before it is laid out."""
+        return super().render_str(lines_of(text), **choices)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Yield the parts of what is shown, their control characters written out."""
+        for text, style, control in super().render(renderable, options):
+            # Codes that move the cursor are the console's own, and are marked so.
+            yield Segment(text if control else lines_of(text), style, control)
 
 
-_stderr = Console(
-    stderr=True, width=None if sys.stderr.isatty() else _FILE_WIDTH, highlight=False, color_system=_COLORS
-)
+_stdout = PlainConsole(width=None if sys.stdout.isatty() else _FILE_WIDTH)
+
+
+_stderr = PlainConsole(width=None if sys.stderr.isatty() else _FILE_WIDTH, stderr=True)
 
 
 # The result of a command ---------------------------------------------------------------------------------------
@@ -45,7 +79,7 @@ class Report(Protocol):
 
 @dataclass(frozen=True)
 class Verbatim:
-    """A part that is shown on stdout as it is: no markup, no folding."""
+    """A part that is shown on stdout as it is, without folding."""
 
     text: str
 
@@ -54,7 +88,7 @@ class Verbatim:
 class Note:
     """A part that is no result, such as where files are; it goes to stderr, and is left out with --json."""
 
-    text: str
+    text: str | Text
 
 
 Part = RenderableType | Verbatim | Note
@@ -100,12 +134,13 @@ def show(report: R, parts: Callable[[R], Iterable[Part]], *, to_json: Callable[[
 
 
 def result(renderable: RenderableType) -> None:
-    """Show a result that has no JSON form on stdout: a table, or a text with markup."""
+    """Show a result that has no JSON form on stdout: a table, or a text."""
     _stdout.print(renderable)
 
 
 def result_text(text: str) -> None:
-    """Show a finished text on stdout as it is: no markup, no folding."""
+    """Show a finished text on stdout as it is, without folding; of control characters, tabs and line ends stay."""
+    text = "\t".join(map(lines_of, text.split("\t")))
     sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
     sys.stdout.flush()
 
@@ -113,26 +148,28 @@ def result_text(text: str) -> None:
 # Beside the result ---------------------------------------------------------------------------------------------
 
 
-def note(text: RenderableType) -> None:
-    """Show something that is not a result on stderr."""
-    _stderr.print(text)
+def note(part: RenderableType) -> None:
+    """Show something that is not a result on stderr. Text is not folded, so that commands in it can be copied."""
+    _stderr.print(part, soft_wrap=isinstance(part, str | Text))
 
 
 def warn(text: str) -> None:
     """Show a warning on stderr."""
-    _stderr.print(f"[yellow]warning:[/yellow] {_escaped(text)}", soft_wrap=True)
+    _stderr.print(Text.assemble(("warning:", "yellow"), f" {text}"), soft_wrap=True)
 
 
 def error(text: str) -> None:
     """Report a user's mistake on stderr, one line each."""
-    for line in text.splitlines():
-        _stderr.print(f"[red]error:[/red] {_escaped(line)}", soft_wrap=True)
+    for line in text.split("\n"):
+        _stderr.print(Text.assemble(("error:", "red"), f" {line}"), soft_wrap=True)
 
 
-def _escaped(text: str) -> str:
-    from rich.markup import escape
+def progress_bar() -> Progress:
+    """Return a bar on stderr that goes away at its end and is not shown off a terminal; use it as a context manager."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    return escape(text)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=_stderr, transient=True, disable=not _stderr.is_terminal)
 
 
 def stderr_console() -> Console:

@@ -216,10 +216,7 @@ def export(
 @contextlib.contextmanager
 def _progress(label: str) -> Iterator[Callable[[int, int], None]]:
     """Show a progress bar on stderr that appears with the first report and goes away at the end."""
-    from rich.progress import Progress
-
-    stderr = console.stderr_console()
-    with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
+    with console.progress_bar() as bar:
         task = bar.add_task(label, total=None, visible=False)
         yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
 

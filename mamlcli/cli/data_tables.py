@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from mamlcli.common.errors import DataError
 from mamlcli.common.files import cache_dir, data_dir
@@ -91,7 +91,7 @@ def pack_parts(packs: Sequence[ListedPack]) -> list[Table]:
     table.add_column("where it is, or how to get it", overflow="fold")
     for pack in packs:
         cells = (pack.name, *_size_cells(pack.header), pack.licence or "", _place(pack))
-        table.add_row(*(escape(cell) for cell in cells))
+        table.add_row(*cells)
     return [table]
 
 
@@ -135,7 +135,6 @@ def finding_parts(checked: CheckedPack) -> list[Table]:
     styles = {"error": "red", "warning": "yellow", "note": ""}
     table = Table("severity", "check", "what was found", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for finding in checked.findings:
-        style = styles[finding.severity]
-        severity = f"[{style}]{finding.severity}[/]" if style else finding.severity
-        table.add_row(severity, finding.check, escape(finding.message))
+        severity = Text(finding.severity, style=styles[finding.severity])
+        table.add_row(severity, finding.check, finding.message)
     return [table]

@@ -12,6 +12,7 @@ from rich.table import Table
 from mamlcli.cli import complete, console
 from mamlcli.cli.options import JsonOption
 from mamlcli.cli.verify import verify
+from mamlcli.common.commands import command
 from mamlcli.common.errors import RecipeError, RunError
 from mamlcli.common.files import atomic_write
 
@@ -105,7 +106,7 @@ def cp(
         atomic_write(target, find_recipe(recipe).read_bytes())
     except OSError as error:
         raise RunError(str(target), expected="a place that can be written", got=str(error.strerror)) from error
-    console.note(f"Written: {target}. Next: mamlcli train {target}")
+    console.note(f"Written: {target}. Next: {command('train', target)}")
 
 
 @app.command("check")

@@ -10,6 +10,7 @@ import typer
 
 from mamlcli.cli import complete, console
 from mamlcli.cli.options import JsonOption
+from mamlcli.common.commands import command
 from mamlcli.common.errors import RunError
 from mamlcli.common.files import atomic_write
 from mamlcli.common.names import RUNS
@@ -136,13 +137,15 @@ def with_baseline(runs: list[RunEntry], baseline: str | None) -> tuple[list[RunE
 
 def one_entry_of(word: str, where: str) -> RunEntry:
     """Return the run that an argument names; it must be a single one."""
+    from mamlcli.runs.catalogue import resolve_run
+
     entries = entries_of([word])
     if len(entries) != 1:
         raise RunError(
             where,
             expected="one run",
             got=f"a study of {len(entries)}",
-            next_step=f"Name one of its cells. Run: mamlcli runs ls {word}",
+            next_step=f"Name one of its cells. Run: {command('runs', 'ls', resolve_run(word, RUNS))}",
         )
     return entries[0]
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.text import Text
-
 from mamlcli.cli import console
 from mamlcli.cli.options import warn_about_selection
+from mamlcli.common.commands import command
 from mamlcli.common.errors import Interrupted, MamlError
 from mamlcli.common.machine import num_cores
 
@@ -63,9 +61,9 @@ def study(sweep: Sweep, directory: Path | None, jobs: int | None, *, with_capaci
 
 def again(path: Path) -> str:
     """Return the command that continues this study."""
-    parts = ["mamlcli", *sys.argv[1:]]
-    is_named = any(part == "--dir" or part.startswith("--dir=") for part in parts)
-    return shlex.join(parts if is_named else [*parts, "--dir", str(path)])
+    words = sys.argv[1:]
+    is_named = any(word == "--dir" or word.startswith("--dir=") for word in words)
+    return command(*words) if is_named else command(*words, "--dir", path)
 
 
 def warn_about_jobs(jobs: int | None) -> None:
@@ -104,7 +102,7 @@ class SweepProgress:
             self._walls.append(end.wall_s)
             left = sum(self._walls) / len(self._walls) * (end.num_total - end.num_ended) / self._num_processes
             text += f" ({duration(end.wall_s)}" + (f"; about {duration(left)} left)" if left > 0 else ")")
-        console.note(Text(text))
+        console.note(text)
 
 
 def _plan_words(sweep: Sweep, num_processes: int) -> str:
@@ -123,7 +121,7 @@ def study_parts(result: StudyResult, path: Path) -> Iterator[console.Part]:
     yield console.Note(f"\nFigure: {path}/figure.png; numbers: {path}/result.json, {path}/table.csv")
 
 
-def raise_failures(result: StudyResult, path: Path, command: str) -> None:
+def raise_failures(result: StudyResult, path: Path, next_command: str) -> None:
     """Raise MamlError where cells failed, or where a collapsed model has other outputs than its stack."""
     if result.failures:
         listed = "; ".join(f"{label}: {reason}" for label, reason in result.failures)
@@ -131,7 +129,7 @@ def raise_failures(result: StudyResult, path: Path, command: str) -> None:
             str(path),
             expected="every cell to finish",
             got=f"{len(result.failures)} that failed. {listed}",
-            next_step=f"The others are done. Try these again: {command}",
+            next_step=f"The others are done. Try these again: {next_command}",
         )
     records = [cell.collapse.worst for cell in result.cells if cell.collapse]
     if apart := [record for record in records if not record.agrees]:

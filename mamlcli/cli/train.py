@@ -68,6 +68,8 @@ def train(
 
       mamlcli train omniglot-5way-1shot --workers 2
     """
+    from mamlcli.cli.next_commands import typed_recipe
+
     with own_group() as group:
         if group and group.rank:
             follow(group)
@@ -90,7 +92,8 @@ def train(
             raise typer.Exit(run_in_workers(number))
         path = path or run_path(name, run_dir, resume)
         report = train_run(name, recipe, path, resume=resume, force=force, group=group)
-        console.show(report, lambda report: report_parts(report, recipe, path))
+        typed = None if resume else typed_recipe(arguments, device)
+        console.show(report, lambda report: report_parts(report, recipe, path, typed))
 
 
 def follow(group: WorkerGroup) -> None:
@@ -149,29 +152,31 @@ def note_other_workers(path: Path, num_workers: int) -> None:
         console.note(f"workers: {num_workers} now, {recorded} before; sums in another order round differently")
 
 
-def report_parts(report: RunReport, recipe: Recipe, path: Path) -> Iterator[console.Part]:
-    """Yield the adaptation curve, what it means, and what to try next."""
+def report_parts(
+    report: RunReport, recipe: Recipe, path: Path, typed: list[str | Path] | None = None
+) -> Iterator[console.Part]:
+    """Yield the adaptation curve, what it means, and what to try next.
+
+    Args:
+        report: the result of the run.
+        recipe: resolved.
+        path: the run's directory.
+        typed: the words of the command line that mean the recipe; None for a run that was named instead.
+    """
+    from rich.text import Text
+
+    from mamlcli.cli.next_commands import next_commands
     from mamlcli.runs.curve import curve_line, curve_table, verdict
+    from mamlcli.runs.search import RECIPE
+    from mamlcli.runs.suggestions import recipe_words
 
     yield curve_table(report)
     yield curve_line(report)
     yield verdict(report)
     yield console.Note(f"\nThe picture of this curve: {path}/curve.png (and .svg). Next:")
-    for command, purpose in next_commands(report.recipe, report.protocol.inner_steps, recipe, path):
-        yield console.Note(f"  {command}   [dim]# {purpose}[/dim]")
-
-
-def next_commands(name: str, num_inner_steps: int, recipe: Recipe, path: Path) -> list[tuple[str, str]]:
-    """Return commands worth trying after a run of the recipe of that name, each with its purpose."""
-    depth = recipe.model.depth
-    commands = [(f"mamlcli adapt {path} --steps {2 * num_inner_steps}", "more inner steps than in training")]
-    if recipe.model.kind == "linear":
-        commands.append((f"mamlcli train {name} model.depth={depth + 1}", "the same function class, one layer more"))
-    else:
-        commands.append((f"mamlcli train {name} inner.algorithm=anil", "adapt the head alone"))
-        if depth > 1:
-            commands.append((f"mamlcli train {name} model.depth=1", "a shallow network: the paper's question"))
-    return [*commands, ("mamlcli recipes ls", "other data and settings")]
+    words = typed or recipe_words(report.recipe, recipe, path / RECIPE)
+    for suggested, purpose in next_commands(recipe, path, words, num_inner_steps=report.protocol.inner_steps):
+        yield console.Note(Text.assemble(f"  {suggested}   ", (f"# {purpose}", "dim")))
 
 
 def show_dry_run(name: str, recipe: Recipe, num_workers: int) -> None:

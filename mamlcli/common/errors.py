@@ -6,6 +6,8 @@ who reads it knows what to change and what to type next.
 
 from __future__ import annotations
 
+from mamlcli.common.words import one_line
+
 
 class MamlError(Exception):
     """Raised for a mistake in the user's input or environment; it is shown as one line, the exit code is 1.
@@ -15,7 +17,8 @@ class MamlError(Exception):
         expected: what would have been right, as in "an integer >= 1".
         got: what was found, already formatted; left out of the message if None.
         why: the reason, one sentence, if it is not obvious.
-        next_step: what to do now, ideally a command.
+        next_step: what to do now, ideally a command; one after a colon ends the message, without a full stop, so that
+            it can be copied to the end.
     """
 
     def __init__(
@@ -27,6 +30,8 @@ class MamlError(Exception):
         why: str | None = None,
         next_step: str | None = None,
     ) -> None:
+        where, expected = one_line(where), one_line(expected)
+        got, why, next_step = (None if part is None else one_line(part) for part in (got, why, next_step))
         self.where = where
         self.expected = expected
         self.got = got
@@ -39,7 +44,7 @@ class MamlError(Exception):
         if why:
             message += f" {why.rstrip('.')}" + ("" if why.endswith("?") else ".")
         if next_step:
-            message += f" {next_step.rstrip('.')}."
+            message += f" {next_step}" if ": mamlcli " in next_step else f" {next_step.rstrip('.')}."
         super().__init__(message)
 
 
@@ -50,8 +55,8 @@ class RecipeError(MamlError):
     """
 
     def __init__(self, problems: list[str]) -> None:
-        self.problems = problems
-        Exception.__init__(self, "\n".join(problems))
+        self.problems = [one_line(problem) for problem in problems]
+        Exception.__init__(self, "\n".join(self.problems))
 
 
 class DataError(MamlError):

@@ -12,6 +12,7 @@ import math
 import os
 import tempfile
 import textwrap
+import warnings
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypedDict, cast
 
 from mamlcli.common.files import atomic_write
 from mamlcli.common.names import TRANSFORMS
+from mamlcli.common.words import one_line
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -161,7 +163,9 @@ def printed_figure(width: float, height: float) -> Figure:
 def figure_bytes(figure: Figure, kind: str) -> bytes:
     """Return a figure as `png` or `svg`; neither holds a date or a random name."""
     buffer = io.BytesIO()
-    with print_style():
+    with print_style(), warnings.catch_warnings():
+        # Names may have letters that the font lacks: the PNG shows boxes there, the SVG has the text.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None})
     return buffer.getvalue()
 
@@ -180,10 +184,15 @@ def save_figure(figure: Figure, path: Path) -> list[Path]:
 
 
 def set_title(figure: Figure, text: str) -> None:
-    """Set the title over all panels, in lines that the figure has room for."""
+    """Set the title over all panels, in lines that the figure has room for; names in it are shown as they are."""
     per_line = int(figure.get_figwidth() * 15.5)  # characters of 8 points to an inch
-    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, per_line)]
-    figure.suptitle("\n".join(lines), fontsize=POINTS)
+    lines = [part for line in text.split("\n") for part in textwrap.wrap(one_line(line), per_line)]
+    figure.suptitle("\n".join(map(plain, lines)), fontsize=POINTS)
+
+
+def plain(text: str) -> str:
+    """Return a text that matplotlib shows as it is: two dollar signs would make a formula of what is between them."""
+    return text.replace("$", r"\$")
 
 
 def legend_below(figure: Figure, panels: Sequence[Axes], *, ncols: int) -> None:

@@ -14,8 +14,25 @@ def first_line(error: BaseException) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a text with every character that cannot be printed (line ends, escapes) written out."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+    """Return a text with every character that cannot be printed written out.
+
+    These are line ends, tabs, escapes, and marks that turn the direction of text around. Spaces of other scripts, and
+    the joiners that Persian, Hindi and emoji are written with, stay.
+    """
+    return text if text.isprintable() else "".join(map(_printed, text))
+
+
+def _printed(char: str) -> str:
+    is_shown = char.isprintable() or char in _JOINERS or unicodedata.category(char) == "Zs"
+    return char if is_shown else char.encode("unicode_escape").decode("ascii")
+
+
+_JOINERS = "\u200c\u200d"
+
+
+def lines_of(text: str) -> str:
+    """Return a text of several lines, each as `one_line` has it."""
+    return text if text.isprintable() else "\n".join(map(one_line, text.split("\n")))
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:

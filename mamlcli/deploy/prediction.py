@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mamlcli.common.commands import command
 from mamlcli.common.errors import DataError, MamlError, RunError
 from mamlcli.common.statistics import proportion
 from mamlcli.common.words import printable, shown
@@ -30,8 +31,9 @@ from mamlcli.deploy.report import (
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import FolderTasks, ImageTasks
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.suggestions import recipe_words
 from mamlcli.tasks.images.ink import ImageRecord, image_record
-from mamlcli.tasks.images.own import OwnImages, find_query, find_support, read_own_images
+from mamlcli.tasks.images.own import OwnFiles, OwnImages, find_query, find_support, read_own_images
 from mamlcli.tasks.images.sources import INVERT_CHOICES
 from mamlcli.training.data import load_image_pack
 from mamlcli.training.experiment import Experiment
@@ -64,7 +66,9 @@ def predict_run(run: RunDirectory, request: PredictionRequest, *, on_progress: O
     record = stored_record(run, tasks)
     trained = open_trained(run, recipe)
     experiment = trained.experiment
-    support = _support(request, record, experiment, report_progress)
+    files = find_support(request.support)
+    _require_outputs(files, run, experiment, request)
+    support = _support(files, request, record, experiment, report_progress)
     query = _query(request, record, report_progress)
     classes = _classes(support)
     classifier = _classifier(trained, request, len(classes))
@@ -141,7 +145,7 @@ def _recipe(run: RunDirectory, request: PredictionRequest) -> tuple[Recipe, Imag
             run.label,
             expected="a run that was trained on images",
             got=f"tasks.source={recipe.tasks.source}",
-            next_step="Run: mamlcli train glyphs-5way-1shot, and use that run",
+            next_step="Use a run on images, as this makes one: mamlcli train glyphs-5way-1shot",
         )
     return recipe, recipe.tasks
 
@@ -171,17 +175,14 @@ def stored_record(run: RunDirectory, tasks: ImageTasks | FolderTasks) -> ImageRe
 
 
 def _support(
-    request: PredictionRequest, record: ImageRecord, experiment: Experiment, report_progress: OnProgress
+    files: OwnFiles, request: PredictionRequest, record: ImageRecord, experiment: Experiment, on_progress: OnProgress
 ) -> OwnImages:
     """Read the support set.
 
     Raises:
-        DataError: it has fewer than two classes, or more than the meta-parameters can have.
+        DataError: it has fewer than two classes.
     """
-    files = find_support(request.support)
-    names = list(dict.fromkeys(name for name in files.class_names if name is not None))
-    _require_outputs(names, experiment, request)
-    progress = _part(report_progress, "reading support images")
+    progress = _part(on_progress, "reading support images")
     support = read_own_images(files, record, invert=request.invert, frame=request.frame, progress=progress)
     classes = _classes(support)
     if len(classes) < 2:
@@ -192,24 +193,24 @@ def _support(
             why=_first_skipped(support),
             next_step=f"Make one folder for each class: {shown(request.support)}/CLASS/IMAGE.png",
         )
-    empty = [(name, "a class without a usable image") for name in names if name not in classes]
+    empty = [(name, "a class without a usable image") for name in _classes(files) if name not in classes]
     return replace(support, skipped=[*support.skipped, *empty])
 
 
-def _require_outputs(names: list[str], experiment: Experiment, request: PredictionRequest) -> None:
+def _require_outputs(files: OwnFiles, run: RunDirectory, experiment: Experiment, request: PredictionRequest) -> None:
     """Refuse more classes than the meta-parameters can have."""
+    names = _classes(files)
     reason, ways = experiment.ways_of_meta, experiment.network.num_outputs
     if len(names) <= ways or reason is None:
         return
     listed = ", ".join(map(shown, names[:10])) + (", ..." if len(names) > 10 else "")
-    source = experiment.recipe.tasks.source
-    recipe = "folder tasks.path=DIR" if source == "folder" else f"RECIPE-OF-{source.upper()}"
+    words = recipe_words(run.name, run.recipe, run.recipe_path)
     raise DataError(
         f"--support {shown(request.support)}",
         expected=f"{_numbers_of_classes(experiment)} class folders, the outputs of the run's head",
         got=f"{len(names)}: {listed}",
         why=reason,
-        next_step=f"Take some away, or train a run with more: mamlcli train {recipe} tasks.ways={len(names)}",
+        next_step=f"Take some away, or train a run with more: {command('train', *words, f'tasks.ways={len(names)}')}",
     )
 
 
@@ -222,7 +223,7 @@ def _first_skipped(images: OwnImages) -> str | None:
     return f"Skipped: {shown(images.skipped[0][0])}: {images.skipped[0][1]}" if images.skipped else None
 
 
-def _classes(support: OwnImages) -> list[str]:
+def _classes(support: OwnFiles | OwnImages) -> list[str]:
     return list(dict.fromkeys(name for name in support.class_names if name is not None))
 
 

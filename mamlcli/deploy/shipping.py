@@ -12,6 +12,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 
+from mamlcli.common.commands import command
 from mamlcli.common.errors import MamlError, RunError
 from mamlcli.common.files import atomic_write, json_text
 from mamlcli.common.tables import duration
@@ -106,7 +107,7 @@ def _check_use(run: RunEntry, trained: TrainedRun) -> None:
         got = f"execution.dtype={recipe.execution.dtype}"
         raise RunError(run.where, expected="a run in float32, as models ship", got=got)
     if run.report.weights != trained.weights:
-        next_step = f"Run: mamlcli adapt {run.where} --out {run.where}"
+        next_step = f"Run: {command('adapt', run.path, '--out', run.path)}"
         raise RunError(
             run.where,
             expected=f"the result of its {trained.weights}",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from mamlcli.common.statistics import Proportion
 from mamlcli.common.tables import PERCENT, plain_table, with_interval
@@ -38,7 +38,7 @@ def prediction_table(report: PredictionReport) -> Table:
     for name in ("image", "predicted", *(["true"] if has_truth else [])):
         table.add_column(name, overflow="fold", min_width=6)
     for name in heads or ["p"]:
-        table.add_column(escape(name), justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True)
     if not heads:
         table.add_column("next", overflow="fold", min_width=12)
     for row in rows[:MAX_ROWS]:
@@ -46,7 +46,7 @@ def prediction_table(report: PredictionReport) -> Table:
         truth = [_cut(row.true or "-")] if has_truth else []
         cells = [_image_name(row.image, report.query.path), _cut(row.predicted), *truth]
         numbers = _all_cells(row, classes) if heads else _best_cells(row)
-        table.add_row(*(escape(cell) for cell in cells), *numbers, style="red" if is_wrong else None)
+        table.add_row(*cells, *numbers, style="red" if is_wrong else None)
     return table
 
 
@@ -67,20 +67,18 @@ def _caption(report: PredictionReport, heads: list[str]) -> str | None:
     hidden = len(report.predictions) - MAX_ROWS
     if hidden > 0:
         lines.append(f"{hidden} more images: --out predictions.csv has them all")
-    return escape("\n".join(lines)) or None
+    return "\n".join(lines) or None
 
 
-def _all_cells(row: ImagePrediction, classes: Sequence[str]) -> list[str]:
-    cells = [f"{row.probabilities[name]:.2f}" for name in classes]
-    best = classes.index(row.predicted)
-    cells[best] = f"[bold]{cells[best]}[/bold]"
-    return cells
+def _all_cells(row: ImagePrediction, classes: Sequence[str]) -> list[Text]:
+    styles = {row.predicted: "bold"}
+    return [Text(f"{row.probabilities[name]:.2f}", style=styles.get(name, "")) for name in classes]
 
 
 def _best_cells(row: ImagePrediction) -> list[str]:
     ranked = sorted(row.probabilities.items(), key=lambda item: -item[1])[:_NUM_BEST]
     rest = ", ".join(f"{_cut(name)} {value:.2f}" for name, value in ranked[1:])
-    return [f"{ranked[0][1]:.2f}", escape(rest)]
+    return [f"{ranked[0][1]:.2f}", rest]
 
 
 def _cut(text: str, length: int = _MAX_NAME) -> str:

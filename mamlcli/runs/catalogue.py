@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from mamlcli.common.commands import command
 from mamlcli.common.errors import RunError
 from mamlcli.common.words import nearest, one_line
 from mamlcli.recipe.changes import recipe_difference
@@ -66,7 +67,7 @@ def runs_at(path: Path) -> list[RunEntry]:
         return [read_run(path)]
     where = one_line(str(path))
     if not (path / STUDY_MARK).is_file():
-        got, next_step = f"a folder without {RECIPE} and {MANIFEST}", f"Run: mamlcli runs ls {where}"
+        got, next_step = f"a folder without {RECIPE} and {MANIFEST}", f"Run: {command('runs', 'ls', path)}"
         raise RunError(where, expected="a run directory", got=got, next_step=next_step)
     cells = [read_run(cell.path) for cell in find_runs(path)]
     finished = [cell for cell in cells if cell.status in FINISHED]

@@ -21,6 +21,7 @@ from mamlcli.runs.manifest import FINISHED
 from mamlcli.runs.pairing import check_comparable, final_task_scores, task_differences
 from mamlcli.runs.report import RunReport
 from mamlcli.runs.scores_table import SCORE_COLUMNS
+from mamlcli.runs.suggestions import adapt_again, resume
 
 QUERY_METRICS = ("loss", "accuracy")
 
@@ -209,10 +210,10 @@ def check_finished(run: RunEntry) -> None:
     if run.status in FINISHED:
         return
     where, expected = run.where, "a finished run"
-    got, next_step = f"one that is {run.status}", f"Run: mamlcli train --resume --run-dir {where}"
+    got, next_step = f"one that is {run.status}", f"Run: {resume(run.path)}"
     if run.status == "damaged":
         expected, got = "a run that can be read", f"a damaged one: {run.reason}"
-        next_step = f"If its result alone is, run: mamlcli adapt {where} --out {where}"
+        next_step = f"If its result alone is, run: {adapt_again(run.path)}"
     if run.status == "running":
         got, next_step = f"one at work, at iteration {run.iteration}", "Wait for it to end"
     raise RunError(where, expected=expected, got=got, next_step=next_step)

@@ -25,9 +25,10 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from mamlcli.common.commands import command
 from mamlcli.common.errors import RunError
 from mamlcli.common.files import atomic_write, json_text
-from mamlcli.common.words import one_line
+from mamlcli.common.names import RUNS
 from mamlcli.recipe.changes import recipe_difference
 from mamlcli.recipe.files import load_recipe, recipe_to_yaml
 from mamlcli.recipe.schema import Recipe
@@ -37,7 +38,8 @@ from mamlcli.runs.metrics import MetricsRecord, last_record_in, metrics_line, re
 from mamlcli.runs.models import is_model, label_of, like_model, run_folder
 from mamlcli.runs.report import RunReport
 from mamlcli.runs.scores_table import FINAL_SCORES, final_scores_in, scores_in, scores_text
-from mamlcli.runs.search import CHECKPOINTS, MANIFEST, RECIPE
+from mamlcli.runs.search import CHECKPOINTS, MANIFEST, RECIPE, like_run
+from mamlcli.runs.suggestions import adapt_again, resume
 
 _REPORT, _SCORES, _METRICS = "evaluation.json", "tasks.csv", "metrics.jsonl"
 
@@ -77,7 +79,7 @@ class RunDirectory:
         """Open an existing run directory, or a trained model that ships with the package.
 
         Args:
-            path: the folder, or the name of a model.
+            path: the folder, the name of a run below runs/, or the name of a model.
 
         Raises:
             RunError: there is none.
@@ -85,8 +87,9 @@ class RunDirectory:
         folder = run_folder(path)
         if not is_run(folder):
             got = f"a folder without {RECIPE} and {MANIFEST}" if path.is_dir() else "no such folder"
-            hint = like_model(str(path))
-            next_step = "Run: mamlcli models ls" if hint else "Run: mamlcli train"
+            hint = like_model(str(path)) or like_run(str(path))
+            ways_on = ("models", "ls") if hint and "@" in hint else ("runs", "ls") if RUNS.is_dir() else ("train",)
+            next_step = f"Run: {command(*ways_on)}"
             raise RunError(str(path), expected="a run directory", got=got, why=hint, next_step=next_step)
         return cls(folder)
 
@@ -103,7 +106,7 @@ class RunDirectory:
                 expected="a run that can be written to",
                 got="a trained model that ships with mamlcli",
                 why="It is for reading, and holds the learned weights alone: no training can go on from there",
-                next_step=f"Run: mamlcli train {self.name}",
+                next_step=f"Run: {command('train', self.name)}",
             )
 
     @property
@@ -155,8 +158,7 @@ class RunDirectory:
         difference = recipe_difference(self.recipe, recipe)
         if difference:
             listed = ", ".join(f"{key} ({old!r} there, {new!r} here)" for key, (old, new) in difference.items())
-            resume = f"mamlcli train --resume --run-dir {self.path}"
-            next_step = f"Run: {resume}, without recipe and keys, or name another --run-dir"
+            next_step = f"Name another --run-dir, or continue without recipe and keys: {resume(self.path)}"
             got = f"another: {listed}"
             raise RunError(str(self.path), expected="a run of the same recipe", got=got, next_step=next_step)
 
@@ -240,7 +242,7 @@ class RunDirectory:
         Raises:
             RunError: there is none, or none that can be read.
         """
-        expected, next_step = "a readable result", f"Run: mamlcli adapt {self.label} --out {self.label}"
+        expected, next_step = "a readable result", f"Run: {adapt_again(self.path)}"
         value = self._read_json(_REPORT, expected=expected, next_step=next_step)
         try:
             return RunReport.from_json(value)
@@ -267,9 +269,9 @@ class RunDirectory:
             with path.open(newline="", encoding="utf-8") as stream:
                 return scores_in(stream)
         except (OSError, ValueError, OverflowError) as error:
-            where, got = one_line(str(self.path)), one_line(str(error))
-            expected, next_step = "the scores of a run's tasks", f"Run: mamlcli adapt {where} --out {where}"
-            raise RunError(f"{where}/{_SCORES}", expected=expected, got=got, next_step=next_step) from error
+            expected, where = "the scores of a run's tasks", str(path)
+            next_step = f"Run: {adapt_again(self.path)}"
+            raise RunError(where, expected=expected, got=str(error), next_step=next_step) from error
 
     def write_scores(self, scores: NDArray[np.float64]) -> None:
         """Write the scores of every task, nine digits each.

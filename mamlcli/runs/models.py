@@ -18,6 +18,7 @@ from collections.abc import Container
 from pathlib import Path
 
 from mamlcli.common.errors import RunError
+from mamlcli.common.names import RUNS
 from mamlcli.common.words import nearest, one_line
 
 CARD = "README.md"
@@ -71,12 +72,16 @@ def label_of(path: Path | str) -> str:
 
 
 def run_folder(path: Path) -> Path:
-    """Return the folder that a path of a run means: a shipped model's where it is a name and nothing of it is here.
+    """Return the folder that a word means: itself, else the run of that name below runs/, else a shipped model.
 
     Raises:
         RunError: it has the form of a model's name, and there is no such model; the message names the nearest.
     """
-    if path.exists() or not _NAME.fullmatch(str(path)):
+    if path.exists():
+        return path
+    if (below := RUNS / path).is_dir():
+        return below
+    if not _NAME.fullmatch(str(path)):
         return path
     return model_folder(str(path), expected="a run directory or a trained model that ships with mamlcli", got="neither")
 

@@ -20,6 +20,7 @@ from mamlcli.runs.entry import RunEntry
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.models import is_model
 from mamlcli.runs.scores_table import SCORE_COLUMNS
+from mamlcli.runs.suggestions import adapt_again
 
 # tasks.csv has nine digits; a mean over tasks that differs by more is of another evaluation.
 _SAME_EVALUATION = 1e-5
@@ -49,7 +50,7 @@ def task_scores(run: RunEntry) -> NDArray[np.float64]:
     if math.isfinite(expected):
         is_same &= bool(abs(mean - expected) <= _SAME_EVALUATION * max(1.0, abs(expected)))
     if not is_same:
-        where, next_step = f"{run.where}/tasks.csv", f"Run: mamlcli adapt {run.where} --out {run.where}"
+        where, next_step = f"{run.where}/tasks.csv", f"Run: {adapt_again(run.path)}"
         raise RunError(where, expected="the tasks of evaluation.json", got="another evaluation's", next_step=next_step)
     return scores
 

@@ -6,6 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from mamlcli.common.names import RUNS
+from mamlcli.common.words import nearest
+
 RECIPE, MANIFEST, CHECKPOINTS = "recipe.yaml", "manifest.json", "checkpoints"
 
 
@@ -51,6 +54,12 @@ def _walk(base: Path) -> Iterator[tuple[Path, set[str]]]:
         yield Path(str(error.filename)), set(RUN_MARKS)
 
 
+def like_run(text: str) -> str | None:
+    """Return a question after the run below runs/ that a word may mean; None if none is near."""
+    names = [str(path.relative_to(RUNS)) for path in run_folders(RUNS) if path != RUNS]
+    return nearest(text.removeprefix(f"{RUNS}/"), names).strip() or None
+
+
 def next_run_path(base: Path, name: str) -> Path:
     """Return the path of a new run, `<base>/<name>-<number>`, numbered one above the highest there is."""
     return base / f"{name}-{max([0, *_numbers(base, name)]) + 1}"
@@ -63,5 +72,7 @@ def newest_run_path(base: Path, name: str) -> Path | None:
 
 
 def _numbers(base: Path, name: str) -> list[int]:
-    tails = [path.name[len(name) + 1 :] for path in base.glob(f"{name}-*")] if base.is_dir() else []
-    return [int(tail) for tail in tails if tail.isdigit()]
+    # Not a glob: a name may have brackets and stars.
+    names = os.listdir(base) if base.is_dir() else []
+    tails = [entry.removeprefix(f"{name}-") for entry in names if entry.startswith(f"{name}-")]
+    return [int(tail) for tail in tails if tail.isdecimal()]

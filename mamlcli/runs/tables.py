@@ -10,7 +10,6 @@ from datetime import datetime, timezone
 from typing import TypedDict
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -170,8 +169,8 @@ def run_parts(run: RunEntry) -> list[RenderableType]:
     if curves.row_count:
         parts.append(curves)
     if run.report is not None:
-        # The name may look like markup, and may have line ends in the report.
-        parts += [curve_table(replace(run.report, recipe=escape(run.recipe_name))), verdict(run.report)]
+        # The name may have line ends in the report.
+        parts += [curve_table(replace(run.report, recipe=run.recipe_name)), verdict(run.report)]
     return parts
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mamlcli.common.commands import command
 from mamlcli.common.errors import RecipeError, RunError
 from mamlcli.common.statistics import LEVEL, Equivalence, equivalence
 from mamlcli.common.tables import PERCENT
@@ -17,6 +18,7 @@ from mamlcli.recipe.reference_schema import Reference
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.comparison import check_finished
 from mamlcli.runs.entry import RunEntry
+from mamlcli.runs.models import label_of
 from mamlcli.runs.pairing import task_differences, task_scores
 from mamlcli.runs.report import Protocol
 from mamlcli.runs.scores_table import SCORE_COLUMNS
@@ -215,14 +217,14 @@ def _check_protocol(run: RunEntry, expected: Protocol) -> None:
         if of_run.get(key) != wanted.get(key)
     ]
     if listed:
-        keys = [
+        changes = [
             f"evaluation.{key}={of_recipe[name]}"
             for key, name in _EVALUATION_KEYS.items()
             if of_recipe.get(name) is not None and of_recipe[name] != of_run.get(name)
         ]
-        rescore = f"mamlcli adapt {run.where} --tasks {expected.num_tasks} --steps {expected.inner_steps}"
-        words = " ".join([rescore, f"--split {expected.split}", *keys, f"--out {run.where}"])
-        next_step = f"Run: {words}, or give the recipe's evaluation keys"
+        numbers = ("--tasks", str(expected.num_tasks), "--steps", str(expected.inner_steps), "--split", expected.split)
+        rescore = command("adapt", label_of(run.path), *changes, *numbers, "--out", label_of(run.path))
+        next_step = f"Give the recipe's evaluation keys, or run: {rescore}"
         wanted_words = "a run that was scored as the recipe says"
         raise RunError(run.where, expected=wanted_words, got=f"other {', '.join(listed)}", next_step=next_step)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rich.console import RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -33,9 +32,9 @@ def _table(done: Verification) -> Table:
     digits, unit = (2, " %") if is_accuracy else (4, "")
     quantity = "query accuracy" if is_accuracy else "mean squared error (twice the loss)"
     steps = f"{protocol.inner_steps} inner step{'s' * (protocol.inner_steps != 1)}"
-    changes = f"changed: {escape(one_line(' '.join(done.changes)))}\n" if done.changes else ""
+    changes = f"changed: {one_line(' '.join(done.changes))}\n" if done.changes else ""
     table = plain_table(
-        f"{escape(one_line(done.recipe))}: {quantity} after {steps} against the reference\n{changes}"
+        f"{one_line(done.recipe)}: {quantity} after {steps} against the reference\n{changes}"
         f"{task_words(protocol)}; batch norm: {batch_norm_words(protocol)}\n"
         f"{protocol.num_tasks} {protocol.split} tasks, evaluation.seed {protocol.seed}",
         "two one-sided t tests at 5 % each; the reference counts as exact",

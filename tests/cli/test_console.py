@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from rich.text import Text
 
 import mamlcli
 from mamlcli.cli import console
+from mamlcli.common.tables import plain_table
 from tests.helpers.terminal import shown_on_terminal
 
 LONG = "runs/" + "a-long-name-" * 8 + "end"  # longer than a terminal, shorter than a line of a file
@@ -28,9 +30,9 @@ class Measured:
 
 
 def parts(report):
-    yield f"[bold]value[/bold] {report.value} in {LONG}"
+    yield Text.assemble(("value", "bold"), f" {report.value} in {LONG}")
     yield console.Verbatim("key: [1, 2]")
-    yield console.Note("[dim]files are elsewhere[/dim]")
+    yield console.Note(Text("files are elsewhere", style="dim"))
 
 
 @pytest.fixture(autouse=True)
@@ -154,3 +156,51 @@ def test_every_command_that_shows_a_result_can_be_asked_for_json():
 def test_the_json_option_tells_the_console(cli):
     assert json.loads(cli("data", "ls", "--json").out)
     assert cli("data", "ls").out.lstrip().startswith("source")
+
+
+HOSTILE = "[red]x[/] [link=http://a]y[/link] :smile: 12 True 'z' \\\\[b]"
+
+
+@pytest.mark.parametrize("show", [console.note, console.warn, console.error, console.result, console.result_text])
+def test_text_is_no_markup_and_has_no_emoji_codes(capsys, show):
+    show(HOSTILE)
+    shown = capsys.readouterr()
+    assert (shown.out + shown.err).split(": ", show in (console.warn, console.error))[-1] == f"{HOSTILE}\n"
+
+
+def test_cells_titles_captions_and_columns_of_tables_are_no_markup_either(capsys):
+    table = plain_table(f"{HOSTILE} title", f"{HOSTILE} caption")
+    table.add_column(f"{HOSTILE} column")
+    table.add_row(f"{HOSTILE} cell")
+    console.result(table)
+    shown = capsys.readouterr().out
+    for part in ("title", "caption", "column", "cell"):
+        assert f"{HOSTILE} {part}" in shown
+
+
+@pytest.mark.parametrize("show", [console.note, console.warn, console.error, console.result, console.result_text])
+def test_control_characters_are_written_out(capsys, show):
+    show("a\x1b[31mb\u202ed")
+    shown = capsys.readouterr()
+    assert r"a\x1b[31mb\u202ed" in shown.out + shown.err
+
+
+def test_control_characters_in_text_with_a_style_and_in_cells_are_written_out(capsys):
+    table = plain_table()
+    table.add_row("a\x1b[31mb")
+    console.result(table)
+    console.result(Text("e\x1b[33mf"))
+    shown = capsys.readouterr().out
+    assert all(part in shown for part in (r"a\x1b[31mb", r"e\x1b[33mf"))
+
+
+def test_colours_of_our_own_stay_on_a_terminal(tmp_path):
+    code = "from mamlcli.cli import console; console.error('a \\x1b[1m'); console.warn('[red]')"
+    shown = shown_on_terminal([sys.executable, "-c", code], tmp_path)
+    assert "\x1b[31merror:\x1b[0m a \\x1b[1m" in shown
+    assert "\x1b[33mwarning:\x1b[0m [red]" in shown
+
+
+def test_notes_and_errors_are_not_folded_so_that_commands_can_be_copied(tmp_path):
+    code = f"from mamlcli.cli import console; console.note('Run: mamlcli adapt {LONG} --out {LONG}')"
+    assert f"mamlcli adapt {LONG} --out {LONG}" in shown_on_terminal([sys.executable, "-c", code], tmp_path)

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
-from rich.console import Console
 
 from mamlcli.cli.data_tables import CheckedPack, finding_parts, listed_packs, pack_parts, packs_to_json
 from mamlcli.common.files import data_dir
 from mamlcli.tasks.images.checks import Finding
 from mamlcli.tasks.images.sources import SOURCES
 from tests.helpers.running import noise_pack
+from tests.helpers.terminal import as_shown
 
 
 def text(parts):
-    console = Console(width=160, file=io.StringIO())
-    for part in parts:
-        console.print(part)
-    return console.file.getvalue()
+    return as_shown(list(parts), width=160)
 
 
 @pytest.fixture

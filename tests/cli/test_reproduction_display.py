@@ -1,9 +1,6 @@
 """How a reproduction looks in the terminal."""
 
-import io
-
 import pytest
-from rich.console import Console
 
 from mamlcli.cli import reproduction_display, study_display
 from mamlcli.cli.reproduction_display import (
@@ -21,6 +18,7 @@ from mamlcli.studies.claims.rest import NewPlan, Rest
 from mamlcli.studies.sweeps.run import CellEnd
 from tests.helpers.decided import CHECK, claim, row
 from tests.helpers.reproductions import LINREG, tiny_plan
+from tests.helpers.terminal import as_shown
 
 OPEN = row("a prediction about cells with rather long names", UNDECIDED)
 
@@ -41,11 +39,7 @@ def reproduction(**changes):
 
 
 def printed(parts, width):
-    out = io.StringIO()
-    console = Console(file=out, width=width)
-    for part in parts:
-        console.print(part)
-    return out.getvalue()
+    return as_shown(list(parts), width=width)
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -52,3 +52,10 @@ class OutOfMemoryError(RuntimeError):
 )
 def test_lack_of_memory_is_told_from_other_errors(error, expected):
     assert is_out_of_memory(error) is expected
+
+
+def test_every_part_of_a_message_is_one_line_that_can_be_printed() -> None:
+    error = DataError("a\nb", expected="x\ty", got="\x1b[2J", why="\u202e", next_step="z\r")
+    assert str(error) == r"a\nb: expected x\ty, got \x1b[2J. \u202e. z\r."
+    assert error.where == r"a\nb"
+    assert str(RecipeError(["a\nb", "c"])) == "a\\nb\nc"

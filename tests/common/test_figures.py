@@ -252,3 +252,18 @@ def test_accuracies_are_shown_between_0_and_100_per_cent(limits, shown):
     axes.set_ylim(*limits)
     keep_to_percent(axes)
     assert axes.get_ylim() == shown
+
+
+@pytest.mark.parametrize("name", ["$a$_b", r"\$x$", "$$", "100 %", "a_b^c", "_hidden", "{x}"])
+def test_a_name_in_a_title_is_no_formula(name):
+    figure = new_figure(3, 2)
+    set_title(figure, f"{name}: 5-way")
+    svg = figure_bytes(figure, "svg").decode()
+    assert f">{name}: 5-way</text>" in svg
+
+
+def test_a_name_that_the_font_lacks_or_with_control_characters_draws_without_a_warning():
+    figure = new_figure(6, 2)
+    set_title(figure, "\u5b57\U0001f600\x1b[1m\nsecond")
+    assert figure_bytes(figure, "png")
+    assert "\\x1b[1m" in figure_bytes(figure, "svg").decode()

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from mamlcli.common.words import composed, first_line, nearest, one_line, printable, shown
+from mamlcli.common.words import composed, first_line, lines_of, nearest, one_line, printable, shown
 
 
 def test_first_line_of_an_error_has_no_full_stop():
@@ -34,3 +34,13 @@ def test_nearest_name_is_suggested_and_nothing_where_none_is_near():
 
 def test_decomposed_names_are_composed() -> None:
     assert composed("e\u0301te\u0301") == "\u00e9t\u00e9"
+
+
+def test_marks_of_direction_are_written_out_and_spaces_and_joiners_of_scripts_stay() -> None:
+    assert one_line("a\u202eb\u2066c\u200f") == r"a\u202eb\u2066c\u200f"
+    assert one_line("\u65e5\u672c\u3000\u8a9e") == "\u65e5\u672c\u3000\u8a9e"
+    assert one_line("\u0645\u06cc\u200c\u062e") == "\u0645\u06cc\u200c\u062e"
+
+
+def test_lines_of_a_text_stay_lines() -> None:
+    assert lines_of("a\tb\n\x1b[1mc\n") == "a\\tb\n\\x1b[1mc\n"

@@ -6,13 +6,13 @@ import os
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
 
 from mamlcli.deploy.prediction import predict_run
 from mamlcli.deploy.report import ImagePrediction, ImageSet, PredictionReport, PredictionRequest
 from mamlcli.deploy.tables import prediction_table
 from mamlcli.tasks.images.reading import Preprocessing
 from tests.helpers.running import TINY_IMAGES
+from tests.helpers.terminal import as_shown
 
 # Keys of a run of images that is trained in a moment and still tells three classes apart.
 TRAINING = (
@@ -47,10 +47,7 @@ def skipped_of(report):
 
 def shown_table(report, *, width):
     """Return the table of a report as text."""
-    console = Console(width=width, no_color=True, force_terminal=False, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
-    with console.file:
-        console.print(prediction_table(report))
-        return console.export_text()
+    return as_shown(prediction_table(report), width=width)
 
 
 def made_up_report(**changes):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 
 import numpy as np
-from rich.console import Console
 
 from mamlcli.runs.manifest import Manifest
+from tests.helpers.terminal import as_shown
 
 # Names of runs and recipes that users may give.
 NAMES = ("with space", "two\nlines", "Ωμέγα 中文", "[red]markup[/red]", "a|b_c%d&e", "\x1b[31mescape", "- 1", "' \"")
@@ -17,10 +16,7 @@ NAMES = ("with space", "two\nlines", "Ωμέγα 中文", "[red]markup[/red]", "
 
 def shown(parts, width=80):
     """Return what a terminal of that width shows."""
-    console = Console(width=width, file=io.StringIO(), highlight=False)
-    for part in parts if isinstance(parts, list) else [parts]:
-        console.print(part)
-    return console.file.getvalue()
+    return as_shown(parts, width)
 
 
 def change_manifest(run, **changes):

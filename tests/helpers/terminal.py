@@ -1,7 +1,8 @@
-"""Programs that tests start on a terminal: a pseudo-terminal of 80 columns."""
+"""Programs that tests start on a terminal, a pseudo-terminal of 80 columns; what the program's console shows."""
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import subprocess
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import mamlcli
+from mamlcli.cli.console import PlainConsole
 
 
 def shown_on_terminal(command: Sequence[str], folder: Path, **environment: str) -> str:
@@ -30,3 +32,11 @@ def shown_on_terminal(command: Sequence[str], folder: Path, **environment: str) 
     os.close(above)
     assert process.wait(timeout=60) == 0, shown.decode()
     return shown.decode().replace("\r\n", "\n")
+
+
+def as_shown(parts, width=80):
+    """Return what the console of the program shows of these parts at a width, without colours."""
+    console = PlainConsole(width=width, file=io.StringIO())
+    for part in parts if isinstance(parts, list | tuple) else [parts]:
+        console.print(part)
+    return console.file.getvalue()

@@ -74,3 +74,10 @@ def test_runs_are_numbered_one_above_the_highest(tmp_path):
         (tmp_path / "runs" / name).mkdir(parents=True)
     assert next_run_path(tmp_path / "runs", "a").name == "a-11"
     assert newest_run_path(tmp_path / "runs", "a").name == "a-10"
+
+
+@pytest.mark.parametrize("name", ["exp [v2]", "a*", "run?", "[!x]"])
+def test_names_are_no_patterns(tmp_path, name):
+    make_runs(tmp_path, f"{name}-1", "exp v-7", "ab-8", "runs-9")
+    assert next_run_path(tmp_path, name) == tmp_path / f"{name}-2"
+    assert newest_run_path(tmp_path, name) == tmp_path / f"{name}-1"

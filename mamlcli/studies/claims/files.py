@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mamlcli.common.commands import command
 from mamlcli.common.files import atomic_write, json_text
 from mamlcli.common.machine import short_versions
 from mamlcli.recipe.files import recipe_to_yaml
@@ -93,7 +93,7 @@ def appendix_of(path: Path, done: Reproduction, operators: Mapping[str, StudyOpe
         for family in families
     }
     return Appendix(
-        command=f"mamlcli reproduce --dir {shlex.quote(str(path))} --report",
+        command=command("reproduce", "--dir", path, "--report"),
         settings=settings_of(done.studies),
         recipes=recipes,
         seconds=seconds_of_parts(path, done.studies),

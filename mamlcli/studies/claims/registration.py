@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mamlcli.common.commands import command
 from mamlcli.common.errors import MamlError
 from mamlcli.common.machine import git_state, now, short_versions, versions
 from mamlcli.common.words import nearest
@@ -169,8 +169,7 @@ def draft(request: Request) -> Draft:
 
 def how_to_get(pack: str) -> str:
     """Return the command that makes a pack."""
-    commands = {"mini-imagenet": "mamlcli data import mini-imagenet FOLDER"}
-    return commands.get(pack, f"mamlcli data fetch {pack}")
+    return command("data", "import", pack, "FOLDER") if pack == "mini-imagenet" else command("data", "fetch", pack)
 
 
 def code_versions(packages: Mapping[str, object], git: Mapping[str, object] | None) -> dict[str, str]:
@@ -269,8 +268,8 @@ def looks_words(looks: Looks) -> str:
 
 def command_of(plan: Plan, path: Path) -> str:
     """Return the command that goes on with the plan of a folder."""
-    more = " --until-decided" if len(plan.looks.seeds) > 1 else ""
-    return f"mamlcli reproduce --scale {plan.scale} --dir {shlex.quote(str(path))}{more}"
+    more = ["--until-decided"] if len(plan.looks.seeds) > 1 else []
+    return command("reproduce", "--scale", plan.scale, "--dir", path, *more)
 
 
 def _check_folder(path: Path) -> None:

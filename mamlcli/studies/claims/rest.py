@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mamlcli.common.commands import command
 from mamlcli.common.tables import duration
 from mamlcli.studies.claims.decisions import ALPHA, MAX_SEEDS, UNDECIDED, Decision, Looks, seeds_to_decide
 from mamlcli.studies.claims.plan import OF_PILOTS, Plan
@@ -86,10 +86,10 @@ def new_plan_command(plan: Plan, num_seeds: int) -> str:
     keys = {family.key for family in plan.families}
     optional = {} if scale is None else scale.optional
     asked = [name for name, families in optional.items() if {family.key for family in families} <= keys]
-    parts = ["mamlcli", "reproduce", "--scale", plan.scale, "--seeds", str(num_seeds)]
+    parts = ["reproduce", "--scale", plan.scale, "--seeds", str(num_seeds)]
     parts += ["--first-seed", str(first_new_seed(plan)), *(part for name in asked for part in ("--family", name))]
     parts += ["--choose-rates"] if plan.rates_from == OF_PILOTS and _has_rates(plan) else []
-    return shlex.join([*parts, "--dir", "NEW"])
+    return command(*parts, "--dir", "NEW")
 
 
 def _has_rates(plan: Plan) -> bool:

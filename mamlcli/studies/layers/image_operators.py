@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mamlcli.common.commands import command
 from mamlcli.common.errors import RunError
 from mamlcli.engine.evaluation import Array
 from mamlcli.engine.linear_stack import head_layer_names
@@ -165,7 +166,7 @@ def _no_operator(run: RunDirectory, got: str) -> RunError:
         run.label,
         expected="a run with appended linear layers and no transform, or with linear KFO and no such layers",
         got=got,
-        next_step=f"See what is there: mamlcli layers {run.label}",
+        next_step=f"See what is there: {command('layers', run.label)}",
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from mamlcli.common.commands import command
 from mamlcli.common.errors import MamlError, RunError
 from mamlcli.common.files import atomic_write
 from mamlcli.engine.evaluation import Array, TaskStream, adapted_params, map_tasks
@@ -156,7 +156,7 @@ def _check_new(out: Path, run_path: Path) -> None:
         return
     names = (out.with_stem(f"{out.stem}-{number}") for number in itertools.count(2))
     other = next(name for name in names if not name.exists())
-    command = shlex.join(["mamlcli", "add-linear", str(run_path), "--collapse", str(other)])
+    another = command("add-linear", run_path, "--collapse", other)
     raise RunError(
-        str(out), expected="a file that does not exist", got="one that does", next_step=f"Name another: {command}"
+        str(out), expected="a file that does not exist", got="one that does", next_step=f"Name another: {another}"
     )

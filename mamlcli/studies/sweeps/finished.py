@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mamlcli.common.commands import command
 from mamlcli.common.errors import RunError
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.scores_table import SCORE_COLUMNS
@@ -129,7 +130,7 @@ def checked_scores(run: RunDirectory) -> NDArray[np.float64]:
                 expected=f"the mean {metric} of tasks.csv, {mean:.6g}",
                 got=f"{reported.mean:.6g}",
                 why="One of the two files was changed",
-                next_step=f"Run: mamlcli adapt {run.path} --out {run.path}, then this study again",
+                next_step=f"Run this study again after: {command('adapt', run.path, '--out', run.path)}",
             )
     losses: NDArray[np.float64] = scores[:, :, SCORE_COLUMNS.index("query_loss")]
     return losses

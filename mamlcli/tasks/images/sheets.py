@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mamlcli.common.errors import DataError
+from mamlcli.common.words import one_line
 from mamlcli.tasks.images.fonts import FACES, font_folder
 from mamlcli.tasks.images.packs import Pack
 
@@ -155,7 +156,7 @@ def prediction_sheet(
     rows = [min(max(len(images) for images in band), _MAX_ROWS) for band in (support, query)]
     more = [any(len(images) > _MAX_ROWS for images in band) * _LINE_HEIGHT for band in (support, query)]
     heights = [rows[0] * cell[1] + more[0] + 2 * _GAP, rows[1] * (cell[1] + _LINE_HEIGHT) + more[1] + 2 * _GAP]
-    titles = [_folded(name, cell[0] - _GAP) for name in class_names]
+    titles = [_folded(one_line(name), cell[0] - _GAP) for name in class_names]
     top = _MARGIN + max(map(len, titles)) * _LINE_HEIGHT + _GAP
     sheet = Image.new(
         "RGB", (left + len(class_names) * cell[0] + 2 * _MARGIN, top + sum(heights) + 2 * _MARGIN), _PAPER
@@ -244,7 +245,7 @@ def _font() -> FreeTypeFont | ImageFont:
 
 def _title(name: str) -> list[str]:
     """Return the lines of a class name: of "alphabet/character" one each."""
-    return name.rsplit("/", 1)
+    return one_line(name).rsplit("/", 1)
 
 
 def _centred(draw: ImageDraw, text: str, place: tuple[int, int], width: int) -> None:

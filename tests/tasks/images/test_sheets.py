@@ -119,3 +119,11 @@ def test_wrong_predictions_are_framed_otherwise_than_right_ones():
     right, wrong = (0, 158, 115), (213, 94, 0)
     assert right in colours(True) - colours(False) - colours(None)
     assert wrong in colours(False) - colours(True) - colours(None)
+
+
+def test_class_names_with_line_ends_are_drawn_in_one_line():
+    support, query = noise(2, 1, 28, 28, 1), noise(2, 1, 28, 28, 1)
+    assert contact_sheet(support, query, ["a\nb", "c\td/e\r"]).size == contact_sheet(support, query, ["a", "c/e"]).size
+    columns = [[PredictedImage(images[0], 0.5)] for images in query]
+    sheet = prediction_sheet(list(support), columns, ["a\nb", "c\td/e\r"])
+    assert sheet.size == prediction_sheet(list(support), columns, ["a", "b"]).size
