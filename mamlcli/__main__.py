@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from mamlcli.cli import console
-from mamlcli.common.errors import Interrupted, MamlError, is_out_of_memory
+from mamlcli.common.errors import Interrupted, MamlError, RecipeError, is_out_of_memory
 from mamlcli.common.machine import versions
 from mamlcli.common.words import first_line
 
@@ -31,6 +32,7 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the parent had it ignored
         signal.signal(signal.SIGINT, _as_interrupt)
     try:
+        refuse_keys_as_options(sys.argv[1:])
         from mamlcli.cli.app import app
 
         app(prog_name="mamlcli")  # also where it is started as python -m mamlcli, so that completion finds it
@@ -54,6 +56,15 @@ def main() -> None:
         what = f"{type(error).__name__}: {first_line(error)}"
         console.error(f"{what}. This is a bug in mamlcli; its traceback is in {_log()}")
         sys.exit(EXIT_BUG)
+
+
+def refuse_keys_as_options(words: list[str]) -> None:
+    """Raise RecipeError where a key of recipes is given as an option, as in --inner.lr=1; it says what to type."""
+    if any(re.match(r"--?(\w+\.|seed\b|logging\b)", word) for word in words):
+        from mamlcli.recipe.habits import habit_among_options
+
+        if answer := habit_among_options(words):
+            raise RecipeError([f"command line: {answer}"])
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:
