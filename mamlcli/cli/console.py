@@ -14,7 +14,10 @@ from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 from rich.console import Console, RenderableType
 
+from mamlcli.cli.streams import can_write, is_unicode, make_writable
 from mamlcli.common.files import json_text
+
+make_writable()
 
 # Off a terminal, rich guesses 80 columns and would fold long paths and table cells; a file has no width.
 _FILE_WIDTH = 120
@@ -87,7 +90,7 @@ def show(report: R, parts: Callable[[R], Iterable[Part]], *, to_json: Callable[[
         to_json: makes of it the one JSON document that --json prints; called with --json alone.
     """
     if _is_json:
-        sys.stdout.write(json_text(to_json(report)))
+        sys.stdout.write(json_text(to_json(report), is_ascii=not is_unicode(sys.stdout)))
         sys.stdout.flush()
         return
     for part in parts(report):
@@ -108,6 +111,8 @@ def result_text(text: str) -> None:
     """Show a finished text on stdout as it is: no markup, no folding."""
     sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
     sys.stdout.flush()
+    if not can_write(text, sys.stdout):
+        warn(f"characters that {sys.stdout.encoding} lacks are shown as escapes; with PYTHONUTF8=1 they are themselves")
 
 
 # Beside the result ---------------------------------------------------------------------------------------------

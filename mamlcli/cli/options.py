@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -184,4 +185,4 @@ def has_recipe(arguments: list[str] | None) -> bool:
     """Return whether the first argument names a recipe or a run, and not a key."""
     from mamlcli.recipe.habits import is_key
 
-    return bool(arguments) and (not is_key(arguments[0]) or Path(arguments[0]).exists())  # type: ignore[index]
+    return bool(arguments) and (not is_key(arguments[0]) or os.path.exists(arguments[0]))  # type: ignore[index]

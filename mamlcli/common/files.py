@@ -68,9 +68,14 @@ def _umask() -> int:
     return current
 
 
-def json_text(value: object) -> str:
-    """Return a value as indented JSON; NaN and infinities become null, which JSON can say."""
-    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+def json_text(value: object, *, is_ascii: bool = False) -> str:
+    """Return a value as indented JSON; NaN and infinities become null, which JSON can say.
+
+    Args:
+        value: primitives.
+        is_ascii: whether all but ASCII is escaped, for an output that has no other characters.
+    """
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=is_ascii, allow_nan=False) + "\n"
     # A file name of bytes that are no text has halves of surrogate pairs; their escape here is that of JSON.
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 

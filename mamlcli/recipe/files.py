@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,20 @@ from mamlcli.recipe.rules import conflicts
 from mamlcli.recipe.schema import Recipe
 
 _NEXT_STEP = "Run: mamlcli recipes cp glyphs-5way-1shot my.yaml to start from one that works"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts so that they are read back: None in quotes, in which it is no mistake for null."""
+
+
+def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # Outside of double quotes PyYAML folds these as if they were line ends.
+    style = '"' if re.search("[\x85\u2028\u2029\ufeff]", text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_implicit_resolver("!none-word", re.compile("None$"), ["N"])
+_Dumper.add_representer(str, _text_node)
 
 
 def shipped_dir() -> Path:
@@ -108,7 +123,7 @@ def recipe_to_tree(recipe: Recipe) -> dict[str, Any]:
 
 def recipe_to_yaml(recipe: Recipe) -> str:
     """Return a recipe as YAML that `load_recipe` reads back to an equal recipe."""
-    return yaml.safe_dump(recipe_to_tree(recipe), sort_keys=False, allow_unicode=True)
+    return yaml.dump(recipe_to_tree(recipe), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def recipe_text(path: Path) -> str:

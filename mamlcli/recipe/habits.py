@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -65,19 +66,22 @@ def habit_among_options(words: Sequence[str]) -> str | None:
         if word == "--":
             return None
         match = _WORD.fullmatch(word)
-        if match and (match["sign"] or "").startswith("-") and _is_no_option(match["key"], words[0]):
+        if match and (match["sign"] or "").startswith("-") and _is_no_option(match, words[0]):
             return without_habits(words[position : position + 3])[1][0]
     return None
 
 
-def _is_no_option(key: str, of_command: str) -> bool:
-    """Return whether a word is a key, which may be misspelt below its section, and no option of the command."""
+def _is_no_option(match: re.Match[str], of_command: str) -> bool:
+    """Return whether a word is a key, which may be misspelt, and no option of the command: no option has a dot."""
+    key = match["key"]
     if "." in key:
-        return key.partition(".")[0] in {section.path for section in sections()}
+        return match["sign"] == "--" or key.partition(".")[0] in {section.path for section in sections()}
     return _is_known(key) and of_command != "data"  # data draws by a --seed of its own
 
 
 def _answer(typed: str, key: str, value: str, *, is_removed: bool) -> str:
+    meant = difflib.get_close_matches(key, known_keys({}), n=1, cutoff=0.8)
+    key = meant[0] if meant else key
     known = known_keys({}).get(key)
     is_null_known = known is not None and "`null`" in known.types
     if is_null_known and (is_removed or value == "None"):

@@ -5,6 +5,8 @@ Numbers are decimal: 010 is ten, and 1:30, 0x10 and dates are no numbers.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 from collections.abc import Hashable, Sequence
 from decimal import Decimal
@@ -111,13 +113,14 @@ def _text(raw: str, path: KeyPath) -> object:
     word = raw.strip()
     if word == "None" and "null" in _kinds(path):
         return NoneWord()
+    if len(word) > 1 and word[0] == word[-1] == '"':
+        with contextlib.suppress(ValueError):
+            return json.loads(word, strict=False)  # which, unlike YAML, takes every character
     if len(word) > 1 and word[0] in "'\"":
-        try:
+        with contextlib.suppress(yaml.YAMLError):
             node = yaml.compose(word, Loader=_Loader)
-        except yaml.YAMLError:
-            node = None
-        if isinstance(node, yaml.ScalarNode) and node.style == word[0]:
-            return node.value
+            if isinstance(node, yaml.ScalarNode) and node.style == word[0]:
+                return node.value
     return raw
 
 
