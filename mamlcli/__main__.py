@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -15,7 +17,8 @@ from pathlib import Path
 from types import FrameType
 
 from mamlcli.cli import console
-from mamlcli.common.errors import Interrupted, MamlError, is_out_of_memory
+from mamlcli.cli.streams import give_up
+from mamlcli.common.errors import Interrupted, MamlError, RecipeError, is_out_of_memory
 from mamlcli.common.machine import versions
 from mamlcli.common.words import first_line
 
@@ -31,6 +34,7 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the parent had it ignored
         signal.signal(signal.SIGINT, _as_interrupt)
     try:
+        refuse_keys_as_options(sys.argv[1:])
         from mamlcli.cli.app import app
 
         app(prog_name="mamlcli")  # also where it is started as python -m mamlcli, so that completion finds it
@@ -45,15 +49,28 @@ def main() -> None:
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output has left (as `head` does); there is nobody to tell.
-        sys.stderr.close()
+        give_up()
         sys.exit(0)
     except Exception as error:
         if is_out_of_memory(error):
             console.error(f"memory: expected enough for this recipe, got {first_line(error)}. {_SMALLER}")
             sys.exit(EXIT_USER)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            console.error(f"disk: expected room for what is written, got {error.strerror}. Free some, and run it again")
+            give_up()
+            sys.exit(EXIT_USER)
         what = f"{type(error).__name__}: {first_line(error)}"
         console.error(f"{what}. This is a bug in mamlcli; its traceback is in {_log()}")
         sys.exit(EXIT_BUG)
+
+
+def refuse_keys_as_options(words: list[str]) -> None:
+    """Raise RecipeError where a key of recipes is given as an option, as in --inner.lr=1; it says what to type."""
+    if any(re.match(r"--?(\w+\.|seed\b|logging\b)", word) for word in words):
+        from mamlcli.recipe.habits import habit_among_options
+
+        if answer := habit_among_options(words):
+            raise RecipeError([f"command line: {answer}"])
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:
@@ -70,7 +87,9 @@ def _as_interrupt(number: int, frame: FrameType | None) -> None:
 def _log() -> Path:
     """Write what a bug report needs to a file of its own and return its path: command, versions, traceback."""
 
-    with tempfile.NamedTemporaryFile("w", prefix="mamlcli-", suffix=".log", delete=False) as stream:
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="mamlcli-", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace"
+    ) as stream:
         stream.write(f"{' '.join(sys.argv)}\n\n")
         stream.writelines(f"{name} {version}\n" for name, version in versions().items())
         stream.write(f"\n{traceback.format_exc()}")

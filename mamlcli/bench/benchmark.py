@@ -237,7 +237,11 @@ def _machine(device: torch.device, all_threads: int, rates: dict[int, float]) ->
 def _cpu_name(path: Path = Path("/proc/cpuinfo")) -> str:
     """Return the model of the CPU where the system tells it."""
     try:
-        names = [line.partition(":")[2].strip() for line in path.read_text().splitlines() if "model name" in line]
+        names = [
+            line.partition(":")[2].strip()
+            for line in path.read_text(encoding="utf-8").splitlines()
+            if "model name" in line
+        ]
     except OSError:
         names = []
     return names[0] if names else platform.processor() or platform.machine()

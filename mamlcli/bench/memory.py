@@ -71,7 +71,7 @@ def process_peak_mb(device: torch.device, status: Path = Path("/proc/self/status
     Read from VmHWM where the system has it: `ru_maxrss` of a child on Linux starts with the peak of its parent.
     """
     if device.type == "cpu" and sys.platform == "linux" and status.is_file():
-        for line in status.read_text().splitlines():
+        for line in status.read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
                 return round(int(line.split()[1]) / 2**10, 1)
     return peak_memory_mb(device)

@@ -19,11 +19,14 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
+from mamlcli.cli.streams import can_write, is_unicode, make_writable
 from mamlcli.common.files import json_text
 from mamlcli.common.words import lines_of
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+make_writable()
 
 # Off a terminal, rich guesses 80 columns and would fold long paths and table cells; a file has no width.
 _FILE_WIDTH = 120
@@ -121,7 +124,7 @@ def show(report: R, parts: Callable[[R], Iterable[Part]], *, to_json: Callable[[
         to_json: makes of it the one JSON document that --json prints; called with --json alone.
     """
     if _is_json:
-        sys.stdout.write(json_text(to_json(report)))
+        sys.stdout.write(json_text(to_json(report), is_ascii=not is_unicode(sys.stdout)))
         sys.stdout.flush()
         return
     for part in parts(report):
@@ -143,6 +146,8 @@ def result_text(text: str) -> None:
     text = "\t".join(map(lines_of, text.split("\t")))
     sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
     sys.stdout.flush()
+    if not can_write(text, sys.stdout):
+        warn(f"characters that {sys.stdout.encoding} lacks are shown as escapes; with PYTHONUTF8=1 they are themselves")
 
 
 # Beside the result ---------------------------------------------------------------------------------------------

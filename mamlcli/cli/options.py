@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -140,8 +141,7 @@ def recipe_and_overrides(
     from mamlcli.recipe.files import load_recipe
 
     words = list(arguments or [])
-    is_recipe_first = bool(words) and ("=" not in words[0] or Path(words[0]).is_file())
-    recipe = words.pop(0) if is_recipe_first else default
+    recipe = words.pop(0) if has_recipe(words) else default
     if device is not None:
         words.append(f"execution.device={device}")
     return load_recipe(recipe, words)
@@ -183,4 +183,6 @@ def rates(text: str | None, arguments: list[str] | None) -> list[float]:
 
 def has_recipe(arguments: list[str] | None) -> bool:
     """Return whether the first argument names a recipe or a run, and not a key."""
-    return bool(arguments) and ("=" not in arguments[0] or Path(arguments[0]).exists())  # type: ignore[index]
+    from mamlcli.recipe.habits import is_key
+
+    return bool(arguments) and (not is_key(arguments[0]) or os.path.exists(arguments[0]))  # type: ignore[index]

@@ -77,13 +77,13 @@ def show(
 
       mamlcli recipes show my.yaml --resolved
     """
-    from mamlcli.recipe.files import find_recipe, load_recipe, recipe_to_yaml
+    from mamlcli.recipe.files import find_recipe, load_recipe, recipe_text, recipe_to_yaml
 
     if resolved:
         console.result_text(recipe_to_yaml(load_recipe(recipe)[1]))
     else:
         load_recipe(recipe)
-        console.result_text(find_recipe(recipe).read_text())
+        console.result_text(recipe_text(find_recipe(recipe)))
 
 
 @app.command("cp")

@@ -2,11 +2,48 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import os
+import re
 import tempfile
 from pathlib import Path
+
+from mamlcli.common.errors import DataError
+
+
+class TextFileError(ValueError):
+    """Raised for bytes that are no text that can be told; its text says what they look like."""
+
+
+# The longer marks first: that of UTF-32 begins with that of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def text_of(data: bytes) -> str:
+    """Return the text that bytes hold: UTF-8, or UTF-8, UTF-16 or UTF-32 with its mark at the start.
+
+    Raises:
+        TextFileError: they hold something else; the message says what it looks like.
+    """
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        if encoding != "utf-8":
+            raise TextFileError(f"a damaged file in {encoding.removesuffix('-sig').upper()}") from error
+        if any(byte < 0x20 and byte not in b"\t\n\r\f" for byte in data[:4096]):
+            raise TextFileError("a binary file") from error
+        line = data.count(b"\n", 0, error.start) + 1
+        got = f"another encoding, such as Latin-1 or Windows-1252 (byte 0x{data[error.start]:02x} in line {line})"
+        raise TextFileError(f"{got}; save it as UTF-8") from error
 
 
 def atomic_write(path: Path, data: bytes) -> None:
@@ -31,9 +68,16 @@ def _umask() -> int:
     return current
 
 
-def json_text(value: object) -> str:
-    """Return a value as indented JSON; NaN and infinities become null, which JSON can say."""
-    return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+def json_text(value: object, *, is_ascii: bool = False) -> str:
+    """Return a value as indented JSON; NaN and infinities become null, which JSON can say.
+
+    Args:
+        value: primitives.
+        is_ascii: whether all but ASCII is escaped, for an output that has no other characters.
+    """
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=is_ascii, allow_nan=False) + "\n"
+    # A file name of bytes that are no text has halves of surrogate pairs; their escape here is that of JSON.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _finite(value: object) -> object:
@@ -45,6 +89,35 @@ def _finite(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return value
+
+
+_VARIABLE = re.compile(r"\$(?:(?P<name>[A-Za-z_]\w*)|\{(?P<braced>[^}]*)\})")
+
+
+def user_path(text: str, where: str) -> Path:
+    """Return a path that a person wrote, with ~ and the environment variables in it expanded.
+
+    A path that is there as it is written is taken as it is, also one with a $ in its name.
+
+    Args:
+        text: the path, such as ~/photos or $SCRATCH/photos or ${SCRATCH}/photos.
+        where: the first word of messages.
+
+    Raises:
+        DataError: a variable that is not set.
+    """
+    if os.path.lexists(text):
+        return Path(text)
+
+    def value(match: re.Match[str]) -> str:
+        name = match["name"] or match["braced"]
+        if name not in os.environ:
+            got = f"{text!r}, where {name} is not set"
+            next_step = "Set it, as in export NAME=VALUE, or write the path out"
+            raise DataError(where, expected="a path whose variables are set", got=got, next_step=next_step)
+        return os.environ[name]
+
+    return Path(_VARIABLE.sub(value, text)).expanduser()
 
 
 def data_dir() -> Path:

@@ -58,13 +58,18 @@ def git_state() -> dict[str, str | bool] | None:
     if not (CHECKOUT / ".git").exists():
         return None
     try:
-        commit = subprocess.run(["git", "-C", str(CHECKOUT), "rev-parse", "HEAD"], capture_output=True, text=True)
-        status = subprocess.run(["git", "-C", str(CHECKOUT), "status", "--porcelain"], capture_output=True, text=True)
+        commit = _git("rev-parse", "HEAD")
+        status = _git("status", "--porcelain")
     except OSError:
         return None
     if commit.returncode:
         return None
     return {"commit": commit.stdout.strip(), "is_dirty": bool(status.stdout.strip())}
+
+
+def _git(*words: str) -> subprocess.CompletedProcess[str]:
+    command = ["git", "-C", str(CHECKOUT), *words]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
 
 
 def device_name(device: torch.device) -> str:

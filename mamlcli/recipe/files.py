@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,35 +11,29 @@ import yaml
 from pydantic import ValidationError
 
 from mamlcli.common.errors import RecipeError
-from mamlcli.common.words import nearest
-from mamlcli.recipe.problems import Draft, KeyPath, problem
+from mamlcli.common.files import TextFileError, text_of
+from mamlcli.common.words import composed, nearest, shown
+from mamlcli.recipe.habits import without_habits
+from mamlcli.recipe.problems import Draft, problem, syntax_hint
+from mamlcli.recipe.reading import tree_of, value_of
 from mamlcli.recipe.rules import conflicts
 from mamlcli.recipe.schema import Recipe
 
-_MERGE_TAG = "tag:yaml.org,2002:merge"  # of the key <<, which takes over the keys of another mapping
+_NEXT_STEP = "Run: mamlcli recipes cp glyphs-5way-1shot my.yaml to start from one that works"
 
 
-class _Loader(yaml.SafeLoader):
-    """Loads YAML safely, reads 1e-3 as a number and refuses a key that stands twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
-        seen = set()
-        for key_node, _ in node.value:
-            if key_node.tag == _MERGE_TAG:
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable):
-                raise yaml.MarkedYAMLError(problem="a key that is no name", problem_mark=key_node.start_mark)
-            if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+class _Dumper(yaml.SafeDumper):
+    """Writes texts so that they are read back: None in quotes, in which it is no mistake for null."""
 
 
-# YAML 1.1 wants a dot in a float; people write 1e-3.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # Outside of double quotes PyYAML folds these as if they were line ends.
+    style = '"' if re.search("[\x85\u2028\u2029\ufeff]", text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_implicit_resolver("!none-word", re.compile("None$"), ["N"])
+_Dumper.add_representer(str, _text_node)
 
 
 def shipped_dir() -> Path:
@@ -82,7 +76,7 @@ def find_recipe(name_or_path: str) -> Path:
 
 def recipe_summary(path: Path) -> str:
     """Return the first line of a recipe file, a comment that says what the recipe is; empty where there is none."""
-    first = path.read_text().splitlines()[0]
+    first = (text_of(path.read_bytes()).splitlines() or [""])[0]
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
@@ -93,7 +87,7 @@ def load_recipe(
 
     Args:
         name_or_path: a file, or the name of a shipped recipe.
-        overrides: `key.path=value` strings; values are read as YAML.
+        overrides: `key.path=value` strings; texts count as they are, other values are read as YAML.
         overridden_by: how messages name the place of the overrides.
 
     Returns:
@@ -104,7 +98,9 @@ def load_recipe(
     """
     draft = _read(find_recipe(name_or_path))
     draft.overridden_by = overridden_by
-    problems = [wrong for text in overrides if (wrong := _override(draft, text))]
+    words, unlike_ours = without_habits(overrides)
+    problems = [f"{overridden_by}: {text}" for text in unlike_ours]
+    problems += [wrong for text in words if (wrong := _override(draft, text))]
     recipe, schema_problems = _validated(draft)
     problems += schema_problems
     if problems or recipe is None:
@@ -127,69 +123,69 @@ def recipe_to_tree(recipe: Recipe) -> dict[str, Any]:
 
 def recipe_to_yaml(recipe: Recipe) -> str:
     """Return a recipe as YAML that `load_recipe` reads back to an equal recipe."""
-    return yaml.safe_dump(recipe_to_tree(recipe), sort_keys=False, allow_unicode=True)
+    return yaml.dump(recipe_to_tree(recipe), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def recipe_text(path: Path) -> str:
+    """Return the text of a recipe file, whatever its encoding, if it can be told.
+
+    Raises:
+        RecipeError: it cannot be read, or is no text.
+    """
+    try:
+        return text_of(path.read_bytes())
+    except OSError as error:
+        raise RecipeError([f"{shown(path)}: expected a readable file, got {error.strerror}."]) from error
+    except TextFileError as error:
+        raise RecipeError([f"{shown(path)}: expected a YAML text file in UTF-8, got {error}. {_NEXT_STEP}."]) from error
 
 
 def _read(path: Path) -> Draft:
     """Return the draft of a file; one that is not YAML, is empty, or is binary is an error."""
-    where = str(path)
-    next_step = "Run: mamlcli recipes cp glyphs-5way-1shot my.yaml to start from one that works"
+    where = shown(path)
+    text = recipe_text(path)
     try:
-        text = path.read_bytes().decode("utf-8")
-        node = yaml.compose(text, Loader=_Loader)
-        tree = yaml.load(text, Loader=_Loader)
-        lines: dict[KeyPath, int] = {}
-        _collect_lines(node, (), lines)
-    except OSError as error:
-        raise RecipeError([f"{where}: expected a readable file, got {error.strerror}."]) from error
-    except UnicodeDecodeError as error:
-        raise RecipeError([f"{where}: expected a YAML text file, got a binary file. {next_step}."]) from error
+        tree, lines = tree_of(text)
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise RecipeError(
-            [f"{where}{line}: expected YAML, got a syntax error: {error.problem}. {next_step}."]
-        ) from error
+        wrong = f"{error.problem}.{syntax_hint(error)}"
+        raise RecipeError([f"{where}{line}: expected YAML, got a syntax error: {wrong} {_NEXT_STEP}."]) from error
     except yaml.YAMLError as error:
         first = str(error).splitlines()[0]
-        raise RecipeError([f"{where}: expected YAML, got a syntax error: {first}. {next_step}."]) from error
+        raise RecipeError([f"{where}: expected YAML, got a syntax error: {first}. {_NEXT_STEP}."]) from error
     except RecursionError as error:
         got = "one that holds itself, or has far too many levels"
-        raise RecipeError([f"{where}: expected a recipe of a few levels, got {got}. {next_step}."]) from error
-    except ValueError as error:  # a date that does not exist, a number of thousands of digits
-        raise RecipeError([f"{where}: expected values that can be read, got {error}. {next_step}."]) from error
+        raise RecipeError([f"{where}: expected a recipe of a few levels, got {got}. {_NEXT_STEP}."]) from error
+    except ValueError as error:  # a number of thousands of digits
+        raise RecipeError([f"{where}: expected values that can be read, got {error}. {_NEXT_STEP}."]) from error
     if tree is None:
-        raise RecipeError([f"{where}: expected a recipe, got an empty file. {next_step}."])
+        raise RecipeError([f"{where}: expected a recipe, got an empty file. {_NEXT_STEP}."])
     if not isinstance(tree, dict):
         raise RecipeError(
-            [f"{where}: expected keys and values (tasks, model, ...), got {type(tree).__name__}. {next_step}."]
+            [f"{where}: expected keys and values (tasks, model, ...), got {type(tree).__name__}. {_NEXT_STEP}."]
         )
-    return Draft(path.stem, where, tree, lines)
-
-
-def _collect_lines(node: yaml.Node | None, prefix: KeyPath, lines: dict[KeyPath, int]) -> None:
-    """Note the line of every key below a node."""
-    if isinstance(node, yaml.MappingNode):
-        for key_node, value_node in node.value:
-            path = (*prefix, str(key_node.value))
-            lines[path] = key_node.start_mark.line + 1
-            _collect_lines(value_node, path, lines)
+    return Draft(composed(path.stem), where, tree, lines)
 
 
 def _override(draft: Draft, text: str) -> str | None:
     """Write one override, `key.path=value`, into a draft; return what is wrong with its form, None if nothing."""
     dotted, separator, raw = text.partition("=")
     path = tuple(dotted.strip().split("."))
+    if dotted != dotted.rstrip():  # spaces on both sides of the sign
+        dotted, raw = dotted.strip(), raw.strip()
     if not separator or not all(path):
         return f"{draft.overridden_by}: expected key.path=value, got {text!r}. For example: inner.steps=5."
     try:
-        value = yaml.load(raw, Loader=_Loader) if raw.strip() else None
+        value = value_of(raw, path)
     except (yaml.YAMLError, ValueError, RecursionError):
         return f"{draft.overridden_by}: {dotted}: expected a YAML value, got {raw!r}."
     tree = draft.tree
-    for key in path[:-1]:
+    for position, key in enumerate(path[:-1]):
         below = tree.get(key)
         if isinstance(below, str) and key == "transform":
             below = {"name": below}
+        if key in tree and not isinstance(below, dict):
+            draft.overridden.add(path[: position + 1])
         section: dict[str, object] = dict(below) if isinstance(below, dict) else {}
         tree[key] = section
         tree = section

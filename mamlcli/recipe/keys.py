@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -214,5 +215,9 @@ def as_yaml(value: object) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list):
-        return "[" + ", ".join(f'"{entry}"' for entry in value) + "]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+        return "[" + ", ".join(json.dumps(entry, ensure_ascii=False) for entry in value) + "]"
+    if isinstance(value, float):
+        return short if float(short := f"{value:g}") == value else repr(value)
+    text = str(value)
+    is_misread = text != text.strip() or text[:1] in "'\"" or text in ("null", "Null", "NULL", "None", "~")
+    return json.dumps(text, ensure_ascii=False) if is_misread else text

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mamlcli.common.words import nearest
-from mamlcli.recipe.keys import section_at, tag_keys, tag_values
+from mamlcli.recipe.keys import known_keys, section_at, tag_keys, tag_values
+from mamlcli.recipe.reading import KeyPath
 
 if TYPE_CHECKING:
+    import yaml
     from pydantic_core import ErrorDetails
-
-
-KeyPath = tuple[str, ...]
 
 
 _NAMED = re.compile(r"'([^']*)'")  # one of the names that pydantic lists
@@ -34,7 +33,8 @@ class Draft:
     def place(self, path: KeyPath) -> str:
         """Return `file:line: key.path`, or `command line: key.path` for an override."""
         dotted = ".".join(path)
-        if any(path[: len(over)] == over for over in self.overridden):
+        is_given_below = path not in self.lines and any(over[: len(path)] == path for over in self.overridden)
+        if is_given_below or any(path[: len(over)] == over for over in self.overridden):
             return f"{self.overridden_by}: {dotted}"
         line = next((self.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.lines), None)
         return f"{self.where}:{line}: {dotted}" if line else f"{self.where}: {dotted}"
@@ -55,8 +55,32 @@ def problem(draft: Draft, item: ErrorDetails) -> str:
         return f"{place}: expected a known key, got {path[-1]!r}.{hint}"
     if kind == "missing":
         return f"{place}: expected a value, got nothing."
-    hint = nearest(str(got), _NAMED.findall(str(context["expected"]))) if kind == "literal_error" else ""
+    hint = _hint(path, got, _NAMED.findall(str(context["expected"])) if kind == "literal_error" else [])
     return f"{place}: expected {_expected(kind, context, item['msg'])}, got {got!r}.{hint}"
+
+
+def syntax_hint(error: yaml.MarkedYAMLError) -> str:
+    """Return how a mistake in the form of YAML is usually mended; empty where that is not known."""
+    text = f"{error.context} {error.problem}"
+    if "\\t" in text:
+        return " Indent with spaces; YAML takes no tabs."
+    signs = ("cannot start any token", "alias", "anchor", "mapping values are not allowed", "for the tag", "a tag")
+    if any(sign in text for sign in signs):
+        return ' Put a text with characters that YAML uses itself (@ % & * ! : #) into quotes, as in path: "@data".'
+    return ""
+
+
+def _hint(path: KeyPath, got: object, names: list[str]) -> str:
+    """Return what may have been meant by a wrong value: null, a decimal point, a text in quotes, the nearest name."""
+    key = known_keys({}).get(".".join(path))
+    types = key.types if key else ()
+    if repr(got) == "'None'" and "`null`" in types:
+        return " None is written null."
+    if isinstance(got, str) and re.fullmatch(r"[-+]?[0-9]+,[0-9]+", got):
+        return " The decimal sign is a point."
+    if isinstance(got, list | dict) and "text" in types:
+        return " A text with brackets goes into quotes."
+    return nearest(str(got), names) if names else ""
 
 
 def _problem_of_tag(draft: Draft, section: KeyPath, got: object, expected_tags: str) -> str:

@@ -180,7 +180,7 @@ class RunDirectory:
     def append_metrics(self, record: Mapping[str, object]) -> None:
         """Append one record to the metrics; other processes can read it when this returns."""
         if self._metrics is None:
-            self._metrics = (self.path / _METRICS).open("a")
+            self._metrics = (self.path / _METRICS).open("a", encoding="utf-8")
         self._metrics.write(metrics_line(record))
         self._metrics.flush()
 

@@ -68,7 +68,7 @@ def is_lock_held(folder: Path) -> bool | None:
 def _is_flocked(path: Path) -> bool | None:
     """Return whether a process holds the flock that `FileLock` takes on POSIX systems."""
     try:
-        with path.open() as stream:
+        with path.open(encoding="utf-8") as stream:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from mamlcli.common.errors import DataError
+from mamlcli.common.files import user_path
 from mamlcli.common.names import HELD_BACK
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import FolderTasks, ImageTasks
@@ -129,7 +129,7 @@ def load_image_pack(tasks: ImageTasks | FolderTasks) -> tuple[Pack, str, list[tu
         DataError: there is none; the message names the commands that make one.
     """
     if tasks.path is not None:
-        path = Path(tasks.path).expanduser()
+        path = user_path(tasks.path, "tasks.path")
         if isinstance(tasks, FolderTasks) and path.is_dir():
             pack, skipped = pack_of_tree(
                 "folder", path, size=tasks.image_size, channels=tasks.channels, invert=tasks.invert

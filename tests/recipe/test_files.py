@@ -66,7 +66,7 @@ def test_override_without_key_or_value_is_refused(small, text):
     assert "expected key.path=value" in problem(small, text)
 
 
-@pytest.mark.parametrize("value", ["[1", "2020-99-99", "{", "9" * 5000, "[" * 5000, "'", "!!python/name:os.system"])
+@pytest.mark.parametrize("value", ["[1", "{", "9" * 5000, "[" * 5000, "'", "!!python/name:os.system"])
 def test_override_that_is_no_yaml_value_is_refused(small, value):
     assert problem(small, f"seed={value}").startswith("command line: seed: expected a YAML value")
 
@@ -104,7 +104,11 @@ def test_shipped_recipe_is_found_beside_a_folder_of_its_name(tmp_path, monkeypat
     [
         ("", "got an empty file"),
         ("# only a comment\n", "got an empty file"),
-        (b"\xff\xfe\x00\x01", "got a binary file"),
+        (b"\xff\xfe\x00\xd8", "got a damaged file in UTF-16"),
+        (
+            "# f\xfcnf Aufgaben\n".encode("latin-1"),
+            "Latin-1 or Windows-1252 (byte 0xfc in line 1)",
+        ),
         (b"\x89PNG\r\n\x1a\n", "got a binary file"),
         ("abc\x00def", "got a syntax error"),
         ("a: [1\n", "got a syntax error"),
@@ -115,7 +119,6 @@ def test_shipped_recipe_is_found_beside_a_folder_of_its_name(tmp_path, monkeypat
         ("? {a: 1}\n: 3\n", "a key that is no name"),
         ("seed: !!python/object:os.system {}\n", "got a syntax error"),
         (f"{SMALL}---\n{SMALL}", "got a syntax error"),
-        (f"{SMALL}seed: 2020-99-99\n", "month"),
         (f"{SMALL}seed: {'9' * 5000}\n", "expected values that can be read"),
         ("tasks: &a\n  source: logistic\n  x: *a\n", "holds itself"),
         ("[" * 5000, "far too many levels"),

@@ -73,7 +73,7 @@ def processor_findings() -> Iterator[Finding]:
 def _memory() -> tuple[int | None, int | None]:
     """Return the memory of the machine and what of it is free, in bytes; None where the OS does not tell."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         table = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.endswith("kB")}
         return table.get("MemTotal"), table.get("MemAvailable")
     except (OSError, ValueError, IndexError):

@@ -111,7 +111,7 @@ class _Worker:
             name = signal.Signals(-code).name
             hint = ", most often by the system for lack of memory" if name == "SIGKILL" else ""
             yield f"worker {self.rank}: expected it to work to the end of the run, got killed ({name}{hint})."
-        words = self.log.read_text(errors="replace").splitlines() if self.rank else []
+        words = self.log.read_text(encoding="utf-8", errors="replace").splitlines() if self.rank else []
         if code > 0 and self.rank and not words:
             yield f"worker {self.rank}: expected it to work to the end of the run, got exit code {code} without a word."
         for line in words[-_NUM_LAST_WORDS:]:

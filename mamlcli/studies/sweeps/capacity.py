@@ -130,7 +130,7 @@ def add_capacity(result: StudyResult, sweep: Sweep, path: Path) -> StudyResult:
 
     def record(cell: CellResult) -> CapacityRecord | None:
         file = files[cell.value]
-        return CapacityRecord.from_json(json.loads(file.read_text())) if file.is_file() else None
+        return CapacityRecord.from_json(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
     return replace(result, cells=tuple(replace(cell, capacity=record(cell)) for cell in result.cells))
 

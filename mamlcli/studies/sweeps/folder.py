@@ -37,7 +37,7 @@ def begun_sweep(path: Path, sweep: Sweep) -> Sweep:
     so to its end, or its seeds would not be alike. A new one gives each seed tasks of its own.
     """
     try:
-        settings = json.loads((path / "study.json").read_text())
+        settings = json.loads((path / "study.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):  # none yet; a damaged one is told of by `open_study`
         return sweep
     return replace(sweep, has_common_tasks="tasks" not in settings)
@@ -60,7 +60,7 @@ def open_study(path: Path, sweep: Sweep, command: str) -> bool:
         _make_folder(path, {**sweep.settings(), "command": command})
         return False
     try:
-        settings = json.loads(file.read_text())
+        settings = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(
             str(file), expected="a readable study.json", got=str(error), next_step="Name another --dir"
