@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import random
 from dataclasses import replace
 from functools import cache
@@ -9,33 +10,25 @@ from functools import cache
 import numpy as np
 from pydantic import ValidationError
 
-from mamlcli.common.errors import MamlError, NonFiniteError, RecipeError
-from mamlcli.common.names import CLASS_SPLITS
+from mamlcli.common.errors import MamlError, NonFiniteError, RecipeError, is_out_of_memory
+from mamlcli.common.names import CLASS_SPLITS, IMAGE_SHAPES
 from mamlcli.engine.outer_loop import train
 from mamlcli.engine.state import new_state
 from mamlcli.recipe.files import recipe_from_tree
 from mamlcli.recipe.keys import RecipeKey, sections, tag_keys, tag_values
 from mamlcli.recipe.rules import conflicts
 from mamlcli.recipe.schema import Recipe
+from mamlcli.recipe.tasks_schema import FolderTasks, ImageTasks
 from mamlcli.tasks.images.class_splits import class_split
 from mamlcli.tasks.images.letters import SCRIPTS
-from mamlcli.tasks.images.packs import Pack, PackSource
+from mamlcli.tasks.images.packs import Pack
 from mamlcli.training.experiment import build
 from mamlcli.training.functions import splits_of_training, training_execution, training_functions
 from mamlcli.training.scoring import evaluation_tasks, score
 from tests.helpers.image_files import noise
 
-# Height, width and channels of the images of each source; those of a folder are what its recipe says.
-SHAPES = {
-    "glyphs": (28, 28, 1),
-    "omniglot": (28, 28, 1),
-    "cifar-fs": (32, 32, 3),
-    "fc100": (32, 32, 3),
-    "mini-imagenet": (84, 84, 3),
-}
-
-# Packs of a folder may be of any size.
-OTHER_SHAPES = ((8, 8, 3), (1, 1, 3), (2, 5, 1), (16, 9, 3), (21, 21, 1))
+# Height, width and channels of the images of packs that may be of any size.
+OTHER_SHAPES = ((8, 8, 3), (1, 1, 3), (2, 5, 1), (16, 9, 3), (14, 14, 1))
 
 IMAGES_OF_A_CLASS = 6
 
@@ -82,6 +75,9 @@ WILD_NUMBERS = (0, -0.1, 1e-320, 1e-45, 1e-30, 1e-8, 100.0, 1e8, 1e30, 1e39, 1e3
 # Keys whose huge values mean work without end, which nothing can tell from work that somebody wants.
 COUNTS = ("tasks", "shots", "queries", "steps", "iterations")
 
+# Keys whose values may be as large as all memory.
+SIZES = ("width", "linear_width", "hidden_width", "dimension")
+
 # Keys that every random recipe has, so that it is over in a moment.
 ALWAYS = {"outer.tasks", "outer.iterations", "inner.steps", "evaluation.tasks", "validation.tasks", "execution.device"}
 ALWAYS |= {"tasks.ways", "tasks.shots", "tasks.queries", "tasks.image_size", "model.width"}
@@ -120,9 +116,13 @@ def _wild(chance: random.Random, key: RecipeKey) -> object:
         values = WILD_NUMBERS
     elif chance.random() < 0.8 and "integer" in key.types:
         values = WILD_INTEGERS
+    if chance.random() < 0.8:
+        values = tuple(value for value in values if _is_within(value, key.bounds)) or values
     if key.name.rpartition(".")[2] in COUNTS:
         values = tuple(value for value in values if not isinstance(value, int) or value < 100)
-    return chance.choice(values)
+    if key.name.rpartition(".")[2] in SIZES:
+        values = tuple(value for value in values if value != 10**4)
+    return chance.choice(values or WILD)
 
 
 def _repair(tree: dict) -> None:
@@ -170,6 +170,15 @@ def random_value(chance: random.Random, key: RecipeKey, tags: dict[str, str]) ->
     return chance.choice(key.values) if key.values else "text"
 
 
+def _is_within(value: object, bounds: tuple[str, ...]) -> bool:
+    """Return whether a value is a number within bounds as a key has them, such as ">= 1"."""
+    limits = [bound.split() for bound in bounds if bound[0] in "<>"]
+    compare = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return all(compare[sign](value, float(limit)) for sign, limit in limits)
+
+
 def _number(text: str) -> object:
     """Return the number that a text is, or the text."""
     for kind in (int, float):
@@ -186,31 +195,48 @@ def _at(tree: dict, path: str) -> dict:
     return tree
 
 
+def pack_of(tasks: ImageTasks | FolderTasks, chance: random.Random) -> Pack:
+    """Return a pack of noise for a recipe: of the size that its source or its recipe says, or of any."""
+    if tasks.source in IMAGE_SHAPES:
+        channels, height, width = IMAGE_SHAPES[tasks.source]
+        return _pack(tasks.source, (height, width, channels))
+    if isinstance(tasks, FolderTasks) and chance.random() < 0.7:
+        return _pack(tasks.source, (tasks.image_size, tasks.image_size, tasks.channels))
+    return _pack(tasks.source, chance.choice(OTHER_SHAPES))
+
+
 @cache
-def noise_pack_of(source: str, shape: tuple[int, int, int]) -> Pack:
+def _pack(source: str, shape: tuple[int, int, int]) -> Pack:
     """Return a pack of noise, held in memory, with the classes that a source has."""
     groups: tuple[str, ...] | None = None
     if source == "folder":
         names: tuple[str, ...] = tuple(f"class{i:02d}" for i in range(40))
-        record: dict[str, object] = {}
     elif source == "glyphs":
-        scripts = tuple(SCRIPTS)
-        names, record = tuple(f"{script}{i}" for script in scripts for i in range(8)), {}
-        groups = tuple(script for script in scripts for _ in range(8))
+        groups = tuple(script for script in SCRIPTS for _ in range(8))
+        names = tuple(f"{script} {number}" for number, script in enumerate(groups))
     else:
-        nothing = Pack(np.zeros((0, 1, 1, 1), np.uint8), np.zeros(0, np.int64), ())
-        splits = class_split(source, nothing)
-        names, record = tuple(name for split in splits.values() for name in split), {}
+        splits = class_split(source, Pack(np.zeros((0, 1, 1, 1), np.uint8), np.zeros(0, np.int64), ()))
+        names = tuple(name for split in splits.values() for name in split)
     labels = np.repeat(np.arange(len(names)), IMAGES_OF_A_CLASS)
-    return Pack(noise(len(labels), *shape), labels, names, groups, PackSource(record))
+    return Pack(noise(len(labels), *shape), labels, names, groups)
 
 
-def outcome_of(tree: dict, pack_shape: tuple[int, int, int] | None = None) -> str:
+def outcome_of(tree: dict) -> str:
     """Build a recipe, take one step of its outer loop, and score a task; say how it ended.
 
     Returns:
-        "refused at the recipe: ...", "refused when built: ...", "diverged: ..." or "done"; any other error is raised.
+        "refused at the recipe: ...", "refused when built: ...", "refused when run: ...", "diverged: ...", "out of memory"
+        or "done". Any other error is raised.
     """
+    try:
+        return _outcome(tree)
+    except Exception as error:
+        if is_out_of_memory(error):
+            return "out of memory"
+        raise
+
+
+def _outcome(tree: dict) -> str:
     try:
         recipe = recipe_from_tree(tree)
     except RecipeError as error:
