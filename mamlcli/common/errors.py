@@ -88,8 +88,6 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     The error is known by its name and text, so that torch need not be loaded.
     """
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "DefaultCPUAllocator" in str(error)
-    )
+    words = ("DefaultCPUAllocator", "bad_alloc", "Storage size calculation overflowed")
+    is_named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return is_named or any(word in str(error) for word in words)

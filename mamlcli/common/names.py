@@ -38,6 +38,10 @@ IMAGE_SOURCES: tuple[str, ...] = get_args(ImageSource)
 GREY_SOURCES = ("glyphs", "omniglot")
 
 
+# Channels, height and width of the images of sources that have one size; packs of other sources may be of any size.
+IMAGE_SHAPES: dict[str, tuple[int, int, int]] = {"glyphs": (1, 28, 28), "cifar-fs": (3, 32, 32), "fc100": (3, 32, 32)}
+
+
 # Values of tasks.augment.
 Augmentation = Literal["flip", "crop", "colour"]
 

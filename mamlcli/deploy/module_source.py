@@ -6,9 +6,9 @@ import inspect
 
 from torch import nn
 
+from mamlcli.common.architecture import NUM_NORM_GROUPS
 from mamlcli.engine.networks import (
     NORM_EPSILON,
-    NUM_NORM_GROUPS,
     BatchStatisticsNorm,
     ConvBlock,
     GlobalMean,

@@ -10,21 +10,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from mamlcli.common.errors import MamlError
+from mamlcli.common.architecture import NUM_NORM_GROUPS, ParameterNames, feature_map_sides, head_sizes
 
 Params = dict[str, Tensor]
-
-
-# Groups of a group norm; the release has none, 8 divides every width that is usual here.
-NUM_NORM_GROUPS = 8
 
 
 # Keeps a channel of constant activations from dividing by zero; torch's default for its norms.
@@ -119,6 +114,15 @@ class Network(nn.Module):
         """Return the names of the head's parameters, which ANIL adapts."""
         return tuple(name for name in self.parameter_names() if name.startswith("head."))
 
+    def names_by_part(self) -> ParameterNames:
+        """Return the names of all parameters, by the part of the network that they are in."""
+        of_head, last = self.head_parameter_names(), f"head.{len(self.head) - 1}."
+        return ParameterNames(
+            body=tuple(name for name in self.parameter_names() if name not in of_head),
+            head=of_head,
+            output=tuple(name for name in of_head if name.startswith(last)),
+        )
+
     @property
     def num_outputs(self) -> int:
         """The outputs of the last layer: the ways of a classification, 1 for regression."""
@@ -165,16 +169,7 @@ def linear_head(
     Raises:
         MamlError: w < min(d, o), where the stack could express less than the one map it replaces.
     """
-    width = num_features if extra_width is None else extra_width
-    if num_extra > 0 and width < min(num_features, num_outputs):
-        raise MamlError(
-            width_key,
-            expected=f"an integer >= {min(num_features, num_outputs)} (the smaller of {num_features} features "
-            f"and {num_outputs} outputs)",
-            got=str(width),
-            why="A narrower layer would take capacity away",
-        )
-    sizes = [num_features, *[width] * num_extra, num_outputs]
+    sizes = head_sizes(num_features, num_outputs, num_extra=num_extra, extra_width=extra_width, width_key=width_key)
     return nn.Sequential(*(nn.Linear(a, b, bias=bias) for a, b in itertools.pairwise(sizes)))
 
 
@@ -206,28 +201,19 @@ def cnn(
         linear_width: their width, by default the number of features.
 
     Raises:
-        MamlError: the blocks shrink the image to nothing.
+        MamlError: the blocks shrink the image to nothing, or to single numbers that a norm cannot normalise.
 
     Source: Arnold et al. 2021, the released networks: CIFAR-FS `stride=1, pool=1, head="mean"`; mini-ImageNet
         `pool=4 // depth, head="flatten"`; Omniglot `stride=2, head="mean"`. Finn et al. 2017 (1703.03400) for
         `pool=2, head="flatten"` and 4 blocks.
     """
-    channels, side_a, side_b = input_shape
-    blocks: list[nn.Module] = []
-    for index in range(depth):
-        blocks.append(ConvBlock(width if index else channels, width, stride=stride, pool=pool, norm=norm))
-        side_a, side_b = (((side - 1) // stride + 1) // pool for side in (side_a, side_b))
-        if min(side_a, side_b) < 1:
-            raise MamlError(
-                "model.depth",
-                expected=f"at most {index} blocks for {input_shape[1]}x{input_shape[2]} images with "
-                f"model.stride={stride} and model.pool={pool}",
-                got=str(depth),
-                why="Each block shrinks the image, and nothing would be left of it",
-                next_step=f"Set model.depth={index}, or a smaller model.pool",
-            )
+    channels, height, width_of_image = input_shape
+    sides = feature_map_sides((height, width_of_image), depth=depth, width=width, stride=stride, pool=pool, norm=norm)
+    blocks: list[nn.Module] = [
+        ConvBlock(width if index else channels, width, stride=stride, pool=pool, norm=norm) for index in range(depth)
+    ]
     blocks.append(GlobalMean() if head == "mean" else nn.Flatten())
-    features = width if head == "mean" else width * side_a * side_b
+    features = width if head == "mean" else width * math.prod(sides)
     return Network(
         nn.Sequential(*blocks),
         linear_head(features, num_outputs, num_extra=linear_layers, extra_width=linear_width, bias=True),
@@ -288,20 +274,3 @@ def linear(
         )
         head = nn.Sequential(*list(head)[:-1], *appended)
     return Network(nn.Sequential(*([nn.Flatten()] if len(input_shape) > 1 else [])), head, input_shape)
-
-
-def select_names(names: Sequence[str], patterns: Sequence[str], *, where: str) -> tuple[str, ...]:
-    """Return the names that match any of the shell patterns, in the order of `names`.
-
-    Raises:
-        MamlError: a pattern that matches nothing; the message lists the names there are.
-    """
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise MamlError(
-                where,
-                expected="a pattern that matches a parameter name",
-                got=repr(pattern),
-                why=f"The names are {', '.join(names)}",
-            )
-    return tuple(name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mamlcli.engine.adapted import adapted_names, check_output_layer, check_what_adapts
+from mamlcli.common.adapted import adapted_names
 from mamlcli.engine.inner_loop import Adaptation, InnerLoop, Observe, gradient_of, unroll
 from mamlcli.engine.multi_step import StepWeights, weighted_scores
 from mamlcli.engine.networks import Network, Params, apply_network
@@ -101,9 +101,9 @@ def inner_loop_for(
         (1909.09157), section 4, for ANIL; Oh et al. 2021, BOIL (2008.08882).
     Differs from the source: the head of ANIL and BOIL here is all linear layers after the last non-linearity.
     """
-    adapted = adapted_names(algorithm, network, adapt_patterns)
-    check_what_adapts(algorithm, network, adapted, joint_features=joint_features)
-    check_output_layer(head, network, adapted)
+    adapted = adapted_names(
+        algorithm, network.names_by_part(), adapt_patterns, joint_features=joint_features, head=head
+    )
     return InnerLoop(
         adapted=adapted,
         lr=lr,

@@ -9,6 +9,7 @@ from pathlib import Path
 from mamlcli.common.files import atomic_write
 from mamlcli.recipe.files import recipe_summary, shipped_recipes
 from mamlcli.recipe.keys import RecipeKey, SectionKeys, sections, tag_values
+from mamlcli.recipe.network_rules import SENTENCES
 from mamlcli.recipe.rules import RULES
 
 _START = """# Recipes
@@ -54,7 +55,8 @@ def recipe_reference() -> str:
             parts.append(_introduction(section))
         paths.add(section.path)
         parts.append(_section(section))
-    parts.append("## Keys that do not go together\n\n" + "".join(f"- {rule.sentence}\n" for rule in RULES))
+    sentences = (*(rule.sentence for rule in RULES), *SENTENCES)
+    parts.append("## Keys that do not go together\n\n" + "".join(f"- {sentence}\n" for sentence in sentences))
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
 
 

@@ -1,6 +1,7 @@
 """A table says here which keys of a recipe do not go together; the check and the reference both read it.
 
-What only the data or the model can tell, such as classes that a split lacks, is checked where they are built.
+What a network cannot be is found by `network_rules`; what only the data can tell, such as classes that a split lacks,
+is checked where it is read.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mamlcli.common.names import CLASS_SPLITS, GREY_SOURCES, HELD_BACK
+from mamlcli.recipe.network_rules import network_conflicts
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import ImageKeys
 
@@ -39,7 +41,9 @@ class Rule:
 
 def conflicts(recipe: Recipe) -> list[tuple[str, str]]:
     """Return the keys of a recipe that do not go together, each with what was expected and what it is."""
-    return [(rule.key, rule.problem(recipe)) for rule in RULES if rule.is_broken(recipe)]
+    found = [(rule.key, rule.problem(recipe)) for rule in RULES if rule.is_broken(recipe)]
+    keys = {key for key, _ in found}
+    return [*found, *((key, text) for key, text in network_conflicts(recipe) if key not in keys)]
 
 
 def _value(recipe: Recipe, key: str) -> object:

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mamlcli.common.names import CLASS_SPLITS, HELD_BACK, TransformName
 from mamlcli.recipe.reference_schema import Reference
-from mamlcli.recipe.section import NonNegative, Positive, Rate, Section
+from mamlcli.recipe.section import Depth, NonNegative, Positive, Rate, Section, Several, Ways, Width
 from mamlcli.recipe.tasks_schema import ImageKeys, ImageTasks, Tasks
 
 Split = Literal["train", "validation", "test", "held-back"]
@@ -26,8 +26,8 @@ class ModelKeys(Section):
         description="initialisation; release: Xavier uniform, zero biases, norm weights U(0, 1); "
         "torch: the defaults of torch",
     )
-    linear_layers: Annotated[int, Field(ge=0)] = Field(0, description="linear layers appended to the output")
-    linear_width: Positive | None = Field(
+    linear_layers: Annotated[int, Field(ge=0, le=1000)] = Field(0, description="linear layers appended to the output")
+    linear_width: Width | None = Field(
         None, description="width of the appended linear layers; by default the number of features"
     )
 
@@ -36,8 +36,8 @@ class CNNModel(ModelKeys):
     """Conv blocks, then global mean or flatten, then a linear head."""
 
     kind: Literal["cnn"]
-    depth: Positive = Field(4, description="conv blocks; the head is not counted")
-    width: Positive = Field(32, description="channels of every block")
+    depth: Depth = Field(4, description="conv blocks; the head is not counted")
+    width: Width = Field(32, description="channels of every block")
     stride: Literal[1, 2] = Field(1, description="stride of every convolution")
     pool: Annotated[int, Field(ge=1, le=8)] = Field(
         1, description="side of the max-pool after every block, in pixels; 1 for none"
@@ -56,8 +56,8 @@ class MLPModel(ModelKeys):
     """Hidden layers with a non-linearity, then a linear head."""
 
     kind: Literal["mlp"]
-    depth: Positive = Field(2, description="hidden layers; the head is not counted")
-    width: Positive = Field(40, description="units of every hidden layer")
+    depth: Depth = Field(2, description="hidden layers; the head is not counted")
+    width: Width = Field(40, description="units of every hidden layer")
     activation: Literal["relu", "tanh"] = Field("relu", description="non-linearity of the hidden layers")
 
 
@@ -65,8 +65,8 @@ class LinearModel(ModelKeys):
     """Linear layers only: one function class at every depth."""
 
     kind: Literal["linear"]
-    depth: Positive = Field(1, description="linear layers")
-    width: Positive | None = Field(
+    depth: Depth = Field(1, description="linear layers")
+    width: Width | None = Field(
         None, description="width of the layers between input and output; by default the number of inputs"
     )
     bias: bool = Field(True, description="whether each layer has a bias")
@@ -88,8 +88,8 @@ class Transform(Section):
         False,
         description="whether the meta-parameters xi take a gradient step of their own from the second inner step on",
     )
-    hidden_layers: Positive = Field(2, description="hidden layers of kfo-mlp")
-    hidden_width: Positive | None = Field(
+    hidden_layers: Depth = Field(2, description="hidden layers of kfo-mlp")
+    hidden_width: Width | None = Field(
         None, description="rows of the hidden matrices of kfo-mlp; by default those of the gradient"
     )
 
@@ -179,8 +179,8 @@ class Evaluation(Section):
     """The meta-test protocol; meta-validation scores by it, too, but for split, number of tasks and steps."""
 
     split: Split = Field("test", description="split that is scored; held-back: the classes of tasks.held_back")
-    tasks: Annotated[int, Field(ge=2)] = Field(600, description="number of tasks that are scored")
-    ways: Annotated[int, Field(ge=2)] | None = Field(
+    tasks: Several = Field(600, description="number of tasks that are scored")
+    ways: Ways | None = Field(
         None, description="classes of a task that is scored, of images only; by default tasks.ways"
     )
     shots: Positive | None = Field(
@@ -221,7 +221,16 @@ class Execution(Section):
         "auto",
         description="whether the explicit path goes through torch.compile; auto is the same as false",
     )
-    threads: Positive | None = Field(None, description="CPU threads; by default 1 for tiny models, else torch's choice")
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        None, description="CPU threads; by default 1 for tiny models, else torch's choice"
+    )
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _auto_or_not(cls, value: object) -> object:
+        if value != "auto" and not isinstance(value, bool):
+            raise ValueError("expected auto, true or false")
+        return value
 
 
 class Recipe(Section):

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from mamlcli.common.names import Augmentation, ImageSource
-from mamlcli.recipe.section import NonNegative, Positive, Rate, Section
+from mamlcli.recipe.section import NonNegative, Positive, Rate, Section, Ways, Width
 
 
 class ImageKeys(Section):
@@ -15,7 +15,7 @@ class ImageKeys(Section):
 
     is_classification: ClassVar[bool] = True
 
-    ways: Annotated[int, Field(ge=2)] = Field(5, description="classes of a task, N")
+    ways: Ways = Field(5, description="classes of a task, N")
     shots: Positive = Field(1, description="support images of each class, K")
     queries: Positive = Field(5, description="query images of each class")
     path: str | None = Field(
@@ -97,7 +97,7 @@ class SyntheticKeys(Section):
 class InputKeys(SyntheticKeys):
     """Keys of tasks whose inputs are Gaussian."""
 
-    dimension: Positive = Field(10, description="number of inputs")
+    dimension: Width = Field(10, description="number of inputs")
     condition_number: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
         1.0, description="ratio of the largest to the smallest eigenvalue of the input covariance; the largest is 1"
     )

@@ -8,10 +8,11 @@ from functools import cached_property
 
 import torch
 
+from mamlcli.common.architecture import select_names
 from mamlcli.common.errors import MamlError
 from mamlcli.engine.execution import Execution
 from mamlcli.engine.initial import initial_params
-from mamlcli.engine.networks import Network, cnn, linear, mlp, select_names
+from mamlcli.engine.networks import Network, cnn, linear, mlp
 from mamlcli.engine.objective import MetaObjective, MetaParams, inner_loop_for
 from mamlcli.engine.output_layer import output_layer_names, stored_params
 from mamlcli.engine.rates import with_rates

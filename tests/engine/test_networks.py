@@ -14,7 +14,6 @@ from mamlcli.engine.networks import (
     cnn,
     linear,
     mlp,
-    select_names,
 )
 from tests.helpers.numerics import DOUBLE, normal, relative_error
 
@@ -169,13 +168,6 @@ def test_appended_layer_that_takes_capacity_away_is_refused(network_of):
     network_of(3)
     with pytest.raises(MamlError, match=r"model\.linear_width: expected an integer >= 3 .* got 2\."):
         network_of(2)
-
-
-def test_pattern_that_matches_nothing_is_refused_and_the_names_are_listed():
-    names = ("body.0.weight", "head.0.weight", "head.0.bias")
-    assert select_names(names, ["*.bias", "body.*"], where="inner.adapt") == ("body.0.weight", "head.0.bias")
-    with pytest.raises(MamlError, match=r"inner\.adapt: .*'tail\.\*'.*body\.0\.weight, head\.0\.weight"):
-        select_names(names, ["head.*", "tail.*"], where="inner.adapt")
 
 
 # The norms

@@ -1,25 +1,47 @@
-"""Choose the parameters that adapt in the inner loop, and refuse choices that do not go with the algorithm."""
+"""The parameters that adapt are chosen here; choices that do not go with the algorithm are refused."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from mamlcli.common.architecture import ParameterNames, select_names
 from mamlcli.common.errors import MamlError
-from mamlcli.engine.networks import Network, select_names
-from mamlcli.engine.output_layer import output_layer_names
 
 
-def adapted_names(algorithm: str, network: Network, patterns: list[str] | None) -> tuple[str, ...]:
-    """Return the names of the parameters that adapt: those that match, else the algorithm's own choice."""
-    names, of_head = network.parameter_names(), network.head_parameter_names()
+def adapted_names(
+    algorithm: str,
+    names: ParameterNames,
+    patterns: Sequence[str] | None,
+    *,
+    joint_features: bool = False,
+    head: str = "learned",
+) -> tuple[str, ...]:
+    """Return the names of the parameters that adapt: those that match, else the algorithm's own choice.
+
+    Args:
+        algorithm: "maml", "fomaml", "anil" or "boil".
+        names: of the network's parameters.
+        patterns: shell patterns of parameter names.
+        joint_features: whether support and query set pass the body in one batch.
+        head: how the output layer starts, "learned", "zero" or "shared".
+
+    Raises:
+        MamlError: a pattern that matches nothing; parameters of the body or the head that adapt where they cannot; an
+            output layer that starts the same for all classes, and would stay so or is all there is.
+    """
     if patterns is not None:
-        return select_names(names, patterns, where="inner.adapt")
-    if algorithm == "boil":
-        return tuple(name for name in names if name not in of_head)
-    return of_head if algorithm == "anil" else names
+        adapted = select_names(names.all, patterns, where="inner.adapt")
+    else:
+        adapted = {"boil": names.body, "anil": names.head}.get(algorithm, names.all)
+    _check_what_adapts(algorithm, names, adapted, joint_features=joint_features)
+    _check_output_layer(head, names, adapted)
+    return adapted
 
 
-def check_what_adapts(algorithm: str, network: Network, adapted: tuple[str, ...], *, joint_features: bool) -> None:
-    """Raise a MamlError if parameters of the body or the head adapt where they cannot."""
-    of_head = [name for name in adapted if name in network.head_parameter_names()]
+def _check_what_adapts(
+    algorithm: str, names: ParameterNames, adapted: tuple[str, ...], *, joint_features: bool
+) -> None:
+    of_head = [name for name in adapted if name in names.head]
     of_body = [name for name in adapted if name not in of_head]
     if algorithm == "boil" and not adapted:
         raise MamlError(
@@ -51,11 +73,11 @@ def check_what_adapts(algorithm: str, network: Network, adapted: tuple[str, ...]
         )
 
 
-def check_output_layer(head: str, network: Network, adapted: tuple[str, ...]) -> None:
+def _check_output_layer(head: str, names: ParameterNames, adapted: tuple[str, ...]) -> None:
     """Raise a MamlError if an output layer that starts the same for all classes would stay so, or is all there is."""
     if head == "learned":
         return
-    weight = output_layer_names(network)[0]
+    weight = names.output[0]
     if weight not in adapted:
         raise MamlError(
             "inner.head",
@@ -64,7 +86,7 @@ def check_output_layer(head: str, network: Network, adapted: tuple[str, ...]) ->
             why=f"It starts the same for all classes, and {weight} would stay so: no class could be told from another",
             next_step="Use inner.head=learned, or let the output layer adapt: another inner.algorithm or inner.adapt",
         )
-    if len(network.parameter_names()) == len(output_layer_names(network)):
+    if len(names.all) == len(names.output):
         raise MamlError(
             "inner.head",
             expected="learned for a network of one layer",
