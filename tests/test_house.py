@@ -37,7 +37,18 @@ FOLDERS = set(ORDER) - {"api", "__main__"}
 
 # The part that computes: it could be used without recipes, files or a terminal.
 COMPUTING = ("tasks", "engine")
-OF_COMMON_FOR_COMPUTING = {"adapted", "architecture", "errors", "files", "names", "seeds", "statistics", "words", "processes.place"}
+OF_COMMON_FOR_COMPUTING = {
+    "adapted",
+    "architecture",
+    "commands",
+    "errors",
+    "files",
+    "names",
+    "seeds",
+    "statistics",
+    "words",
+    "processes.place",
+}
 PACKAGES_NOT_FOR_COMPUTING = {"rich", "typer", "matplotlib", "yaml", "pydantic"}
 
 # Folders that are loaded by commands that compute nothing.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -167,6 +168,16 @@ def _system_reason(name: str) -> str | None:
         return "hidden: its name begins with a dot"
     # As __MACOSX, which holds a shadow of every file, and __pycache__.
     return "left by a program: its name begins with __" if name.startswith("__") else None
+
+
+def telling_first(skipped: Sequence[tuple[str, str]]) -> Skipped:
+    """Return what was skipped in an order of which the beginning tells most: one of each reason, system files last."""
+    num_before: Counter[str] = Counter()
+    keys = []
+    for _, reason in skipped:
+        keys.append((reason.startswith(("left by", "hidden")), num_before[reason]))
+        num_before[reason] += 1
+    return [entry for _, entry in sorted(zip(keys, skipped, strict=True), key=lambda keyed: keyed[0])]
 
 
 def open_folder(path: Path) -> Folder:

@@ -15,6 +15,7 @@ from mamlcli.tasks.images.class_lists import read_class_lists
 from mamlcli.tasks.images.class_splits import published_split
 from mamlcli.tasks.images.csv_lists import csv_lists, csv_tree
 from mamlcli.tasks.images.folders import open_folder
+from mamlcli.tasks.images.folders import telling_first
 from mamlcli.tasks.images.image_sets import ImageSet
 from mamlcli.tasks.images.known_classes import (
     CIFAR_SOURCES,
@@ -86,7 +87,9 @@ def read_layout(
     Raises:
         DataError: nothing usable is there, or an option does not suit what is there.
     """
-    return _Reader(source, options, scratch, progress).read(path, 0)
+    found = _Reader(source, options, scratch, progress).read(path, 0)
+    found.skipped = telling_first(found.skipped)
+    return found
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from mamlcli.common.errors import DataError
-from mamlcli.tasks.images.folders import Folder, files_of_classes, image_files, open_folder, subfolders
+from mamlcli.tasks.images.folders import Folder, files_of_classes, image_files, open_folder, subfolders, telling_first
 from tests.helpers.image_files import noise, save
 from tests.helpers.tree_layouts import images
 
@@ -128,3 +128,11 @@ def test_subfolders_and_image_files_list_what_is_neither(tmp_path):
     assert len(image_files(tmp_path / "cat", skipped)) == 4
     assert image_files(tmp_path / "cat", [], with_folders=False) == [tmp_path / "cat" / f"{i}.jpg" for i in range(2)]
     assert names(skipped) == {"notes.txt": "not in a class folder", "labels.csv": "not an image by its name (.csv)"}
+
+
+def test_first_of_what_was_skipped_is_one_of_each_reason_and_last_what_systems_left(tmp_path):
+    images("cat/@eaDir", "dog/@eaDir", files="cat/.x cat/1.txt cat/2.txt dog/1.csv")(tmp_path)
+    skipped = []
+    image_files(tmp_path, skipped)
+    order = [os.path.relpath(path, tmp_path) for path, _ in telling_first(skipped)]
+    assert order == ["cat/1.txt", "dog/1.csv", "cat/2.txt", "cat/.x", "cat/@eaDir", "dog/@eaDir"]
