@@ -97,6 +97,12 @@ def import_(
             autocompletion=complete.one_of("auto", "yes", "no"),
         ),
     ] = "auto",
+    class_level: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="folder: how deep the class folders are: 1 in PATH, 2 in groups; by default found out."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a pack that is there.")] = False,
 ) -> None:
     """Make a pack from files on this machine, as they are distributed.
@@ -123,7 +129,15 @@ def import_(
     target = pack_path(source, path, name=name, force=force)
     with _progress("reading") as progress:
         report = import_source(
-            source, path, target, size=size, channels=channels, invert=invert, force=force, progress=progress
+            source,
+            path,
+            target,
+            size=size,
+            channels=channels,
+            invert=invert,
+            class_level=class_level,
+            force=force,
+            progress=progress,
         )
     show_import(report)
 

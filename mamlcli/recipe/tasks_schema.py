@@ -78,6 +78,11 @@ class FolderTasks(ImageKeys):
         description="whether grey levels are inverted, dark ink on white to light on black; auto: "
         "where the border is bright",
     )
+    class_level: Positive | None = Field(
+        None,
+        description="depth of the class folders in the path, or in its folders train, val and test; 1: right there; "
+        "2: in folders of groups; null: found out, or refused where it is not clear",
+    )
 
     @field_validator("invert", mode="before")
     @classmethod

@@ -132,7 +132,12 @@ def load_image_pack(tasks: ImageTasks | FolderTasks) -> tuple[Pack, str, list[tu
         path = user_path(tasks.path, "tasks.path")
         if isinstance(tasks, FolderTasks) and path.is_dir():
             pack, skipped = pack_of_tree(
-                "folder", path, size=tasks.image_size, channels=tasks.channels, invert=tasks.invert
+                "folder",
+                path,
+                size=tasks.image_size,
+                channels=tasks.channels,
+                invert=tasks.invert,
+                class_level=tasks.class_level,
             )
             return pack, str(path), skipped
         if isinstance(tasks, FolderTasks) and not path.exists():

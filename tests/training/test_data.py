@@ -72,6 +72,19 @@ def test_folder_is_read_without_a_pack(tmp_path):
     assert skipped == []
 
 
+def test_class_level_says_which_folders_are_classes_where_that_is_not_clear(tmp_path):
+    for alphabet in ("Greek", "Korean"):
+        class_folders(tmp_path / "letters" / alphabet, ["character01", "character02"])
+    path = f"tasks.path={tmp_path / 'letters'}"
+    with pytest.raises(DataError, match=r"not clear whether .* --class-level 1 .*tasks\.class_level"):
+        load_image_pack(load_recipe("folder", [path])[1].tasks)
+    pack, _, _ = load_image_pack(load_recipe("folder", [path, "tasks.class_level=1"])[1].tasks)
+    assert (pack.class_names, pack.class_groups) == (("Greek", "Korean"), None)
+    pack, _, _ = load_image_pack(load_recipe("folder", [path, "tasks.class_level=2"])[1].tasks)
+    assert pack.class_names[:2] == ("Greek/character01", "Greek/character02")
+    assert pack.class_groups == ("Greek", "Greek", "Korean", "Korean")
+
+
 def test_split_seed_and_not_the_run_s_seed_chooses_the_classes_of_a_seeded_split(tmp_path):
     path = noise_pack(tmp_path / "p.npz", [f"class{index}" for index in range(20)])
     first, second, again = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mamlcli.common.words import composed
-from mamlcli.tasks.images.levels import split_meant
+from mamlcli.tasks.images.folder_names import split_meant
 
 _LIST_FOLDERS = ("split", "splits")
 _MAX_LIST_BYTES = 10_000_000

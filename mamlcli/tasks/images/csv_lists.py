@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mamlcli.common.errors import DataError
 from mamlcli.common.words import composed, first_line, shown
-from mamlcli.tasks.images.levels import split_meant
+from mamlcli.tasks.images.folder_names import split_meant
 from mamlcli.tasks.images.trees import ImageTree
 
 _FILE_COLUMNS = ("filename", "file", "image", "image_name", "image_id", "path", "filepath", "name")

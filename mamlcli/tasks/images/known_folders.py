@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mamlcli.common.errors import DataError
 from mamlcli.common.words import printable, shown
+from mamlcli.tasks.images.folder_names import split_meant
 from mamlcli.tasks.images.folders import Folder, Skipped, open_folder
-from mamlcli.tasks.images.levels import split_meant
 from mamlcli.tasks.images.trees import ImageTree
 
 

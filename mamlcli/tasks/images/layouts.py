@@ -59,17 +59,19 @@ _NOT_READ = {
 
 @dataclass(frozen=True)
 class ImageOptions:
-    """Image options say how image files become arrays; None where the source decides.
+    """Image options say how a folder of image files is read; None where the source or the folder decides.
 
     Attributes:
         size: height and width.
         channels: 1 or 3.
         invert: "yes", "no" or "auto".
+        class_level: of "folder", how deep the class folders are; see `class_folder_tree`.
     """
 
     size: int | None = None
     channels: int | None = None
     invert: str = "auto"
+    class_level: int | None = None
 
 
 def read_layout(
@@ -178,7 +180,7 @@ class _Reader:
 
     def _class_tree(self, path: Path) -> ImageTree:
         if self.source == "folder":
-            return class_folder_tree(path)
+            return class_folder_tree(path, class_level=self.options.class_level)
         if self.source == "mini-imagenet":
             return mini_imagenet_tree(path, wnids=known_names(self.source))
         return cifar_class_tree(path, known_names(self.source), expected=_EXPECTED[self.source])
@@ -244,7 +246,7 @@ class _Reader:
         if self.options != ImageOptions():
             raise DataError(
                 shown(path),
-                expected="no --size, --channels or --invert",
+                expected="no --size, --channels, --invert or --class-level",
                 got="at least one of them",
                 why="Its images are arrays already and are packed as they are",
             )

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from mamlcli.common.errors import DataError
 from mamlcli.common.names import SPLITS
 from mamlcli.common.words import composed, shown
+from mamlcli.tasks.images.folder_names import split_meant
 from mamlcli.tasks.images.image_sets import ImageSet
-from mamlcli.tasks.images.levels import split_meant
 from mamlcli.tasks.images.pickled import read_pickle
 from mamlcli.tasks.images.reading import Preprocessing
 from mamlcli.tasks.images.tree_reading import Progress

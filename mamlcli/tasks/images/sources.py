@@ -120,6 +120,7 @@ def import_source(
     size: int | None = None,
     channels: int | None = None,
     invert: str = "auto",
+    class_level: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> ImportReport:
@@ -133,6 +134,8 @@ def import_source(
             the median shorter side of its pictures, at most 84.
         channels: 1 or 3; by default 1 for Omniglot, else 3.
         invert: "yes", "no", or "auto": grey images on bright ground are inverted, decided once for the whole set.
+        class_level: of a folder, how deep the class folders are in it, or in its folders of splits: 1 for those right
+            there; None finds it out.
         force: whether a pack that is there may be replaced.
         progress: is called with (files read, files in all).
 
@@ -141,7 +144,8 @@ def import_source(
     """
     require_source(source, IMPORTABLE, "import")
     require_free(target, force=force)
-    options = _checked_options(size=size, channels=channels, invert=invert)
+    options = ImageOptions(size, channels, invert, class_level)
+    _check_options(source, options)
     with unpacking(path, target.parent) as scratch:
         found = read_layout(source, path, options=options, scratch=scratch, progress=progress)
         pack = _pack(source, found)
@@ -158,6 +162,7 @@ def pack_of_tree(
     size: int | None = None,
     channels: int | None = None,
     invert: str = "auto",
+    class_level: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[Pack, list[tuple[str, str]]]:
     """Read a folder of image files to a pack in memory; arguments and errors as in `import_source`.
@@ -165,7 +170,8 @@ def pack_of_tree(
     Returns:
         The pack, and (file, reason) for everything that was not taken.
     """
-    options = _checked_options(size=size, channels=channels, invert=invert)
+    options = ImageOptions(size, channels, invert, class_level)
+    _check_options(source, options)
     found = read_layout(source, path, options=options, progress=progress)
     return _pack(source, found), found.skipped
 
@@ -214,14 +220,17 @@ def _what_is_there(target: Path) -> str:
     return f"a pack of {header.num_images} images of {header.num_classes} classes"
 
 
-def _checked_options(*, size: int | None, channels: int | None, invert: str) -> ImageOptions:
-    if size is not None and not 1 <= size <= 1024:
-        raise DataError("--size", expected="an integer from 1 to 1024", got=str(size))
-    if channels not in (None, 1, 3):
-        raise DataError("--channels", expected="1 or 3", got=str(channels))
-    if invert not in INVERT_CHOICES:
-        raise DataError("--invert", expected=f"one of {', '.join(INVERT_CHOICES)}", got=repr(invert))
-    return ImageOptions(size, channels, invert)
+def _check_options(source: str, options: ImageOptions) -> None:
+    if options.size is not None and not 1 <= options.size <= 1024:
+        raise DataError("--size", expected="an integer from 1 to 1024", got=str(options.size))
+    if options.channels not in (None, 1, 3):
+        raise DataError("--channels", expected="1 or 3", got=str(options.channels))
+    if options.invert not in INVERT_CHOICES:
+        raise DataError("--invert", expected=f"one of {', '.join(INVERT_CHOICES)}", got=repr(options.invert))
+    if options.class_level is not None and (options.class_level < 1 or source != "folder"):
+        raise DataError(
+            "--class-level", expected="an integer >= 1, with the source folder", got=f"{options.class_level}, {source}"
+        )
 
 
 def _pack(source: str, found: ImageSet) -> Pack:

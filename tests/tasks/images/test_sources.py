@@ -164,6 +164,15 @@ def test_folder_pack_is_named_after_its_folder(tmp_path):
     assert default_name("omniglot", tmp_path / "x") == "omniglot"
 
 
+def test_class_level_is_taken_for_folders_and_refused_for_other_sources(root, target):
+    for group in ("x", "y"):
+        class_folders(root / group, ["a", "b"])
+    import_source("folder", root, target, class_level=2)
+    assert load_pack(target).class_names == ("x/a", "x/b", "y/a", "y/b")
+    with pytest.raises(DataError, match=r"--class-level: expected .* source folder, got 2, omniglot"):
+        import_source("omniglot", root, target, class_level=2, force=True)
+
+
 def test_pack_cannot_take_the_name_of_another_source():
     assert check_name("omniglot", "omniglot") == "omniglot"
     with pytest.raises(DataError, match="no other source"):
