@@ -35,6 +35,21 @@ SplitOption = Annotated[
 ]
 
 
+InvertOption = Annotated[
+    str,
+    typer.Option(
+        help="auto, yes or no: make ink bright and paper dark; auto decides once for all.",
+        autocompletion=complete.one_of("auto", "yes", "no"),
+    ),
+]
+
+
+ClassLevelOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="folder: how deep class folders are: 1 in PATH, 2 in groups there; by default found out."),
+]
+
+
 @app.command("ls")
 def ls(as_json: JsonOption = False) -> None:
     """List the sources that are known and the packs that are here.
@@ -90,19 +105,8 @@ def import_(
     ] = None,
     size: Annotated[int | None, typer.Option(help="Height and width of the images, in pixels.")] = None,
     channels: Annotated[int | None, typer.Option(help="1 for grey, 3 for RGB.")] = None,
-    invert: Annotated[
-        str,
-        typer.Option(
-            help="auto, yes or no: make ink bright and paper dark; auto decides once for all.",
-            autocompletion=complete.one_of("auto", "yes", "no"),
-        ),
-    ] = "auto",
-    class_level: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="folder: how deep the class folders are: 1 in PATH, 2 in groups; by default found out."
-        ),
-    ] = None,
+    invert: InvertOption = "auto",
+    class_level: ClassLevelOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a pack that is there.")] = False,
 ) -> None:
     """Make a pack from files on this machine, as they are distributed.

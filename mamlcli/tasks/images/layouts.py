@@ -14,8 +14,7 @@ from mamlcli.tasks.images.cifar import holds_cifar, read_cifar
 from mamlcli.tasks.images.class_lists import read_class_lists
 from mamlcli.tasks.images.class_splits import published_split
 from mamlcli.tasks.images.csv_lists import csv_lists, csv_tree
-from mamlcli.tasks.images.folders import open_folder
-from mamlcli.tasks.images.folders import telling_first
+from mamlcli.tasks.images.folders import open_folder, telling_first
 from mamlcli.tasks.images.image_sets import ImageSet
 from mamlcli.tasks.images.known_classes import (
     CIFAR_SOURCES,
