@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mamlcli.cli import console
 from mamlcli.common.commands import command
 from mamlcli.common.names import SPLITS
@@ -50,9 +52,14 @@ def show_import(report: ImportReport) -> None:
 
 
 def first_names(pack: Pack) -> str:
-    """Return the first names of a pack's classes as one line."""
-    names = ", ".join(shown(name) for name in pack.class_names[:_NUM_NAMES_SHOWN])
-    return names + (", ..." if pack.num_classes > _NUM_NAMES_SHOWN else "")
+    """Return the first names of a pack's classes, and of their groups if there are any, as one line."""
+    groups = list(dict.fromkeys(pack.class_groups or ()))
+    return _first(pack.class_names) + (f" (in {len(groups)} groups: {_first(groups)})" if groups else "")
+
+
+def _first(names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > _NUM_NAMES_SHOWN else ""
+    return ", ".join(shown(name) for name in names[:_NUM_NAMES_SHOWN]) + more
 
 
 def splits_in_words(pack: Pack) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mamlcli.common.words import composed
 from mamlcli.tasks.images.folder_names import split_meant
+from mamlcli.tasks.images.folders import files_and_folders
 
 _LIST_FOLDERS = ("split", "splits")
 _MAX_LIST_BYTES = 10_000_000
@@ -26,20 +27,16 @@ def read_class_lists(root: Path, class_names: set[str]) -> tuple[dict[str, list[
         than one set of lists.
     """
     above = [root, *(root / name for name in _LIST_FOLDERS)]
-    folders = above + [below for folder in above[1:] for below in _folders(folder)]
+    folders = above + [below for folder in above[1:] for below in files_and_folders(folder)[1]]
     found = [lists for folder in folders if (lists := _lists_in(folder, class_names))]
     return found[0] if len(found) == 1 else None
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-
-
 def _lists_in(folder: Path, class_names: set[str]) -> tuple[dict[str, list[str]], list[Path]] | None:
     paths = {}
-    for path in sorted(folder.glob("*.txt")) if folder.is_dir() else []:
+    for path in files_and_folders(folder)[0]:
         split = split_meant(path.stem)
-        if split is not None and path.is_file() and path.stat().st_size <= _MAX_LIST_BYTES:
+        if path.suffix == ".txt" and split is not None and path.stat().st_size <= _MAX_LIST_BYTES:
             paths[split] = path
     splits: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
     for split, path in paths.items():

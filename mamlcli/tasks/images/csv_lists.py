@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from mamlcli.common.errors import DataError
 from mamlcli.common.words import composed, first_line, shown
 from mamlcli.tasks.images.folder_names import split_meant
+from mamlcli.tasks.images.folders import files_and_folders
 from mamlcli.tasks.images.trees import ImageTree
 
 _FILE_COLUMNS = ("filename", "file", "image", "image_name", "image_id", "path", "filepath", "name")
@@ -23,22 +25,16 @@ def csv_lists(root: Path) -> dict[str, Path]:
     folder in it; {} if there are none.
     """
     folders = [root, *(root / name for name in _LIST_FOLDERS)]
-    folders += [below / name for below in _folders(root) for name in ("", *_LIST_FOLDERS)]
+    folders += [below / name for below in files_and_folders(root)[1] for name in ("", *_LIST_FOLDERS)]
     for folder in folders:
-        found = {split: path for path in _files(folder) if (split := split_meant(path.stem)) is not None}
+        found = {split: path for path in _lists_in(folder) if (split := split_meant(path.stem)) is not None}
         if found:
             return found
     return {}
 
 
-def _folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
-
-
-def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() == ".csv" and path.is_file())
+def _lists_in(folder: Path) -> list[Path]:
+    return [path for path in files_and_folders(folder)[0] if path.suffix.lower() == ".csv"]
 
 
 def csv_tree(root: Path, lists: dict[str, Path]) -> ImageTree | None:
@@ -56,7 +52,7 @@ def csv_tree(root: Path, lists: dict[str, Path]) -> ImageTree | None:
     for split, path in lists.items():
         places = _places(root, path)
         for name, label in _rows(path):
-            file = next((place / name for place in places if (place / name).is_file()), None)
+            file = next((place / name for place in places if os.path.isfile(place / name)), None)
             if file is None:
                 missing.setdefault(path, []).append(name)
                 continue
@@ -90,7 +86,7 @@ def _in_two_lists(path: Path, label: str) -> DataError:
 def _places(root: Path, path: Path) -> list[Path]:
     """Return the folders in which the files of a list may lie."""
     above = [path.parent] + ([path.parent.parent] if path.parent != root else [])
-    return [folder / name for folder in above for name in ("", *_IMAGE_FOLDERS) if (folder / name).is_dir()]
+    return [folder / name for folder in above for name in ("", *_IMAGE_FOLDERS) if os.path.isdir(folder / name)]
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str]]:

@@ -195,6 +195,17 @@ def open_folder(path: Path) -> Folder:
     return folder
 
 
+def files_and_folders(path: Path) -> tuple[list[Path], list[Path]]:
+    """Return the files and the folders in a folder, by name, without what systems leave; none if it cannot be read."""
+    try:
+        with os.scandir(path) as entries:
+            found = [entry for entry in entries if _system_reason(entry.name) is None]
+    except OSError:
+        return [], []
+    paths = sorted(path / entry.name for entry in found)
+    return [one for one in paths if os.path.isfile(one)], [one for one in paths if os.path.isdir(one)]
+
+
 def subfolders(path: Path, skipped: Skipped) -> list[Path]:
     """Return the folders in a folder; files that stand beside them are noted as skipped."""
     folder = open_folder(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from mamlcli.tasks.images.cifar import holds_cifar, read_cifar
 from mamlcli.tasks.images.class_lists import read_class_lists
 from mamlcli.tasks.images.class_splits import published_split
 from mamlcli.tasks.images.csv_lists import csv_lists, csv_tree
-from mamlcli.tasks.images.folders import open_folder, telling_first
+from mamlcli.tasks.images.folders import files_and_folders, open_folder, telling_first
 from mamlcli.tasks.images.image_sets import ImageSet
 from mamlcli.tasks.images.known_classes import (
     CIFAR_SOURCES,
@@ -188,15 +189,17 @@ class _Reader:
         """Find drawings in folders, and in the archives of the two sets where these are not unpacked beside them."""
         archives = [
             file
-            for folder in (path, *_folders(path))
+            for folder in (path, *files_and_folders(path)[1])
             for file in _files(folder, is_archive)
-            if archive_stem(file) in _OMNIGLOT_SETS and not (folder / str(archive_stem(file))).is_dir()
+            if archive_stem(file) in _OMNIGLOT_SETS and not os.path.isdir(folder / str(archive_stem(file)))
         ]
         if not archives or self.scratch is None:
             return omniglot_tree(path)
         target, left_out = self._unpacked(archives)
         tree = omniglot_tree(target)
-        if any((folder / name).is_dir() for folder in (path, *_folders(path)) for name in _OMNIGLOT_SETS):
+        if any(
+            os.path.isdir(folder / name) for folder in (path, *files_and_folders(path)[1]) for name in _OMNIGLOT_SETS
+        ):
             there = omniglot_tree(path)
             for name, files in there.files.items():
                 tree.files.setdefault(name, []).extend(files)
@@ -260,11 +263,7 @@ def _elsewhere(source: str, splits: dict[str, list[str]]) -> list[str]:
 
 
 def _files(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
-    return [path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and wanted(path)]
-
-
-def _folders(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith((".", "__"))]
+    return [path for path in files_and_folders(folder)[0] if wanted(path)]
 
 
 def _is_small_omniglot(path: Path) -> bool:

@@ -224,11 +224,11 @@ def _depth(folder: Folder) -> int:
 
 def _refuse_unclear(flat: Sequence[Folder], deep: Folder, below: Sequence[Folder], are_leaves: bool) -> None:
     if flat:
-        raise _unclear(deep, f"has images, as in {shown(flat[0].path)}")
+        raise _unclear(deep, f"images, as in {shown(flat[0].path)}")
     num_folders = Counter(folder.name for folder in below)
     twice = next((folder.name for folder in below if num_folders[folder.name] > 1), None)
     if are_leaves and twice is not None:
-        raise _unclear(deep, f"has no folder of a name ({shown(twice)}) that others have")
+        raise _unclear(deep, f"images, or folders of names that are not in other folders as well, as {shown(twice)} is")
 
 
 def _unused_down_to(last: Folder, folder: Folder) -> Skipped:
@@ -256,7 +256,7 @@ def _unclear(folder: Folder, right: str) -> DataError:
     omniglot = "If this is Omniglot, run: mamlcli data import omniglot DIR. " if are_characters else ""
     return DataError(
         shown(folder.path),
-        expected=f"a class folder that {right}",
+        expected=right,
         got=f"{len(inner)} folders with images: {names}",
         why="It is not clear whether the folder is a class, or each folder in it",
         next_step=f"{omniglot}Say at which depth the classes are: --class-level 1 for the folders in the one that is "

@@ -5,7 +5,15 @@ import os
 import pytest
 
 from mamlcli.common.errors import DataError
-from mamlcli.tasks.images.folders import Folder, files_of_classes, image_files, open_folder, subfolders, telling_first
+from mamlcli.tasks.images.folders import (
+    Folder,
+    files_and_folders,
+    files_of_classes,
+    image_files,
+    open_folder,
+    subfolders,
+    telling_first,
+)
 from tests.helpers.image_files import noise, save
 from tests.helpers.tree_layouts import images
 
@@ -114,6 +122,7 @@ def test_folder_that_cannot_be_read_is_listed_with_the_reason(tmp_path, mode, re
     images("cat", "dog")(tmp_path)
     (tmp_path / "dog").chmod(mode)
     request.getfixturevalue("as_another_user")
+    assert files_and_folders(tmp_path / "dog")[1] == []
     folder = Folder(tmp_path)
     assert [below.name for below in folder.bearing] == ["cat"]
     assert names(folder.unused()) == {"dog": "a folder that cannot be read: Permission denied"}
@@ -136,3 +145,11 @@ def test_first_of_what_was_skipped_is_one_of_each_reason_and_last_what_systems_l
     image_files(tmp_path, skipped)
     order = [os.path.relpath(path, tmp_path) for path, _ in telling_first(skipped)]
     assert order == ["cat/1.txt", "dog/1.csv", "cat/2.txt", "cat/.x", "cat/@eaDir", "dog/@eaDir"]
+
+
+def test_files_and_folders_come_by_name_without_system_files(tmp_path):
+    images("b", "a", "@eaDir", files="2.txt 1.csv .DS_Store Thumbs.db")(tmp_path)
+    (tmp_path / "gone.txt").symlink_to("nowhere")
+    files, folders = files_and_folders(tmp_path)
+    assert ([path.name for path in files], [path.name for path in folders]) == (["1.csv", "2.txt"], ["a", "b"])
+    assert files_and_folders(tmp_path / "missing") == ([], [])
