@@ -8,7 +8,7 @@ import pytest
 from mamlcli.common.errors import DataError
 from mamlcli.tasks.images.class_splits import class_split
 from mamlcli.tasks.images.packs import load_pack
-from mamlcli.tasks.images.sources import SOURCES, check_name, default_name, import_source, pack_of_tree
+from mamlcli.tasks.images.sources import SOURCES, check_name, default_name, import_source
 from tests.helpers.image_files import class_folders, drawing, noise, omniglot_folders, save
 
 
@@ -164,15 +164,6 @@ def test_folder_pack_is_named_after_its_folder(tmp_path):
     assert default_name("omniglot", tmp_path / "x") == "omniglot"
 
 
-def test_class_level_is_taken_for_folders_and_refused_for_other_sources(root, target):
-    for group in ("x", "y"):
-        class_folders(root / group, ["a", "b"])
-    import_source("folder", root, target, class_level=2)
-    assert load_pack(target).class_names == ("x/a", "x/b", "y/a", "y/b")
-    with pytest.raises(DataError, match=r"--class-level: expected .* source folder, got 2, omniglot"):
-        import_source("omniglot", root, target, class_level=2, force=True)
-
-
 def test_pack_cannot_take_the_name_of_another_source():
     assert check_name("omniglot", "omniglot") == "omniglot"
     with pytest.raises(DataError, match="no other source"):
@@ -187,24 +178,3 @@ def test_pack_name_is_a_plain_file_name(name):
 
 def test_every_source_says_how_to_get_it():
     assert all(facts.get for facts in SOURCES.values())
-
-
-@pytest.mark.parametrize("source", ["folder", "mini-imagenet", "omniglot", "cifar-fs"])
-def test_folder_that_cannot_be_entered_is_listed_and_the_others_imported(root, target, source):
-    for folder in (root, *root.parents[:3]):
-        folder.chmod(0o755)
-    names = {"mini-imagenet": ["n01532829", "n01855672"], "cifar-fs": ["apple", "bear"]}.get(source, ["a", "b"])
-    omniglot_folders(root) if source == "omniglot" else class_folders(root, names)
-    for name in ("0", "zzz"):
-        (root / name).mkdir()
-        (root / name).chmod(0o000)
-    user = os.geteuid()
-    if user == 0:  # permissions do not bind root
-        os.seteuid(65534)
-    try:
-        _, skipped = pack_of_tree(source, root)
-    finally:
-        os.seteuid(user)
-    assert dict(skipped) == {
-        str(root / name): "a folder that cannot be read: Permission denied" for name in ("0", "zzz")
-    }

@@ -7,6 +7,8 @@ import pytest
 
 from mamlcli.common.errors import DataError
 from mamlcli.tasks.images.class_splits import published_classes
+from mamlcli.tasks.images.packs import load_pack
+from mamlcli.tasks.images.sources import import_source, pack_of_tree
 from mamlcli.tasks.images.trees import class_folder_tree, mini_imagenet_tree, omniglot_tree
 from tests.helpers.image_files import class_folders, noise, omniglot_folders, save
 from tests.helpers.tree_layouts import LAYOUTS, NUM_IMAGES, images
@@ -163,3 +165,35 @@ def test_images_in_folders_of_no_class_are_refused(root, folders):
     images(*folders)(root)
     with pytest.raises(DataError, match=r"class folders with images, got \d images in no other folder than .*images"):
         class_folder_tree(root / "pets")
+
+
+# The same through an import ------------------------------------------------------------------------------------
+
+
+def test_class_level_is_taken_for_folders_and_refused_for_other_sources(root, tmp_path):
+    images("x/a", "x/b", "y/a", "y/b")(root)
+    target = tmp_path / "packs" / "p.npz"
+    import_source("folder", root, target, class_level=2)
+    assert load_pack(target).class_names == ("x/a", "x/b", "y/a", "y/b")
+    with pytest.raises(DataError, match=r"--class-level: expected .* source folder, got 2, omniglot"):
+        import_source("omniglot", root, target, class_level=2, force=True)
+
+
+@pytest.mark.parametrize("source", ["folder", "mini-imagenet", "omniglot", "cifar-fs"])
+def test_folder_that_cannot_be_entered_is_listed_and_the_others_imported(root, source):
+    for folder in (root, *root.parents[:3]):
+        folder.chmod(0o755)
+    names = {"mini-imagenet": ["n01532829", "n01855672"], "cifar-fs": ["apple", "bear"]}.get(source, ["a/1", "b/2"])
+    images(*names, "0", "zzz")(root)
+    closed = [root / "0", root / "zzz"]
+    for folder in closed:
+        folder.chmod(0o000)
+    user = os.geteuid()
+    if user == 0:  # permissions do not bind root
+        os.seteuid(65534)
+    try:
+        pack, skipped = pack_of_tree(source, root)
+    finally:
+        os.seteuid(user)
+    assert pack.num_classes == 2
+    assert dict(skipped) == {str(folder): "a folder that cannot be read: Permission denied" for folder in closed}
