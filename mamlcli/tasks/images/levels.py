@@ -86,7 +86,7 @@ def classes_by_split(root: Folder, skipped: Skipped, *, class_level: int | None 
     for _, parent in parents:
         skipped += parent.unused(EMPTY_CLASS)
     folders = [folder for _, parent in parents for folder in parent.bearing]
-    level = _at_level(folders, class_level) if class_level else _level(folders, skipped)
+    level = _at_level(folders, class_level, skipped) if class_level else _level(folders, skipped)
     classes: dict[str, list[ClassFolder]] = {split: [] for split in splits}
     for split, parent in parents:
         classes[split] += [found for folder in parent.bearing for found in level[folder]]
@@ -176,11 +176,13 @@ def _wrapped(folder: Folder) -> Folder | None:
     return below if not core(below).images or is_plain(below.name) else None
 
 
-def _at_level(folders: Sequence[Folder], level: int) -> dict[Folder, list[ClassFolder]]:
+def _at_level(folders: Sequence[Folder], level: int, skipped: Skipped) -> dict[Folder, list[ClassFolder]]:
     """Return the classes at a depth, from 1, that each folder is or holds."""
     if level == 1:
         return {folder: [ClassFolder(folder, folder.name)] for folder in folders}
-    inner = _at_level([below for folder in folders for below in folder.bearing], level - 1)
+    for folder in folders:
+        skipped += folder.unused(EMPTY_CLASS)
+    inner = _at_level([below for folder in folders for below in folder.bearing], level - 1, skipped)
     return _grouped({folder: folder.bearing for folder in folders}, inner)
 
 
@@ -243,22 +245,25 @@ def _refuse_several_sets(folders: Sequence[Folder]) -> None:
         raise DataError(
             shown(sets[0].path),
             expected="class folders",
-            got=f"folders of splits, beside {len(folders) - 1} other folders with images",
-            why="Each seems to be a data set of its own",
+            got=f"folders of splits, and {_listed([one for one in folders if core(one) is not sets[0]])} beside it",
+            why="It seems to be a data set of its own",
             next_step=f"Name the one that is meant, such as {shown(sets[0].path)}",
         )
 
 
 def _unclear(folder: Folder, right: str) -> DataError:
     inner = core(folder).bearing
-    names = ", ".join(shown(below.name) for below in inner[:3]) + (", ..." if len(inner) > 3 else "")
     are_characters = all(re.fullmatch(r"character\d+", below.name) for below in inner)
     omniglot = "If this is Omniglot, run: mamlcli data import omniglot DIR. " if are_characters else ""
     return DataError(
         shown(folder.path),
         expected=right,
-        got=f"{len(inner)} folders with images: {names}",
+        got=f"{len(inner)} folders with images: {_listed(inner)}",
         why="It is not clear whether the folder is a class, or each folder in it",
         next_step=f"{omniglot}Say at which depth the classes are: --class-level 1 for the folders in the one that is "
         "named, 2 for those a level down (in a recipe, tasks.class_level)",
     )
+
+
+def _listed(folders: Sequence[Folder]) -> str:
+    return ", ".join(shown(folder.name) for folder in folders[:3]) + (", ..." if len(folders) > 3 else "")

@@ -29,7 +29,7 @@ REFUSED = {
     ),
     "two data sets": (
         images(*below("a b", "train/cat", "test/dog")),
-        r"a: expected class folders, got folders of splits",
+        r"a: expected class folders, got folders of splits, and b beside it",
     ),
     "a split that is misspelt": (
         images("train/ant", "train/bee", "test/cat", "vali/dog", "vali/eel"),
@@ -59,6 +59,14 @@ def test_class_level_decides_where_it_is_not_clear(tmp_path):
             ("Korean/character02", "Korean"),
         ]
     }
+
+
+def test_images_above_the_class_level_are_listed(tmp_path):
+    images("cat", "birds/robin", "birds/wren")(tmp_path)
+    skipped = []
+    classes = classes_by_split(open_folder(tmp_path), skipped, class_level=2)
+    assert [one.name for one in classes["all"]] == ["robin", "wren"]
+    assert skipped == [(str(tmp_path / "cat" / f"{i}.jpg"), "not in a class folder") for i in range(2)]
 
 
 def test_class_level_counts_from_the_folders_of_splits(tmp_path):
