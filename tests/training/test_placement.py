@@ -188,7 +188,8 @@ def test_execution_is_chosen_for_mps_too():
 # The process of a caller ------------------------------------------------------------------------------------------
 
 
-def test_users_own_number_of_threads_is_believed_after_a_call():
+def test_users_own_number_of_threads_is_believed_after_a_call(monkeypatch):
+    monkeypatch.setattr("mamlcli.training.placement._shared", None)  # as in a process that has computed nothing
     torch.set_num_threads(2)
     with process_kept():
         use_threads(1)
