@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mamlcli.api import MamlError, Prediction, Run, adapt, load, predict, reproduce, sweep, train
+    from mamlcli.api import Interrupted, MamlError, Prediction, Run, adapt, load, predict, reproduce, sweep, train
 
 __version__ = "0.1.0"
 __all__ = [
+    "Interrupted",
     "MamlError",
     "Prediction",
     "Run",

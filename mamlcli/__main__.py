@@ -13,18 +13,18 @@ import signal
 import sys
 import tempfile
 import traceback
-from pathlib import Path
 from types import FrameType
 
 from mamlcli.cli import console
 from mamlcli.cli.streams import give_up
-from mamlcli.common.errors import Interrupted, MamlError, RecipeError, is_out_of_memory
+from mamlcli.common.errors import Interrupted, MamlError, RecipeError, is_missing_on_mps, is_out_of_memory
 from mamlcli.common.machine import versions
 from mamlcli.common.words import first_line
 
 EXIT_USER, EXIT_BUG, EXIT_INTERRUPTED = 1, 3, 130
 
 
+_NO_MPS = "Set PYTORCH_ENABLE_MPS_FALLBACK=1, which computes what is missing on the CPU, or use --device cpu."
 _SMALLER = "Lower execution.chunk (1 is the least), model.width, model.depth or inner.steps, or use another --device."
 
 
@@ -34,6 +34,7 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the parent had it ignored
         signal.signal(signal.SIGINT, _as_interrupt)
     try:
+        _check_folder()
         refuse_keys_as_options(sys.argv[1:])
         from mamlcli.cli.app import app
 
@@ -59,8 +60,13 @@ def main() -> None:
             console.error(f"disk: expected room for what is written, got {error.strerror}. Free some, and run it again")
             give_up()
             sys.exit(EXIT_USER)
+        if is_missing_on_mps(error):
+            console.error(
+                f"--device: expected one that can compute all of this, got mps: {first_line(error)}. {_NO_MPS}"
+            )
+            sys.exit(EXIT_USER)
         what = f"{type(error).__name__}: {first_line(error)}"
-        console.error(f"{what}. This is a bug in mamlcli; its traceback is in {_log()}")
+        console.error(f"{what}. This is a bug in mamlcli; its traceback is {_log()}")
         sys.exit(EXIT_BUG)
 
 
@@ -71,6 +77,17 @@ def refuse_keys_as_options(words: list[str]) -> None:
 
         if answer := habit_among_options(words):
             raise RecipeError([f"command line: {answer}"])
+
+
+def _check_folder() -> None:
+    # Before torch is loaded: its libraries end the process where the current folder is not there.
+    try:
+        os.getcwd()
+    except OSError as error:
+        next_step = "Change to one that is there: cd"
+        raise MamlError(
+            "the current folder", expected="a folder that is there", got="a removed one", next_step=next_step
+        ) from error
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:
@@ -84,16 +101,22 @@ def _as_interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _log() -> Path:
-    """Write what a bug report needs to a file of its own and return its path: command, versions, traceback."""
+def _report() -> str:
+    """Return what a bug report needs: command, versions, traceback."""
+    lines = (f"{name} {version}" for name, version in versions().items())
+    return "\n".join((" ".join(sys.argv), "", *lines, "", traceback.format_exc()))
 
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="mamlcli-", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace"
-    ) as stream:
-        stream.write(f"{' '.join(sys.argv)}\n\n")
-        stream.writelines(f"{name} {version}\n" for name, version in versions().items())
-        stream.write(f"\n{traceback.format_exc()}")
-    return Path(stream.name)
+
+def _log() -> str:
+    """Write what a bug report needs to a file of its own and return where it is."""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="mamlcli-", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace"
+        ) as stream:
+            stream.write(_report())
+        return f"in {stream.name}"
+    except OSError:  # there is no place for temporary files
+        return f"here:\n{_report()}"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from mamlcli.common.errors import MamlError
+from mamlcli.common.errors import Interrupted, MamlError
+from mamlcli.common.files import expanded
 from mamlcli.deploy.prediction import predict_run
 from mamlcli.deploy.report import PredictionRequest
 from mamlcli.deploy.tensors import adapted_network, class_probabilities, network_with
@@ -37,20 +38,19 @@ from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.run import CellEnd
 from mamlcli.studies.sweeps.sweep import DEPTH, least_tasks
 from mamlcli.training.experiment import Experiment
-from mamlcli.training.placement import threads_kept
+from mamlcli.training.placement import process_kept
 from mamlcli.training.planned import Progress
 from mamlcli.training.scoring import finished_result
 from mamlcli.training.start import Start, default_path, override_words
 from mamlcli.training.trained import num_inner_steps, open_trained, recipe_elsewhere
 
-__all__ = ["MamlError", "Prediction", "Run", "adapt", "load", "predict", "reproduce", "sweep", "train"]
+__all__ = ["Interrupted", "MamlError", "Prediction", "Run", "adapt", "load", "predict", "reproduce", "sweep", "train"]
 
 PathLike: TypeAlias = str | Path
 
 # What a support set or a query set may be: folders of images, or tensors.
 Support: TypeAlias = PathLike | tuple[Tensor, Tensor]
 Query: TypeAlias = PathLike | Tensor
-
 Override: TypeAlias = str | Mapping[str, object]  # "inner.steps=5", or {"inner.steps": 5}
 
 
@@ -125,7 +125,7 @@ class Prediction:
         return [self.classes[index] for index in self.indices.tolist()]
 
 
-@threads_kept()
+@process_kept()
 def train(
     recipe: PathLike = "glyphs-5way-1shot",
     *overrides: Override,
@@ -157,29 +157,28 @@ def train(
     where = "mamlcli.train"
     name, loaded = load_recipe(str(recipe), override_words(overrides, where=where), overridden_by=where)
     if resume and run_dir is None:
-        next_step = "Name the run: run_dir='runs/RECIPE-1'"
-        raise MamlError(where, expected="run_dir with resume=True", got="none", next_step=next_step)
-    path = Path(run_dir) if run_dir is not None else default_path(name, is_resumed=False)
+        raise MamlError(where, expected="run_dir with resume=True", got="none", next_step="Name it: run_dir='runs/X-1'")
+    path = expanded(run_dir) if run_dir is not None else default_path(name, is_resumed=False)
     start = Start(name, loaded, path, is_resumed=resume, is_forced=force)
     if start.finished() is None:
         start.train(argv=sys.argv, progress=Progress(on_record=on_record))
     return load(path)
 
 
-@threads_kept()
+@process_kept()
 def load(path: PathLike, *, device: str | None = None) -> Run:
     """Return a trained run, or a model that ships with mamlcli; its data need not be here.
 
     Args:
         path: the run directory, or the name of a trained model that ships with mamlcli, as in `mamlcli models ls`.
-        device: "auto", "cpu", "cuda" or "cuda:N"; by default what the recipe says.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps"; by default what the recipe says.
 
     Raises:
         RunError: there is no such run or model, or no checkpoint; DeviceError: this machine does not have the device.
     """
     if not isinstance(path, str | Path):
         raise MamlError("mamlcli.load", expected="a run or model", got=repr(path), next_step="Run: mamlcli models ls")
-    directory = RunDirectory.open(Path(path))
+    directory = RunDirectory.open(expanded(path))
     trained = open_trained(directory, recipe_elsewhere(directory, where="mamlcli.load", device=device))
     report = finished_result(directory)
     return Run(
@@ -194,6 +193,7 @@ def load(path: PathLike, *, device: str | None = None) -> Run:
     )
 
 
+@process_kept()
 def adapt(run: Run | PathLike, support_x: Tensor, support_y: Tensor, *, steps: int | None = None) -> Network:
     """Return the network adapted to one task by the run's inner loop: its rate, its steps, its gradient transform.
 
@@ -219,7 +219,7 @@ def adapt(run: Run | PathLike, support_x: Tensor, support_y: Tensor, *, steps: i
     return adapted_network(opened._experiment, opened._meta, support_x, support_y, num_steps=_steps(opened, steps))
 
 
-@threads_kept()
+@process_kept()
 def predict(
     run: Run | PathLike,
     support: Support,
@@ -262,7 +262,7 @@ def predict(
     if isinstance(support, tuple) or isinstance(query, Tensor):
         raise MamlError(where, expected="support and query both as paths, or both as tensors", got="one of each")
     device = str(opened._experiment.device)
-    request = PredictionRequest(Path(support), Path(query), invert, frame, _steps(opened, steps), device, joint)
+    request = PredictionRequest(expanded(support), expanded(query), invert, frame, _steps(opened, steps), device, joint)
     predictions = predict_run(RunDirectory.open(opened.path), request)
     report = predictions.report
     return Prediction(report.classes, torch.from_numpy(predictions.probabilities), report.to_json())

@@ -52,7 +52,7 @@ class BenchSettings:
 
     Attributes:
         cases: in this order.
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N or mps.
         repeats: rounds of each case; None for 3 to 15, as fit into 45 s.
         with_compiled: also measure `execution.compile=true`.
     """

@@ -10,8 +10,7 @@ import torch
 
 from mamlcli.bench.cases import Case, problem_of
 from mamlcli.bench.implementations import Implementation, prepared
-from mamlcli.bench.timing import synchronize
-from mamlcli.common.machine import peak_memory_mb
+from mamlcli.common.machine import peak_memory_mb, synchronize
 from mamlcli.common.processes.pool import IsStopped, Job, run_jobs
 from mamlcli.training.placement import resolve_device
 

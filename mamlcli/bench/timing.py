@@ -16,6 +16,7 @@ import torch
 from mamlcli.bench.implementations import Implementation
 from mamlcli.bench.peers import MetaGradientFunction
 from mamlcli.common.errors import Interrupted
+from mamlcli.common.machine import synchronize
 from mamlcli.training.tuned import TimeSpread
 
 # A sample of time is at least this long, so that the clock and the waking of threads do not count.
@@ -73,12 +74,6 @@ class Runner:
         if self.calls > 1:
             self.seconds()
         self.samples.append(self.seconds(self.calls))
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait for a GPU to finish what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def best_threads(runner: Runner, candidates: list[int]) -> int:

@@ -7,7 +7,9 @@ stands `inner.steps=5`, its default, or all values of a closed set.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -172,10 +174,12 @@ def study_words(incomplete: str) -> Words:
 def pack_words(incomplete: str) -> Words:
     """Return sources of images, packs that are here under other names, and .npz files."""
     packs = dict.fromkeys(IMAGE_SOURCES, "a source of images")
-    for folder in (data_dir(), cache_dir()):
-        for path in sorted(folder.glob("*.npz")):
-            if not path.name.startswith((".", "glyphs-v")):
-                packs.setdefault(path.stem, str(path))
+    folders = [cache_dir()]
+    with contextlib.suppress(MamlError):  # what MAMLCLI_DATA says may be no folder
+        folders.insert(0, data_dir())
+    for path in (path for folder in folders for path in sorted(folder.glob("*.npz"))):
+        if not path.name.startswith((".", "glyphs-v")):
+            packs.setdefault(path.stem, str(path))
     return [*packs.items(), *files(incomplete, (".npz",))]
 
 
@@ -189,7 +193,7 @@ def list_words(incomplete: str, names: Iterable[str]) -> Words:
 def files(incomplete: str, suffixes: tuple[str, ...]) -> Words:
     """Return files with these suffixes and, once something is typed, the folders on the way to them."""
     above, _, begun = incomplete.rpartition("/")
-    folder = Path(f"{above}/" if "/" in incomplete else ".").expanduser()
+    folder = Path(os.path.expanduser(f"{above}/" if "/" in incomplete else "."))
     prefix = incomplete[: len(incomplete) - len(begun)]
     try:
         entries = sorted(path for path in folder.iterdir() if path.name.startswith(begun))

@@ -75,9 +75,9 @@ RunArgument = Annotated[
 DeviceOption = Annotated[
     str | None,
     typer.Option(
-        metavar="auto|cpu|cuda[:N]",
+        metavar="auto|cpu|cuda[:N]|mps",
         help="Where to compute; by default what the recipe says.",
-        autocompletion=complete.one_of("auto", "cpu", "cuda"),
+        autocompletion=complete.one_of("auto", "cpu", "cuda", "mps"),
         show_default=False,
     ),
 ]

@@ -97,13 +97,15 @@ def num_workers_of(text: str | None, recipe: Recipe, group: WorkerGroup | None, 
             got=str(number),
             next_step="Use fewer workers, or more outer.tasks",
         )
-    if number > 1 and recipe.execution.device.startswith("cuda:"):
+    device = recipe.execution.device
+    if number > 1 and (device == "mps" or device.startswith("cuda:")):
+        has_one = device == "mps"
         raise MamlError(
             "--device",
             expected=f"cuda, cpu or auto for {number} workers",
-            got=repr(recipe.execution.device),
-            why="Each worker has a GPU of its own: cuda:0, cuda:1, and so on",
-            next_step="CUDA_VISIBLE_DEVICES chooses among them",
+            got=repr(device),
+            why="A Mac has one GPU" if has_one else "Each worker has a GPU of its own: cuda:0, cuda:1, and so on",
+            next_step="Use --workers 1" if has_one else "CUDA_VISIBLE_DEVICES chooses among them",
         )
     return number
 

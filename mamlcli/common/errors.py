@@ -88,6 +88,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     The error is known by its name and text, so that torch need not be loaded.
     """
-    words = ("DefaultCPUAllocator", "bad_alloc", "Storage size calculation overflowed")
+    words = ("DefaultCPUAllocator", "bad_alloc", "Storage size calculation overflowed", "MPS backend out of memory")
     is_named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return is_named or any(word in str(error) for word in words)
+
+
+def is_missing_on_mps(error: BaseException) -> bool:
+    """Return whether an error says that torch has an operation or a type not on mps, the GPU of a Mac."""
+    text = str(error)
+    return isinstance(error, NotImplementedError | TypeError | RuntimeError) and any(
+        words in text for words in ("for the MPS device", "MPS framework", "on MPS", "MPS device does not")
+    )

@@ -6,10 +6,13 @@ PNG and as SVG, whose text stays text; the same result gives the same bytes.
 
 from __future__ import annotations
 
+import atexit
 import io
 import itertools
 import math
 import os
+import shutil
+import sys
 import tempfile
 import textwrap
 import warnings
@@ -18,7 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypedDict, cast
 
-from mamlcli.common.files import atomic_write
+from mamlcli.common.errors import MamlError
+from mamlcli.common.files import atomic_write, cache_dir, can_be_made, home_dir
 from mamlcli.common.names import TRANSFORMS
 from mamlcli.common.words import one_line
 
@@ -121,17 +125,63 @@ _STYLE: dict[str, object] = {
 _LOG_RATIO = 1000.0  # losses that differ by more than this factor cannot be read on a linear axis
 
 
-def _prepare() -> None:
-    """Give matplotlib a folder that it can write to."""
-    # matplotlib wants a writable folder of its own; a read-only home must not cost the figure.
-    if not os.access(Path.home(), os.W_OK):
-        os.environ.setdefault("MPLCONFIGDIR", tempfile.gettempdir())
+_VARIABLE = "MPLCONFIGDIR"
+
+
+def prepare() -> None:
+    """Import matplotlib; where it has no folder to write to, it gets one, and the environment stays as it was."""
+    if "matplotlib.font_manager" in sys.modules:
+        return
+    before = os.environ.get(_VARIABLE)
+    try:
+        if not has_matplotlib_folder():
+            os.environ[_VARIABLE] = str(_folder_of_ours())
+        import matplotlib.font_manager  # now it reads the variable, and remembers
+
+        matplotlib.get_configdir()
+        matplotlib.get_cachedir()
+    finally:
+        if before is None:
+            os.environ.pop(_VARIABLE, None)
+        else:
+            os.environ[_VARIABLE] = before
+
+
+def has_matplotlib_folder() -> bool:
+    """Return whether matplotlib can write where it would: in $MPLCONFIGDIR, else in the user's home."""
+    if configured := os.environ.get(_VARIABLE):
+        return can_be_made(Path(configured).absolute())
+    home = home_dir()
+    places = [None if home is None else home / ".matplotlib"]
+    if sys.platform.startswith(("linux", "freebsd")):
+        named = (("XDG_CONFIG_HOME", ".config"), ("XDG_CACHE_HOME", ".cache"))
+        above = [os.environ.get(variable) or (home and home / folder) for variable, folder in named]
+        places = [Path(folder, "matplotlib").absolute() if folder else None for folder in above]
+    return all(place is not None and can_be_made(place) for place in places)
+
+
+def _folder_of_ours() -> Path:
+    """Return a folder in the cache or, where that cannot be written, one that is removed at the end.
+
+    Raises:
+        MamlError: none can be written.
+    """
+    ours = cache_dir() / "matplotlib"
+    if can_be_made(ours):
+        return ours
+    try:
+        folder = tempfile.mkdtemp(prefix="mamlcli-matplotlib-")
+    except OSError as error:
+        remedy = f"Set {_VARIABLE} or TMPDIR to a folder of yours"
+        raise MamlError(_VARIABLE, expected="a folder that can be written", got=str(error), next_step=remedy) from error
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 @contextmanager
 def print_style() -> Iterator[None]:
     """Draw in the style of all figures, whatever the user's matplotlib is set to; also used as a decorator."""
-    _prepare()
+    prepare()
     import matplotlib
 
     with matplotlib.rc_context():
@@ -143,7 +193,7 @@ def print_style() -> Iterator[None]:
 
 def new_figure(width: float, height: float, *, dpi: int = 150) -> Figure:
     """Return a figure that needs no display and takes nothing from global state."""
-    _prepare()
+    prepare()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -7,10 +7,12 @@ import json
 import math
 import os
 import re
+import shlex
 import tempfile
 from pathlib import Path
 
-from mamlcli.common.errors import DataError
+from mamlcli.common.errors import DataError, MamlError
+from mamlcli.common.words import printable
 
 
 class TextFileError(ValueError):
@@ -104,7 +106,7 @@ def user_path(text: str, where: str) -> Path:
         where: the first word of messages.
 
     Raises:
-        DataError: a variable that is not set.
+        DataError: a variable that is not set; MamlError: a home that is not known.
     """
     if os.path.lexists(text):
         return Path(text)
@@ -117,18 +119,94 @@ def user_path(text: str, where: str) -> Path:
             raise DataError(where, expected="a path whose variables are set", got=got, next_step=next_step)
         return os.environ[name]
 
-    return Path(_VARIABLE.sub(value, text)).expanduser()
+    return expanded(_VARIABLE.sub(value, text), where=where)
+
+
+# Folders ----------------------------------------------------------------------------------------------------------
+
+DATA_VARIABLE, CACHE_VARIABLE = "MAMLCLI_DATA", "XDG_CACHE_HOME"
 
 
 def data_dir() -> Path:
-    """Return the folder of the packs: $MAMLCLI_DATA, else the user's cache."""
-    override = os.environ.get("MAMLCLI_DATA")
-    if override:
-        return Path(override).expanduser()
-    return cache_dir()
+    """Return the folder of the packs: $MAMLCLI_DATA, else the user's cache.
+
+    Raises:
+        MamlError: MAMLCLI_DATA names several folders, or a home that is not known.
+    """
+    named = os.environ.get(DATA_VARIABLE)
+    if not named:
+        return cache_dir()
+    if os.pathsep in named and not os.path.isdir(os.path.expanduser(named)):
+        first = named.split(os.pathsep)[0]
+        raise MamlError(
+            DATA_VARIABLE,
+            expected="one folder",
+            got=f"{named.count(os.pathsep) + 1}: {named!r}",
+            next_step=f"Set it to the folder with the packs: export {DATA_VARIABLE}={shlex.quote(first or '.')}",
+        )
+    return expanded(named, where=DATA_VARIABLE)
 
 
 def cache_dir() -> Path:
-    """Return the user's cache folder for mamlcli: $XDG_CACHE_HOME/mamlcli, by default ~/.cache/mamlcli."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser() if base else Path.home() / ".cache") / "mamlcli"
+    """Return the user's cache folder for mamlcli: $XDG_CACHE_HOME/mamlcli, by default ~/.cache/mamlcli.
+
+    A value that is no absolute path is ignored, as the XDG Base Directory Specification asks. For a user without a
+    home it is a folder of that user among the temporary files.
+    """
+    base = os.path.expanduser(os.environ.get(CACHE_VARIABLE, ""))
+    if os.path.isabs(base):
+        return Path(base) / "mamlcli"
+    home = home_dir()
+    if home is not None:
+        return home / ".cache" / "mamlcli"
+    return (temporary_dir() or Path(os.sep, "tmp")) / f"mamlcli-{getattr(os, 'getuid', int)()}"
+
+
+def home_dir() -> Path | None:
+    """Return the user's home; None where neither HOME nor the list of users names one, as in some containers."""
+    if os.environ.get("HOME") == "":
+        return None
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    return home if home.is_absolute() else None
+
+
+def temporary_dir() -> Path | None:
+    """Return the folder of temporary files ($TMPDIR, else the system's); None where none can be written."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        return None
+
+
+def expanded(path: Path | str, *, where: str | None = None) -> Path:
+    """Return a path with `~` and `~name` at its beginning replaced by the home of that user.
+
+    Args:
+        path: as the user gave it.
+        where: what named it, for the message; by default the path itself.
+
+    Raises:
+        MamlError: that home is not known, and nothing has this name as it is.
+    """
+    found = os.path.expanduser(path)
+    if found.startswith("~") and not os.path.lexists(found):
+        user = Path(found).parts[0][1:]
+        raise MamlError(
+            where or printable(path),
+            expected="a path that can be found",
+            got=repr(str(path)) if where else f"the home of {user!r}" if user else "the home of a user without one",
+            why=f"This machine knows no user {user!r}" if user else "HOME is not set, and the list of users has none",
+            next_step="Write the path without ~" if user else "Write the path without ~, or set HOME",
+        )
+    return Path(found)
+
+
+def can_be_made(folder: Path) -> bool:
+    """Return whether a folder can be written to; of one that is not there, whether it could be made."""
+    for there in (folder, *folder.parents):
+        if os.path.lexists(there):
+            return os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK)
+    return False

@@ -78,11 +78,15 @@ def device_name(device: torch.device) -> str:
         import torch  # is loaded where there is a device
 
         return f"{device} ({torch.cuda.get_device_name(device)})"
+    if device.type == "mps":
+        return f"mps (GPU of this {platform.machine()} Mac)"
     return f"cpu ({os.cpu_count()} cores)"
 
 
 def peak_memory_mb(device: torch.device) -> float | None:
-    """Return the peak memory so far: of the device on CUDA, else of the process, or None where it is not known."""
+    """Return the peak memory so far: of the device on CUDA, of the process on the CPU; None where it is not known."""
+    if device.type == "mps":
+        return None  # torch counts what is used now, and no peak
     if device.type == "cuda":
         import torch  # is loaded where there is a device
 
@@ -93,6 +97,16 @@ def peak_memory_mb(device: torch.device) -> float | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for a GPU to finish what it was given; nothing on the CPU."""
+    import torch  # is loaded where there is a device
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def now() -> str:

@@ -263,7 +263,7 @@ def _finite(probabilities: Tensor, request: PredictionRequest) -> NDArray[np.flo
     Raises:
         MamlError: some are not finite.
     """
-    values = np.asarray(probabilities.double().cpu().numpy())
+    values = np.asarray(probabilities.cpu().double().numpy())
     if not np.isfinite(values).all():
         next_step = f"Use {'fewer --steps' if request.num_steps else 'a run with a smaller inner.lr'}"
         got = "an inner loop that diverged"

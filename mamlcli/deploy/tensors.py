@@ -122,7 +122,7 @@ def class_probabilities(
     classifier = support_classifier(
         experiment, meta, num_classes, num_steps=num_steps, is_joint=is_joint, where="support_y"
     )
-    probabilities = classifier.classify(x, y, checked_inputs(experiment, query, "query")).double().cpu()
+    probabilities = classifier.classify(x, y, checked_inputs(experiment, query, "query")).cpu().double()
     if not probabilities.isfinite().all():
         got, next_step = "an inner loop that diverged", "Use fewer steps"
         raise MamlError(where, expected="finite probabilities", got=got, next_step=next_step)

@@ -14,7 +14,7 @@ from mamlcli.engine.sizes import activation_size
 _COPIES_PER_STEP = 8
 
 
-_BUDGET_BYTES = {"cpu": 2 * 2**30, "cuda": 16 * 2**30}
+_BUDGET_BYTES = {"cpu": 2 * 2**30, "cuda": 16 * 2**30, "mps": 2 * 2**30}  # mps has the memory of the CPU
 
 
 # On the CPU a chunk holds about this many activations and parameters of an inner step: with fewer, threads hand the
@@ -48,7 +48,7 @@ def choose_execution(
         num_support, num_query: inputs of one task; query inputs as often as their graph is kept.
         num_inner_steps: inner steps whose graph is kept; 0 for none, as in evaluation.
         num_tasks: tasks there are.
-        device_type: "cpu" or "cuda".
+        device_type: "cpu", "cuda" or "mps".
         num_threads: threads of the CPU.
     """
     network = objective.network

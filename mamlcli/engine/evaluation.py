@@ -113,7 +113,7 @@ def evaluate(
         rows = range(start, start + len(indices))
         episode = sample_tasks(distribution, seed=seed, split=stream, iteration=0, indices=indices)
         for of_run, of_chunk in zip(scores, trajectories(objective, meta_params, episode, execution), strict=True):
-            of_run[rows.start : rows.stop] = of_chunk.double().cpu().numpy()
+            of_run[rows.start : rows.stop] = of_chunk.cpu().double().numpy()
         if with_references:
             of_tasks = distribution.references(episode)
             for of_all, meta in zip(references, meta_params, strict=True):
@@ -136,7 +136,7 @@ def _fill(references: dict[str, Reference], of_chunk: Mapping[str, ReferenceScor
         for column in ("loss", "accuracy", "doubtful"):
             values, part = getattr(whole, column), getattr(scores, column)
             if values is not None and part is not None:
-                values[rows.start : rows.stop] = part.double().cpu().numpy()
+                values[rows.start : rows.stop] = part.cpu().double().numpy()
 
 
 def join_evaluations(parts: list[Evaluation]) -> Evaluation:
@@ -199,7 +199,7 @@ def map_tasks(
         for episode in episodes:
             for chunk in chunks(episode, execution):
                 values = run_chunk(function, meta_params.model, meta_params.transform, chunk, execution)
-                parts.append(values.double().cpu().numpy())
+                parts.append(values.cpu().double().numpy())
     return np.concatenate(parts)
 
 

@@ -16,6 +16,7 @@ from mamlcli.engine.execution import Execution, chunks, over_chunks, run_chunk
 from mamlcli.engine.explicit.objective import explicit_objective
 from mamlcli.engine.networks import Network, Params
 from mamlcli.engine.objective import MetaObjective, task_features
+from mamlcli.tasks.draws import in_float64
 from mamlcli.tasks.episodes import Episode, ReferenceScores
 
 # A probe is fitted when no entry of its stationarity condition is larger, in float64; see `fitted_probe`.
@@ -47,9 +48,9 @@ def probe_references(
     with torch.no_grad():
         parts = over_chunks(of_chunk, chunks(episode, execution), execution)
         of_support, of_query = (torch.cat(kernels) for kernels in zip(*parts, strict=True))
-        weights, biases = fitted_probe(of_support, functional.one_hot(episode.support_y).double())
+        weights, biases = fitted_probe(of_support, in_float64(functional.one_hot(episode.support_y)))
         logits = of_query @ weights + biases
-    accuracy = (logits.argmax(dim=-1) == episode.query_y).double().mean(dim=1)
+    accuracy = (logits.argmax(dim=-1) == episode.query_y.to(logits.device)).double().mean(dim=1)
     # Features that overflowed have no probe, and not one that is as good as guessing.
     accuracy = accuracy.masked_fill(~logits.isfinite().all(dim=(1, 2)), torch.nan).cpu()
     return {LINEAR_PROBE: ReferenceScores(loss=None, accuracy=accuracy)}
@@ -63,7 +64,7 @@ def _kernels(objective: MetaObjective, model: Params, chunk: Episode, *, executi
         features = explicit.features(model, chunk.support_x, chunk.query_x)
     else:
         features = run_chunk(partial(_features_of_task, objective), model, {}, chunk, execution)
-    support, query = (functional.normalize(part.flatten(2).double(), dim=2) for part in features)
+    support, query = (functional.normalize(in_float64(part.flatten(2)), dim=2) for part in features)
     return support @ support.mT, query @ support.mT
 
 

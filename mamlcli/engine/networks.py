@@ -26,6 +26,11 @@ Params = dict[str, Tensor]
 NORM_EPSILON = 1e-5
 
 
+# Layers of torch draw weights from its global generator as they are made. These are never used, as every network gets
+# its own (`initial`), and the generator is the user's.
+_DRAWN_APART = torch.random.fork_rng(devices=[])
+
+
 class BatchStatisticsNorm(nn.Module):
     """Normalises each channel by the statistics of the batch at hand, and keeps none of them.
 
@@ -173,6 +178,7 @@ def linear_head(
     return nn.Sequential(*(nn.Linear(a, b, bias=bias) for a, b in itertools.pairwise(sizes)))
 
 
+@_DRAWN_APART
 def cnn(
     input_shape: tuple[int, ...],
     num_outputs: int,
@@ -221,6 +227,7 @@ def cnn(
     )
 
 
+@_DRAWN_APART
 def mlp(
     input_shape: tuple[int, ...],
     num_outputs: int,
@@ -243,6 +250,7 @@ def mlp(
     )
 
 
+@_DRAWN_APART
 def linear(
     input_shape: tuple[int, ...],
     num_outputs: int,

@@ -7,7 +7,9 @@ Objects travel by gloo, meta-gradients by gloo on the CPU and by nccl between GP
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -215,9 +217,11 @@ def joined(place: Place) -> Iterator[WorkerGroup]:
     try:
         _meet(place)
     except (RuntimeError, ValueError) as error:
-        raise WorkerError(
-            f"worker {place.rank}", expected=f"to meet all {place.num_workers} workers", got=_first_line(error)
-        ) from error
+        where, expected = f"worker {place.rank}", f"to meet all {place.num_workers} workers"
+        if (unmet := _NO_NETWORK.search(str(error))) is not None:
+            why, next_step = _network_words()
+            raise WorkerError(where, expected=expected, got=unmet[0], why=why, next_step=next_step) from error
+        raise WorkerError(where, expected=expected, got=_first_line(error)) from error
     group = WorkerGroup(place)
     try:
         yield group
@@ -232,6 +236,22 @@ def _meet(place: Place) -> None:
         raise RuntimeError("a torch that is built without torch.distributed")
     where = "env://" if place.rendezvous is None else Path(place.rendezvous).as_uri()
     dist.init_process_group("gloo", where, timeout=TIMEOUT, rank=place.rank, world_size=place.num_workers)
+
+
+# What gloo says where it finds no address to bind to.
+_NO_NETWORK = re.compile(r"[Uu]nable to (?:find|resolve) (?:interface|address|hostname)[^\n]*|.*getaddrinfo[^\n]*")
+
+
+def _network_words() -> tuple[str, str]:
+    """Return why workers have no network to meet over, and what to set."""
+    variable = "GLOO_SOCKET_IFNAME"
+    named = os.environ.get(variable)
+    interfaces = ", ".join(name for _, name in socket.if_nameindex()) or "none"
+    why = f"Workers meet over a network interface. This machine has: {interfaces}; {variable} is {named or 'not set'}"
+    return why, (
+        f"Set {variable} to one that is up: lo (lo0 on a Mac) where all workers are on this machine, else that of your "
+        "network. Where lo itself is down: ip link set lo up"
+    )
 
 
 def _first_line(error: Exception) -> str:

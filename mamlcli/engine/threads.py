@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 from threading import Barrier
 
@@ -22,6 +24,11 @@ def thread_pool(number: int) -> ThreadPoolExecutor:
     return pool
 
 
+# A process that is forked has the pools of its parent, but not their threads: they would be waited for without end.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=thread_pool.cache_clear)
+
+
 def _one_core_each() -> None:
     torch.set_num_threads(1)
     # Torch takes the number into a thread when the thread first asks for it, which must be before it is taken back.
@@ -38,9 +45,22 @@ def flush_denormals() -> None:
     torch.set_flush_denormal(True)
 
 
+def renew_operation_threads() -> None:
+    """End the threads that share one operation, so that the next operation starts new ones.
+
+    A thread deals with denormal numbers as the one that started it did then, and can be told otherwise by nobody else.
+    Does nothing where OpenMP is not there or is older than 5.0.
+    """
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).omp_pause_resource_all(_OMP_PAUSE_SOFT)
+
+
+_OMP_PAUSE_SOFT = 1  # in the OpenMP 5.0 specification, section 3.2.44
+
+
 def are_denormals_flushed() -> bool:
     """Return whether this thread takes numbers below 1e-38 (float32) as zero."""
-    return float(torch.tensor(1e-39) * 2.0) == 0.0
+    return float(torch.tensor(1e-39, dtype=torch.float32, device="cpu") * 2.0) == 0.0
 
 
 # Of mallopt in glibc: from this size on, an allocation is a mapping of its own, given back when it is freed.

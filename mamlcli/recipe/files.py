@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from mamlcli.common.errors import RecipeError
-from mamlcli.common.files import TextFileError, text_of
+from mamlcli.common.files import TextFileError, expanded, text_of
 from mamlcli.common.words import composed, nearest, shown
 from mamlcli.recipe.habits import without_habits
 from mamlcli.recipe.problems import Draft, problem, syntax_hint
@@ -58,7 +58,7 @@ def find_recipe(name_or_path: str) -> Path:
         raise RecipeError(
             ["RECIPE: expected a recipe file or a shipped recipe, got an empty name. Run: mamlcli recipes ls"]
         )
-    path = Path(name_or_path).expanduser()
+    path = expanded(name_or_path)
     if path.is_file():
         return path
     shipped = shipped_recipes()

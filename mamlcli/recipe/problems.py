@@ -120,7 +120,7 @@ def _expected(kind: str, context: Mapping[str, object], message: str) -> str:
     if kind == "finite_number":
         return "a finite number"
     if kind == "string_pattern_mismatch":
-        return "auto, cpu, cuda or cuda:N"
+        return "auto, cpu, cuda, cuda:N or mps"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return "keys and values"
     return message.removeprefix("Value error, ").removeprefix("expected ")

@@ -204,9 +204,9 @@ class Execution(Section):
 
     device: str = Field(
         "auto",
-        description="device; auto: CUDA where there is one, else the CPU",
-        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
-        examples=["auto", "cpu", "cuda"],
+        description="device; auto: CUDA where there is one, else the CPU; mps: the GPU of a Mac",
+        pattern=r"^(auto|cpu|cuda(:\d{1,3})?|mps)$",
+        examples=["auto", "cpu", "cuda", "mps"],
     )
     dtype: Literal["float32", "float64"] = Field("float32", description="number type of parameters and inputs")
     path: Literal["auto", "loop", "batched", "explicit"] = Field(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mamlcli.common.errors import MamlError
+from mamlcli.common.files import expanded
 from mamlcli.common.machine import num_cores, threads_of
 from mamlcli.common.names import RUNS
 from mamlcli.recipe.tasks_schema import SyntheticKeys
@@ -26,10 +27,10 @@ from mamlcli.studies.sweeps.from_trained import check_start_width
 from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.run import CellEnd, default_jobs, run_sweep
 from mamlcli.studies.sweeps.sweep import Sweep, cells_of, check_sweep
-from mamlcli.training.placement import threads_kept
+from mamlcli.training.placement import process_kept
 
 
-@threads_kept()
+@process_kept()
 def run_study(
     sweep: Sweep,
     folder: Path | str | None = None,
@@ -60,7 +61,7 @@ def run_study(
         MamlError: what cannot run, before anything does.
         Interrupted: SIGINT or SIGTERM came; what was done is saved.
     """
-    path = Path(folder) if folder is not None else next_run_path(RUNS, f"{sweep.study}-{sweep.recipe_name}")
+    path = expanded(folder) if folder is not None else next_run_path(RUNS, f"{sweep.study}-{sweep.recipe_name}")
     sweep = begun_sweep(path, sweep)
     experiment = check_sweep(sweep)
     check_start_width(sweep, experiment)
@@ -83,7 +84,7 @@ def run_study(
     return result
 
 
-@threads_kept()
+@process_kept()
 def reproduce(
     scale: str = "laptop",
     *,
@@ -154,7 +155,7 @@ def _timed(path: Path, request: Request, extent: Extent, machine: Machine) -> Re
     return replace(done, calls=read_calls(path))
 
 
-@threads_kept()
+@process_kept()
 def read_reproduction(folder: Path, *, jobs: int | None = None, device: str | None = None) -> Reproduction:
     """Decide every claim again from the runs that a reproduction has, and run nothing.
 
@@ -180,7 +181,7 @@ def read_reproduction(folder: Path, *, jobs: int | None = None, device: str | No
 
 def reproduction_path(folder: Path | str | None, scale: str) -> Path:
     """Return the folder of a reproduction."""
-    return Path(folder) if folder is not None else RUNS / f"reproduce-{scale}"
+    return expanded(folder) if folder is not None else RUNS / f"reproduce-{scale}"
 
 
 def planned(made: Draft, path: Path, machine: Machine, deadline: float | None = None) -> Plan:

@@ -64,3 +64,8 @@ def episode_of(
 
     (support_x, support_y), (query_x, query_y) = ((moved(x), moved(y)) for x, y in points)
     return Episode(support_x, support_y, query_x, query_y, truth)
+
+
+def in_float64(values: Tensor) -> Tensor:
+    """Return values as float64, on their device, or on the CPU where the device has no float64 (mps)."""
+    return (values.cpu() if values.device.type == "mps" else values).double()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mamlcli.common.errors import DataError
+from mamlcli.tasks.draws import in_float64
 from mamlcli.tasks.episodes import Episode, ReferenceScores
 from mamlcli.tasks.images.augmentation import augmented, draw_augmentations
 from mamlcli.tasks.images.packs import Pack, select_classes
@@ -73,13 +74,17 @@ class FewShotTasks:
             support_x [num_tasks, ways * shots, channels, height, width], class after class; query_x likewise.
         """
         draws = [self._draw(generator) for generator in generators]
-        indices, turns, numbers = (
-            torch.stack(parts).to(self.images.device, non_blocking=True) for parts in zip(*draws, strict=True)
-        )
+        device = self.images.device
+        indices, turns, numbers = (torch.stack(parts) for parts in zip(*draws, strict=True))
+        indices, turns = (parts.to(device, non_blocking=True) for parts in (indices, turns))
         x = self.images[indices]  # [num_tasks, ways, shots + queries, channels, height, width]
         if self.rotations:
             x = self._turned(x, turns)
-        x = augmented(x, numbers, self.augment, self.dtype) if self.augment else x.to(self.dtype) / 255
+        if self.augment:
+            place = "cpu" if device.type == "mps" else device  # the numbers are float64, which mps has not
+            x = augmented(x.to(place), numbers.to(place, non_blocking=True), self.augment, self.dtype).to(device)
+        else:
+            x = x.to(self.dtype) / 255
         return Episode(
             support_x=x[:, :, : self.shots].flatten(1, 2),
             support_y=self._labels(len(generators), self.shots),
@@ -144,7 +149,7 @@ class FewShotTasks:
         distance = torch.cdist(episode.query_x.flatten(2), episode.support_x.flatten(2))
         nearest = distance.argmin(dim=-1)
         predicted = torch.gather(episode.support_y, 1, nearest)
-        accuracy = (predicted == episode.query_y).double().mean(dim=1).cpu()
+        accuracy = in_float64(predicted == episode.query_y).mean(dim=1).cpu()
         return {NEAREST_NEIGHBOUR: ReferenceScores(loss=None, accuracy=accuracy)}
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from mamlcli.common.machine import peak_memory_mb
+from mamlcli.common.machine import peak_memory_mb, synchronize
 from mamlcli.engine.sizes import count_parameters
 from mamlcli.recipe.schema import Recipe
 from mamlcli.training.experiment import build
@@ -54,14 +54,14 @@ def dry_run(recipe: Recipe) -> RunCost:
     gradients([0], [meta], 0)  # warms caches up
 
     def seconds_at(iteration: int) -> float:
-        return min(_timed(lambda: gradients([0], [meta], iteration)) for _ in range(2))
+        return min(_timed(lambda: gradients([0], [meta], iteration), experiment.device) for _ in range(2))
 
     num_weighted = min(recipe.outer.multi_step_loss or 0, recipe.outer.iterations)
     share = num_weighted / recipe.outer.iterations
     kinds = ((share, 0), (1 - share, num_weighted))
     per_iteration = sum(part * seconds_at(iteration) for part, iteration in kinds if part)
     sample = ScoredTasks(recipe.evaluation.split, min(20, recipe.evaluation.tasks))
-    per_task = _timed(lambda: score(experiment, [meta], sample)) / sample.num_tasks
+    per_task = _timed(lambda: score(experiment, [meta], sample), experiment.device) / sample.num_tasks
     validations = recipe.outer.iterations // recipe.validation.every if recipe.validation.every else 0
     return RunCost(
         device=str(experiment.device),
@@ -75,9 +75,8 @@ def dry_run(recipe: Recipe) -> RunCost:
     )
 
 
-def _timed(function: Callable[[], object]) -> float:
+def _timed(function: Callable[[], object], device: torch.device) -> float:
     started = time.perf_counter()
     function()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    synchronize(device)
     return time.perf_counter() - started

@@ -24,8 +24,9 @@ from mamlcli.recipe.tasks_schema import ImageKeys
 from mamlcli.tasks.episodes import TaskDistribution
 from mamlcli.training.data import build_tasks
 from mamlcli.training.placement import (
+    device_and_dtype,
     execution_for,
-    resolve_device,
+    is_guest,
     threads_for,
     threads_of_one_operation,
     tuning_key_for,
@@ -268,14 +269,13 @@ def build(recipe: Recipe, *, splits: tuple[str, ...]) -> Experiment:
     Raises:
         DeviceError, DataError, MamlError: with the key to change or the command to run.
     """
-    device = resolve_device(recipe.execution.device)
-    dtype = getattr(torch, recipe.execution.dtype)
+    device, dtype = device_and_dtype(recipe)
     tasks = build_tasks(recipe, splits=splits, device=device, dtype=dtype)
     network = build_network(recipe, tasks.input_shape, tasks.num_outputs)
     num_threads = threads_for(recipe, device)
     experiment = Experiment(recipe, device, dtype, network, tasks.scored, tasks.data, num_threads, tasks.training)
     experiment.scoring_objective()  # parameter patterns, transforms and ways are checked here, before anything runs
-    if recipe.inner.memory == "constant" and device.type == "cpu":
+    if recipe.inner.memory == "constant" and device.type == "cpu" and not is_guest():
         give_back_large_blocks()
     return experiment
 
@@ -290,7 +290,7 @@ def build_without_data(recipe: Recipe, *, input_shape: tuple[int, ...], num_outp
     Raises:
         DeviceError: this machine does not have the recipe's device.
     """
-    device, dtype = resolve_device(recipe.execution.device), getattr(torch, recipe.execution.dtype)
+    device, dtype = device_and_dtype(recipe)
     network = build_network(recipe, input_shape, num_outputs)
     return Experiment(recipe, device, dtype, network, {}, {}, threads_for(recipe, device))
 

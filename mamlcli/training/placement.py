@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import replace
 
 import torch
@@ -16,32 +19,58 @@ from mamlcli.engine.execution import Execution
 from mamlcli.engine.networks import Network
 from mamlcli.engine.objective import MetaObjective
 from mamlcli.engine.sizes import activation_size
-from mamlcli.engine.threads import are_denormals_flushed, flush_denormals
+from mamlcli.engine.threads import are_denormals_flushed, flush_denormals, renew_operation_threads
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import ImageKeys, Tasks
 from mamlcli.training.tuned import load_tuned, tuning_key
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device of `auto`, `cpu`, `cuda` or `cuda:N`.
+    """Return the device of `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+
+    `auto` is CUDA where there is one, else the CPU: mps, the GPU of a Mac, is taken only where it is asked for, as
+    torch lacks some operations there and no result of ours has been computed on it.
 
     Raises:
         DeviceError: the machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda"):
+    if re.fullmatch(r"cuda(:\d+)?", name):
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        index = int(name.partition(":")[2] or 0)
-        if index >= count:
+        if int(name.partition(":")[2] or 0) >= count:
             devices = f"{count} CUDA device{'s' if count != 1 else ''}"
-            raise DeviceError(
-                "--device",
-                expected=f"a device of this machine, which has {devices}",
-                got=repr(name),
-                next_step="Use --device auto, or --device cpu",
-            )
+            raise _no_device(name, f"a device of this machine, which has {devices}", last=count - 1)
+    elif name not in ("cpu", "mps"):
+        raise _no_device(name, "auto, cpu, cuda, cuda:N or mps")
+    if name == "mps" and not torch.backends.mps.is_available():
+        is_built = torch.backends.mps.is_built()
+        why = "a Mac with an Apple GPU and macOS 14 or later" if is_built else "a torch for Macs with an Apple GPU"
+        raise _no_device(name, f"a device of this machine; mps needs {why}")
     return torch.device(name)
+
+
+def _no_device(name: str, expected: str, last: int = -1) -> DeviceError:
+    others = "" if last < 0 else ", --device cuda" if last == 0 else f", --device cuda:0 to cuda:{last}"
+    next_step = f"Use --device auto{others}, or --device cpu"
+    return DeviceError("--device", expected=expected, got=repr(name), next_step=next_step)
+
+
+def device_and_dtype(recipe: Recipe) -> tuple[torch.device, torch.dtype]:
+    """Return where a recipe is computed, and in what precision.
+
+    Raises:
+        DeviceError: this machine does not have the device, or the device does not have the precision.
+    """
+    device = resolve_device(recipe.execution.device)
+    if device.type == "mps" and recipe.execution.dtype == "float64":
+        raise DeviceError(
+            "execution.dtype",
+            expected="float32 on mps, which has no float64",
+            got="float64",
+            next_step="Set execution.dtype=float32, or use --device cpu",
+        )
+    return device, getattr(torch, recipe.execution.dtype)
 
 
 def memory_error(recipe: Recipe, how: Execution, error: BaseException) -> MamlError:
@@ -218,12 +247,47 @@ def threads_of_one_operation(recipe: Recipe, network: Network, how: Execution, n
     return 1 if how.path == "explicit" or is_small else num_threads
 
 
+# Variables with these beginnings are set by packages that a run uses, as torch does when it compiles.
+_SET_BY_PACKAGES = ("TORCH", "TRITON", "MPL")
+
+_is_guest: ContextVar[bool] = ContextVar("is_guest", default=False)
+
+
+def is_guest() -> bool:
+    """Return whether this process is another program's, which called a function of `mamlcli.api`."""
+    return _is_guest.get()
+
+
 @contextmanager
-def threads_kept() -> Iterator[None]:
-    """Leave torch's number of threads, and how it takes tiny numbers, as before the block, whatever suits a run."""
-    threads, is_flushing = torch.get_num_threads(), are_denormals_flushed()
+def process_kept() -> Iterator[None]:
+    """Leave the process as it was before the block: its threads, how they take tiny numbers, its environment.
+
+    What else of a process a run could change, it does not: see docs/python.md. In the block gradients are computed, and
+    tensors are made on the CPU by default, whatever the caller has set.
+    """
+    global _shared
+    threads, is_flushing, shared = torch.get_num_threads(), are_denormals_flushed(), _shared
+    environment = _set_by_packages()
+    token = _is_guest.set(True)
     try:
-        yield
+        with torch.inference_mode(False), torch.enable_grad(), _on_cpu_by_default():
+            yield
     finally:
+        _is_guest.reset(token)
         torch.set_num_threads(threads)
-        torch.set_flush_denormal(is_flushing)
+        _shared = shared
+        if are_denormals_flushed() != is_flushing:
+            torch.set_flush_denormal(is_flushing)
+            renew_operation_threads()
+        for name in _set_by_packages().keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)
+
+
+def _on_cpu_by_default() -> AbstractContextManager[object]:
+    # Only where it changes something: every call of torch goes through this context.
+    return torch.device("cpu") if torch.get_default_device().type != "cpu" else nullcontext()
+
+
+def _set_by_packages() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith(_SET_BY_PACKAGES)}

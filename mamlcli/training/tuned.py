@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -167,9 +168,9 @@ def _read(on_problem: Callable[[str], None] | None) -> dict[str, object]:
         if isinstance(content, dict):
             return content
         problem = f"it holds a {type(content).__name__}"
-    except FileNotFoundError:
-        return {}
     except (OSError, ValueError, RecursionError) as error:  # no JSON and no text are both ValueErrors
+        if not os.path.lexists(path):  # the cache folder may be missing, closed to the user, or a file
+            return {}
         problem = (str(error).splitlines() or [type(error).__name__])[0]
     if on_problem is not None:
         on_problem(f"{path}: expected choices of mamlcli bench --tune, ignored: {problem}")

@@ -144,3 +144,36 @@ def test_reader_that_leaves_is_no_traceback(tmp_path):
     assert process.returncode in (0, 1)
     assert process.stderr.read() == ""
     process.stderr.close()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps a folder that is in use")
+def test_current_folder_that_was_removed_is_one_line(failing, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    ended = failing(ZeroDivisionError("not reached"))
+    monkeypatch.chdir(tmp_path)
+    assert ended.code == 1
+    (line,) = ended.err.splitlines()
+    assert line.startswith("error: the current folder: expected a folder that is there, got a removed one.")
+
+
+MPS = "The operator 'aten::x' is not currently implemented for the MPS device. If you want this op to be added, ..."
+
+
+def test_operation_that_a_mac_has_not_is_no_bug_and_says_what_to_set(failing):
+    ended = failing(NotImplementedError(MPS))
+    assert ended.code == 1
+    assert "got mps: The operator 'aten::x' is not currently implemented" in ended.errors[0]
+    assert "Set PYTORCH_ENABLE_MPS_FALLBACK=1" in ended.errors[0]
+
+
+def test_bug_without_a_place_for_temporary_files_is_told_at_once(failing, monkeypatch):
+    def nowhere(*args, **options):
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", nowhere)
+    ended = failing(ZeroDivisionError("no such luck"))
+    assert ended.code == 3
+    assert "its traceback is here:" in ended.err
+    assert "ZeroDivisionError: no such luck" in ended.err

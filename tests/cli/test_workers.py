@@ -176,6 +176,7 @@ def test_torchruns_environment_gives_the_bits_of_the_option_even_if_that_was_cut
         (["--workers", 3], "--workers: expected at most outer.tasks=2, one task for each, got 3."),
         (["--workers", 3, "--dry-run"], "--workers: expected at most outer.tasks=2, one task for each, got 3."),
         (["--workers", 2, "--device", "cuda:1"], "--device: expected cuda, cpu or auto for 2 workers, got 'cuda:1'."),
+        (["--workers", 2, "--device", "mps"], "--device: expected cuda, cpu or auto for 2 workers, got 'mps'."),
     ],
 )
 def test_number_that_cannot_be_is_one_line(cli, tmp_path, words, expected):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mamlcli.common import errors
-from mamlcli.common.errors import DataError, Interrupted, MamlError, RecipeError, is_out_of_memory
+from mamlcli.common.errors import DataError, Interrupted, MamlError, RecipeError, is_missing_on_mps, is_out_of_memory
 
 
 def test_message_has_its_parts_in_order_each_with_one_full_stop():
@@ -46,6 +46,7 @@ class OutOfMemoryError(RuntimeError):
         (MemoryError(), True),
         (OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB"), True),
         (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"), True),
         (RuntimeError("shapes do not match"), False),
         (MamlError("memory", expected="less"), False),
     ],
@@ -59,3 +60,16 @@ def test_every_part_of_a_message_is_one_line_that_can_be_printed() -> None:
     assert str(error) == r"a\nb: expected x\ty, got \x1b[2J. \u202e. z\r."
     assert error.where == r"a\nb"
     assert str(RecipeError(["a\nb", "c"])) == "a\\nb\nc"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (NotImplementedError("The operator 'aten::x' is not currently implemented for the MPS device."), True),
+        (TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64."), True),
+        (RuntimeError("shapes do not match"), False),
+        (MamlError("device", expected="another", got="on MPS"), False),
+    ],
+)
+def test_what_a_mac_lacks_is_told_from_other_errors(error, expected):
+    assert is_missing_on_mps(error) is expected

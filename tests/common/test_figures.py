@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from functools import cache
 
@@ -267,3 +270,31 @@ def test_a_name_that_the_font_lacks_or_with_control_characters_draws_without_a_w
     set_title(figure, "\u5b57\U0001f600\x1b[1m\nsecond")
     assert figure_bytes(figure, "png")
     assert "\\x1b[1m" in figure_bytes(figure, "svg").decode()
+
+
+# A process of its own: matplotlib is asked for its folder once, when it is imported.
+NO_HOME = """
+import logging, os, pwd, sys
+def nobody(uid): raise KeyError(uid)
+pwd.getpwuid = nobody
+before = dict(os.environ)
+from mamlcli.common.figures import has_matplotlib_folder, prepare
+assert not has_matplotlib_folder()
+prepare()
+import matplotlib
+assert matplotlib.get_cachedir() == matplotlib.get_configdir() == sys.argv[1], matplotlib.get_cachedir()
+assert dict(os.environ) == before
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no list of users")
+@pytest.mark.parametrize("configured", [None, "file"])
+def test_figures_need_no_home_and_leave_the_environment(tmp_path, configured):
+    (tmp_path / "file").touch()
+    names = ("HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR", "USER", "LOGNAME", "LNAME", "USERNAME")
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    if configured:
+        environment["MPLCONFIGDIR"] = str(tmp_path / configured)
+    command = [sys.executable, "-c", NO_HOME, str(tmp_path / "cache" / "mamlcli" / "matplotlib")]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")

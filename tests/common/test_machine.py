@@ -20,6 +20,7 @@ from mamlcli.common.machine import (
     num_cores,
     peak_memory_mb,
     short_versions,
+    synchronize,
     threads_of,
     versions,
 )
@@ -127,3 +128,15 @@ def test_time_is_in_utc_to_the_second():
     assert moment.utcoffset() == timedelta(0)
     assert moment.microsecond == 0
     assert abs(datetime.now(timezone.utc) - moment) < timedelta(minutes=1)
+
+
+def test_gpu_of_a_mac_is_named_waited_for_and_has_no_peak_of_memory(monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: waited.append("mps"))
+    monkeypatch.setattr(machine.platform, "machine", lambda: "arm64")
+    mps = torch.device("mps")
+    assert device_name(mps) == "mps (GPU of this arm64 Mac)"
+    assert peak_memory_mb(mps) is None
+    synchronize(mps)
+    synchronize(CPU)
+    assert waited == ["mps"]

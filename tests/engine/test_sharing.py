@@ -202,3 +202,29 @@ def test_workers_of_the_cpu_have_one_thread_each():
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("text", "got"),
+    [
+        (
+            "[enforce fail at /x/device.cc:84] ifa != nullptr. Unable to find address for: eth9",
+            "find address for: eth9",
+        ),
+        ("[enforce fail at /x/device.cc:215] ifa != nullptr. Unable to find interface for: [127.0.0.1]", "127.0.0.1"),
+        ("makeDeviceForHostname(): unable to resolve hostname to a (local) address", "unable to resolve hostname"),
+    ],
+)
+def test_workers_without_a_network_are_told_which_variable_to_set(monkeypatch, text, got):
+    def fail(*args, **options):
+        raise RuntimeError(text)
+
+    monkeypatch.setattr(torch.distributed, "init_process_group", fail)
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth9")
+    with pytest.raises(WorkerError) as caught, joined(Place(0, 2, 0, 2, "/nowhere/rendezvous")):
+        pass
+    said = str(caught.value)
+    assert said.startswith("worker 0: expected to meet all 2 workers, got ")
+    assert got in said
+    assert "GLOO_SOCKET_IFNAME is eth9. Set GLOO_SOCKET_IFNAME to one that is up: lo" in said
+    assert "enforce" not in said

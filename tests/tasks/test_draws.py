@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
-from mamlcli.tasks.draws import between, draw, empty, episode_of, linear_outputs
+from mamlcli.tasks.draws import between, draw, empty, episode_of, in_float64, linear_outputs
 from tests.helpers.numerics import DOUBLE
 
 
@@ -46,3 +47,11 @@ def test_targets_are_cast_and_labels_stay_integers():
     device = torch.device("cpu")
     episode = episode_of([(inputs, labels), (inputs, targets)], {}, dtype=torch.float32, device=device)
     assert [part.dtype for part in episode.data()] == [torch.float32, torch.int64, torch.float32, torch.float32]
+
+
+def test_float64_is_made_on_the_cpu_where_the_device_has_none():
+    with FakeTensorMode():  # tensors of a device that need not be here
+        on_mac = in_float64(torch.zeros(3, device="mps"))
+        assert (on_mac.device.type, on_mac.dtype) == ("cpu", torch.float64)
+        assert in_float64(torch.zeros(3, device="cuda")).device.type == "cuda"
+    assert torch.equal(in_float64(torch.tensor([True, False])), torch.tensor([1.0, 0.0], dtype=torch.float64))

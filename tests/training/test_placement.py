@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
-from mamlcli.common.errors import DeviceError
+from mamlcli.common.errors import DeviceError, RecipeError
+from mamlcli.engine.choice import choose_execution
 from mamlcli.engine.execution import Execution
 from mamlcli.recipe.files import load_recipe
-from mamlcli.training.placement import memory_error, resolve_device, threads_kept, threads_of_one_operation, use_threads
+from mamlcli.training.placement import (
+    device_and_dtype,
+    is_guest,
+    memory_error,
+    process_kept,
+    resolve_device,
+    threads_of_one_operation,
+    use_threads,
+)
 from mamlcli.training.tuned import TunedChoice, store_tuned
 from tests.helpers.running import built
 
@@ -101,7 +112,7 @@ def test_memory_error_names_what_to_lower_first():
 
 
 def test_threads_are_kept_also_where_the_block_fails():
-    @threads_kept()
+    @process_kept()
     def compute():
         torch.set_num_threads(2)
         raise OSError("disk full")
@@ -113,7 +124,93 @@ def test_threads_are_kept_also_where_the_block_fails():
 
 def test_numbers_too_small_to_matter_are_as_before_the_block():
     torch.set_flush_denormal(False)
-    with threads_kept():
+    with process_kept():
         use_threads(torch.get_num_threads())
         assert float(torch.tensor(1e-39) * 2.0) == 0.0
     assert float(torch.tensor(1e-39) * 2.0) != 0.0
+
+
+# The GPU of a Mac -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mac(monkeypatch):
+    """Be a Mac with a GPU, as far as torch says."""
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_built", lambda: True)
+
+
+def test_gpu_of_a_mac_is_taken_where_it_is_asked_for_and_not_by_itself(mac):
+    assert resolve_device("mps") == torch.device("mps")
+    assert resolve_device("auto").type != "mps"
+
+
+@pytest.mark.parametrize(("is_built", "needs"), [(True, "a Mac with an Apple GPU"), (False, "a torch for Macs")])
+def test_gpu_of_a_mac_is_refused_elsewhere_with_what_it_needs(monkeypatch, is_built, needs):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_built", lambda: is_built)
+    with pytest.raises(DeviceError, match=f"mps needs {needs}.*, got 'mps'. Use --device auto, or --device cpu"):
+        resolve_device("mps")
+
+
+def test_mps_has_no_float64(mac):
+    recipe = load_recipe("sinusoid", ["execution.device=mps", "execution.dtype=float64"])[1]
+    with pytest.raises(
+        DeviceError, match=r"execution\.dtype: expected float32 on mps.*execution\.dtype=float32, or use"
+    ):
+        device_and_dtype(recipe)
+    single = load_recipe("sinusoid", ["execution.device=mps"])[1]
+    assert device_and_dtype(single) == (torch.device("mps"), torch.float32)
+
+
+@pytest.mark.parametrize("name", ["gpu", "CUDA", "xpu", "cuda:", "cuda:-1", "mps:0", "cuda0", ""])
+def test_other_names_of_devices_are_refused_with_those_there_are(name):
+    with pytest.raises(DeviceError, match="expected auto, cpu, cuda, cuda:N or mps, got"):
+        resolve_device(name)
+    with pytest.raises(RecipeError, match=r"execution.device: expected auto, cpu, cuda, cuda:N or mps, got"):
+        load_recipe("sinusoid", [f"execution.device={name!r}"])
+
+
+def test_cuda_device_that_is_not_there_leads_to_those_that_are(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(DeviceError, match=r"which has 2 CUDA devices, got 'cuda:9'.*--device cuda:0 to cuda:1"):
+        resolve_device("cuda:9")
+
+
+def test_execution_is_chosen_for_mps_too():
+    made = built("glyphs-5way-1shot").objective()
+    sizes = {"num_support": 5, "num_query": 75, "num_inner_steps": 5, "num_tasks": 4}
+    assert choose_execution(made, **sizes, device_type="mps").parallel == 1
+
+
+# The process of a caller ------------------------------------------------------------------------------------------
+
+
+def test_users_own_number_of_threads_is_believed_after_a_call(monkeypatch):
+    monkeypatch.setattr("mamlcli.training.placement._shared", None)  # as in a process that has computed nothing
+    torch.set_num_threads(2)
+    with process_kept():
+        use_threads(1)
+    torch.set_num_threads(1)
+    assert built("sinusoid", "execution.threads=null").num_threads == 1
+
+
+def test_memory_of_a_callers_process_is_given_back_as_the_caller_likes(monkeypatch):
+    asked = []
+    monkeypatch.setattr("mamlcli.training.experiment.give_back_large_blocks", lambda: asked.append(1))
+    with process_kept():
+        built("sinusoid", "inner.memory=constant")
+    assert (asked, is_guest()) == ([], False)
+    built("sinusoid", "inner.memory=constant")
+    assert asked == [1]
+
+
+def test_environment_is_as_before_but_for_what_the_caller_set(monkeypatch):
+    monkeypatch.setenv("TORCH_A", "before")
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    with process_kept():
+        os.environ.update({"TORCH_A": "after", "TORCHINDUCTOR_CACHE_DIR": "/x", "OF_THE_CALLER": "1"})
+    assert (os.environ["TORCH_A"], os.environ.get("TORCHINDUCTOR_CACHE_DIR")) == ("before", None)
+    assert os.environ.pop("OF_THE_CALLER") == "1"

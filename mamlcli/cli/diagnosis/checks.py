@@ -5,7 +5,9 @@ Imports the rest of the program only as it goes, so that a package that is missi
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import shutil
 import sysconfig
 import warnings
@@ -15,7 +17,9 @@ from pathlib import Path
 from mamlcli.cli.diagnosis.disk import cache_findings, folder_findings, size
 from mamlcli.cli.diagnosis.findings import BROKEN, LACKING, OK, Finding
 from mamlcli.cli.diagnosis.packages import extras_findings, package_findings, python_finding
-from mamlcli.common.errors import DataError
+from mamlcli.cli.diagnosis.places import place_findings
+from mamlcli.common.errors import DataError, MamlError
+from mamlcli.common.figures import prepare
 from mamlcli.common.files import cache_dir, data_dir
 from mamlcli.common.names import IMAGE_SOURCES
 from mamlcli.common.words import first_line
@@ -24,6 +28,8 @@ from mamlcli.runs.models import shipped_models
 
 def diagnose() -> list[Finding]:
     """Look at everything and return what was found; a check that itself fails is a finding, too."""
+    with contextlib.suppress(Exception):  # a package that is damaged is found below
+        prepare()  # before matplotlib is imported by itself, and sets the variable that names its folder
     findings: list[Finding] = []
     checks: dict[str, tuple[str, Callable[[], Iterator[Finding]]]] = {
         "python": ("packages", python_finding),
@@ -34,6 +40,7 @@ def diagnose() -> list[Finding]:
         "compiler": ("device", compiler_findings),
         "packs": ("data", data_findings),
         "glyphs": ("data", glyph_findings),
+        "places": ("disk", place_findings),
         "folders": ("disk", folder_findings),
         "caches": ("disk", cache_findings),
         "recipes": ("program", recipe_findings),
@@ -94,12 +101,16 @@ def gpu_findings() -> Iterator[Finding]:
         free, total = torch.cuda.mem_get_info(index)
         words = f"{torch.cuda.get_device_name(index)}, {size(total)} of memory, {size(free)} of it free"
         yield Finding("device", f"cuda:{index}", OK, words, details={"memory_bytes": total, "free_memory_bytes": free})
+    if torch.backends.mps.is_available():
+        fallback = "set" if os.environ.get("PYTORCH_ENABLE_MPS_FALLBACK") == "1" else "not set"
+        words = "a GPU of Apple's, used with --device mps alone; float32 only; PYTORCH_ENABLE_MPS_FALLBACK is "
+        yield Finding("device", "mps", OK, words + fallback)
     if is_there:
         return
     has_driver = Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
     build = f"torch for CUDA {torch.version.cuda}" if torch.version.cuda else "torch without CUDA"
     if not has_driver:
-        yield Finding("device", "cuda", OK, f"no GPU; {build}: everything runs on the CPU")
+        yield Finding("device", "cuda", OK, f"no CUDA device; {build}: auto is the CPU")
         return
     why = f" ({first_line(Warning(said[0].message))})" if said else ""
     yield Finding(
@@ -143,16 +154,21 @@ def data_findings() -> Iterator[Finding]:
     from mamlcli.tasks.images.packs import find_pack, read_header
     from mamlcli.tasks.images.sources import SOURCES
 
-    named, folder = os.environ.get("MAMLCLI_DATA"), data_dir()
+    try:
+        named, folder = os.environ.get("MAMLCLI_DATA"), data_dir()
+    except MamlError:  # `places` says so
+        return
     words = f"{folder}, {'named by MAMLCLI_DATA' if named else 'as MAMLCLI_DATA is not set'}"
-    if named and not folder.is_dir():
+    if named and not os.path.isdir(folder):
+        is_file = os.path.lexists(folder)
+        remedy = "set MAMLCLI_DATA to the folder that they are in"
         yield Finding(
             "data",
             "folder",
             LACKING,
-            f"{folder}, which is not there",
+            f"{folder}, which is {'no folder' if is_file else 'not there'}",
             "packs in it are not found",
-            f"mkdir -p {folder}, or set MAMLCLI_DATA to where they are",
+            f"S{remedy[1:]}" if is_file else f"mkdir -p {shlex.quote(str(folder))}, or {remedy}",
         )
     else:
         yield Finding("data", "folder", OK, words)
@@ -227,7 +243,7 @@ def glyph_findings() -> Iterator[Finding]:
     try:
         load_faces()
     except DataError as error:
-        status = LACKING if drawn.is_file() else BROKEN
+        status = LACKING if os.path.isfile(drawn) else BROKEN
         yield Finding(
             "data",
             "glyphs",
@@ -237,7 +253,7 @@ def glyph_findings() -> Iterator[Finding]:
             "pip install --force-reinstall matplotlib",
         )
         return
-    words = f"drawn, in {drawn}" if drawn.is_file() else "not drawn yet; the first run that needs them does"
+    words = f"drawn, in {drawn}" if os.path.isfile(drawn) else "not drawn yet; the first run that needs them does"
     yield Finding("data", "glyphs", OK, words)
 
 

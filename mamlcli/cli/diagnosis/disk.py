@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from mamlcli.cli.diagnosis.findings import BROKEN, LACKING, OK, Finding
-from mamlcli.common.files import cache_dir, data_dir
+from mamlcli.common.errors import MamlError
+from mamlcli.common.files import cache_dir, can_be_made, data_dir, temporary_dir
 
 _MB, _GB = 2**20, 2**30
 
@@ -35,30 +36,32 @@ def folder_findings() -> Iterator[Finding]:
         "Set XDG_CACHE_HOME to a folder of yours",
         is_needed=False,
     )
-    if data_dir() != cache_dir():
+    with contextlib.suppress(MamlError):  # MAMLCLI_DATA names no folder: `places` says so
+        if data_dir() != cache_dir():
+            yield folder_finding(
+                "data",
+                data_dir().absolute(),
+                "data fetch and data import cannot write there",
+                "Set MAMLCLI_DATA to a folder of yours",
+                is_needed=False,
+            )
+    if (temporary := temporary_dir()) is not None:
         yield folder_finding(
-            "data",
-            data_dir(),
-            "data fetch and data import cannot write there",
-            "Set MAMLCLI_DATA to a folder of yours",
+            "temporary",
+            temporary.absolute(),
+            "torch.compile and --workers may fail",
+            "Set TMPDIR to a folder of yours",
             is_needed=False,
         )
-    yield folder_finding(
-        "temporary",
-        Path(tempfile.gettempdir()),
-        "torch.compile and data fetch may fail",
-        "Set TMPDIR to a folder of yours",
-        is_needed=False,
-    )
 
 
 def folder_finding(name: str, path: Path, effect: str, remedy: str, *, is_needed: bool) -> Finding:
     """Look at a folder, or at the one in which it would be made."""
-    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    there = next(folder for folder in (path, *path.parents) if os.path.exists(folder))
     free = shutil.disk_usage(there).free
     words, details = f"{path}, {size(free)} free", {"path": str(path), "free_bytes": free}
     bad = BROKEN if is_needed else LACKING
-    if not there.is_dir() or not os.access(there, os.W_OK):
+    if not can_be_made(path):
         return Finding("disk", name, bad, f"{path}, which cannot be written", effect, remedy, details)
     if free < _LITTLE_DISK:
         status = bad if free < _FULL_DISK else LACKING
@@ -68,13 +71,24 @@ def folder_finding(name: str, path: Path, effect: str, remedy: str, *, is_needed
 
 def cache_findings() -> Iterator[Finding]:
     """Tell how much the caches hold."""
-    compiled = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
-    if compiled is None:
-        compiled = str(Path(tempfile.gettempdir()) / f"torchinductor_{re.sub(r'[^a-zA-Z0-9]', '_', getpass.getuser())}")
-    for name, folder in (("packs and choices", cache_dir()), ("compiled code", Path(compiled))):
+    for name, folder in (("packs and choices", cache_dir()), ("compiled code", compiled_dir())):
+        if folder is None:
+            continue
         held = folder_bytes(folder)
-        words = f"{size(held)} in {folder}" if folder.is_dir() else f"none in {folder}"
+        words = f"{size(held)} in {folder}" if os.path.isdir(folder) else f"none in {folder}"
         yield Finding("disk", name, OK, words, details={"path": str(folder), "bytes": held})
+
+
+def compiled_dir() -> Path | None:
+    """Return where torch keeps compiled code; None where it has no place for it."""
+    named, temporary = os.environ.get("TORCHINDUCTOR_CACHE_DIR"), temporary_dir()
+    if named or temporary is None:
+        return Path(named) if named else None
+    try:
+        user = getpass.getuser()
+    except (KeyError, ModuleNotFoundError, OSError):  # nobody that this machine knows; torch does the same
+        user = f"uid_{os.getuid()}" if hasattr(os, "getuid") else "unknown_user"
+    return temporary / f"torchinductor_{re.sub(r'[^a-zA-Z0-9_]', '_', user)}"
 
 
 def folder_bytes(folder: Path) -> int:

@@ -18,7 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mamlcli.common.errors import MamlError
 from mamlcli.common.processes.signals import signals_handled
+from mamlcli.common.words import first_line
 
 # Names of the variables that workers started here have: the file where they meet, in the place of an address, and
 # a pipe that ends with the parent.
@@ -128,7 +130,7 @@ def run_workers(num_workers: int, command: Sequence[str]) -> Ending:
         num_workers: processes.
         command: program and arguments; each process finds its place in its environment, as `place_in` reads it.
     """
-    with tempfile.TemporaryDirectory(prefix="mamlcli-") as folder, _lifeline() as pipe, signals_handled() as received:
+    with _meeting_place() as folder, _lifeline() as pipe, signals_handled() as received:
         environment = {
             **_loopback(),
             **os.environ,
@@ -145,6 +147,18 @@ def run_workers(num_workers: int, command: Sequence[str]) -> Ending:
             for worker in workers:
                 worker.kill()
         return _ending(workers, is_stopped=bool(received))
+
+
+def _meeting_place() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="mamlcli-")
+    except OSError as error:
+        raise MamlError(
+            "--workers",
+            expected="a folder for temporary files that can be written",
+            got=first_line(error),
+            next_step="Set TMPDIR to a folder of yours",
+        ) from error
 
 
 def _watch(workers: Sequence[_Worker], received: Sequence[int]) -> None:

@@ -91,8 +91,10 @@ class _Process:
         self.connection, theirs = context.Pipe()
         # Not daemonic: a daemon may have no children, and `git_state` runs git.
         self.process: BaseProcess = context.Process(target=_work, args=(theirs,), daemon=False)
+        start_method = multiprocessing.get_start_method(allow_none=True)
         with sigint_ignored():
             self.process.start()
+        multiprocessing.set_start_method(start_method, force=True)  # the start fixes it where nobody has yet
         theirs.close()  # or the death of the process would not close the pipe
         self.job: Job | None = None
         self.attempt = 0

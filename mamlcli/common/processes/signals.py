@@ -6,6 +6,10 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import TypeAlias
+
+Handler: TypeAlias = Callable[[int, FrameType | None], object]
 
 
 @contextmanager
@@ -17,7 +21,7 @@ def interruption_flag(*, second_ends: bool = True) -> Iterator[Callable[[], bool
     """
     received: list[int] = []
 
-    def handle(number: int, frame: object) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         if received and second_ends:
             raise KeyboardInterrupt
         received.append(number)
@@ -25,9 +29,17 @@ def interruption_flag(*, second_ends: bool = True) -> Iterator[Callable[[], bool
     if threading.current_thread() is not threading.main_thread():
         yield lambda: bool(received)
         return
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with _handled_by(handle):
         yield lambda: bool(received)
+
+
+@contextmanager
+def _handled_by(handle: Handler) -> Iterator[None]:
+    """Handle SIGINT and SIGTERM, then leave them to whoever did before; not one that other code than Python handles."""
+    numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not None]
+    previous = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -36,7 +48,8 @@ def interruption_flag(*, second_ends: bool = True) -> Iterator[Callable[[], bool
 @contextmanager
 def sigint_ignored() -> Iterator[None]:
     """Ignore SIGINT while a process is started that is to ignore it: ^C reaches all, and the parent alone decides."""
-    if threading.current_thread() is not threading.main_thread():
+    # One that was set by other code than Python is None here, and could not be set again.
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
         yield
         return
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -50,10 +63,5 @@ def sigint_ignored() -> Iterator[None]:
 def signals_handled() -> Iterator[list[int]]:
     """Yield a list that gets every SIGINT and SIGTERM, and let none of them end the process."""
     received: list[int] = []
-    names = (signal.SIGINT, signal.SIGTERM)
-    previous = {name: signal.signal(name, lambda number, frame: received.append(number)) for name in names}
-    try:
+    with _handled_by(lambda number, frame: received.append(number)):
         yield received
-    finally:
-        for name, handler in previous.items():
-            signal.signal(name, handler)

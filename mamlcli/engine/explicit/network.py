@@ -71,7 +71,7 @@ class TaskNetwork:
         network: the architecture.
         part: "all", "body" or "head".
         first: names of parameters that come first in the flat vector (those that adapt).
-        device_type: "cpu" or "cuda"; chooses how convolutions are computed.
+        device_type: "cpu", "cuda" or "mps"; chooses how convolutions are computed.
         is_compiled: whether `gradient`, `hessian_vector`, `features` and `pull_back` go through `torch.compile`.
 
     Raises:
@@ -229,7 +229,7 @@ def _block(
         TaskConv(
             (f"{prefix}.conv.weight", f"{prefix}.conv.bias"),
             stride,
-            is_unfolded=device_type == "cuda" or _is_better_unfolded(channels, stride, high * wide),
+            is_unfolded=device_type != "cpu" or _is_better_unfolded(channels, stride, high * wide),
             has_bias=not is_batch,
         )
     ]

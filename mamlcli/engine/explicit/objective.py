@@ -56,7 +56,7 @@ class ExplicitObjective:
 
     Args:
         objective: network and inner loop.
-        device_type: "cpu" or "cuda".
+        device_type: "cpu", "cuda" or "mps".
         is_compiled: whether the networks' derivatives go through `torch.compile`.
 
     Raises:

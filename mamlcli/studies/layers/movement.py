@@ -70,7 +70,7 @@ def layer_movement(
         adapted = adapted_params(objective, model, xi, *data[:3])
         return _layer_norms(layers, {name: adapted[name] - model[name] for name in model})
 
-    size = _layer_norms(layers, meta.model).detach().double().cpu().numpy()
+    size = _layer_norms(layers, meta.model).detach().cpu().double().numpy()
     return LayerMovement(layers, size, map_tasks(distances, meta, episodes, execution))
 
 

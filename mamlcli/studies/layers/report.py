@@ -56,6 +56,8 @@ def layers_report(
         RunError: the run has no checkpoint; MamlError: a bad split or device; DataError: a split is missing.
     """
     recipe = recipe_elsewhere(run, where="mamlcli layers", device=device, split=split)
+    if recipe.execution.device == "mps":  # which has no float64
+        recipe = recipe_elsewhere(run, where="mamlcli layers", device="cpu", split=split)
     split, steps = recipe.evaluation.split, num_inner_steps(recipe)
     trained = open_trained(run, recipe, splits=tuple(dict.fromkeys((split, "train"))))
     experiment = trained.experiment

@@ -102,7 +102,7 @@ def capacity(
         loss, right = vmap(example_loss)(query, episode.query_y), vmap(accuracy)(query, episode.query_y)
         scores = (loss, right, losses(params))
     references = distribution.references(episode)
-    loss_np, accuracy_np, support_np = (value.double().cpu().numpy() for value in scores)
+    loss_np, accuracy_np, support_np = (value.cpu().double().numpy() for value in scores)
     return Capacity(loss_np, accuracy_np, support_np, is_converged.cpu().numpy(), num_steps, references)
 
 

@@ -136,7 +136,7 @@ def add_capacity(result: StudyResult, sweep: Sweep, path: Path) -> StudyResult:
 
 
 def _array(values: Tensor | None) -> Array | None:
-    return None if values is None else values.double().cpu().numpy()
+    return None if values is None else values.cpu().double().numpy()
 
 
 def scores_over_tasks(loss: Array | None, accuracy: Array | None) -> StudyScores:

@@ -52,8 +52,8 @@ class CellEnd:
 
 
 def default_jobs(recipe: Recipe, num_cells: int) -> int:
-    """Return the processes of a sweep where none are asked for: one on CUDA, else one for each core."""
-    if resolve_device(recipe.execution.device).type == "cuda":
+    """Return the processes of a sweep where none are asked for: one on a GPU, else one for each core."""
+    if resolve_device(recipe.execution.device).type != "cpu":
         return 1
     return max(1, min(num_cores(), num_cells))
 

@@ -7,6 +7,7 @@ with its own typeface, slant, proportions, pen and smooth bending, as Omniglot h
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def load_glyphs(seed: int = 0) -> Pack:
 
 def _read(path: Path, seed: int) -> Pack | None:
     """Return the pack at `path`, or None if it is missing, damaged, or of another version or seed."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         return None
     try:
         pack = load_pack(path)

@@ -135,7 +135,7 @@ def find_pack(name: str) -> Path | None:
     """Return the path of `<name>.npz` in $MAMLCLI_DATA, else in the user's cache; None if neither has it."""
     for folder in dict.fromkeys((data_dir(), cache_dir())):
         path = folder / f"{name}.npz"
-        if path.is_file():
+        if os.path.isfile(path):  # which Path.is_file does not answer in a folder that is closed to the user
             return path
     return None
 

@@ -61,3 +61,11 @@ def test_shipped_models_are_all_readable():
     [finding] = checks.model_findings()
     assert finding.status == "ok"
     assert finding.found.endswith(", all readable")
+
+
+def test_gpu_of_a_mac_is_told_with_how_it_is_used(monkeypatch):
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    monkeypatch.setenv("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+    [mps] = [finding for finding in checks.gpu_findings() if finding.name == "mps"]
+    assert mps.status == OK
+    assert "--device mps alone; float32 only; PYTORCH_ENABLE_MPS_FALLBACK is set" in mps.found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -90,3 +91,14 @@ def test_failure_of_a_users_mistake_is_its_message_and_of_a_bug_has_the_tracebac
         fields = failure(error)
     assert (fields["reason"], fields["error"]) == ("ZeroDivisionError: no such luck", "ZeroDivisionError")
     assert fields["details"].startswith("Traceback")
+
+
+def test_start_method_of_the_users_processes_is_left_to_the_user():
+    before = multiprocessing.get_start_method(allow_none=True)
+    try:
+        for chosen in (None, "spawn"):
+            multiprocessing.set_start_method(chosen, force=True)
+            run_jobs([Job("a", work, {})], num_processes=1)
+            assert multiprocessing.get_start_method(allow_none=True) == chosen
+    finally:
+        multiprocessing.set_start_method(before, force=True)

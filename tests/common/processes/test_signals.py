@@ -67,3 +67,12 @@ def test_threads_that_may_not_handle_signals_go_on_without():
     thread.start()
     thread.join()
     assert ends == [False]
+
+
+def test_signal_that_other_code_than_python_handles_is_left_to_it(monkeypatch):
+    getsignal, changed = signal.getsignal, []
+    monkeypatch.setattr(signal, "getsignal", lambda number: None if number == signal.SIGINT else getsignal(number))
+    monkeypatch.setattr(signal, "signal", lambda number, handler: changed.append(number))
+    with interruption_flag(), sigint_ignored(), signals_handled():
+        assert set(changed) == {signal.SIGTERM}
+    monkeypatch.undo()
