@@ -104,6 +104,10 @@ def value_of(raw: str, path: KeyPath) -> object:
         return None
     if "text" in kinds:
         return _text(raw, path)
+    with contextlib.suppress(ValueError):
+        entries = json.loads(raw, strict=False)
+        if isinstance(entries, list) and all(isinstance(entry, str) for entry in entries):
+            return entries
     inside = raw.strip()[1:-1] if _is_bracketed(raw.strip()) else raw.strip()
     return [_text(part, (*path, "")) for part in _split(inside)]
 
