@@ -111,3 +111,14 @@ def test_text_that_fits_is_shown_without_a_warning(capsys):
     console.result_text("fünf")
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("fünf\n", "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are Unicode on Windows")
+def test_names_are_read_and_written_where_the_locale_knows_ascii_alone(tmp_path):
+    (tmp_path / "fünf.yaml").write_text("# fünf\ntasks: {source: folder, path: zwölf}\nmodel: {kind: cnn}\n", "utf-8")
+    environment = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(Path(mamlcli.__file__).parents[1])}
+    command = [sys.executable, "-X", "utf8=0", "-m", "mamlcli", "recipes", "show", "fünf.yaml", "--resolved"]
+    ended = subprocess.run(command, cwd=tmp_path, env=os.environ | environment, capture_output=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    assert b"  path: zw\\xf6lf\n" in ended.stdout
+    assert b"characters that ascii lacks are shown as escapes" in ended.stderr.lower()
