@@ -64,9 +64,9 @@ def syntax_hint(error: yaml.MarkedYAMLError) -> str:
     text = f"{error.context} {error.problem}"
     if "\\t" in text:
         return " Indent with spaces; YAML takes no tabs."
-    signs = ("cannot start any token", "alias", "anchor", "mapping values are not allowed", "for the tag", "a tag")
+    signs = ("cannot start any token", "alias", "anchor", "not allowed here", "for the tag", "a tag")
     if any(sign in text for sign in signs):
-        return ' Put a text with characters that YAML uses itself (@ % & * ! : #) into quotes, as in path: "@data".'
+        return ' Put a text with characters that YAML uses itself (@ % & * ! : # -) into quotes, as in path: "@data".'
     return ""
 
 
