@@ -230,8 +230,8 @@ def test_click_is_never_imported(module):
     assert not {name for name in IMPORTS[module] if name.startswith("typer.") and name != "typer.testing"}
 
 
-def test_yaml_is_known_to_recipe_files_alone():
-    assert [name for name in MODULES if "yaml" in packages(name)] == ["mamlcli.recipe.files"]
+def test_yaml_is_known_to_the_files_of_recipes_and_to_what_reads_them_alone():
+    assert [name for name in MODULES if "yaml" in packages(name)] == ["mamlcli.recipe.files", "mamlcli.recipe.reading"]
 
 
 def test_typer_is_known_to_the_command_line_alone():

@@ -154,6 +154,17 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
+def syntax_hint(error: yaml.MarkedYAMLError) -> str:
+    """Return how a mistake in the form of YAML is usually mended; empty where that is not known."""
+    text = f"{error.context} {error.problem}"
+    if "\\t" in text:
+        return " Indent with spaces; YAML takes no tabs."
+    signs = ("cannot start any token", "alias", "anchor", "not allowed here", "for the tag", "a tag")
+    if any(sign in text for sign in signs):
+        return ' Put a text with characters that YAML uses itself (@ % & * ! : # -) into quotes, as in path: "@data".'
+    return ""
+
+
 # Nodes of YAML -------------------------------------------------------------------------------------------------
 
 
