@@ -248,7 +248,8 @@ def _all_kinds() -> dict[KeyPath, frozenset[str]]:
             of_key -= {"text"}
         kinds[path] = frozenset(of_key)
         if "texts" in of_key:
-            kinds[(*path, "")] = frozenset({"text"})
+            of_entries = (*path, "")
+            kinds[of_entries] = frozenset({"text"})
     kinds[("inner", "transform")] = frozenset({"text", "section"})
     return kinds
 
