@@ -16,7 +16,7 @@ import traceback
 from types import FrameType
 
 from mamlcli.cli import console
-from mamlcli.cli.streams import give_up
+from mamlcli.cli.streams import give_up, read_names_as_utf8
 from mamlcli.common.errors import Interrupted, MamlError, RecipeError, is_missing_on_mps, is_out_of_memory
 from mamlcli.common.machine import versions
 from mamlcli.common.words import first_line
@@ -30,6 +30,7 @@ _SMALLER = "Lower execution.chunk (1 is the least), model.width, model.depth or 
 
 def main() -> None:
     """Run the command line."""
+    read_names_as_utf8()
     signal.signal(signal.SIGTERM, _as_interrupt)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the parent had it ignored
         signal.signal(signal.SIGINT, _as_interrupt)

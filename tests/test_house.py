@@ -230,8 +230,8 @@ def test_click_is_never_imported(module):
     assert not {name for name in IMPORTS[module] if name.startswith("typer.") and name != "typer.testing"}
 
 
-def test_yaml_is_known_to_recipe_files_alone():
-    assert [name for name in MODULES if "yaml" in packages(name)] == ["mamlcli.recipe.files"]
+def test_yaml_is_known_to_the_files_of_recipes_and_to_what_reads_them_alone():
+    assert [name for name in MODULES if "yaml" in packages(name)] == ["mamlcli.recipe.files", "mamlcli.recipe.reading"]
 
 
 def test_typer_is_known_to_the_command_line_alone():
@@ -336,3 +336,59 @@ def test_calls_are_formatted_by_the_formatter():
     skips = [path for path in (ROOT.parent / "tests").rglob("*.py") if FORMAT_OFF.search(path.read_text())]
     skips += [path for path in MODULES.values() if FORMAT_OFF.search(path.read_text())]
     assert not skips
+
+
+def unnamed_encodings(path: Path) -> list[str]:
+    """Return the calls of a file that read or write text in whatever encoding the place has."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    return [f"{path.name}:{call.lineno}: {ast.unparse(call)}" for call in calls if leaves_encoding_open(call)]
+
+
+def leaves_encoding_open(call: ast.Call) -> bool:
+    """Return whether a call opens, reads or writes a text file, or starts a process with text, without an encoding.
+
+    `open(path)` has its mode second, `path.open()` first; that of what else has an `open` (`Image.open(path)`) is no
+    mode.
+    """
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    named = {keyword.arg: keyword.value for keyword in call.keywords}
+    if "encoding" in named or (name == "read_text" and call.args):
+        return False
+    if name in ("read_text", "write_text", "TextIOWrapper"):
+        return True
+    if "text" in named or "universal_newlines" in named:
+        return name in ("run", "Popen", "check_output")
+    if name not in ("open", "fdopen", "NamedTemporaryFile", "TemporaryFile"):
+        return False
+    is_method = isinstance(call.func, ast.Attribute) and name == "open"
+    modes = [named["mode"]] if "mode" in named else call.args[0 if is_method or "Temporary" in name else 1 :][:1]
+    mode = modes[0].value if modes and isinstance(modes[0], ast.Constant) else "" if modes else "r"
+    is_binary_by_default = "Temporary" in name and not modes
+    return isinstance(mode, str) and mode[:1] in ("r", "w", "a", "x") and "b" not in mode and not is_binary_by_default
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_text_file_is_read_and_written_in_a_named_encoding(module):
+    assert unnamed_encodings(MODULES[module]) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "is_open"),
+    [
+        ("path.read_text()", True),
+        ("path.read_text('utf-8')", False),
+        ("path.write_text(text)", True),
+        ("open(path)", True),
+        ("open(path, 'rb')", False),
+        ("path.open()", True),
+        ("path.open('a')", True),
+        ("path.open('a', encoding='utf-8')", False),
+        ("path.open('xb')", False),
+        ("Image.open(path)", False),
+        ("subprocess.run(words, text=True)", True),
+        ("tempfile.NamedTemporaryFile('w')", True),
+        ("tempfile.NamedTemporaryFile()", False),
+    ],
+)
+def test_calls_without_an_encoding_are_found(code, is_open):
+    assert leaves_encoding_open(ast.parse(code).body[0].value) is is_open

@@ -65,6 +65,18 @@ def make_writable() -> None:
             reconfigure(errors=_ERRORS)
 
 
+def read_names_as_utf8() -> None:
+    """Start this process again in Python's UTF-8 mode, where it reads file names and arguments in another encoding.
+
+    Such a place is LC_ALL=C without that mode: a folder `fünf` could then be opened but not written down. What is
+    printed keeps its encoding. (On Windows names are Unicode.)
+    """
+    if sys.getfilesystemencoding().lower().replace("-", "") != "utf8":
+        os.environ.setdefault("PYTHONIOENCODING", getattr(sys.stdout, "encoding", None) or "ascii")
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, "-X", "utf8=1", "-m", "mamlcli", *sys.argv[1:]])
+
+
 def give_up() -> None:
     """Let what is still to be written to standard output and error vanish: their reader has left."""
     for number in (1, 2):

@@ -48,9 +48,17 @@ def shown(path: Path | str) -> str:
 
 def printable(path: Path | str) -> str:
     """Return a path as text that can be encoded: bytes that are no text are written out; line ends stay."""
-    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+    return _as_utf8(str(path)).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _as_utf8(text: str) -> str:
+    """Return a name of the file system as it is in UTF-8, also where Python reads names as ASCII (LC_ALL=C)."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half of a pair that stands for no byte
+        return text
 
 
 def composed(text: str) -> str:
     """Return a text in Unicode's composed form (NFC), so that a name from a Mac's file system equals the same typed."""
-    return unicodedata.normalize("NFC", text)
+    return unicodedata.normalize("NFC", _as_utf8(text))

@@ -14,8 +14,8 @@ from mamlcli.common.errors import RecipeError
 from mamlcli.common.files import TextFileError, expanded, text_of
 from mamlcli.common.words import composed, nearest, shown
 from mamlcli.recipe.habits import without_habits
-from mamlcli.recipe.problems import Draft, problem, syntax_hint
-from mamlcli.recipe.reading import tree_of, value_of
+from mamlcli.recipe.problems import Draft, problem
+from mamlcli.recipe.reading import syntax_hint, tree_of, value_of
 from mamlcli.recipe.rules import conflicts
 from mamlcli.recipe.schema import Recipe
 

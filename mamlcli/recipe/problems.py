@@ -12,7 +12,6 @@ from mamlcli.recipe.keys import known_keys, section_at, tag_keys, tag_values
 from mamlcli.recipe.reading import KeyPath
 
 if TYPE_CHECKING:
-    import yaml
     from pydantic_core import ErrorDetails
 
 
@@ -57,17 +56,6 @@ def problem(draft: Draft, item: ErrorDetails) -> str:
         return f"{place}: expected a value, got nothing."
     hint = _hint(path, got, _NAMED.findall(str(context["expected"])) if kind == "literal_error" else [])
     return f"{place}: expected {_expected(kind, context, item['msg'])}, got {got!r}.{hint}"
-
-
-def syntax_hint(error: yaml.MarkedYAMLError) -> str:
-    """Return how a mistake in the form of YAML is usually mended; empty where that is not known."""
-    text = f"{error.context} {error.problem}"
-    if "\\t" in text:
-        return " Indent with spaces; YAML takes no tabs."
-    signs = ("cannot start any token", "alias", "anchor", "mapping values are not allowed", "for the tag", "a tag")
-    if any(sign in text for sign in signs):
-        return ' Put a text with characters that YAML uses itself (@ % & * ! : #) into quotes, as in path: "@data".'
-    return ""
 
 
 def _hint(path: KeyPath, got: object, names: list[str]) -> str:

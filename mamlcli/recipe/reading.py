@@ -104,6 +104,10 @@ def value_of(raw: str, path: KeyPath) -> object:
         return None
     if "text" in kinds:
         return _text(raw, path)
+    with contextlib.suppress(ValueError):
+        entries = json.loads(raw, strict=False)
+        if isinstance(entries, list) and all(isinstance(entry, str) for entry in entries):
+            return entries
     inside = raw.strip()[1:-1] if _is_bracketed(raw.strip()) else raw.strip()
     return [_text(part, (*path, "")) for part in _split(inside)]
 
@@ -148,6 +152,17 @@ def _split(text: str) -> list[str]:
         else:
             parts[-1] += char
     return [part.strip() for part in parts if part.strip()]
+
+
+def syntax_hint(error: yaml.MarkedYAMLError) -> str:
+    """Return how a mistake in the form of YAML is usually mended; empty where that is not known."""
+    text = f"{error.context} {error.problem}"
+    if "\\t" in text:
+        return " Indent with spaces; YAML takes no tabs."
+    signs = ("cannot start any token", "alias", "anchor", "not allowed here", "for the tag", "a tag")
+    if any(sign in text for sign in signs):
+        return ' Put a text with characters that YAML uses itself (@ % & * ! : # -) into quotes, as in path: "@data".'
+    return ""
 
 
 # Nodes of YAML -------------------------------------------------------------------------------------------------
@@ -233,7 +248,8 @@ def _all_kinds() -> dict[KeyPath, frozenset[str]]:
             of_key -= {"text"}
         kinds[path] = frozenset(of_key)
         if "texts" in of_key:
-            kinds[(*path, "")] = frozenset({"text"})
+            of_entries = (*path, "")
+            kinds[of_entries] = frozenset({"text"})
     kinds[("inner", "transform")] = frozenset({"text", "section"})
     return kinds
 

@@ -28,8 +28,14 @@ mamlcli train my-sinusoid.yaml inner.steps=5 outer.lr=1e-4 --dry-run
 mamlcli recipes verify linear-regression
 ```
 
-Values are YAML: `true`, `null`, `1e-3`, `[head.*]`. A key that is left out has its default. `--dry-run` prints the
-recipe with every default filled in, and what it would cost. The same overrides work
+Values are YAML, read by the types of their keys: what is written for a text is that text (a folder `2024-05-01` or `no`
+needs no quotes), numbers are decimal (`010` is ten, `1e4` an integer where one is wanted), and `null` is none. On the
+command line a text may hold any character, and a list of texts may do without brackets: `inner.adapt=head.*,*.bias`.
+A text that is itself in quotes is what they hold: `tasks.path='"null"'` is a folder of that name. In `tasks.path`, `~`
+and variables (`$SCRATCH/photos`) are expanded when the data is read. Files are UTF-8, or UTF-16 with its mark.
+
+A key that is left out has its default. `--dry-run` prints the recipe with every default filled in, and what it would
+cost. The same overrides work
 [from Python](python.md): `mamlcli.train("sinusoid", "inner.steps=5")`. `recipes verify` runs a recipe with several
 seeds and tests whether it [reproduces](algorithms.md#is-a-number-reproduced) the number in its section `reference`.
 

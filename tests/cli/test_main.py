@@ -177,3 +177,20 @@ def test_bug_without_a_place_for_temporary_files_is_told_at_once(failing, monkey
     assert ended.code == 3
     assert "its traceback is here:" in ended.err
     assert "ZeroDivisionError: no such luck" in ended.err
+
+
+@pytest.mark.parametrize(
+    "words", [["--inner.lr=1"], ["sinusoid", "--inner.lr", "1"], ["+inner.lr=1"], ["inner.lr", "1"]]
+)
+def test_key_in_the_form_of_another_program_is_answered_with_ours(cli, words):
+    ended = cli("train", *words)
+    assert ended.code == 1
+    (line,) = ended.errors
+    assert line.startswith("command line: expected key.path=value, got ")
+    assert line.endswith(". Type: inner.lr=1")
+
+
+def test_recipe_in_utf_16_is_shown_as_text(cli, tmp_path):
+    text = "# fünf\ntasks: {source: logistic}\nmodel: {kind: mlp}\n"
+    (tmp_path / "r.yaml").write_text(text, encoding="utf-16")
+    assert cli("recipes", "show", "r.yaml").out == text

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mamlcli.common.errors import MamlError
+from mamlcli.common.errors import DataError, MamlError
 from mamlcli.common.files import (
+    TextFileError,
     atomic_write,
     cache_dir,
     can_be_made,
@@ -19,6 +20,8 @@ from mamlcli.common.files import (
     home_dir,
     json_text,
     temporary_dir,
+    text_of,
+    user_path,
 )
 
 
@@ -158,3 +161,73 @@ def test_folder_can_be_made_below_one_that_can_be_written_and_below_no_file(tmp_
     assert not can_be_made(tmp_path / "file" / "a")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert not can_be_made(tmp_path / "a")
+
+
+# Text files -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_text_with_its_mark_is_read_in_its_encoding(encoding):
+    assert text_of("a: fünf 照片\n".encode(encoding)) == "a: fünf 照片\n"
+
+
+def test_marks_of_both_orders_of_bytes_are_known():
+    assert text_of(b"\xff\xfe" + "fünf".encode("utf-16-le")) == "fünf"
+    assert text_of(b"\xfe\xff" + "fünf".encode("utf-16-be")) == "fünf"
+
+
+@pytest.mark.parametrize(
+    ("data", "got"),
+    [
+        ("a\nfünf".encode("latin-1"), "Latin-1 or Windows-1252 (byte 0xfc in line 2); save it as UTF-8"),
+        (b"\x89PNG\r\n\x1a\n\xff", "a binary file"),
+        (b"\xff\xfea", "a damaged file in UTF-16"),
+    ],
+)
+def test_bytes_that_are_no_text_are_named_for_what_they_look_like(data, got):
+    with pytest.raises(TextFileError) as caught:
+        text_of(data)
+    assert str(caught.value).endswith(got)
+
+
+def test_json_of_bytes_that_are_no_text_can_be_encoded_and_read_back():
+    name = os.fsdecode(b"a\xff")
+    assert json.loads(json_text({"name": name}).encode("utf-8")) == {"name": name}
+
+
+def test_json_of_ascii_alone_is_the_same_document():
+    value = {"ä": "照 \U0001f600"}
+    assert json_text(value, is_ascii=True).isascii()
+    assert json.loads(json_text(value, is_ascii=True)) == value
+
+
+# Paths of people ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["$SCRATCH/photos", "${SCRATCH}/photos"])
+def test_variables_of_a_path_are_expanded(monkeypatch, text):
+    monkeypatch.setenv("SCRATCH", "/scratch")
+    assert user_path(text, "tasks.path") == Path("/scratch/photos")
+
+
+def test_home_is_expanded_also_in_a_variable(monkeypatch):
+    monkeypatch.setenv("SCRATCH", "~/scratch")
+    assert user_path("~/photos", "tasks.path") == Path.home() / "photos"
+    assert user_path("$SCRATCH", "tasks.path") == Path.home() / "scratch"
+
+
+def test_variable_that_is_not_set_is_refused(monkeypatch):
+    monkeypatch.delenv("SCRATCH", raising=False)
+    with pytest.raises(DataError) as caught:
+        user_path("$SCRATCH/photos", "tasks.path")
+    assert str(caught.value) == (
+        "tasks.path: expected a path whose variables are set, got '$SCRATCH/photos', where SCRATCH is not set. "
+        "Set it, as in export NAME=VALUE, or write the path out."
+    )
+
+
+@pytest.mark.parametrize("name", ["$x", "a$", "100$ (new)", "$(pwd)"])
+def test_path_that_is_there_is_taken_as_it_is_written(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    assert user_path(name, "tasks.path") == Path(name)

@@ -44,3 +44,10 @@ def test_marks_of_direction_are_written_out_and_spaces_and_joiners_of_scripts_st
 
 def test_lines_of_a_text_stay_lines() -> None:
     assert lines_of("a\tb\n\x1b[1mc\n") == "a\\tb\n\\x1b[1mc\n"
+
+
+def test_names_that_python_reads_as_ascii_are_those_of_utf_8() -> None:
+    """With LC_ALL=C the bytes of a name beyond ASCII arrive as halves of pairs."""
+    as_ascii = "f\u00fcnf".encode().decode("ascii", "surrogateescape")
+    assert composed(as_ascii) == printable(as_ascii) == "f\u00fcnf"
+    assert composed("a\udcff\ud800") == "a\udcff\ud800"

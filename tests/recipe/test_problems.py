@@ -151,3 +151,38 @@ def test_names_in_a_list_are_told_as_those_of_a_key_with_the_nearest():
 def test_nearest_name_of_a_closed_set_is_told():
     found = problem("logistic", "outer.optimizer=adm")
     assert found.endswith("expected 'adam' or 'sgd', got 'adm'. Did you mean 'adam'?")
+
+
+def test_misspelt_section_of_an_override_is_on_the_command_line(small):
+    line = problem("sinusoid", "innner.lr=0.5")
+    assert line.startswith("command line: innner: expected a known key, got 'innner'. Did you mean 'inner'?")
+    assert problem(small, "inner.transfrom.name=kfo").startswith("command line: inner.transfrom: expected a known key")
+
+
+def test_misspelt_section_of_the_file_stays_in_the_file_if_an_override_is_below_it(write):
+    line = problem(write(f"{SMALL}innner:\n  steps: 3\n"), "innner.lr=0.5")
+    assert line.startswith("r.yaml:3: innner:")
+
+
+def test_key_that_is_no_section_is_blamed_on_the_override_below_it(write):
+    line = problem(write(f"{SMALL}seed: 1\n"), "seed.x=2")
+    assert line == "command line: seed: expected an integer, got {'x': 2}."
+
+
+# How YAML is mended ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["@data", "%x", "`x`", "*best", "*.bias", "photos: new", "!x", "- a"])
+def test_text_that_is_yaml_of_another_kind_is_told_to_be_put_into_quotes(write, text):
+    lines = problems(write(f"tasks:\n  source: folder\n  path: {text}\nmodel: {{kind: cnn}}\n"))
+    assert "Put a text with characters that YAML uses itself" in lines[0]
+    assert lines[0].startswith("r.yaml:3:")
+
+
+def test_text_in_brackets_is_told_to_be_put_into_quotes(write):
+    lines = problems(write("tasks: {source: folder, path: [v2]}\nmodel: {kind: cnn}\n"))
+    assert lines == ["r.yaml:1: tasks.path: expected text, got ['v2']. A text with brackets goes into quotes."]
+
+
+def test_tab_is_named(write):
+    assert "Indent with spaces; YAML takes no tabs." in problem(write("tasks:\n\tsource: logistic\n"))

@@ -210,9 +210,7 @@ def hostile_texts(number=300):
 
 
 def with_path(text):
-    return recipe_from_tree(
-        {"tasks": {"source": "folder", "path": text}, "model": {"kind": "cnn"}, "inner": {"adapt": [text, "b"]}}
-    )
+    return recipe_from_tree({"tasks": {"source": "folder", "path": text}, "model": {"kind": "cnn"}})
 
 
 def test_recipe_of_any_text_is_read_back_equal(write):
@@ -223,9 +221,8 @@ def test_recipe_of_any_text_is_read_back_equal(write):
 
 def test_value_of_any_text_as_a_word_of_the_command_line_is_read_back_equal():
     for text in hostile_texts():
-        recipe = with_path(text)
         assert value_of(as_yaml(text), PATH) == text, repr(text)
-        assert value_of(as_yaml([text, "b"]), PATTERNS) == recipe.inner.adapt, repr(text)
+        assert value_of(as_yaml([text, "b"]), PATTERNS) == [text, "b"], repr(text)
 
 
 def test_recipes_that_were_written_before_are_read_as_they_were(write):

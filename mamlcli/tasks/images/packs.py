@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mamlcli.common.errors import DataError
 from mamlcli.common.files import cache_dir, data_dir
-from mamlcli.common.words import first_line
+from mamlcli.common.words import composed, first_line
 
 # What is in a pack's file; a file that others made may hold anything else, which `_checked` refuses.
 PackArray = NDArray[np.uint8] | NDArray[np.int64] | NDArray[np.str_]
@@ -134,9 +134,9 @@ def pack_digest(pack: Pack) -> str:
 def find_pack(name: str) -> Path | None:
     """Return the path of `<name>.npz` in $MAMLCLI_DATA, else in the user's cache; None if neither has it."""
     for folder in dict.fromkeys((data_dir(), cache_dir())):
-        path = folder / f"{name}.npz"
-        if os.path.isfile(path):  # which Path.is_file does not answer in a folder that is closed to the user
-            return path
+        for path in (folder / f"{name}.npz", folder / f"{composed(name)}.npz"):
+            if os.path.isfile(path):  # which Path.is_file does not answer in a folder that is closed to the user
+                return path
     return None
 
 

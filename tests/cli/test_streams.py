@@ -1,0 +1,124 @@
+"""Standard output takes any text in any encoding, and needs not be there."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mamlcli
+from mamlcli.cli import console
+from mamlcli.cli.streams import can_write, is_unicode
+
+SHOW = """
+from rich.table import Table
+from mamlcli.cli import console
+table = Table("a")
+table.add_row("97.4 ± 0.2 ▁▇ fünf 照片 \\udcfc")
+console.choose_json(JSON)
+console.show({"fünf": "照片 \\U0001f600 \\udcfc"}, lambda report: [table, console.Verbatim("fünf")])
+console.note("照片 \\udcfc")
+"""
+
+
+def show(environment, is_json=False, options="", redirected=""):
+    """Show a table, a text and a note in a process of its own; return the exit code and both outputs."""
+    code = SHOW.replace("JSON", str(is_json)).encode("ascii", "backslashreplace").decode()
+    variables = os.environ | {"PYTHONPATH": str(Path(mamlcli.__file__).parents[1])} | environment
+    words = ["sh", "-c", f'exec "$0" {options} -c "$1" {redirected}', sys.executable, code]
+    ended = subprocess.run(words, env=variables, capture_output=True, timeout=120)
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+OUTPUTS = [
+    ({"PYTHONIOENCODING": "ascii"}, ""),
+    ({"PYTHONIOENCODING": "latin-1"}, ""),
+    ({"PYTHONIOENCODING": "cp1252"}, ""),
+    ({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}, "-X utf8=0"),
+]
+
+
+@pytest.mark.parametrize(("environment", "options"), OUTPUTS)
+def test_output_of_any_encoding_shows_everything(environment, options):
+    code, out, err = show(environment, options=options)
+    assert code == 0, err
+    encoding = environment.get("PYTHONIOENCODING", "ascii")
+    shown = out.decode(encoding)
+    if encoding == "ascii":
+        assert "97.4 +- 0.2 17 f\\xfcnf \\u7167\\u7247 \\udcfc" in shown
+        assert shown.endswith("f\\xfcnf\n")
+    else:
+        assert "97.4 ± 0.2 17 fünf \\u7167\\u7247 \\udcfc" in shown
+        assert shown.endswith("fünf\n")
+    assert b"\\u7167\\u7247 \\udcfc\n" in err
+    assert (b"PYTHONUTF8=1" in err) == (encoding == "ascii")
+
+
+@pytest.mark.parametrize(("environment", "options"), [*OUTPUTS, ({"PYTHONIOENCODING": "utf-8"}, "")])
+def test_json_in_any_encoding_is_the_same_document(environment, options):
+    code, out, err = show(environment, is_json=True, options=options)
+    assert code == 0, err
+    assert json.loads(out.decode(environment.get("PYTHONIOENCODING", "ascii"))) == {"fünf": "照片 \U0001f600 \udcfc"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows closes no descriptors")
+@pytest.mark.parametrize("redirected", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_output_that_is_closed_gets_nothing(redirected):
+    code, out, err = show({"PYTHONIOENCODING": "utf-8"}, redirected=redirected)
+    assert code == 0
+    assert bool(out) == (">&-" not in redirected.split())
+    assert bool(err) == ("2>&-" not in redirected)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows closes no descriptors")
+def test_file_that_is_opened_later_does_not_get_what_goes_to_a_closed_output(tmp_path):
+    path = str(tmp_path / "a")
+    code = f"from mamlcli.cli import console; file = open({path!r}, 'w'); console.result('x'); print(file.fileno())"
+    variables = os.environ | {"PYTHONPATH": str(Path(mamlcli.__file__).parents[1])}
+    subprocess.run(["sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, code], env=variables, check=True, timeout=120)
+    assert (tmp_path / "a").read_text(encoding="utf-8") == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_output_without_room_is_told_in_words():
+    environment = os.environ | {"PYTHONPATH": str(Path(mamlcli.__file__).parents[1])}
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "mamlcli", "recipes", "show", "sinusoid"]
+        ended = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE, timeout=120)
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        b"error: disk: expected room for what is written, got No space left on device. Free some, and run it again\n"
+    )
+
+
+def test_encodings_are_told_by_what_they_lack():
+    assert [is_unicode(io.TextIOWrapper(io.BytesIO(), encoding=name)) for name in ("utf-8", "UTF_16", "ascii")] == [
+        True,
+        True,
+        False,
+    ]
+    assert is_unicode(io.StringIO())
+    latin = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    assert (can_write("fünf", latin), can_write("照", latin)) == (True, False)
+
+
+def test_text_that_fits_is_shown_without_a_warning(capsys):
+    console.result_text("fünf")
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("fünf\n", "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are Unicode on Windows")
+def test_names_are_read_and_written_where_the_locale_knows_ascii_alone(tmp_path):
+    (tmp_path / "fünf.yaml").write_text("# fünf\ntasks: {source: folder, path: zwölf}\nmodel: {kind: cnn}\n", "utf-8")
+    environment = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(Path(mamlcli.__file__).parents[1])}
+    command = [sys.executable, "-X", "utf8=0", "-m", "mamlcli", "recipes", "show", "fünf.yaml", "--resolved"]
+    ended = subprocess.run(command, cwd=tmp_path, env=os.environ | environment, capture_output=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    assert b"  path: zw\\xf6lf\n" in ended.stdout
+    assert b"characters that ascii lacks are shown as escapes" in ended.stderr.lower()
