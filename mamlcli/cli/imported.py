@@ -86,20 +86,21 @@ def train_command(report: ImportReport) -> str | None:
 
 
 def _published_words(report: ImportReport, source: str) -> list[str] | None:
-    """Return the recipe of a source and what to change in it; None where classes of meta-train are missing."""
+    """Return the recipe of a source and what to change in it; None where only a part of its classes can be used."""
     pack, recipe = report.pack, load_recipe(RECIPES[source])[1]
     assert isinstance(recipe.tasks, ImageTasks)
     there = set(pack.class_names)
     splits = class_split(source, pack)
     whole = {split: bool(names) and there.issuperset(names) for split, names in splits.items()}
-    if not whole["train"] or pack.class_counts().min() < recipe.tasks.shots + recipe.tasks.queries:
+    num_images = recipe.tasks.shots + recipe.tasks.queries
+    if not whole["train"] or not (whole["validation"] or whole["test"]) or pack.class_counts().min() < num_images:
         return None
     words = [RECIPES[source]]
     if find_pack(source) != report.path:
         words.append(f"tasks.path={report.path}")
     if not whole["validation"]:
         words.append(f"tasks.held_back={_NUM_HELD_BACK}")
-    if not whole["validation"] or not whole["test"]:
+    if not whole["test"]:
         words.append("evaluation.split=validation")
     return words
 

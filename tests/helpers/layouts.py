@@ -312,7 +312,7 @@ ROWS = (
     Row(
         "one of them alone",
         "mamlcli data import mini-imagenet mini-imagenet-cache-train.pkl",
-        "64 classes, and the command that trains on them: 16 are held back and scored",
+        "64 classes, and a command that splits them by a seed and trains on them",
         lambda root: python2_pickle(root / "mini-imagenet-cache-train.pkl", cache(WNIDS["train"])),
         WNIDS["train"],
         {"train": WNIDS["train"], "validation": [], "test": []},

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mamlcli.common.commands import command
 from mamlcli.common.errors import DataError
 from mamlcli.common.words import shown
 from mamlcli.tasks.images.archives import archive_stem, is_archive, unpack
@@ -25,7 +26,14 @@ from mamlcli.tasks.images.known_classes import (
     numbered_classes,
 )
 from mamlcli.tasks.images.known_folders import cifar_class_tree
-from mamlcli.tasks.images.pickled_sets import PICKLE_SUFFIXES, PickledPart, pickled_parts, read_pickled, split_of_file
+from mamlcli.tasks.images.pickled_sets import (
+    PICKLE_SUFFIXES,
+    PickledPart,
+    parts_beside,
+    pickled_parts,
+    read_pickled,
+    split_of_file,
+)
 from mamlcli.tasks.images.reading import IMAGE_SUFFIXES, Preprocessing
 from mamlcli.tasks.images.tree_reading import Progress, default_size, read_tree
 from mamlcli.tasks.images.trees import ImageTree, class_folder_tree, mini_imagenet_tree, omniglot_tree
@@ -110,7 +118,13 @@ class _Reader:
         if not path.exists():
             raise DataError(shown(path), expected="a folder, an archive or a pickle of images", got="nothing there")
         if path.suffix.lower() in PICKLE_SUFFIXES:
-            return self._pickled_set(path, [PickledPart(path, split_of_file(path))])
+            found = self._pickled_set(path, [PickledPart(path, split_of_file(path))])
+            if beside := parts_beside(path):
+                all_of_them = command("data", "import", self.source, path.absolute().parent)
+                found.notes.append(
+                    f"Other splits lie beside it: {', '.join(beside)}. To import them all: {all_of_them}"
+                )
+            return found
         if self.source == "omniglot" and _is_small_omniglot(path):
             raise DataError(
                 shown(path),

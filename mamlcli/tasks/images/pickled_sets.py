@@ -85,6 +85,16 @@ def split_of_file(path: Path) -> str | None:
     return splits.pop() if len(splits) == 1 else None
 
 
+def parts_beside(path: Path) -> list[str]:
+    """Return the names of the files beside a part, named as it is, that hold other splits of its set."""
+
+    def words(of: Path) -> list[str]:
+        return [word for word in re.findall(r"[a-z]+", of.stem.lower()) if word != "phase" and not split_meant(word)]
+
+    others = [part for part in pickled_parts(path.parent)[0] if part.split not in (None, split_of_file(path))]
+    return [part.path.name for part in others if words(part.path) == words(path)]
+
+
 def read_pickled(
     parts: Sequence[PickledPart], *, numbered: dict[str, dict[int, str]] | None = None, progress: Progress | None = None
 ) -> ImageSet:

@@ -118,3 +118,13 @@ def test_class_lists_that_differ_from_the_published_ones_are_said_and_kept_for_f
     found = read("cifar-fs", here / "cifar100")
     assert "have another split of baby, apple" in found.notes[0]
     assert found.class_splits == {"train": ["baby"], "validation": [], "test": ["apple"]}
+
+
+def test_files_of_other_splits_beside_a_pickle_are_named_with_the_command_for_all(here):
+    for split in ("train", "val", "test"):
+        dump(here / f"mini-imagenet-cache-{split}.pkl", cache([split], 20))
+    dump(here / "another-test.pkl", cache(["x"], 20))
+    (note,) = read("mini-imagenet", here / "mini-imagenet-cache-train.pkl").notes
+    assert "beside it: mini-imagenet-cache-val.pkl, mini-imagenet-cache-test.pkl. To import them all: " in note
+    assert note.endswith(f"mamlcli data import mini-imagenet {here}")
+    assert read("folder", here / "another-test.pkl").notes == []

@@ -1,6 +1,8 @@
 """Importing: folders of images become packs, and what is not taken is listed."""
 
 import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +10,9 @@ import pytest
 from mamlcli.common.errors import DataError
 from mamlcli.tasks.images.class_splits import class_split
 from mamlcli.tasks.images.packs import load_pack
-from mamlcli.tasks.images.sources import SOURCES, check_name, default_name, import_source
-from tests.helpers.image_files import class_folders, drawing, noise, omniglot_folders, save
+from mamlcli.tasks.images.sources import SOURCES, check_name, default_name, import_source, pack_path
+from tests.helpers.image_files import cifar_files, class_folders, drawing, noise, omniglot_folders, save
+from tests.helpers.running import noise_pack
 
 
 @pytest.fixture
@@ -143,7 +146,47 @@ def test_options_out_of_range_are_refused(root, target, options, expected):
 
 def test_cifar_takes_no_image_options(root, target):
     with pytest.raises(DataError, match="no --size"):
-        import_source("cifar-fs", root, target, size=16)
+        import_source("cifar-fs", cifar_files(root), target, size=16)
+
+
+def test_class_names_that_a_source_does_not_have_are_warned_of(root, target):
+    omniglot_folders(root, alphabets=["Greek", "Klingon"])
+    (note,) = import_source("omniglot", root, target).notes
+    assert note.startswith("2 classes are none of omniglot: Klingon/character01, Klingon/character02. Its class names")
+    assert import_source("folder", class_folders(root / "x", ["a", "b"]), target, force=True).notes == ()
+
+
+def test_skipped_files_of_an_archive_are_named_below_it(root, target, tmp_path):
+    class_folders(root, ["a", "b"])
+    (root / "a" / "notes.txt").write_text("x")
+    archive = Path(shutil.make_archive(str(tmp_path / "birds"), "zip", root))
+    ((file, _),) = import_source("folder", archive, target).skipped
+    assert file == f"{archive}/a/notes.txt"
+    assert [path.name for path in target.parent.iterdir()] == ["p.npz"]
+
+
+def test_the_name_of_a_pack_is_the_one_that_was_typed(tmp_path, monkeypatch):
+    class_folders(tmp_path / "2024_export", ["a"])
+    (tmp_path / "pets").symlink_to(tmp_path / "2024_export", target_is_directory=True)
+    assert default_name("folder", tmp_path / "pets") == "pets"
+    assert default_name("folder", tmp_path / "birds.v2.tar.gz") == "birds.v2"
+    assert default_name("folder", tmp_path / "mine.pkl") == "mine"
+    assert default_name("folder", tmp_path / "caf\u0065\u0301") == "caf\u00e9"
+    monkeypatch.chdir(tmp_path / "2024_export")
+    assert default_name("folder", Path()) == "2024_export"
+
+
+def test_another_pack_is_never_replaced_unnamed(tmp_path, monkeypatch):
+    monkeypatch.setenv("MAMLCLI_DATA", str(tmp_path))
+    target = tmp_path / "my-pets.npz"
+    noise_pack(target, ["a"], num_images=2, shape=(4, 4, 3), name="folder")
+    assert pack_path("folder", tmp_path / "my-pets", force=True) == target
+    with pytest.raises(DataError, match="--name my-pets --force"):
+        pack_path("folder", tmp_path / "my pets", force=True)
+    assert pack_path("folder", tmp_path / "my pets", name="my-pets", force=True) == target
+    noise_pack(target, ["a"], num_images=2, shape=(4, 4, 3), name="omniglot")
+    with pytest.raises(DataError, match="a pack of 2 images of 1 classes"):
+        pack_path("folder", tmp_path / "my-pets", force=True)
 
 
 def test_source_that_cannot_be_imported_is_refused(root, target):
