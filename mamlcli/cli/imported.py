@@ -11,6 +11,7 @@ from mamlcli.common.words import shown
 from mamlcli.recipe.files import load_recipe
 from mamlcli.recipe.tasks_schema import FolderTasks, ImageTasks
 from mamlcli.tasks.images.class_splits import class_split
+from mamlcli.tasks.images.deep import FULL, bits_in_words
 from mamlcli.tasks.images.known_classes import classes_by_split
 from mamlcli.tasks.images.packs import Pack, find_pack
 from mamlcli.tasks.images.sources import ImportReport
@@ -42,6 +43,8 @@ def show_import(report: ImportReport) -> None:
     console.result_text(f"Splits: {splits_in_words(report.pack)}")
     for note in report.notes:
         console.warn(note)
+    if report.preprocessing.white != FULL:
+        console.note(bits_in_words(report.preprocessing.white))
     for file, reason in report.skipped[:_MAX_SKIPPED_SHOWN]:
         console.warn(f"skipped {file}: {reason}")
     more = len(report.skipped) - _MAX_SKIPPED_SHOWN

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import pytest
 
 import mamlcli
 from mamlcli.common.errors import DataError, Interrupted
+from tests.helpers.image_files import class_folders
 from tests.helpers.running import end_of
 
 
@@ -177,3 +180,17 @@ def test_bug_without_a_place_for_temporary_files_is_told_at_once(failing, monkey
     assert ended.code == 3
     assert "its traceback is here:" in ended.err
     assert "ZeroDivisionError: no such luck" in ended.err
+
+
+def test_command_that_works_is_named_as_it_was_typed_and_works_when_it_is_pasted(cli, tmp_path):
+    class_folders(tmp_path / "my photos", ["cats", "dogs", "birds"], num_images=6)
+    sizes = ("tasks.image_size=8", "model.depth=1", "model.width=2", "evaluation.tasks=2", "outer.tasks=2")
+    failed = cli("train", "folder", "tasks.path=my photos", "tasks.ways=4", *sizes, "--dry-run")
+    assert failed.code == 1
+    [command] = re.findall(r"Run: mamlcli (.*)\.?$", failed.errors[0])
+    assert "tasks.ways=4" not in command
+    assert command.startswith("train folder 'tasks.path=my photos'")
+    done = cli(*shlex.split(command))
+    assert (done.code, "tasks.ways=3" in command) == (0, True)
+    [adapt] = re.findall(r"without training: mamlcli (.*) \(the last word", failed.errors[0])
+    assert cli(*shlex.split(adapt)).code == 0
