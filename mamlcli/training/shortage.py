@@ -40,8 +40,14 @@ def shortage(recipe: Recipe, pack: Pack, where: str) -> DataError:
         why=_without_training(pack, where),
         next_step=_what_works(changes),
     )
-    error.changes = tuple(_words({key: value}) for key, value in (changes or {}).items())
+    error.changes = _as_words(changes or {})
     return error
+
+
+def changes_that_work(recipe: Recipe, pack: Pack) -> tuple[str, ...] | None:
+    """Return the fewest changes KEY=VALUE with which a pack is enough for a recipe, None where it is for no task."""
+    changes = _least_changes(recipe, pack)
+    return None if changes is None else _as_words(changes)
 
 
 def _least_changes(recipe: Recipe, pack: Pack) -> Changes | None:
@@ -133,15 +139,16 @@ def _without_training(pack: Pack, where: str) -> str | None:
 def _what_works(changes: Changes | None) -> str:
     if changes is None:
         return "The smallest task has 2 classes of 2 images: add folders or images"
+    words = f"set {' '.join(_as_words(changes))}"
     if changes.items() >= _LAST_RESORT.items():
         return (
             "For a test on classes that were not trained on they are too few. They can all be trained on and scored, "
-            f"which says nothing of new classes: set {_words(changes)}"
+            f"which says nothing of new classes: {words}"
         )
     if "validation.every" in changes:
-        return f"Without meta-validation, which chooses the best weights, they are enough: set {_words(changes)}"
-    return f"They are enough with smaller tasks or another split: set {_words(changes)}"
+        return f"They are enough without meta-validation, which chooses the best weights: {words}"
+    return f"They are enough with smaller tasks or another split: {words}"
 
 
-def _words(changes: Changes) -> str:
-    return " ".join(f"{key}={'null' if value is None else value}" for key, value in changes.items())
+def _as_words(changes: Changes) -> tuple[str, ...]:
+    return tuple(f"{key}={'null' if value is None else value}" for key, value in changes.items())

@@ -133,10 +133,7 @@ def read_own_images(
     Raises:
         DataError: frame is unknown, or does not suit the run.
     """
-    if frame not in FRAMES:
-        raise DataError("--frame", expected=f"one of {', '.join(FRAMES)}", got=repr(frame))
-    if frame == "ink" and record.extent is None:
-        raise DataError("--frame", expected="'file' with a run that was not trained on drawings", got=repr(frame))
+    _check_frame(frame, record)
     preprocessing = replace(record.preprocessing, invert=False, white=_white(files, record, white))
     size, channels = preprocessing.size, preprocessing.channels
     arrays = np.empty((len(files.paths), size, size, channels), dtype=np.uint8)
@@ -169,6 +166,13 @@ def read_own_images(
         skipped=skipped,
         white=preprocessing.white,
     )
+
+
+def _check_frame(frame: str, record: ImageRecord) -> None:
+    if frame not in FRAMES:
+        raise DataError("--frame", expected=f"one of {', '.join(FRAMES)}", got=repr(frame))
+    if frame == "ink" and record.extent is None:
+        raise DataError("--frame", expected="'file' with a run that was not trained on drawings", got=repr(frame))
 
 
 def _white(files: OwnFiles, record: ImageRecord, before: int) -> int:
