@@ -124,7 +124,16 @@ def _image_tasks(
             scored[split] = training
         elif split != "train" or not is_other_size or recipe.evaluation.split == "train":
             scored[split] = made(split, scored_tasks, scored_keys)
-    data: dict[str, object] = {
+    return TaskSets(scored, training, tuple(images.shape[1:]), tasks.ways, _record(recipe, pack, names, where, skipped))
+
+
+def _record(
+    recipe: Recipe, pack: Pack, names: Mapping[str, Sequence[str]], where: str, skipped: list[tuple[str, str]]
+) -> dict[str, object]:
+    """Return what the manifest says of images."""
+    tasks = recipe.tasks
+    assert isinstance(tasks, ImageTasks | FolderTasks)
+    return {
         "source": tasks.source,
         "pack": where,
         "num_images": len(pack.images),
@@ -136,7 +145,6 @@ def _image_tasks(
         **({"held_back": list(names[HELD_BACK])} if tasks.held_back else {}),
         **(class_record(recipe, pack, names) if isinstance(tasks, FolderTasks) else {}),
     }
-    return TaskSets(scored, training, tuple(images.shape[1:]), tasks.ways, data)
 
 
 def load_image_pack(tasks: ImageTasks | FolderTasks) -> tuple[Pack, str, list[tuple[str, str]]]:

@@ -19,7 +19,7 @@ Changes = dict[str, object]
 # The classes that a shipped model tells apart, and which one is the nearest to grey and to colour images.
 _MOST_OF_A_MODEL = 5
 _MODELS = {1: "omniglot-5way-1shot@1", 3: "cifar-fs-5way-5shot@1"}
-_PURPOSE = {"train": "to train on", "validation": "for validation", "test": "for the test"}
+_PURPOSE = {"train": "to train on", "validation": "others for validation", "test": "others for the test"}
 _LAST_RESORT: Changes = {"validation.every": None, "evaluation.split": "train"}
 
 
@@ -109,7 +109,7 @@ def _wanted(needs: dict[str, Need]) -> str:
     total = sum(need.num_classes for need in needs.values())
     num_images = max(need.num_images for need in needs.values())
     images = f" of at least {num_images} images each" if num_images else ""
-    others = f": {', '.join(parts)}, none in two of them" if len(parts) > 1 else ""
+    others = f": {', '.join(parts)}" if len(parts) > 1 else ""
     return f"{total} classes{images}{others}"
 
 
@@ -117,9 +117,9 @@ def _found(recipe: Recipe, pack: Pack) -> str:
     counts = dict(zip(pack.class_names, pack.class_counts().tolist(), strict=True))
     if (recorded := pack.source.class_splits) and getattr(recipe.tasks, "class_split", None) != "seeded":
         return ", ".join(f"{len(recorded.get(split, ()))} in {split}" for split in _PURPOSE) + _small(recipe, pack)
-    named = ", ".join(f"{shown(name)} ({num})" for name, num in list(counts.items())[:8])
+    named = ", ".join(f"{name} ({num})" for name, num in list(counts.items())[:8])
     more = f" and {len(counts) - 8} more" if len(counts) > 8 else ""
-    return f"{len(counts)} (with images each): {named}{more}"
+    return f"{len(counts)}, each with its number of images: {named}{more}"
 
 
 def _small(recipe: Recipe, pack: Pack) -> str:

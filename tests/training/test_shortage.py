@@ -77,7 +77,8 @@ def test_nothing_is_advised_that_was_given(tmp_path):
     error = error_of(path, "tasks.ways=2")
     assert not any(change.startswith("tasks.ways") for change in error.changes)
     assert re.search(
-        r"expected 6 classes of at least 6 images each: 2 to train on, 2 for validation, 2 for", str(error)
+        r"expected 6 classes of at least 6 images each: 2 to train on, 2 others for validation, 2 others for",
+        str(error),
     )
 
 
