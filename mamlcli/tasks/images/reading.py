@@ -237,7 +237,8 @@ def _reason(error: BaseException) -> str:
         return f"a picture of more than {MAX_PIXELS} pixels"
     if isinstance(error, UnidentifiedImageError):
         return "a file of no known image format"
-    return f"{type(error).__name__}: {first_line(error)}"
+    # A ValueError is a sentence of ours, or one of Pillow's that says as much.
+    return first_line(error) if type(error) is ValueError else f"{type(error).__name__}: {first_line(error)}"
 
 
 def _opaque_8_bit(image: Image, white: int) -> Image:
