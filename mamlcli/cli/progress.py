@@ -53,7 +53,7 @@ class ProgressDisplay:
         if self._is_resumed:
             begin = f"from iteration {iteration}" if iteration else "from the start: the run has no checkpoint yet"
             console.note(f"resuming {begin}")
-        for note in data_notes(self._recipe, experiment.data):
+        for note in data_notes(self._recipe, manifest.get("data") or {}):
             console.note(note)
         self._training = TrainingProgress(self._recipe.outer.iterations, iteration).__enter__()
 
