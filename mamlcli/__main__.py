@@ -17,6 +17,7 @@ from types import FrameType
 
 from mamlcli.cli import console
 from mamlcli.cli.streams import give_up, read_names_as_utf8
+from mamlcli.common.commands import command
 from mamlcli.common.errors import Interrupted, MamlError, RecipeError, is_missing_on_mps, is_out_of_memory
 from mamlcli.common.machine import versions
 from mamlcli.common.words import first_line
@@ -41,7 +42,7 @@ def main() -> None:
 
         app(prog_name="mamlcli")  # also where it is started as python -m mamlcli, so that completion finds it
     except MamlError as error:
-        console.error(str(error))
+        console.error(f"{error}{_command_that_works(error)}")
         sys.exit(EXIT_USER)
     except Interrupted as error:
         console.note(str(error))
@@ -89,6 +90,15 @@ def _check_folder() -> None:
         raise MamlError(
             "the current folder", expected="a folder that is there", got="a removed one", next_step=next_step
         ) from error
+
+
+def _command_that_works(error: MamlError) -> str:
+    """Return the command as it was typed with the changes that an error names; nothing where it names none."""
+    if not error.changes:
+        return ""
+    keys = tuple(f"{change.partition('=')[0]}=" for change in error.changes)
+    typed = [word for word in sys.argv[1:] if not word.startswith(keys)]
+    return f" Run: {command(*typed, *error.changes)}"
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:

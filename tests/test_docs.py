@@ -196,6 +196,8 @@ def here(tmp_path, packs, with_glyphs, monkeypatch):
     (tmp_path / "data").mkdir()
     os.link(packs / "omniglot.npz", tmp_path / "data" / "omniglot.npz")
     class_folders(tmp_path / "DIR", [f"class{index:02d}" for index in range(32)], num_images=3, side=16)
+    class_folders(tmp_path / "photos", ["birds", "cats", "dogs"])
+    class_folders(tmp_path / "new", ["unknown"])
     omniglot_folders(tmp_path / "FOLDER")
     noise_pack(tmp_path / "PACK.npz", [f"class{index:02d}" for index in range(32)], num_images=3)
     (tmp_path / "PACK.npz").rename(tmp_path / "PACK")

@@ -9,11 +9,13 @@ from mamlcli.common.commands import command
 from mamlcli.common.names import SPLITS
 from mamlcli.common.words import shown
 from mamlcli.recipe.files import load_recipe
-from mamlcli.recipe.tasks_schema import FolderTasks, ImageTasks
+from mamlcli.recipe.tasks_schema import ImageTasks
 from mamlcli.tasks.images.class_splits import class_split
+from mamlcli.tasks.images.deep import FULL, bits_in_words
 from mamlcli.tasks.images.known_classes import classes_by_split
 from mamlcli.tasks.images.packs import Pack, find_pack
 from mamlcli.tasks.images.sources import ImportReport
+from mamlcli.training.shortage import changes_that_work
 
 # The recipe that trains on a source.
 RECIPES = {
@@ -42,6 +44,8 @@ def show_import(report: ImportReport) -> None:
     console.result_text(f"Splits: {splits_in_words(report.pack)}")
     for note in report.notes:
         console.warn(note)
+    if report.preprocessing.white != FULL:
+        console.note(bits_in_words(report.preprocessing.white))
     for file, reason in report.skipped[:_MAX_SKIPPED_SHOWN]:
         console.warn(f"skipped {file}: {reason}")
     more = len(report.skipped) - _MAX_SKIPPED_SHOWN
@@ -107,25 +111,5 @@ def _published_words(report: ImportReport, source: str) -> list[str] | None:
 
 def _folder_words(report: ImportReport) -> list[str] | None:
     """Return the recipe for images of one's own and what to change in it, so that the classes are enough."""
-    pack, tasks = report.pack, load_recipe("folder")[1].tasks
-    assert isinstance(tasks, FolderTasks)
-    smallest = int(pack.class_counts().min())
-    if pack.num_classes < 2 or smallest < 2:
-        return None
-    words = ["folder", f"tasks.path={report.path}"]
-    sizes = [0, 0, 0]
-    if pack.num_classes >= len(SPLITS):
-        sizes = [len(names) for names in class_split("folder", pack).values()]
-    train, validation, test = sizes
-    ways = min(tasks.ways, train, test, validation or train)
-    if ways < 2:  # too few for validation as well
-        ways = max(2, min(tasks.ways, train, test))
-    if ways < tasks.ways:
-        words.append(f"tasks.ways={ways}")
-    if smallest < tasks.shots + tasks.queries:
-        words.append(f"tasks.queries={smallest - tasks.shots}")
-    if validation < ways:
-        words.append("validation.every=null")
-    if test < ways:
-        words.append("evaluation.split=train" if pack.num_classes < 2 * ways else "")
-    return [word for word in words if word]
+    changes = changes_that_work(load_recipe("folder")[1], report.pack)
+    return None if changes is None else ["folder", f"tasks.path={report.path}", *changes]

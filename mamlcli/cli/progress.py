@@ -11,6 +11,7 @@ from mamlcli.cli import console
 from mamlcli.engine.outer_loop import Record, StepRecord, StopRecord, ValidationRecord
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.training.data_notes import data_notes
 from mamlcli.training.experiment import Experiment
 from mamlcli.training.planned import Progress as RunProgress
 
@@ -52,6 +53,8 @@ class ProgressDisplay:
         if self._is_resumed:
             begin = f"from iteration {iteration}" if iteration else "from the start: the run has no checkpoint yet"
             console.note(f"resuming {begin}")
+        for note in data_notes(self._recipe, manifest.get("data") or {}):
+            console.note(note)
         self._training = TrainingProgress(self._recipe.outer.iterations, iteration).__enter__()
 
     def _show_record(self, record: Record) -> None:

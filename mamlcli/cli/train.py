@@ -200,3 +200,5 @@ def dry_run_parts(name: str, recipe: Recipe, cost: RunCost) -> Iterator[console.
 
     yield console.Verbatim(f"# {name}, resolved\n{recipe_to_yaml(recipe)}")
     yield cost_text(cost.to_json(), recipe.outer.iterations)
+    for note in cost.notes:
+        yield console.Note(note)

@@ -19,7 +19,12 @@ class MamlError(Exception):
         why: the reason, one sentence, if it is not obvious.
         next_step: what to do now, ideally a command; one after a colon ends the message, without a full stop, so that
             it can be copied to the end.
+
+    Attributes:
+        changes: words KEY=VALUE with which the same command works; the command line shows it with them.
     """
+
+    changes: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -69,7 +69,7 @@ def predict_run(run: RunDirectory, request: PredictionRequest, *, on_progress: O
     files = find_support(request.support)
     _require_outputs(files, run, experiment, request)
     support = _support(files, request, record, experiment, report_progress)
-    query = _query(request, record, report_progress)
+    query = _query(request, record, support.white, report_progress)
     classes = _classes(support)
     classifier = _classifier(trained, request, len(classes))
     labels = np.array([classes.index(str(name)) for name in support.class_names], dtype=np.int64)
@@ -227,7 +227,7 @@ def _classes(support: OwnFiles | OwnImages) -> list[str]:
     return list(dict.fromkeys(name for name in support.class_names if name is not None))
 
 
-def _query(request: PredictionRequest, record: ImageRecord, report_progress: OnProgress) -> OwnImages:
+def _query(request: PredictionRequest, record: ImageRecord, white: int, report_progress: OnProgress) -> OwnImages:
     """Read the query images.
 
     Raises:
@@ -235,7 +235,8 @@ def _query(request: PredictionRequest, record: ImageRecord, report_progress: OnP
     """
     where, progress = f"--query {shown(request.query)}", _part(report_progress, "reading query images")
     files = find_query(request.query)
-    query = read_own_images(files, record, invert=request.invert, frame=request.frame, progress=progress)
+    options = {"invert": request.invert, "frame": request.frame}
+    query = read_own_images(files, record, **options, white=white, progress=progress)
     if not query.paths:
         raise DataError(where, expected="at least one image that can be read", got="none", why=_first_skipped(query))
     if request.is_joint and len(query.paths) > MAX_JOINT_IMAGES:

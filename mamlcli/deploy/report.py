@@ -15,6 +15,7 @@ from mamlcli.common.statistics import Proportion, Score, proportion
 from mamlcli.common.words import printable, shown
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.report import Protocol
+from mamlcli.tasks.images.deep import FULL, bits_in_words
 from mamlcli.tasks.images.ink import ImageRecord
 from mamlcli.tasks.images.own import OwnImages
 from mamlcli.tasks.images.reading import Preprocessing
@@ -232,7 +233,13 @@ def image_warnings(support: OwnImages, query: OwnImages, classes: list[str], req
         *_warnings_of_unknown_classes(query, classes),
         *_warnings_of_ground("support", support),
         *_warnings_of_ground("query", query),
+        *_warnings_of_range("support", support),
+        *_warnings_of_range("query", query),
     ]
+
+
+def _warnings_of_range(which: str, images: OwnImages) -> list[str]:
+    return [] if images.white == FULL else [f"{which}: {bits_in_words(images.white)}"]
 
 
 def _warnings_of_seen(support: OwnImages, query: OwnImages, request: PredictionRequest) -> list[str]:

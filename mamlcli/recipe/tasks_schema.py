@@ -67,7 +67,12 @@ class FolderTasks(ImageKeys):
     class_split: Literal["folders", "seeded"] | None = Field(
         None,
         description="origin of the splits; folders: train, val and test below the path (the default "
-        "where they are); seeded: drawn by split_seed",
+        "where they are); seeded: drawn by split_seed, 64, 16 and 20 %, or so that each split that is used has enough",
+    )
+    small_classes: Literal["leave-out", "refuse"] = Field(
+        "leave-out",
+        description="treatment of classes with too few images for a task; leave-out: no task has them, and the "
+        "run says so; refuse: it is an error",
     )
     image_size: Annotated[int, Field(ge=8, le=512)] = Field(
         84, description="side to which images are resized, in pixels"

@@ -171,7 +171,6 @@ def fewshot_tasks(
     dtype: torch.dtype = torch.float32,
     keys: Mapping[str, str] = TASK_KEYS,
     augment: Sequence[str] = (),
-    needs: str | None = None,
 ) -> FewShotTasks:
     """Return the tasks of one split of a pack, after checking that the pack has enough for them.
 
@@ -182,7 +181,6 @@ def fewshot_tasks(
         where: how messages name the split, as in "omniglot.npz, test split".
         ways, shots, queries, rotations, dtype, augment: as in `FewShotTasks`.
         keys: the recipe keys that ways, shots and queries come from, for messages.
-        needs: how many classes the pack would need, in words, for messages.
 
     Raises:
         DataError: classes that the pack lacks (named), fewer classes than ways, a class with fewer than
@@ -191,7 +189,7 @@ def fewshot_tasks(
     labels = select_classes(pack, class_names, where=where)
     num_classes = len(labels) * (4 if rotations else 1)
     if num_classes < ways:
-        raise _too_few_classes(num_classes, ways, where=where, key=keys["ways"], needs=needs)
+        raise _too_few_classes(num_classes, ways, where=where, key=keys["ways"])
     counts = pack.class_counts()
     smallest = min(labels, key=lambda label: int(counts[label]))
     if counts[smallest] < shots + queries:
@@ -206,16 +204,14 @@ def fewshot_tasks(
     return FewShotTasks(images, members, ways, shots, queries, rotations, dtype, tuple(augment))
 
 
-def _too_few_classes(num_classes: int, ways: int, *, where: str, key: str, needs: str | None) -> DataError:
+def _too_few_classes(num_classes: int, ways: int, *, where: str, key: str) -> DataError:
     """Return the error that a split has fewer classes than a task; a task has two or more."""
-    steps = ["add classes"] if needs else []
-    expected, got = f"{ways} classes", str(num_classes)
-    if num_classes > 1:
+    if num_classes < 2:
+        expected, got, next_step = f"{ways} classes", str(num_classes), "Use another split"
+    else:
         expected, got = f"at most {num_classes}, the classes there are", str(ways)
-        # Where classes can be added, another split may have fewer than this one.
-        steps.append(f"lower {key}" if needs else f"set {key}={num_classes}")
-    next_step = " or ".join([*steps, "use another split"] if not needs else steps).capitalize()
-    return DataError(f"{key} ({where})", expected=expected, got=got, why=needs, next_step=next_step)
+        next_step = f"Set {key}={num_classes} or use another split"
+    return DataError(f"{key} ({where})", expected=expected, got=got, next_step=next_step)
 
 
 def _check_images(pack: Pack, where: str, *, rotations: bool, augment: Sequence[str]) -> None:

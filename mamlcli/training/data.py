@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,12 +14,13 @@ from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import FolderTasks, ImageTasks
 from mamlcli.tasks.episodes import TaskDistribution
 from mamlcli.tasks.fewshot import TASK_KEYS, device_images, fewshot_tasks
-from mamlcli.tasks.images.class_splits import class_split, folder_needs, with_held_back
 from mamlcli.tasks.images.glyphs import load_glyphs
 from mamlcli.tasks.images.ink import image_record
 from mamlcli.tasks.images.packs import Pack, find_pack, load_pack, pack_digest
 from mamlcli.tasks.images.sources import pack_of_tree
 from mamlcli.tasks.synthetic import SYNTHETIC
+from mamlcli.training.class_needs import class_record, classes_of_splits, lacks_classes, large_classes, used_splits
+from mamlcli.training.shortage import shortage
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,26 @@ class TaskSets:
     data: dict[str, object]
 
 
-def build_tasks(recipe: Recipe, *, splits: tuple[str, ...], device: torch.device, dtype: torch.dtype) -> TaskSets:
-    """Return the task distributions of a recipe's splits, and what their data is."""
+def build_tasks(
+    recipe: Recipe,
+    *,
+    splits: tuple[str, ...],
+    device: torch.device,
+    dtype: torch.dtype,
+    trained_by: Recipe | None = None,
+) -> TaskSets:
+    """Return the task distributions of a recipe's splits, and what their data is.
+
+    Args:
+        recipe: resolved.
+        splits: those that are wanted.
+        device, dtype: of the episodes.
+        trained_by: the recipe that a run was trained by, where this one scores it by another protocol: its classes
+            are split as they were.
+    """
     tasks, scored_tasks = recipe.tasks, recipe.scored_tasks
     if isinstance(tasks, ImageTasks | FolderTasks):
-        assert isinstance(scored_tasks, ImageTasks | FolderTasks)
-        return _image_tasks(recipe, tasks, scored_tasks, splits=splits, device=device, dtype=dtype)
+        return _image_tasks(recipe, splits, trained_by, device=device, dtype=dtype)
     make = SYNTHETIC[tasks.source]
     training: TaskDistribution = make(**tasks.model_dump(exclude={"source"}), dtype=dtype, device=device)
     scored = training
@@ -67,17 +81,20 @@ def build_tasks(recipe: Recipe, *, splits: tuple[str, ...], device: torch.device
 
 def _image_tasks(
     recipe: Recipe,
-    tasks: ImageTasks | FolderTasks,
-    scored_tasks: ImageTasks | FolderTasks,
-    *,
     splits: tuple[str, ...],
+    trained_by: Recipe | None,
+    *,
     device: torch.device,
     dtype: torch.dtype,
 ) -> TaskSets:
+    tasks, scored_tasks = recipe.tasks, recipe.scored_tasks
+    assert isinstance(tasks, ImageTasks | FolderTasks)
+    assert isinstance(scored_tasks, ImageTasks | FolderTasks)
     pack, where, skipped = load_image_pack(tasks)
-    names = class_split(tasks.source, pack, split_name=tasks.class_split, seed=tasks.split_seed)
-    num_needed = math.ceil(tasks.ways / (4 if tasks.rotations else 1))
-    names = with_held_back(names, tasks.held_back, num_needed=num_needed, seed=tasks.split_seed)
+    names = classes_of_splits(trained_by or recipe, pack)
+    used = [split for split in splits if split in used_splits(recipe)]
+    if isinstance(tasks, FolderTasks) and trained_by is None and lacks_classes(recipe, pack, used):
+        raise shortage(recipe, pack, where)
     images = device_images(pack, device)
 
     def made(
@@ -86,7 +103,7 @@ def _image_tasks(
         return fewshot_tasks(
             pack,
             images,
-            names[split],
+            large_classes(of, pack, names[split], where=f"{where}, {split} split"),
             where=f"{where}, {split} split",
             ways=of.ways,
             shots=of.shots,
@@ -95,7 +112,6 @@ def _image_tasks(
             dtype=dtype,
             keys=keys,
             augment=augment,
-            needs=folder_needs(of.ways, rotations=of.rotations) if isinstance(of, FolderTasks) else None,
         )
 
     training = made("train", tasks, TASK_KEYS, tasks.augment) if "train" in splits else None
@@ -108,7 +124,16 @@ def _image_tasks(
             scored[split] = training
         elif split != "train" or not is_other_size or recipe.evaluation.split == "train":
             scored[split] = made(split, scored_tasks, scored_keys)
-    data: dict[str, object] = {
+    return TaskSets(scored, training, tuple(images.shape[1:]), tasks.ways, _record(recipe, pack, names, where, skipped))
+
+
+def _record(
+    recipe: Recipe, pack: Pack, names: Mapping[str, Sequence[str]], where: str, skipped: list[tuple[str, str]]
+) -> dict[str, object]:
+    """Return what the manifest says of images."""
+    tasks = recipe.tasks
+    assert isinstance(tasks, ImageTasks | FolderTasks)
+    return {
         "source": tasks.source,
         "pack": where,
         "num_images": len(pack.images),
@@ -118,8 +143,8 @@ def _image_tasks(
         "images": record.to_dict() if (record := image_record(pack)) else None,
         "skipped": skipped,
         **({"held_back": list(names[HELD_BACK])} if tasks.held_back else {}),
+        **(class_record(recipe, pack, names) if isinstance(tasks, FolderTasks) else {}),
     }
-    return TaskSets(scored, training, tuple(images.shape[1:]), tasks.ways, data)
 
 
 def load_image_pack(tasks: ImageTasks | FolderTasks) -> tuple[Pack, str, list[tuple[str, str]]]:

@@ -11,6 +11,7 @@ import torch
 from mamlcli.common.machine import peak_memory_mb, synchronize
 from mamlcli.engine.sizes import count_parameters
 from mamlcli.recipe.schema import Recipe
+from mamlcli.training.data_notes import data_notes
 from mamlcli.training.experiment import build
 from mamlcli.training.functions import splits_of_training, training_execution, training_functions
 from mamlcli.training.manifest import ExecutionRecord, execution_record
@@ -28,6 +29,7 @@ class RunCost:
         training_s, evaluation_s: seconds of training, with its validations, and of the final evaluation.
         peak_memory_mb: of this process so far; None where it is not known.
         execution: how the run would be computed.
+        notes: what to know of the data, in sentences.
     """
 
     device: str
@@ -38,10 +40,11 @@ class RunCost:
     evaluation_s: float
     peak_memory_mb: float | None
     execution: ExecutionRecord
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """Return the machine-readable form, as `mamlcli train --dry-run --json` has it."""
-        return {**vars(self), "execution": self.execution.to_json()}
+        return {**vars(self), "execution": self.execution.to_json(), "notes": list(self.notes)}
 
 
 def dry_run(recipe: Recipe) -> RunCost:
@@ -72,6 +75,7 @@ def dry_run(recipe: Recipe) -> RunCost:
         evaluation_s=per_task * recipe.evaluation.tasks,
         peak_memory_mb=peak_memory_mb(experiment.device),
         execution=execution_record(experiment, how),
+        notes=tuple(data_notes(recipe, experiment.data)),
     )
 
 

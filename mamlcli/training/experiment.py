@@ -259,18 +259,19 @@ def _xi_shapes(experiment: Experiment) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in xi.items()}
 
 
-def build(recipe: Recipe, *, splits: tuple[str, ...]) -> Experiment:
+def build(recipe: Recipe, *, splits: tuple[str, ...], trained_by: Recipe | None = None) -> Experiment:
     """Turn a recipe into objects, checking all that only data and device can tell.
 
     Args:
         recipe: resolved.
         splits: the splits that will be used; only those need be present in the data.
+        trained_by: as in `build_tasks`.
 
     Raises:
         DeviceError, DataError, MamlError: with the key to change or the command to run.
     """
     device, dtype = device_and_dtype(recipe)
-    tasks = build_tasks(recipe, splits=splits, device=device, dtype=dtype)
+    tasks = build_tasks(recipe, splits=splits, device=device, dtype=dtype, trained_by=trained_by)
     network = build_network(recipe, tasks.input_shape, tasks.num_outputs)
     num_threads = threads_for(recipe, device)
     experiment = Experiment(recipe, device, dtype, network, tasks.scored, tasks.data, num_threads, tasks.training)

@@ -11,14 +11,14 @@ from mamlcli.engine.outer_loop import Gradients, Validate
 from mamlcli.engine.sharing import ALONE, WorkerGroup, share_of
 from mamlcli.recipe.schema import Recipe
 from mamlcli.tasks.episodes import task_generator
+from mamlcli.training.class_needs import used_splits
 from mamlcli.training.experiment import Experiment
 from mamlcli.training.scoring import score_each, validation_scores, validation_tasks
 
 
 def splits_of_training(recipe: Recipe) -> tuple[str, ...]:
     """Return the splits that meta-training, meta-validation and the final evaluation use."""
-    names = ["train", *([recipe.validation_split] if recipe.validation.every else []), recipe.evaluation.split]
-    return tuple(dict.fromkeys(names))
+    return used_splits(recipe)
 
 
 def training_execution(experiment: Experiment, num_workers: int = 1, num_runs: int = 1) -> Execution:

@@ -83,7 +83,7 @@ def open_trained(run: RunDirectory, recipe: Recipe, *, splits: tuple[str, ...] =
     """
     noted = None if splits else _noted_shapes(run, recipe)
     if noted is None:
-        experiment = build(recipe, splits=splits or (recipe.evaluation.split,))
+        experiment = build(recipe, splits=splits or (recipe.evaluation.split,), trained_by=run.recipe)
     else:
         experiment = build_without_data(recipe, input_shape=noted[0], num_outputs=noted[1])
     experiment.use_threads()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import pytest
 
 import mamlcli
 from mamlcli.common.errors import DataError, Interrupted
+from tests.helpers.image_files import class_folders
 from tests.helpers.running import end_of
 
 
@@ -65,7 +68,7 @@ def test_users_mistake_is_one_line(failing):
     ended = failing(DataError("x.npz", expected="a pack", got="[red]none[/red]", next_step="Run: mamlcli data ls"))
     assert ended.code == 1
     # Square brackets are text, not markup.
-    assert ended.err == "error: x.npz: expected a pack, got [red]none[/red]. Run: mamlcli data ls.\n"
+    assert ended.err == "error: x.npz: expected a pack, got [red]none[/red]. Run: mamlcli data ls\n"
 
 
 def test_bug_is_one_line_with_the_path_of_its_traceback(failing):
@@ -194,3 +197,17 @@ def test_recipe_in_utf_16_is_shown_as_text(cli, tmp_path):
     text = "# fünf\ntasks: {source: logistic}\nmodel: {kind: mlp}\n"
     (tmp_path / "r.yaml").write_text(text, encoding="utf-16")
     assert cli("recipes", "show", "r.yaml").out == text
+
+
+def test_command_that_works_is_named_as_it_was_typed_and_works_when_it_is_pasted(cli, tmp_path):
+    class_folders(tmp_path / "my photos", ["cats", "dogs", "birds"], num_images=6)
+    sizes = ("tasks.image_size=8", "model.depth=1", "model.width=2", "evaluation.tasks=2", "outer.tasks=2")
+    failed = cli("train", "folder", "tasks.path=my photos", "tasks.ways=4", *sizes, "--dry-run")
+    assert failed.code == 1
+    [command] = re.findall(r"Run: mamlcli (.*)\.?$", failed.errors[0])
+    assert "tasks.ways=4" not in command
+    assert command.startswith("train folder 'tasks.path=my photos'")
+    done = cli(*shlex.split(command))
+    assert (done.code, "tasks.ways=3" in command) == (0, True)
+    [adapt] = re.findall(r"without training: mamlcli (.*) \(the last word", failed.errors[0])
+    assert cli(*shlex.split(adapt)).code == 0

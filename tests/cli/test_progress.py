@@ -92,3 +92,12 @@ def test_on_a_terminal_a_bar_counts_meta_iterations(tmp_path):
     assert "meta-training" in shown
     assert "2/2" in shown
     assert "iteration 2/2" not in shown
+
+
+def test_what_to_know_of_own_images_is_said_at_the_start(capsys):
+    run = run_with(1)
+    data = {"class_split": {"train": ["a"], "validation": [], "test": []}, "left_out": {"b": 1}, "skipped": []}
+    run.manifest["data"] = {**data, "num_images": 7, "num_classes": 2}
+    with ProgressDisplay(RECIPE, False) as display:
+        display.callbacks().on_start(None, run, 0)
+    assert "left out, too few images for a task: b (1)" in capsys.readouterr().err

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import itertools
 import json
-import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib import resources
 
 from mamlcli.common.errors import DataError
@@ -22,7 +22,20 @@ _OMNIGLOT_SEEDED = (1200, 100, 323)
 _FOLDER_FRACTIONS = (0.64, 0.16, 0.20)
 
 
-def class_split(source: str, pack: Pack, *, split_name: str | None = None, seed: int = 0) -> dict[str, tuple[str, ...]]:
+@dataclass(frozen=True)
+class Need:
+    """A need is what the tasks of one split cannot do without: so many classes that have so many images each."""
+
+    num_classes: int
+    num_images: int
+
+
+Needs = Mapping[str, Need]
+
+
+def class_split(
+    source: str, pack: Pack, *, split_name: str | None = None, seed: int = 0, needs: Needs | None = None
+) -> dict[str, tuple[str, ...]]:
     """Return the class names of meta-train, meta-validation and meta-test.
 
     Published lists are returned as they are, not cut down to the pack: a class that the pack lacks is an
@@ -34,6 +47,9 @@ def class_split(source: str, pack: Pack, *, split_name: str | None = None, seed:
         split_name: one of `CLASS_SPLITS[source]`; None is the default: the first, or for a folder "folders"
             where the pack records them and "seeded" where it does not.
         seed: of the seeded splits; without effect on the others.
+        needs: of the splits that are used, for "folder". Where the split in fixed proportions has too few classes for
+            them and there are enough in all, each split gets those that it needs; where the folders have no
+            validation, a part of their train becomes it. Where there are not enough, the split has too few classes.
 
     Returns:
         Class names under "train", "validation" and "test", without overlap.
@@ -51,13 +67,13 @@ def class_split(source: str, pack: Pack, *, split_name: str | None = None, seed:
 
         return glyph_splits(pack)
     if source == "folder":
-        return _recorded_split(pack) if name == "folders" else _fraction_split(pack, seed)
+        return _recorded_split(pack, seed, needs or {}) if name == "folders" else _seeded_split(pack, seed, needs)
     if source == "omniglot" and name == "seeded":
         return _omniglot_seeded_split(pack, seed)
     # Files that do not name their classes, such as pickles with numbers for labels, say the split themselves.
     published = published_split(source)
     if pack.source.class_splits and not {*pack.class_names} & {one for names in published.values() for one in names}:
-        return _recorded_split(pack)
+        return _recorded_split(pack, seed, {})
     return published
 
 
@@ -156,7 +172,7 @@ def _fc100_split() -> dict[str, tuple[str, ...]]:
     }
 
 
-def _recorded_split(pack: Pack) -> dict[str, tuple[str, ...]]:
+def _recorded_split(pack: Pack, seed: int, needs: Needs) -> dict[str, tuple[str, ...]]:
     recorded = pack.source.class_splits
     if recorded is None:
         raise DataError(
@@ -165,7 +181,26 @@ def _recorded_split(pack: Pack) -> dict[str, tuple[str, ...]]:
             got="a pack without them",
             next_step="Use the split 'seeded', or import again from such folders",
         )
-    return {split: recorded.get(split, ()) for split in SPLITS}
+    names = {split: recorded.get(split, ()) for split in SPLITS}
+    return names if names["validation"] or "validation" not in needs else _validation_of_train(pack, names, seed, needs)
+
+
+def _validation_of_train(
+    pack: Pack, names: dict[str, tuple[str, ...]], seed: int, needs: Needs
+) -> dict[str, tuple[str, ...]]:
+    """Return a split whose validation is a part of train, if train has enough classes for both.
+
+    It is a fifth, as 16 of 64 + 16 classes are, drawn in the same way on every machine.
+    """
+    usable = _usable(pack, names["train"], needs)
+    spare = len(usable) - needs["train"].num_classes
+    num = max(needs["validation"].num_classes, min(spare, round(len(usable) / 5)))
+    if num > spare:
+        return names
+    # The seed may have drawn something else from these classes: this word makes the order another one.
+    drawn = set(_shuffled(usable, f"{seed}\x1fvalidation")[:num])
+    rest = tuple(name for name in names["train"] if name not in drawn)
+    return {**names, "train": rest, "validation": tuple(sorted(drawn))}
 
 
 def _omniglot_seeded_split(pack: Pack, seed: int) -> dict[str, tuple[str, ...]]:
@@ -180,30 +215,55 @@ def _omniglot_seeded_split(pack: Pack, seed: int) -> dict[str, tuple[str, ...]]:
     return _cut(_shuffled(pack.class_names, seed), _OMNIGLOT_SEEDED)
 
 
-def folder_needs(ways: int, *, rotations: bool = False) -> str:
-    """Return in words how many classes a folder needs for tasks of `ways` classes."""
-    num = math.ceil(ways / (4 if rotations else 1))
-    smallest = min(_FOLDER_FRACTIONS)
-    in_all = next(total for total in itertools.count(3 * num) if round(smallest * total) >= num)
-    return (
-        f"Each split that is used needs {num} {'class' if num == 1 else 'classes'}: so many in each of the folders "
-        f"train, val and test, or {in_all} in all where a seed splits them (64, 16 and 20 %)"
-    )
-
-
-def _fraction_split(pack: Pack, seed: int) -> dict[str, tuple[str, ...]]:
-    if pack.num_classes < len(SPLITS):
+def _seeded_split(pack: Pack, seed: int, needs: Needs | None) -> dict[str, tuple[str, ...]]:
+    if pack.num_classes < len(SPLITS) and not needs:
         raise DataError(
             "class split 'seeded' of folder",
             expected="at least 3 classes, one for each split",
             got=f"{pack.num_classes}",
             next_step="Add class folders and import again: mamlcli data import folder DIR",
         )
-    _, validation, test = (max(1, round(fraction * pack.num_classes)) for fraction in _FOLDER_FRACTIONS)
-    return _cut(_shuffled(pack.class_names, seed), (pack.num_classes - validation - test, validation, test))
+    names = _in_proportion(_shuffled(pack.class_names, seed))
+    if not needs or all(
+        len(usable_classes(pack, names[split], need)) >= need.num_classes for split, need in needs.items()
+    ):
+        return names
+    usable = _usable(pack, pack.class_names, needs)
+    if len(usable) < sum(need.num_classes for need in needs.values()):
+        return names
+    return _cut(_shuffled(usable, seed), _fitted_sizes(len(usable), needs))
 
 
-def _shuffled(names: tuple[str, ...], seed: int | str) -> list[str]:
+def usable_classes(pack: Pack, names: Iterable[str], need: Need) -> tuple[str, ...]:
+    """Return those of the named classes that have as many images as a task needs of a class, or are not in the pack."""
+    counts = dict(zip(pack.class_names, pack.class_counts().tolist(), strict=True))
+    return tuple(name for name in names if counts.get(name, need.num_images) >= need.num_images)
+
+
+def _usable(pack: Pack, names: Iterable[str], needs: Needs) -> tuple[str, ...]:
+    """Return those of the named classes that have images enough for every split."""
+    return usable_classes(pack, names, Need(0, max(need.num_images for need in needs.values())))
+
+
+def _in_proportion(names: list[str]) -> dict[str, tuple[str, ...]]:
+    _, validation, test = (max(1, round(fraction * len(names))) for fraction in _FOLDER_FRACTIONS)
+    return _cut(names, (max(0, len(names) - validation - test), validation, test))
+
+
+def _fitted_sizes(total: int, needs: Needs) -> tuple[int, int, int]:
+    """Return the numbers of classes of splits that have what they need, as near to 64, 16 and 20 % as they can be."""
+    least = {split: needs[split].num_classes if split in needs else 0 for split in SPLITS}
+    sizes = {
+        split: max(least[split], round(fraction * total))
+        for split, fraction in zip(SPLITS, _FOLDER_FRACTIONS, strict=True)
+    }
+    for split in ("validation", "test"):
+        excess = least["train"] + sizes["validation"] + sizes["test"] - total
+        sizes[split] -= min(max(0, excess), sizes[split] - least[split])
+    return total - sizes["validation"] - sizes["test"], sizes["validation"], sizes["test"]
+
+
+def _shuffled(names: Iterable[str], seed: int | str) -> list[str]:
     """Return the names in an order drawn by the seed.
 
     The order is that of a keyed hash of each name, so it is the same on every machine, for every version of

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mamlcli.tasks.images.deep import FULL
 from mamlcli.tasks.images.packs import Pack
 from mamlcli.tasks.images.reading import Preprocessing, open_image
 
@@ -42,7 +43,7 @@ def read_ink(path: Path, preprocessing: Preprocessing, *, extent: float) -> NDAr
     """
     from PIL import Image
 
-    picture = open_image(path, channels=1)
+    picture = open_image(path, channels=1, white=preprocessing.white)
     small = picture.copy()
     small.thumbnail((_LARGEST_SEARCHED, _LARGEST_SEARCHED), Image.Resampling.LANCZOS)  # which also averages noise out
     array = np.asarray(small, dtype=np.uint8)[None, :, :, None]
@@ -160,7 +161,11 @@ def image_record(pack: Pack) -> ImageRecord | None:
         return None
     known = pack.source.preprocessing
     fit, invert = str(known.get("fit", "center-crop")), bool(known.get("invert", False))
-    record = ImageRecord(Preprocessing(int(height), int(channels), invert, fit), _border_median(pack.images))
+    white = known.get("white", FULL)
+    preprocessing = Preprocessing(
+        int(height), int(channels), invert, fit, white=white if isinstance(white, int) else FULL
+    )
+    record = ImageRecord(preprocessing, _border_median(pack.images))
     if not record.is_of_drawings:
         return record
     extent = ink_extent(pack.images[:: max(1, len(pack.images) // _NUM_MEASURED)])

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from mamlcli.common.errors import DataError
 from mamlcli.common.words import printable, shown
+from mamlcli.tasks.images.deep import FULL
 from mamlcli.tasks.images.folders import Skipped, image_files, subfolders
 from mamlcli.tasks.images.ink import ImageRecord, grounds_are_bright, ink_extent, read_ink
+from mamlcli.tasks.images.reading import deep_white
 from mamlcli.tasks.images.tree_reading import Progress
 
 FRAMES = ("file", "ink")
@@ -47,6 +49,7 @@ class OwnImages:
         is_inverted: whether bright and dark were exchanged.
         inversion: why they were or were not, in words.
         extent: `ink_extent` of the images where the run was trained on drawings, else None.
+        white: the value of 16-bit files that became 255.
         odd: files whose ground is not that of most; their prediction is not to be trusted.
         skipped: (path, reason) for everything that was not taken.
     """
@@ -60,6 +63,7 @@ class OwnImages:
     extent: float | None
     odd: tuple[Path, ...]
     skipped: Skipped
+    white: int = FULL
 
 
 def find_support(root: Path) -> OwnFiles:
@@ -108,7 +112,13 @@ def _with_class_folders(root: Path, folders: list[Path], loose: list[Path], skip
 
 
 def read_own_images(
-    files: OwnFiles, record: ImageRecord, *, invert: str, frame: str = "file", progress: Progress | None = None
+    files: OwnFiles,
+    record: ImageRecord,
+    *,
+    invert: str,
+    frame: str = "file",
+    white: int = FULL,
+    progress: Progress | None = None,
 ) -> OwnImages:
     """Read files as the run's own images were read, and list those that cannot be read.
 
@@ -117,16 +127,14 @@ def read_own_images(
         record: of the run's images.
         invert: "yes", "no", or "auto": `ImageRecord.must_invert` decides once for all of them.
         frame: "file", as training does it; or "ink", see `read_ink`, for runs that were trained on drawings.
+        white: of the 16-bit files of the same kind that were read before (a support set); by default not known.
         progress: is called with (files read, files in all).
 
     Raises:
         DataError: frame is unknown, or does not suit the run.
     """
-    if frame not in FRAMES:
-        raise DataError("--frame", expected=f"one of {', '.join(FRAMES)}", got=repr(frame))
-    if frame == "ink" and record.extent is None:
-        raise DataError("--frame", expected="'file' with a run that was not trained on drawings", got=repr(frame))
-    preprocessing = replace(record.preprocessing, invert=False)
+    _check_frame(frame, record)
+    preprocessing = replace(record.preprocessing, invert=False, white=_white(files, record, white))
     size, channels = preprocessing.size, preprocessing.channels
     arrays = np.empty((len(files.paths), size, size, channels), dtype=np.uint8)
     indices_read: list[int] = []
@@ -156,7 +164,21 @@ def read_own_images(
         extent=ink_extent(images) if record.extent is not None and len(images) else None,
         odd=tuple(path for path, is_odd in zip(paths, odd, strict=True) if is_odd),
         skipped=skipped,
+        white=preprocessing.white,
     )
+
+
+def _check_frame(frame: str, record: ImageRecord) -> None:
+    if frame not in FRAMES:
+        raise DataError("--frame", expected=f"one of {', '.join(FRAMES)}", got=repr(frame))
+    if frame == "ink" and record.extent is None:
+        raise DataError("--frame", expected="'file' with a run that was not trained on drawings", got=repr(frame))
+
+
+def _white(files: OwnFiles, record: ImageRecord, before: int) -> int:
+    """Return the white of 16-bit files: it fits the files and, where known, those of the run and those read before."""
+    known = [white for white in (record.preprocessing.white, before) if white != FULL]
+    return max([deep_white(files.paths), *known])
 
 
 def _inversion(images: NDArray[np.uint8], record: ImageRecord, invert: str) -> tuple[str, NDArray[np.bool_]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from mamlcli.common.errors import DataError
 from mamlcli.common.words import first_line
+from mamlcli.tasks.images.deep import FULL, colours_8_bit, grey_8_bit, is_deep, white_of
+from mamlcli.tasks.images.unreadable import OTHER_SUFFIXES, kind_not_read, register_optional_formats, what_is_wrong
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,7 +26,7 @@ FITS = ("center-crop", "stretch")
 RESAMPLE = "lanczos"
 
 # The formats that are tried, whatever the file is called. Not here: formats that start other programs (EPS).
-_FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "TGA", "JPEG2000", "AVIF")
+_FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "TGA", "JPEG2000", "AVIF", "HEIF")
 IMAGE_SUFFIXES = frozenset(
     {
         ".png",
@@ -45,6 +47,7 @@ IMAGE_SUFFIXES = frozenset(
         ".jp2",
         ".j2k",
         ".avif",
+        *OTHER_SUFFIXES,
     }
 )
 
@@ -78,6 +81,7 @@ class Preprocessing:
         invert: whether bright and dark are exchanged, so that dark ink on white paper becomes 255 on 0.
         fit: "center-crop" keeps proportions and cuts the longer side; "stretch" keeps all and distorts.
         resample: "lanczos".
+        white: the value of 16-bit files that becomes 255; see `deep_white`.
     """
 
     size: int
@@ -85,14 +89,20 @@ class Preprocessing:
     invert: bool = False
     fit: str = "center-crop"
     resample: str = RESAMPLE
+    white: int = FULL
 
     def read(self, path: Path) -> NDArray[np.uint8]:
         """Read one file, [size, size, channels] uint8; see `read_image`."""
-        return read_image(path, size=self.size, channels=self.channels, invert=self.invert, fit=self.fit)
+        return read_image(
+            path, size=self.size, channels=self.channels, invert=self.invert, fit=self.fit, white=self.white
+        )
 
     def to_dict(self) -> dict[str, object]:
         """Return the fields as primitives, for `PackSource.record`."""
-        return asdict(self)
+        values = asdict(self)
+        if self.white == FULL:
+            del values["white"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Preprocessing:
@@ -101,25 +111,30 @@ class Preprocessing:
         Raises:
             TypeError: they are of other types, some are unknown, or size or channels are missing.
         """
-        match {"invert": cls.invert, "fit": cls.fit, "resample": cls.resample, **values}:
+        defaults = {"invert": cls.invert, "fit": cls.fit, "resample": cls.resample, "white": cls.white}
+        match {**defaults, **values}:
             case {
                 "size": int() as size,
                 "channels": int() as channels,
                 "invert": bool() as invert,
                 "fit": str() as fit,
                 "resample": str() as resample,
+                "white": int() as white,
                 **others,
             } if not others:
-                return cls(size, channels, invert, fit, resample)
+                return cls(size, channels, invert, fit, resample, white)
         raise TypeError(f"no preprocessing: {values}")
 
 
-def read_image(path: Path, *, size: int, channels: int, invert: bool, fit: str = "center-crop") -> NDArray[np.uint8]:
+def read_image(
+    path: Path, *, size: int, channels: int, invert: bool, fit: str = "center-crop", white: int = FULL
+) -> NDArray[np.uint8]:
     """Read an image file of any common format and mode as a square uint8 array.
 
     In order: the orientation in the EXIF data is applied; transparency is laid over white; palettes, 1-bit,
-    CMYK and the like become grey or RGB; 16-bit values v become (v + 128) // 257; the middle square is cut
-    out (or not, for "stretch"); the result is resized with a Lanczos filter; then inverted.
+    CMYK and the like become grey or RGB; 16-bit values v become (v + 128) // 257, or are scaled by `white` where
+    the files of the data set do not use all 16 bits (of full 16-bit colours Pillow keeps the upper byte); the middle
+    square is cut out (or not, for "stretch"); the result is resized with a Lanczos filter; then inverted.
 
     On Omniglot's 105x105 one-bit drawings, size 28 with `invert=True` gives exactly the 28x28 arrays that are
     in use (checked on 2380 drawings of three alphabets). Inverting before resizing differs from them by one
@@ -131,6 +146,7 @@ def read_image(path: Path, *, size: int, channels: int, invert: bool, fit: str =
         channels: 1 for grey (ITU-R 601 luma), 3 for RGB.
         invert: return 255 - value.
         fit: "center-crop" or "stretch".
+        white: the value of 16-bit files that becomes 255; `deep_white` finds it for a data set.
 
     Returns:
         [size, size, channels], uint8.
@@ -142,7 +158,7 @@ def read_image(path: Path, *, size: int, channels: int, invert: bool, fit: str =
 
     if fit not in FITS:
         raise DataError("fit", expected=f"one of {', '.join(FITS)}", got=repr(fit))
-    picture = open_image(path, channels=channels)
+    picture = open_image(path, channels=channels, white=white)
     width, height = picture.size
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
@@ -152,7 +168,7 @@ def read_image(path: Path, *, size: int, channels: int, invert: bool, fit: str =
     return (255 - array).astype(np.uint8) if invert else array
 
 
-def open_image(path: Path, *, channels: int) -> Image:
+def open_image(path: Path, *, channels: int, white: int = FULL) -> Image:
     """Read a file as an upright, opaque 8-bit Pillow image of mode "L" (1 channel) or "RGB" (3).
 
     Raises:
@@ -160,17 +176,26 @@ def open_image(path: Path, *, channels: int) -> Image:
     """
     from PIL import Image, ImageOps
 
+    if (kind := kind_not_read(path)) is not None:
+        raise DataError(str(path), expected="an image", got=kind)
     try:
         # Pillow warns of oddities in files that it reads all the same; what it cannot read, it raises.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=_known_formats()) as image:
                 _refuse_huge(image)
-                upright = ImageOps.exif_transpose(image)
-                opaque = _opaque_8_bit(upright)
+                colours = colours_8_bit(path, _known_formats(), white)
+                opaque = _opaque_8_bit(colours or ImageOps.exif_transpose(image), white)
                 return opaque.convert("L" if channels == 1 else "RGB")
     except (*_DECODE_ERRORS, Image.DecompressionBombError) as error:
-        raise DataError(str(path), expected="an image", got=_reason(error)) from error
+        raise DataError(str(path), expected="an image", got=what_is_wrong(path) or _reason(error)) from error
+
+
+def deep_white(paths: Iterable[Path]) -> int:
+    """Return the value that is white in 16-bit files of one data set, which may use 10, 12 or 14 of their bits."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return white_of(paths, _known_formats())
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -188,13 +213,14 @@ def image_size(path: Path) -> tuple[int, int]:
                 width, height = image.size
                 return int(width), int(height)
     except (*_DECODE_ERRORS, Image.DecompressionBombError) as error:
-        raise DataError(str(path), expected="an image", got=_reason(error)) from error
+        raise DataError(str(path), expected="an image", got=what_is_wrong(path) or _reason(error)) from error
 
 
 def _known_formats() -> list[str]:
     from PIL import Image
 
     Image.init()
+    register_optional_formats()
     return [name for name in _FORMATS if name in Image.OPEN]
 
 
@@ -211,27 +237,19 @@ def _reason(error: BaseException) -> str:
         return f"a picture of more than {MAX_PIXELS} pixels"
     if isinstance(error, UnidentifiedImageError):
         return "a file of no known image format"
-    return f"{type(error).__name__}: {first_line(error)}"
+    # A ValueError is a sentence of ours, or one of Pillow's that says as much.
+    return first_line(error) if type(error) is ValueError else f"{type(error).__name__}: {first_line(error)}"
 
 
-def _opaque_8_bit(image: Image) -> Image:
+def _opaque_8_bit(image: Image, white: int) -> Image:
     """Return the image with transparency laid over white and 16-bit values brought to 8 bits."""
     from PIL import Image as pil
 
     if image.mode == "F":
         raise ValueError("floating-point pixels have no known range; save the image with 8 or 16 bits")
-    if image.mode == "I" or image.mode.startswith("I;"):
-        return _from_16_bit(image)
+    if is_deep(image):
+        return grey_8_bit(image, white)
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
         colours = image.convert("RGBA")
         return pil.alpha_composite(pil.new("RGBA", colours.size, "white"), colours)
     return image
-
-
-def _from_16_bit(image: Image) -> Image:
-    from PIL import Image as pil
-
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise ValueError("pixel values beyond 16 bits; save the image with 8 or 16 bits")
-    return pil.fromarray(((values + 128) // 257).astype(np.uint8))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from mamlcli.common.words import printable
 from mamlcli.tasks.images.folders import Skipped
 from mamlcli.tasks.images.ink import ink_is_dark
 from mamlcli.tasks.images.levels import EMPTY_CLASS
-from mamlcli.tasks.images.reading import Preprocessing, image_size
+from mamlcli.tasks.images.reading import Preprocessing, deep_white, image_size
 from mamlcli.tasks.images.trees import ImageTree
 
 # The size of a pack if none is asked for: the pictures' own, up to that of mini-ImageNet.
@@ -68,7 +68,8 @@ def read_tree(
     Raises:
         DataError: not one file could be read.
     """
-    plain = Preprocessing(size=size, channels=channels, invert=False, fit=fit)
+    white = deep_white(path for files in tree.files.values() for path in files)
+    plain = Preprocessing(size=size, channels=channels, invert=False, fit=fit, white=white)
     images = np.empty((tree.num_files, size, size, channels), dtype=np.uint8)
     labels: list[int] = []
     names: list[str] = []
@@ -112,5 +113,4 @@ def _finish(
     inverted = ink_is_dark(images) if invert is None else invert
     if inverted:
         np.subtract(255, images, out=images)
-    preprocessing = Preprocessing(plain.size, plain.channels, inverted, plain.fit)
-    return ReadTree(images, np.array(labels, dtype=np.int64), names, preprocessing)
+    return ReadTree(images, np.array(labels, dtype=np.int64), names, replace(plain, invert=inverted))

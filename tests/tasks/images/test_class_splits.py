@@ -1,13 +1,11 @@
 """Class splits: the published lists, and those drawn by a seed."""
 
-import re
-
 import numpy as np
 import pytest
 
 from mamlcli.common.errors import DataError
 from mamlcli.common.names import CLASS_SPLITS, SPLITS
-from mamlcli.tasks.images.class_splits import class_split, folder_needs, with_held_back
+from mamlcli.tasks.images.class_splits import Need, class_split, usable_classes, with_held_back
 from mamlcli.tasks.images.packs import Pack, PackSource
 
 
@@ -162,12 +160,98 @@ def test_more_classes_held_back_than_meta_train_can_spare_are_refused_with_the_n
     assert len(held_back(most)["train"]) == 5
 
 
-@pytest.mark.parametrize("ways", [2, 3, 5, 20])
-def test_so_many_classes_as_a_folder_is_said_to_need_are_enough_and_one_less_is_not(ways):
-    needed = int(re.search(r"or (\d+) in all", folder_needs(ways))[1])
-    smallest = [min(sizes(class_split("folder", pack_of(num)))) for num in (needed, needed - 1)]
-    assert smallest[0] >= ways > smallest[1]
+# Few classes -----------------------------------------------------------------------------------------------
 
 
-def test_a_class_that_is_turned_counts_four_times():
-    assert folder_needs(5, rotations=True).startswith("Each split that is used needs 2 classes")
+def needs_of(train, validation=0, test=0, *, images=1):
+    nums = {"train": train, "validation": validation, "test": test}
+    return {split: Need(num, images) for split, num in nums.items() if num}
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "needs", "expected"),
+    [
+        (15, needs_of(5, 5, 5), (5, 5, 5)),
+        (10, needs_of(5, test=5), (5, 0, 5)),
+        (12, needs_of(5, test=5), (5, 2, 5)),
+        (9, needs_of(2, 2, 2), (5, 2, 2)),
+        (6, needs_of(2, 2, 2), (2, 2, 2)),
+        (4, needs_of(2, test=2), (2, 0, 2)),
+        (3, needs_of(3), (3, 0, 0)),
+        (2, needs_of(2), (2, 0, 0)),
+        (20, needs_of(15, 2, 2), (15, 2, 3)),  # in proportion it would be 13, 3, 4
+    ],
+)
+def test_each_split_gets_what_it_needs_where_there_are_enough_classes_in_all(num_classes, needs, expected):
+    splits = class_split("folder", pack_of(num_classes), needs=needs)
+    assert sizes(splits) == expected
+    assert len({name for part in splits.values() for name in part}) == num_classes
+
+
+@pytest.mark.parametrize("needs", [needs_of(5, 5, 5), needs_of(5, test=5), needs_of(5), needs_of(9, 2, 2)])
+@pytest.mark.parametrize("num_classes", range(3, 40))
+def test_split_in_proportion_stays_as_it_is_wherever_it_is_enough_and_no_split_lacks_classes_that_are_there(
+    num_classes, needs
+):
+    pack = pack_of(num_classes)
+    plain, splits = (class_split("folder", pack, seed=7, needs=given) for given in (None, needs))
+    is_enough = all(len(plain[split]) >= need.num_classes for split, need in needs.items())
+    assert (splits == plain) or not is_enough
+    if num_classes >= sum(need.num_classes for need in needs.values()):
+        assert all(len(splits[split]) >= need.num_classes for split, need in needs.items())
+
+
+def pack_with_counts(counts, **source):
+    """Return a pack with a class for each number of images."""
+    names = tuple(f"class{index:04d}" for index in range(len(counts)))
+    labels = np.repeat(np.arange(len(counts)), counts)
+    return Pack(np.zeros((len(labels), 1, 1, 1), dtype=np.uint8), labels, names, source=PackSource(source))
+
+
+def test_small_class_is_in_no_split_where_the_large_ones_have_to_be_shared_out():
+    splits = class_split("folder", pack_with_counts([6, 6, 1, 6, 6]), needs=needs_of(2, test=2, images=6))
+    assert sorted(splits["train"] + splits["test"]) == ["class0000", "class0001", "class0003", "class0004"]
+    assert sizes(splits) == (2, 0, 2)
+
+
+def test_small_class_does_not_change_a_split_that_is_enough_without_it():
+    counts = [6] * 30
+    counts[3] = 1
+    pack = pack_with_counts(counts)
+    assert class_split("folder", pack, needs=needs_of(2, 2, 2, images=6)) == class_split("folder", pack)
+    assert usable_classes(pack, pack.class_names[:5], Need(2, 6)) == tuple(pack.class_names[i] for i in (0, 1, 2, 4))
+
+
+def recorded_pack(num_train=20, num_validation=0):
+    names = [f"class{index:04d}" for index in range(num_train + num_validation + 5)]
+    parts = {
+        "train": names[:num_train],
+        "validation": names[num_train : num_train + num_validation],
+        "test": names[num_train + num_validation :],
+    }
+    return pack_of(len(names), class_splits=parts)
+
+
+def test_folders_without_val_take_a_fifth_of_train_for_it_the_same_on_every_machine():
+    pack = recorded_pack()
+    plain, splits = (class_split("folder", pack, needs=needs) for needs in (None, needs_of(5, 3, 5)))
+    assert (sizes(plain), sizes(splits)) == ((20, 0, 5), (16, 4, 5))
+    assert sorted(splits["train"] + splits["validation"]) == list(plain["train"])
+    # Written down once: the classes must not change, for runs rely on them.
+    assert splits["validation"] == ("class0000", "class0005", "class0007", "class0014")
+
+
+@pytest.mark.parametrize(
+    ("num_train", "needs", "expected"),
+    [
+        (10, needs_of(5, 5, 5), (5, 5, 5)),
+        (9, needs_of(5, 5, 5), (9, 0, 5)),  # not enough for both: the caller says so
+        (20, needs_of(5, test=5), (20, 0, 5)),  # validation is not used
+    ],
+)
+def test_validation_is_taken_of_train_where_it_is_used_and_can_be_spared(num_train, needs, expected):
+    assert sizes(class_split("folder", recorded_pack(num_train), needs=needs)) == expected
+
+
+def test_folder_val_that_is_there_is_validation_however_small_it_is():
+    assert sizes(class_split("folder", recorded_pack(20, 1), needs=needs_of(5, 5, 5))) == (20, 1, 5)

@@ -184,3 +184,18 @@ def test_preprocessing_survives_as_primitives(tmp_path):
     path = save(tmp_path / "a.png", noise(9, 7))
     expected = read(path, channels=1, invert=True, fit="stretch")
     np.testing.assert_array_equal(preprocessing.read(path), expected)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (3000, 1), (1, 3000), (9000, 20)])
+def test_pictures_of_one_pixel_and_panoramas_are_read(tmp_path, width, height):
+    path = save(tmp_path / "a.png", np.full((height, width, 3), 77, dtype=np.uint8))
+    assert (read_image(path, size=8, channels=3, invert=False) == 77).all()
+
+
+@pytest.mark.parametrize(("mode", "value"), [("F", 0.5), ("I", 70000), ("I", -1)])
+def test_pixels_without_a_known_range_are_refused_with_the_remedy(tmp_path, mode, value):
+    Image.new(mode, (8, 8), value).save(tmp_path / "a.tif")
+    with pytest.raises(
+        DataError, match=r"got (floating-point pixels|pixel values beyond 16).*save the image with 8 or"
+    ):
+        read_image(tmp_path / "a.tif", size=8, channels=1, invert=False)

@@ -39,7 +39,7 @@ def test_bad_files_are_listed_and_the_others_taken(root):
     assert reasons(tree) == {
         "stray.png": "not in a class folder",
         "text.png": "a file of no known image format",
-        "empty.png": "a file of no known image format",
+        "empty.png": "an empty file",
         "notes.txt": "not an image by its name (.txt)",
         "nowhere.png": "no regular file, or a link to nothing",
     }
