@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -110,7 +111,7 @@ def _image_tasks(
             scored[split] = made(split, scored_tasks, scored_keys)
     data: dict[str, object] = {
         "source": tasks.source,
-        "pack": where,
+        "pack": where if where == "glyphs" else os.path.abspath(where),
         "num_images": len(pack.images),
         "num_classes": pack.num_classes,
         "digest": pack_digest(pack),
