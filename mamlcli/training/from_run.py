@@ -14,6 +14,7 @@ from mamlcli.engine.objective import MetaParams
 from mamlcli.engine.output_layer import stored_params
 from mamlcli.engine.state import new_state
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.models import is_model
 from mamlcli.training.checkpoints import save_checkpoint
 from mamlcli.training.experiment import Experiment
 from mamlcli.training.trained import TrainedRun, open_trained, recipe_elsewhere
@@ -56,7 +57,7 @@ def first_weights(source: RunDirectory, experiment: Experiment) -> FirstWeights:
     if is_taken:
         xi = _fitting(source, xi, trained.meta.transform, "inner.transform and inner.rates")
     noted = {
-        "run": source.label if source.label == source.path.name else str(source.path.absolute()),
+        "run": source.label if is_model(source.path) else str(source.path.absolute()),
         "weights": trained.weights,
         "digest": weights_digest(trained.meta),
         "taken": ["initialisation", *(["gradient transform"] if is_taken else [])],
