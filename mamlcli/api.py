@@ -41,7 +41,7 @@ from mamlcli.training.experiment import Experiment
 from mamlcli.training.placement import process_kept
 from mamlcli.training.planned import Progress
 from mamlcli.training.scoring import finished_result
-from mamlcli.training.start import Start, default_path, override_words
+from mamlcli.training.start import override_words, start_of
 from mamlcli.training.trained import num_inner_steps, open_trained, recipe_elsewhere
 
 __all__ = ["Interrupted", "MamlError", "Prediction", "Run", "adapt", "load", "predict", "reproduce", "sweep", "train"]
@@ -127,42 +127,41 @@ class Prediction:
 
 @process_kept()
 def train(
-    recipe: PathLike = "glyphs-5way-1shot",
+    recipe: PathLike | None = None,
     *overrides: Override,
     run_dir: PathLike | None = None,
     resume: bool = False,
     force: bool = False,
+    start_from: PathLike | None = None,
     on_record: Callable[[Record], None] | None = None,
 ) -> Run:
     """Meta-train a recipe, score it on tasks it has never seen, and return the run; `mamlcli train` in Python.
 
     Args:
-        recipe: the name of a shipped recipe, or a file.
+        recipe: a shipped recipe's name, or a file; by default that of the run in use, else glyphs-5way-1shot.
         overrides: keys to change, `"inner.steps=5"` or `{"inner.steps": 5}`.
         run_dir: where the run goes; by default `runs/<recipe>-<number>` under the current folder.
-        resume: continue the run in `run_dir`; one that is done is returned as it is.
-        force: replace the run in `run_dir`.
-        on_record: called after every meta-iteration and every meta-validation with what they gave (`StepRecord`,
-            `ValidationRecord` of `mamlcli.engine.outer_loop`), for a progress bar or a plot.
+        resume, force: continue the run in `run_dir` (one that is done is returned as it is), or replace it.
+        start_from: a trained run, or a model's name, whose weights a new run starts from.
+        on_record: called with the record of every meta-iteration and meta-validation (see `mamlcli.engine.outer_loop`).
 
     Raises:
         RecipeError: every mistake in recipe and overrides at once; DataError, DeviceError: what it needs is not here.
-        RunError: `run_dir` is taken, or cannot be resumed.
-        NonFiniteError: training diverged; Interrupted: Ctrl-C. The state is saved, and `resume=True` goes on.
+        RunError: `run_dir` is taken, or cannot be resumed; NonFiniteError: training diverged; Interrupted: Ctrl-C. The
+            state is saved, and `resume=True` goes on.
 
     Example:
         run = mamlcli.train("glyphs-5way-1shot", {"model.depth": 2}, "seed=1")
         print(run.report["final"]["accuracy"])
     """
     where = "mamlcli.train"
-    name, loaded = load_recipe(str(recipe), override_words(overrides, where=where), overridden_by=where)
+    words = override_words(overrides, where=where)
     if resume and run_dir is None:
         raise MamlError(where, expected="run_dir with resume=True", got="none", next_step="Name it: run_dir='runs/X-1'")
-    path = expanded(run_dir) if run_dir is not None else default_path(name, is_resumed=False)
-    start = Start(name, loaded, path, is_resumed=resume, is_forced=force)
+    start = start_of(recipe, words, run_dir, start_from, is_resumed=resume, is_forced=force, changed_by=where)
     if start.finished() is None:
         start.train(argv=sys.argv, progress=Progress(on_record=on_record))
-    return load(path)
+    return load(start.path)
 
 
 @process_kept()

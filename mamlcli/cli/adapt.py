@@ -12,6 +12,7 @@ from mamlcli.cli import complete, console
 from mamlcli.cli.options import DeviceOption, JsonOption, RunArgument, SplitOption
 from mamlcli.common.errors import MamlError
 from mamlcli.common.words import shown
+from mamlcli.recipe.places import PATH_KEY
 
 if TYPE_CHECKING:
     from mamlcli.deploy.report import PredictionReport, PredictionRequest, Predictions
@@ -24,7 +25,8 @@ ProtocolArguments = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[KEY=VALUE ...]",
-        help="Keys of evaluation to change for this result, such as evaluation.ways=3.",
+        help="Keys of evaluation to change for this result, such as evaluation.ways=3; tasks.path=PLACE says where the "
+        "run's data are now.",
         autocompletion=complete.evaluation_keys,
     ),
 ]
@@ -136,7 +138,7 @@ def adapt(
 
 
 def protocol_changes(arguments: Sequence[str] | None, options: Mapping[str, object]) -> list[str]:
-    """Return the words `evaluation.KEY=VALUE`, once no other keys are among them.
+    """Return the words `evaluation.KEY=VALUE` and `tasks.path=PLACE`, once no other keys are among them.
 
     Args:
         arguments: words of the command line.
@@ -150,6 +152,8 @@ def protocol_changes(arguments: Sequence[str] | None, options: Mapping[str, obje
     for word in arguments or []:
         key = word.partition("=")[0].strip()
         name = key.rpartition(".")[2]
+        if key == PATH_KEY:
+            continue
         if not key.startswith("evaluation."):
             raise MamlError(
                 word,
@@ -188,7 +192,8 @@ def rescore(
     from mamlcli.training.scoring import write_evaluation
 
     directory = RunDirectory.open(run)
-    if changes and out is not None and out.resolve() == directory.path.resolve():
+    has_protocol = any(not word.startswith(f"{PATH_KEY}=") for word in changes)
+    if has_protocol and out is not None and out.resolve() == directory.path.resolve():
         why = "Its recipe says another protocol"
         expected, next_step = "another folder than the run's for a result by another protocol", "Name another --out"
         raise MamlError("--out", expected=expected, got=str(out), why=why, next_step=next_step)

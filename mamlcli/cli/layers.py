@@ -9,8 +9,15 @@ import typer
 
 from mamlcli.cli import console
 from mamlcli.cli.options import DeviceOption, JsonOption, RunArgument, SplitOption
+from mamlcli.common.errors import MamlError
 from mamlcli.common.names import RUNS
+from mamlcli.recipe.places import PATH_KEY
 from mamlcli.runs.models import is_model
+
+PlaceArguments = Annotated[
+    list[str] | None, typer.Argument(metavar="[tasks.path=PLACE]", help="Where the run's data are now.")
+]
+
 
 if TYPE_CHECKING:
     from mamlcli.runs.folder import RunDirectory
@@ -18,6 +25,7 @@ if TYPE_CHECKING:
 
 def layers(
     run: RunArgument,
+    arguments: PlaceArguments = None,
     tasks: Annotated[int, typer.Option(min=2, help="Tasks that every mean is over.")] = 200,
     split: SplitOption = None,
     device: DeviceOption = None,
@@ -51,10 +59,20 @@ def layers(
 
     opened = RunDirectory.open(run)
     console.note(f"studying {run} on {tasks} tasks")
-    report = layers_report(opened, device=device, num_tasks=tasks, split=split)
+    report = layers_report(opened, device=device, num_tasks=tasks, split=split, changes=place_words(arguments))
     pictures = save_layers(report, out or own_folder(opened))
     console.note(f"Written: {', '.join(str(path) for path in pictures)}")
     console.show(report, layer_parts)
+
+
+def place_words(arguments: list[str] | None) -> list[str]:
+    """Return the words `tasks.path=PLACE`, once no other is among them."""
+    for word in arguments or []:
+        if not word.startswith(f"{PATH_KEY}="):
+            raise MamlError(
+                word, expected=f"{PATH_KEY}=PLACE", got="another word", next_step="See: mamlcli layers --help"
+            )
+    return list(arguments or [])
 
 
 def own_folder(run: RunDirectory) -> Path:

@@ -140,11 +140,17 @@ def recipe_and_overrides(
     """
     from mamlcli.recipe.files import load_recipe
 
+    recipe, changes = named_recipe(arguments, device)
+    return load_recipe(default if recipe is None else recipe, changes)
+
+
+def named_recipe(arguments: list[str] | None, device: str | None = None) -> tuple[str | None, list[str]]:
+    """Return the recipe that `[RECIPE] [KEY=VALUE ...]` names, None where it names none, and the keys to change."""
     words = list(arguments or [])
-    recipe = words.pop(0) if has_recipe(words) else default
+    recipe = words.pop(0) if has_recipe(words) else None
     if device is not None:
         words.append(f"execution.device={device}")
-    return load_recipe(recipe, words)
+    return recipe, words
 
 
 def warn_about_selection(recipe: Recipe) -> None:

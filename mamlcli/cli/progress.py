@@ -13,6 +13,7 @@ from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.training.data_notes import data_notes
 from mamlcli.training.experiment import Experiment
+from mamlcli.training.from_run import start_words
 from mamlcli.training.planned import Progress as RunProgress
 
 _LINES_OFF_TERMINAL = 10
@@ -50,6 +51,8 @@ class ProgressDisplay:
         console.note(
             f"{run.name} on {manifest['device']}{workers}: {manifest['num_parameters']:,} parameters, run in {run.path}"
         )
+        if not iteration and manifest.started_from.get("taken"):
+            console.note(f"starting from {start_words(manifest.started_from)}")
         if self._is_resumed:
             begin = f"from iteration {iteration}" if iteration else "from the start: the run has no checkpoint yet"
             console.note(f"resuming {begin}")

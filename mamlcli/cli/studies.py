@@ -228,8 +228,9 @@ def _study_recipe(
         raise MamlError("command line", expected=f"{axes[0]} left to the study, which varies it", got=repr(taken[0]))
     if run is not None:
         from mamlcli.runs.folder import RunDirectory
+        from mamlcli.training.data_place import located
 
         source = RunDirectory.open(run)
         _, recipe = recipe_and_overrides([str(source.recipe_path), *(arguments or [])[1:]], device)
-        return source.name, recipe
+        return source.name, located(source, recipe)
     return recipe_and_overrides(arguments if has_recipe(arguments) else [*BARE, *(arguments or [])], device)

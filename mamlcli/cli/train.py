@@ -10,15 +10,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mamlcli.cli import complete, console
-from mamlcli.cli.options import DeviceOption, JsonOption, RecipeArguments, recipe_and_overrides, warn_about_selection
+from mamlcli.cli.options import (
+    DeviceOption,
+    JsonOption,
+    RecipeArguments,
+    named_recipe,
+    warn_about_selection,
+)
 from mamlcli.cli.workers import WorkersOption, num_workers_of, own_group, run_in_workers
 from mamlcli.common.errors import RunError
+from mamlcli.runs.search import RECIPE
 
 if TYPE_CHECKING:
     from mamlcli.engine.sharing import WorkerGroup
     from mamlcli.recipe.schema import Recipe
     from mamlcli.runs.report import RunReport
     from mamlcli.training.dry_run import RunCost
+    from mamlcli.training.start import Start
 
 
 RunDirOption = Annotated[
@@ -31,7 +39,24 @@ RunDirOption = Annotated[
 ]
 
 
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run, from its last checkpoint.")]
+ResumeOption = Annotated[
+    bool,
+    typer.Option(
+        "--resume", help="Continue the run in --run-dir, from its last checkpoint; KEY=VALUE changes its recipe."
+    ),
+]
+
+
+FromOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        metavar="RUN",
+        help="Start from the weights of a trained run or model; without RECIPE with its recipe, too.",
+        show_default=False,
+        autocompletion=complete.run,
+    ),
+]
 
 
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the run that is there.")]
@@ -48,6 +73,7 @@ def train(
     device: DeviceOption = None,
     workers: WorkersOption = None,
     resume: ResumeOption = False,
+    source: FromOption = None,
     force: ForceOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -55,6 +81,10 @@ def train(
     """Meta-train a recipe, then adapt to unseen tasks and show the adaptation curve.
 
     Without arguments: 5-way 1-shot on glyphs, which needs no download.
+
+    With --resume the keys are changes to the run's own recipe: execution keys, tasks.path (where the data are now) and
+    outer.iterations may change. With --from a new run starts from the weights of another, under any other keys that
+    leave the shapes of its weights as they are.
 
     Examples:
 
@@ -66,6 +96,10 @@ def train(
 
       mamlcli train --resume --run-dir runs/glyphs-5way-1shot-1
 
+      mamlcli train --resume --run-dir runs/glyphs-5way-1shot-1 outer.iterations=2000 --device cpu
+
+      mamlcli train --from runs/glyphs-5way-1shot-1 outer.lr=1e-4 outer.schedule=cosine
+
       mamlcli train omniglot-5way-1shot --workers 2
     """
     from mamlcli.cli.next_commands import typed_recipe
@@ -74,26 +108,20 @@ def train(
         if group and group.rank:
             follow(group)
             return
-        if resume and force:
-            raise RunError(
-                "--resume --force",
-                expected="one of them",
-                got="both",
-                next_step="--resume continues the run that is there, --force replaces it",
-            )
-        name, recipe = run_recipe(arguments, run_dir, device, resume)
+        from mamlcli.training.start import start_of
+
+        check_options(resume=resume, force=force, source=source)
+        recipe, changes = named_recipe(arguments, device)
+        start = start_of(recipe, changes, run_dir, source, is_resumed=resume, is_forced=force)
+        number = num_workers_of(workers, start.recipe, group, run=start.path if resume and not dry_run else None)
         if dry_run:
-            number = num_workers_of(workers, recipe, group, run=None)
-            show_dry_run(name, recipe, number)
+            show_dry_run(start.name, start.recipe, number)
             return
-        path = run_path(name, run_dir, resume) if resume else None
-        number = num_workers_of(workers, recipe, group, run=path)
         if number > 1 and group is None:
             raise typer.Exit(run_in_workers(number))
-        path = path or run_path(name, run_dir, resume)
-        report = train_run(name, recipe, path, resume=resume, force=force, group=group)
-        typed = None if resume else typed_recipe(arguments, device)
-        console.show(report, lambda report: report_parts(report, recipe, path, typed))
+        report = train_run(start, group=group)
+        typed = None if resume or source else typed_recipe(arguments, device)
+        console.show(report, lambda report: report_parts(report, start.recipe, start.path, typed))
 
 
 def follow(group: WorkerGroup) -> None:
@@ -103,53 +131,49 @@ def follow(group: WorkerGroup) -> None:
     follow_run(group)
 
 
-def run_recipe(
-    arguments: list[str] | None, run_dir: Path | None, device: str | None, resume: bool
-) -> tuple[str, Recipe]:
-    """Return the name and the recipe to train: those of the resumed run, where no other recipe is named."""
-    if resume and run_dir is not None and not arguments and device is None:
-        from mamlcli.runs.folder import RunDirectory
-
-        run = RunDirectory.open(run_dir)
-        return run.name, run.recipe
-    return recipe_and_overrides(arguments, device)
-
-
-def run_path(name: str, run_dir: Path | None, resume: bool) -> Path:
-    """Return where a run goes: where asked, else where `default_path` says."""
-    from mamlcli.training.start import default_path
-
-    return run_dir or default_path(name, is_resumed=resume)
+def check_options(*, resume: bool, force: bool, source: Path | None) -> None:
+    """Raise RunError for options of which only one can be meant."""
+    means = {
+        "--resume": (resume, "--resume continues the run that is there"),
+        "--force": (force, "--force replaces it"),
+        "--from": (source is not None, "--from starts a new run"),
+    }
+    given = [option for option, (is_given, _) in means.items() if is_given]
+    if resume and len(given) > 1:
+        next_step = ", ".join(means[option][1] for option in given)
+        got = "both" if len(given) == 2 else "all"
+        raise RunError(" ".join(given), expected="one of them", got=got, next_step=next_step)
 
 
-def train_run(
-    name: str, recipe: Recipe, path: Path, *, resume: bool, force: bool, group: WorkerGroup | None = None
-) -> RunReport:
+def train_run(start: Start, *, group: WorkerGroup | None = None) -> RunReport:
     """Train a run under a bar of progress and return its report; one that is done is not trained again."""
     from mamlcli.cli.progress import ProgressDisplay
     from mamlcli.engine.sharing import ALONE
-    from mamlcli.training.start import Start
 
-    start, group = Start(name, recipe, path, is_resumed=resume, is_forced=force), group or ALONE
-    if (report := start.finished()) is not None:
-        console.note(f"{path} is already done; this is its result.")
+    group = group or ALONE
+    report = start.finished()
+    if report is not None:
+        console.note(f"{start.path} is already done; this is its result.")
         return report
-    warn_about_selection(recipe)
-    if resume:
-        note_other_workers(path, group.num_workers)
+    for line in start.notes():
+        console.note(line)
+    warn_about_selection(start.recipe)
+    if start.is_resumed:
+        note_other_workers(start.path, group.num_workers)
     argv = ["mamlcli", *sys.argv[1:]] if group.place else sys.argv  # as it was typed, not as workers are started
-    with ProgressDisplay(recipe, resume) as display:
+    with ProgressDisplay(start.recipe, start.is_resumed) as display:
         return start.train(argv=argv, progress=display.callbacks(), group=group)
 
 
 def note_other_workers(path: Path, num_workers: int) -> None:
     """Say so where a run goes on with another number of workers."""
     from mamlcli.runs.folder import RunDirectory
+    from mamlcli.runs.going_on import change_words
     from mamlcli.training.manifest import recorded_workers
 
     recorded = recorded_workers(RunDirectory.open(path))
     if recorded != num_workers:
-        console.note(f"workers: {num_workers} now, {recorded} before; sums in another order round differently")
+        console.note(*change_words({"workers": (recorded, num_workers)}))
 
 
 def report_parts(
@@ -167,7 +191,6 @@ def report_parts(
 
     from mamlcli.cli.next_commands import next_commands
     from mamlcli.runs.curve import curve_line, curve_table, verdict
-    from mamlcli.runs.search import RECIPE
     from mamlcli.runs.suggestions import recipe_words
 
     yield curve_table(report)

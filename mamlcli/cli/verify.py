@@ -123,15 +123,17 @@ def runs_of(name: str, recipe: Recipe, num_seeds: int, directory: Path | None) -
 def train_seed(name: str, recipe: Recipe, path: Path, folder: Path) -> None:
     """Train one run of a verification, or go on with it."""
     from mamlcli.runs.folder import RunDirectory, is_run
+    from mamlcli.runs.going_on import recipe_changes
+    from mamlcli.training.start import Start
 
     is_there = is_run(path)
     if is_there:
         try:
-            RunDirectory.open(path).check_recipe(recipe)
+            recipe_changes(RunDirectory.open(path), recipe)
         except RunError as error:
             next_step = "Name another --dir, or delete the run that is there"
             raise RunError(error.where, expected=error.expected, got=error.got, next_step=next_step) from error
     try:
-        train_run(name, recipe, path, resume=is_there, force=False)
+        train_run(Start(name, recipe, path, is_resumed=is_there))
     except Interrupted as error:
         raise Interrupted(f"interrupted; what was done is saved. Continue: {again(folder)}") from error

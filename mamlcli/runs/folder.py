@@ -16,10 +16,11 @@ A trained model that ships with the package has less in its folder, and is not w
 from __future__ import annotations
 
 import json
-import shutil
+import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 import numpy as np
@@ -29,8 +30,8 @@ from mamlcli.common.commands import command
 from mamlcli.common.errors import RunError
 from mamlcli.common.files import atomic_write, json_text
 from mamlcli.common.names import RUNS
-from mamlcli.recipe.changes import recipe_difference
 from mamlcli.recipe.files import load_recipe, recipe_to_yaml
+from mamlcli.recipe.places import data_path, path_of_run, with_whole_path
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.lock import held_lock, is_lock_held
 from mamlcli.runs.manifest import Manifest
@@ -39,7 +40,7 @@ from mamlcli.runs.models import is_model, label_of, like_model, run_folder
 from mamlcli.runs.report import RunReport
 from mamlcli.runs.scores_table import FINAL_SCORES, final_scores_in, scores_in, scores_text
 from mamlcli.runs.search import CHECKPOINTS, MANIFEST, RECIPE, like_run
-from mamlcli.runs.suggestions import adapt_again, resume
+from mamlcli.runs.suggestions import adapt_again
 
 _REPORT, _SCORES, _METRICS = "evaluation.json", "tasks.csv", "metrics.jsonl"
 
@@ -55,10 +56,19 @@ class RunDirectory:
         self._metrics: IO[str] | None = None
 
     @classmethod
-    def create(cls, path: Path, recipe: Recipe, name: str) -> RunDirectory:
+    def create(
+        cls, path: Path, recipe: Recipe, name: str, notes: Mapping[str, object] = MappingProxyType({})
+    ) -> RunDirectory:
         """Make a new run directory at a path that does not exist or is an empty folder.
 
-        The recipe's reference stays behind: it is what the recipe promises, not what the run does.
+        The recipe's reference stays behind: it is what the recipe promises, not what the run does. The path of its
+        data is kept absolute, and as it was typed in the manifest.
+
+        Args:
+            path: the folder.
+            recipe: resolved.
+            name: of the recipe.
+            notes: further keys of the manifest.
 
         Raises:
             RunError: something is there, or the folder cannot be written.
@@ -67,11 +77,12 @@ class RunDirectory:
             check_free(path)
             (path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
             run = cls(path)
-            atomic_write(path / RECIPE, recipe_to_yaml(recipe.without_reference()).encode())
+            run.write_recipe(recipe)
         except OSError as error:
             expected, next_step = "a folder that can be written", "Name another --run-dir"
             raise RunError(str(path), expected=expected, got=error.strerror, next_step=next_step) from error
-        run.update_manifest({"recipe_name": name, "status": "created"})
+        typed = {} if data_path(recipe) is None else {"typed_path": data_path(recipe), "typed_in": os.getcwd()}
+        run.update_manifest({"recipe_name": name, "status": "created", **typed, **notes})
         return run
 
     @classmethod
@@ -84,7 +95,7 @@ class RunDirectory:
         Raises:
             RunError: there is none.
         """
-        folder = run_folder(path)
+        folder = run_folder(path_of_run(path))
         if not is_run(folder):
             got = f"a folder without {RECIPE} and {MANIFEST}" if path.is_dir() else "no such folder"
             hint = like_model(str(path)) or like_run(str(path))
@@ -119,6 +130,11 @@ class RunDirectory:
         """The file of the resolved recipe, which can be trained again."""
         return self.path / RECIPE
 
+    def write_recipe(self, recipe: Recipe) -> None:
+        """Write the resolved recipe of the run, the path of its data absolute."""
+        resolved = with_whole_path(recipe.without_reference())
+        atomic_write(self.recipe_path, recipe_to_yaml(resolved).encode())
+
     @property
     def manifest(self) -> Manifest:
         """What the run notes of itself, as it is on disk; RunError if it cannot be read."""
@@ -149,18 +165,6 @@ class RunDirectory:
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise RunError(str(path), expected=expected, got=_reason(error, path), next_step=next_step) from error
         return value
-
-    def check_recipe(self, recipe: Recipe) -> None:
-        """Raise RunError unless a recipe is the same as that of the run, the keys of `execution` included.
-
-        Sums in another order round differently, and a resumed run must equal an uninterrupted one.
-        """
-        difference = recipe_difference(self.recipe, recipe)
-        if difference:
-            listed = ", ".join(f"{key} ({old!r} there, {new!r} here)" for key, (old, new) in difference.items())
-            next_step = f"Name another --run-dir, or continue without recipe and keys: {resume(self.path)}"
-            got = f"another: {listed}"
-            raise RunError(str(self.path), expected="a run of the same recipe", got=got, next_step=next_step)
 
     def lock(self) -> AbstractContextManager[None]:
         """Hold the run for this process; the lock is released when the process ends, however it ends.
@@ -250,6 +254,11 @@ class RunDirectory:
             where = str(self.path / _REPORT)
             raise RunError(where, expected=expected, got=str(error), next_step=next_step) from error
 
+    def remove_results(self) -> None:
+        """Delete the result of the run, its report first: without it the rest is not taken for a result."""
+        for name in (_REPORT, _SCORES, self.curve_path.name, self.curve_path.with_suffix(".svg").name):
+            (self.path / name).unlink(missing_ok=True)
+
     def write_report(self, report: RunReport) -> None:
         """Write the result of the run."""
         self.write_json(_REPORT, report.to_json())
@@ -302,16 +311,3 @@ def check_free(path: Path) -> None:
         got = "a folder with files in it" if path.is_dir() else "a file"
         next_step = "Add --resume to continue the run there, --force to replace it, or name another --run-dir"
         raise RunError(str(path), expected="a new or empty folder", got=got, next_step=next_step)
-
-
-def remove_run(path: Path) -> None:
-    """Delete a run directory, and refuse to delete anything else.
-
-    Raises:
-        RunError: the path is a file, or a folder with files that is not a run directory.
-    """
-    if path.exists() and not path.is_dir():
-        raise RunError(str(path), expected="a run directory", got="a file", next_step="Name another --run-dir")
-    if path.exists() and any(path.iterdir()):
-        RunDirectory.open(path).check_writable()
-        shutil.rmtree(path)

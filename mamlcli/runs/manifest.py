@@ -133,6 +133,36 @@ class Manifest(Mapping[str, Any]):
         return _text(self.data.get("digest"))
 
     @property
+    def data_file(self) -> str | None:
+        """File or folder that the images were read from last; None for tasks that are generated."""
+        return None if self.data_digest is None else _text(self.data.get("pack"))
+
+    @property
+    def typed_path(self) -> str | None:
+        """Path of the data as it was typed when the run was made; None where none was."""
+        return _text(self.get("typed_path"))
+
+    @property
+    def typed_in(self) -> str | None:
+        """The folder that the command was typed in."""
+        return _text(self.get("typed_in"))
+
+    @property
+    def started_from(self) -> Mapping[str, object]:
+        """The run whose weights this one started from, and which they are; empty for a run with weights of its own."""
+        return _object(self.get("started_from"))
+
+    @property
+    def changes(self) -> list[Mapping[str, object]]:
+        """What was changed each time the run went on: key, value before, value now, and the iteration."""
+        return [_object(change) for change in _list(self.get("changes")) if isinstance(change, dict)]
+
+    @property
+    def earlier_results(self) -> list[Mapping[str, object]]:
+        """Results that later ones of the same run, trained for longer, have replaced."""
+        return [_object(result) for result in _list(self.get("earlier_results")) if isinstance(result, dict)]
+
+    @property
     def versions(self) -> Mapping[str, object]:
         """Versions of mamlcli, Python and packages, and the platform."""
         return _object(self.get("versions"))

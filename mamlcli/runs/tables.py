@@ -184,6 +184,9 @@ def _facts(run: RunEntry) -> Group:
         "started": f"{manifest.started_at}, {age(run.age_s())} ago" if manifest.started_at else None,
         "time": _time_and_memory(run),
         "resumed from": ", ".join(f"iteration {number}" for number in manifest.resumed_from),
+        "changed": "; ".join(map(_change, manifest.changes)),
+        "started from": _start(manifest),
+        "earlier results": "; ".join(map(_earlier, manifest.earlier_results)),
         "parameters": _parameters(manifest),
         "seeds": None if manifest.seed is None else f"{manifest.seed}, of the evaluation {manifest.evaluation_seed}",
         "device": _device(manifest),
@@ -206,6 +209,32 @@ def _time_and_memory(run: RunEntry) -> str:
     took = "-" if run.wall_s is None else duration(run.wall_s)
     memory = run.manifest.peak_memory_mb
     return f"{took}{f', {memory:,.0f} MB at most' if memory else ''}"
+
+
+def _change(change: Mapping[str, object]) -> str:
+    before, now = value_text(change.get("before")), value_text(change.get("now"))
+    return f"{change.get('key')} from {before} to {now} at iteration {change.get('iteration')}"
+
+
+def _start(manifest: Manifest) -> str | None:
+    started = manifest.started_from
+    if not started:
+        return None
+    digest = f", digest {started['digest']}" if started.get("digest") else ""
+    return f"{started.get('run')}, {started.get('weights')}{digest}"
+
+
+def _earlier(result: Mapping[str, object]) -> str:
+    """Return an earlier result of a run that was trained for longer: after how many iterations, and its scores."""
+    final = result.get("final")
+    scores = final.items() if isinstance(final, dict) else ()
+    means = [f"{metric} {number:.3f}" for metric, score in scores if (number := _mean(score)) is not None]
+    return f"after {result.get('iterations')} iterations: {', '.join(means) or 'no scores'}"
+
+
+def _mean(score: object) -> float | None:
+    mean = score.get("mean") if isinstance(score, dict) else None
+    return mean if isinstance(mean, float) else None
 
 
 def _parameters(manifest: Manifest) -> str | None:

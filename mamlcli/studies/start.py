@@ -65,7 +65,7 @@ def run_study(
     sweep = begun_sweep(path, sweep)
     experiment = check_sweep(sweep)
     check_start_width(sweep, experiment)
-    was_there = open_study(path, sweep, command(path))
+    was_there = open_study(path, sweep, command(path), experiment.data_digest)
     num_processes = jobs or default_jobs(sweep.recipe, len(cells_of(sweep)))
     if with_capacity is None:
         with_capacity = isinstance(sweep.recipe.tasks, SyntheticKeys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -135,7 +136,7 @@ def _record(
     assert isinstance(tasks, ImageTasks | FolderTasks)
     return {
         "source": tasks.source,
-        "pack": where,
+        "pack": where if where == "glyphs" else os.path.abspath(where),
         "num_images": len(pack.images),
         "num_classes": pack.num_classes,
         "digest": pack_digest(pack),

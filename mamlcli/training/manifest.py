@@ -13,7 +13,11 @@ from mamlcli.common.machine import device_name, git_state, now, versions
 from mamlcli.engine.execution import Execution
 from mamlcli.engine.sizes import count_parameters
 from mamlcli.engine.state import TrainState
+from mamlcli.recipe.places import PATH_KEY
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.going_on import LENGTH, ROUNDING, Changes, recipe_changes
+from mamlcli.runs.manifest import FINISHED, Manifest
+from mamlcli.training.data_place import check_same
 from mamlcli.training.experiment import Experiment
 
 
@@ -80,23 +84,54 @@ def recorded_workers(run: RunDirectory) -> int:
     return run.manifest.num_workers
 
 
+def changes_now(
+    run: RunDirectory, experiment: Experiment, iteration: int, num_workers: int
+) -> dict[str, tuple[object, object]]:
+    """Return what is otherwise now than so far in how a run is made: keys of its recipe, the device, the workers.
+
+    Args:
+        run: that begins or goes on.
+        experiment: that it goes on with.
+        iteration: meta-iterations done; before the first, device and workers have no past.
+        num_workers: processes that share its tasks.
+
+    Raises:
+        RunError: the experiment is of another recipe.
+    """
+    changes = recipe_changes(run, experiment.recipe, may_lengthen=True)
+    manifest, device = run.manifest, device_name(experiment.device)
+    if iteration and manifest.device is not None and not manifest.device.startswith(experiment.device.type):
+        changes["device"] = manifest.device, device
+    if iteration and manifest.num_workers != num_workers:
+        changes["workers"] = manifest.num_workers, num_workers
+    return changes
+
+
+def is_computed_anew(changes: Changes) -> bool:
+    """Return whether after these changes it is decided anew how tasks are run.
+
+    The key of the device alone is no reason: it may name the device that it was so far.
+    """
+    return any(key in ("device", *ROUNDING) and key != "execution.device" for key in changes)
+
+
 def start_manifest(
-    run: RunDirectory, experiment: Experiment, argv: list[str], state: TrainState, execution: ExecutionRecord
+    run: RunDirectory,
+    experiment: Experiment,
+    argv: list[str],
+    state: TrainState,
+    execution: ExecutionRecord,
+    changes: Changes,
 ) -> None:
-    """Write to the manifest that the run goes on from a state, and what its results depend on.
+    """Write to the manifest that the run goes on from a state, what was changed, and what its results depend on.
 
     Raises:
         RunError: the run was trained on other data so far.
     """
     meta, iteration = state.meta_params, state.iteration
     manifest = run.manifest
-    if iteration and (recorded := manifest.data_digest) != experiment.data_digest:
-        raise RunError(
-            str(run.path),
-            expected=f"the data it was trained on (digest {recorded})",
-            got=f"other data (digest {experiment.data.get('digest')})",
-            next_step="Put the first pack back, or train a new run",
-        )
+    if iteration or PATH_KEY in changes:
+        check_same(run, experiment.data_digest)
     run.update_manifest(
         {
             "status": "running",
@@ -105,6 +140,8 @@ def start_manifest(
             "argv": argv,
             "started_at": manifest.started_at or now(),
             "resumed_from": [*manifest.resumed_from, *([iteration] if iteration else [])],
+            "changes": _changes_so_far(manifest, changes, iteration),
+            "earlier_results": _earlier_results(run, changes),
             "seed": experiment.recipe.seed,
             "evaluation_seed": experiment.recipe.evaluation.seed,
             "num_parameters": count_parameters(meta.model),
@@ -120,3 +157,22 @@ def start_manifest(
             "git": git_state(),
         }
     )
+
+
+def _changes_so_far(manifest: Manifest, changes: Changes, iteration: int) -> list[Mapping[str, object]]:
+    """Return the changes of a manifest and these; those that a start which was cut has noted come once."""
+    new = [{"iteration": iteration, "key": key, "before": old, "now": now} for key, (old, now) in changes.items()]
+    return [*manifest.changes, *(change for change in new if change not in manifest.changes)]
+
+
+def _earlier_results(run: RunDirectory, changes: Changes) -> list[Mapping[str, object]]:
+    """Return the results of a manifest and, where a finished run is trained for longer, the one that it has now."""
+    manifest = run.manifest
+    if LENGTH not in changes or manifest.status not in FINISHED or not run.has_report:
+        return manifest.earlier_results
+    try:
+        report = run.read_report()
+    except RunError:  # a damaged one is not worth keeping
+        return manifest.earlier_results
+    result = {"iterations": manifest.iterations_done, "weights": report.weights, "final": report.final.to_json()}
+    return [*manifest.earlier_results, result]

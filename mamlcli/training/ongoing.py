@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 
+from mamlcli.common.commands import command
 from mamlcli.common.errors import Interrupted, NonFiniteError, RunError, WorkerError, is_out_of_memory
 from mamlcli.common.machine import now, peak_memory_mb
 from mamlcli.engine.evaluation import Evaluation
@@ -23,7 +24,14 @@ from mamlcli.training.checkpoints import checkpoint_path, load_checkpoint, save_
 from mamlcli.training.events import EventLog, check_event_log, log_evaluation
 from mamlcli.training.experiment import Experiment
 from mamlcli.training.functions import training_execution
-from mamlcli.training.manifest import execution_record, recorded_execution, start_manifest
+from mamlcli.training.lengthening import without_extra_validation
+from mamlcli.training.manifest import (
+    changes_now,
+    execution_record,
+    is_computed_anew,
+    recorded_execution,
+    start_manifest,
+)
 from mamlcli.training.placement import memory_error, use_threads
 from mamlcli.training.planned import PlannedRun
 from mamlcli.training.scoring import evaluation_report, write_evaluation
@@ -181,7 +189,8 @@ def opened(plan: PlannedRun, num_workers: int = 1, num_runs: int = 1) -> Iterato
         num_runs: runs that are computed together, itself included.
 
     Raises:
-        RunError: the run is in use, damaged, or was trained on other data; its manifest stays as it is.
+        RunError: the run is in use, damaged, of another recipe, or was trained on other data; its manifest stays as it
+            is.
     """
     directory, experiment = plan.directory, plan.experiment
     check_event_log(experiment.recipe.logging)
@@ -189,7 +198,9 @@ def opened(plan: PlannedRun, num_workers: int = 1, num_runs: int = 1) -> Iterato
         experiment.use_threads()
         outer = experiment.outer_loop()
         state = _state_of(directory, experiment, outer)
-        record = recorded_execution(directory, num_workers, num_runs) if state.iteration else None
+        changes = changes_now(directory, experiment, state.iteration, num_workers)
+        is_as_before = state.iteration and not is_computed_anew(changes)
+        record = recorded_execution(directory, num_workers, num_runs) if is_as_before else None
         wall_before = float(directory.manifest.get("wall_s", 0.0)) if state.iteration else 0.0
         if record is None:
             how = training_execution(experiment, num_workers, num_runs)
@@ -197,7 +208,11 @@ def opened(plan: PlannedRun, num_workers: int = 1, num_runs: int = 1) -> Iterato
         # A manifest of an early version does not tell the precision.
         record = replace(record, dtype=experiment.recipe.execution.dtype)
         use_threads(record.threads)
-        start_manifest(directory, experiment, plan.argv, state, record)
+        start_manifest(directory, experiment, plan.argv, state, record, changes)
+        # After the manifest, which says that the run goes on: whatever is cut here is done at the next start.
+        if changes:
+            directory.write_recipe(experiment.recipe)
+        directory.remove_results()
         with _end_noted(plan, state, record.how, wall_before), closing(directory):
             directory.rewind_metrics(state.iteration, state.last_validated)
             if plan.progress.on_start:
@@ -255,7 +270,7 @@ def _saved_at_an_error(run: OngoingRun) -> Iterator[None]:
         path = run.plan.directory.path
         saved = f"The state before it is kept in {path / 'checkpoints'}. {error.next_step}"
         if isinstance(error, WorkerError):
-            resume = f"mamlcli train --resume --run-dir {path}"
+            resume = command("train", "--resume", "--run-dir", path)
             saved = f"The run is saved after iteration {run.state.iteration}. Run: {resume}"
         raise type(error)(
             error.where, expected=error.expected, got=error.got, why=error.why, next_step=saved
@@ -267,9 +282,12 @@ def _state_of(run: RunDirectory, experiment: Experiment, outer: OuterLoop) -> Tr
     meta = experiment.initial_meta()
     checkpoint = load_checkpoint(run, "last")
     if checkpoint is None:
+        if source := run.manifest.started_from.get("run"):
+            expected, next_step = f"the weights of {source}, which the run starts from", "Train again with --force"
+            raise RunError(str(checkpoint_path(run, "last")), expected=expected, got="none", next_step=next_step)
         return new_state(meta, outer)
     try:
-        return restore_state(meta, outer, *checkpoint)
+        return without_extra_validation(restore_state(meta, outer, *checkpoint), outer)
     except (KeyError, ValueError) as error:
         raise RunError(
             str(checkpoint_path(run, "last")),
@@ -280,7 +298,8 @@ def _state_of(run: RunDirectory, experiment: Experiment, outer: OuterLoop) -> Tr
 
 
 def _interruption(run: RunDirectory, when: str) -> Interrupted:
-    return Interrupted(f"interrupted {when}; the run is saved. Continue: mamlcli train --resume --run-dir {run.path}")
+    resume = command("train", "--resume", "--run-dir", run.path)
+    return Interrupted(f"interrupted {when}; the run is saved. Continue: {resume}")
 
 
 def _kind(record: Record) -> str:

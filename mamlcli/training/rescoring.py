@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mamlcli.engine.evaluation import Evaluation
 from mamlcli.runs.folder import RunDirectory
@@ -26,13 +27,14 @@ def adapt_run(
         run: it has a checkpoint.
         device: see `execution.device`.
         num_tasks, num_steps, split: see `evaluation`.
-        changes: words `evaluation.KEY=VALUE`: keys of its recipe that are otherwise here.
+        changes: words `evaluation.KEY=VALUE`: keys of its recipe that are otherwise here; and `tasks.path=PLACE`, where
+            its data are now.
 
     Returns:
         The evaluation and the result that it makes.
 
     Raises:
-        RunError: the run has no checkpoint; MamlError: a bad key, split or device.
+        RunError: the run has no checkpoint, or at `tasks.path` are other data; MamlError: a bad key, split or device.
     """
     recipe = recipe_elsewhere(run, where="mamlcli adapt", device=device, split=split, changes=changes)
     split, steps = recipe.evaluation.split, num_inner_steps(recipe, num_steps)
@@ -40,4 +42,8 @@ def adapt_run(
     num_tasks = num_tasks or recipe.evaluation.tasks
     [evaluation] = score(trained.experiment, [trained.meta], ScoredTasks(split, num_tasks, steps))
     report = evaluation_report(run, trained.experiment, evaluation, trained.weights, split=split, num_steps=steps)
+    recorded, digest = run.manifest.data_digest, trained.experiment.data_digest
+    if recorded not in (None, digest):
+        note = f"Scored on other data (digest {digest}) than it was trained on (digest {recorded})."
+        report = replace(report, notes=(*report.notes, note))
     return evaluation, report

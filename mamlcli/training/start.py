@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mamlcli.common.commands import command
 from mamlcli.common.errors import MamlError, RunError
 from mamlcli.common.names import RUNS
 from mamlcli.engine.sharing import ALONE, WorkerGroup
+from mamlcli.recipe.files import load_recipe, shipped_recipes
+from mamlcli.recipe.places import PATH_KEY, data_path, path_of_run
 from mamlcli.recipe.schema import Recipe
-from mamlcli.runs.folder import RunDirectory, check_free, remove_run
+from mamlcli.runs.folder import RunDirectory, check_free, is_run
+from mamlcli.runs.going_on import LENGTH, Changes, change_words, recipe_changes
+from mamlcli.runs.removal import remove_run
 from mamlcli.runs.report import RunReport
 from mamlcli.runs.search import newest_run_path, next_run_path
+from mamlcli.training.data_place import check_found, located, note_place
 from mamlcli.training.events import check_event_log
 from mamlcli.training.experiment import build
+from mamlcli.training.from_run import first_weights, save_first_weights
 from mamlcli.training.functions import splits_of_training
+from mamlcli.training.lengthening import check_length, extra_validation
 from mamlcli.training.placement import resolve_device
 from mamlcli.training.planned import PlannedRun, Progress
 from mamlcli.training.run import result_of, train_runs
 from mamlcli.training.scoring import finished_result
+
+DEFAULT_RECIPE = "glyphs-5way-1shot"
 
 
 @dataclass(frozen=True)
@@ -31,8 +41,10 @@ class Start:
         name: of the recipe.
         recipe: resolved.
         path: the run's directory.
-        is_resumed: the run that is there goes on; it must be one of this recipe.
+        is_resumed: the run that is there goes on; it must be one of this recipe, but for the keys that may change.
         is_forced: the run that is there is deleted, once the new one can begin.
+        may_lengthen: whether a resumed run may go on to another number of meta-iterations.
+        source: a trained run whose weights a new one starts from; None for weights drawn by the recipe.
     """
 
     name: str
@@ -40,25 +52,61 @@ class Start:
     path: Path
     is_resumed: bool = False
     is_forced: bool = False
+    may_lengthen: bool = False
+    source: RunDirectory | None = None
+
+    @classmethod
+    def of_resumed(cls, path: Path, changes: Sequence[str], *, changed_by: str = "command line") -> Start:
+        """Return the start of a run that goes on with its own recipe, its data where they are now.
+
+        Args:
+            path: its folder.
+            changes: words `key.path=value`.
+            changed_by: how messages name the place of the changes.
+        """
+        run = RunDirectory.open(path)
+        recipe = load_recipe(str(run.recipe_path), changes, overridden_by=changed_by)[1]
+        return cls(run.name, located(run, recipe), run.path, is_resumed=True, may_lengthen=True)
+
+    def changes(self) -> Changes:
+        """Return the keys in which the recipe differs from that of the resumed run; none of a new one."""
+        if not self.is_resumed:
+            return {}
+        return recipe_changes(RunDirectory.open(self.path), self.recipe, may_lengthen=self.may_lengthen)
 
     def finished(self) -> RunReport | None:
         """Check whether the run can begin before anything is built; return its result if it is done already.
 
+        The place of the data of a run that is done is noted, where another one is given.
+
         Raises:
             RunError: another run is there, or there is none to go on with, or it is of another recipe, or a model that
-                ships with mamlcli.
+                ships with mamlcli, or it cannot go on to another number of meta-iterations.
             MamlError: what the recipe's logging needs is not installed.
         """
         if self.is_resumed:
             run = RunDirectory.open(self.path)
             run.check_writable()
-            run.check_recipe(self.recipe)
-            if (result := finished_result(run)) is not None:
+            changes = self.changes()
+            if LENGTH in changes:
+                check_length(run, self.recipe)
+            elif (result := finished_result(run)) is not None:
+                if PATH_KEY in changes and data_path(self.recipe) != data_path(located(run, run.recipe)):
+                    note_place(run, self.recipe)
                 return result
         elif not self.is_forced:
             check_free(self.path)
+        elif self.source is not None and self.source.path.resolve() == self.path.resolve():
+            got, next_step = "the run itself, which --force deletes", "Name another --run-dir"
+            raise RunError(f"--from {self.source.label}", expected="another run", got=got, next_step=next_step)
         check_event_log(self.recipe.logging)
         return None
+
+    def notes(self) -> list[str]:
+        """Return in words what is otherwise in a run that goes on, a line each."""
+        changes = self.changes()
+        extra = extra_validation(RunDirectory.open(self.path), self.recipe) if LENGTH in changes else None
+        return [*change_words(changes), *([extra] if extra else [])]
 
     def train(self, *, argv: list[str], progress: Progress, group: WorkerGroup = ALONE) -> RunReport:
         """Train the run to its end and score it; call `finished` first.
@@ -74,15 +122,75 @@ class Start:
             MamlError: as `build` and `train_runs`.
         """
         group.use_device(resolve_device(self.recipe.execution.device))
+        if self.is_resumed:
+            check_found(RunDirectory.open(self.path), self.recipe)
         experiment = build(self.recipe, splits=splits_of_training(self.recipe))
+        first = None if self.source is None else first_weights(self.source, experiment)
         if self.is_forced:
             remove_run(self.path)
         if self.is_resumed:
             run = RunDirectory.open(self.path)
-        else:
+        elif first is None:
             run = RunDirectory.create(self.path, self.recipe, self.name)
+        else:
+            run = RunDirectory.create(self.path, self.recipe, self.name, {"started_from": first.record})
+            save_first_weights(run, experiment, first.meta)
         [end] = train_runs([PlannedRun(run, experiment, argv, progress)], group=group)
         return result_of(end)
+
+
+def start_of(
+    recipe: str | Path | None,
+    changes: Sequence[str],
+    path: str | Path | None = None,
+    source: str | Path | None = None,
+    *,
+    is_resumed: bool = False,
+    is_forced: bool = False,
+    changed_by: str = "command line",
+) -> Start:
+    """Return what is to be trained, and where.
+
+    A run that goes on has its own recipe where no other is named, one that starts from another run the recipe of that.
+
+    Args:
+        recipe: a shipped name or a file; None where none is named, then a new run is of `DEFAULT_RECIPE`. With
+            is_resumed and without a path it may be the run that goes on.
+        changes: words `key.path=value`.
+        path: where the run goes, or the one that goes on; by default as `default_path` says.
+        source: a trained run, or the name of a model, whose weights a new run starts from.
+        is_resumed, is_forced: see `Start`.
+        changed_by: how messages name the place of the changes.
+
+    Raises:
+        RecipeError: mistakes in the recipe and the changes; RunError: a run that is not there, or one that goes on and
+            should start from another, too.
+    """
+    if recipe and is_run(path_of_run(recipe)) and str(recipe) not in shipped_recipes():
+        if not is_resumed or path is not None:
+            raise _no_recipe(recipe)
+        recipe, path = None, recipe
+    folder = None if path is None else path_of_run(path)
+    if is_resumed and source is not None:
+        expected, next_step = "either a run that goes on or one to start from", "Leave one of them out"
+        raise RunError(changed_by, expected=expected, got="both", next_step=next_step)
+    if is_resumed and recipe is None:
+        return Start.of_resumed(folder or default_path(DEFAULT_RECIPE, is_resumed=True), changes, changed_by=changed_by)
+    trained = None if source is None else RunDirectory.open(Path(source))
+    if trained is not None and recipe is None:
+        name, loaded = load_recipe(str(trained.recipe_path), changes, overridden_by=changed_by)
+        name, loaded = trained.name, located(trained, loaded)
+    else:
+        name, loaded = load_recipe(str(DEFAULT_RECIPE if recipe is None else recipe), changes, overridden_by=changed_by)
+    folder = folder or default_path(name, is_resumed=is_resumed)
+    return Start(name, loaded, folder, is_resumed=is_resumed, is_forced=is_forced, source=trained)
+
+
+def _no_recipe(run: str | Path) -> RunError:
+    """Return the error that a run was named in the place of a recipe."""
+    resume, new = command("train", "--resume", "--run-dir", run), command("train", "--from", run)
+    next_step = f"To go on with it: {resume}; to start from its weights: {new}"
+    return RunError(str(run), expected="a recipe", got="a run", next_step=next_step)
 
 
 def default_path(name: str, *, is_resumed: bool) -> Path:

@@ -8,14 +8,18 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from mamlcli.common.commands import command
 from mamlcli.common.errors import RunError
 from mamlcli.engine.objective import MetaParams
 from mamlcli.engine.state import is_meta_parameter
 from mamlcli.recipe.files import load_recipe, recipe_from_tree, recipe_to_tree
+from mamlcli.recipe.places import data_path
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.manifest import FINISHED
 from mamlcli.tasks.images.ink import ImageRecord
 from mamlcli.training.checkpoints import load_checkpoint
+from mamlcli.training.data_place import check_found, check_same, located
 from mamlcli.training.experiment import Experiment, build, build_without_data
 
 
@@ -49,7 +53,7 @@ def recipe_elsewhere(
     split: str | None = None,
     changes: Sequence[str] = (),
 ) -> Recipe:
-    """Return a run's recipe for another device, another split to evaluate on, and with other keys.
+    """Return a run's recipe for another device, another split to evaluate on, with other keys, its data found.
 
     Args:
         run: whose recipe it is.
@@ -65,7 +69,7 @@ def recipe_elsewhere(
         tree["execution"]["device"] = device
     if split is not None:
         tree["evaluation"]["split"] = split
-    return recipe_from_tree(tree, where=where)
+    return located(run, recipe_from_tree(tree, where=where))
 
 
 def open_trained(run: RunDirectory, recipe: Recipe, *, splits: tuple[str, ...] = ()) -> TrainedRun:
@@ -78,12 +82,15 @@ def open_trained(run: RunDirectory, recipe: Recipe, *, splits: tuple[str, ...] =
             are in its manifest; a run of a version that did not note them takes them from its data.
 
     Raises:
-        RunError: the run has no checkpoint; DeviceError: this machine lacks the recipe's device; DataError: the data
-            that is needed is not here.
+        RunError: the run has no checkpoint, or at another place than its own are other data; DeviceError: this machine
+            lacks the recipe's device; DataError: the data that is needed is not here.
     """
     noted = None if splits else _noted_shapes(run, recipe)
     if noted is None:
+        check_found(run, recipe)
         experiment = build(recipe, splits=splits or (recipe.evaluation.split,), trained_by=run.recipe)
+        if data_path(recipe) != data_path(run.recipe):
+            check_same(run, experiment.data_digest)
     else:
         experiment = build_without_data(recipe, input_shape=noted[0], num_outputs=noted[1])
     experiment.use_threads()
@@ -139,5 +146,7 @@ def weights_checkpoint(run: RunDirectory) -> tuple[str, dict[str, Tensor], dict[
     for which in ("best", "last"):
         if (checkpoint := load_checkpoint(run, which)) is not None:
             return which, *checkpoint
-    next_step = f"Run: mamlcli train --resume --run-dir {run.label}"
+    next_step = f"Run: {command('train', '--resume', '--run-dir', run.label)}"
+    if run.manifest.status in FINISHED:
+        next_step = "Copy its folder checkpoints, too, or train it again"
     raise RunError(run.label, expected="a checkpoint", got="none", next_step=next_step)

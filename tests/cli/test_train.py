@@ -175,6 +175,40 @@ def test_finished_run_is_shown_not_trained_again(cli, tmp_path):
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
+def test_keys_and_device_of_a_resumed_run_are_changes_to_its_recipe(cli, tmp_path, monkeypatch):
+    words = [word for word in TINY if not word.startswith("execution.")]
+    assert cli("train", "linear-regression", *words, "outer.schedule=constant", "--run-dir", "run").code == 0
+    monkeypatch.chdir(tmp_path / "run")
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps({**manifest, "status": "interrupted"}))
+    ended = cli("train", "--resume", "--run-dir", ".", "--device", "cpu", "execution.threads=1", "outer.iterations=3")
+    assert ended.code == 0, ended.err
+    shown = words_of(ended.err)
+    assert "execution.device: cpu now, auto before; sums in another order round differently" in shown
+    assert "outer.iterations: 3 now, 2 before; the run is scored anew" in shown
+    refused = cli("train", "--resume", "--run-dir", ".", "seed=3", "inner.lr=0.123")
+    assert refused.code == 1
+    assert "got another: seed (0 there, 3 here), inner.lr (" in refused.err
+    assert "glyphs" not in refused.err
+
+
+def test_new_run_starts_from_the_weights_of_another(cli, tmp_path):
+    train_tiny(tmp_path / "run")
+    ended = cli("train", "--from", "run", "outer.iterations=1")
+    assert ended.code == 0, ended.err
+    shown = words_of(ended.err)
+    assert "(last, iteration 2); taken: initialisation; new: outer optimizer" in shown
+    manifest = json.loads((tmp_path / "runs" / "linear-regression-1" / "manifest.json").read_text())
+    assert manifest["started_from"]["weights"] == "last, iteration 2"
+    assert manifest["iterations_done"] == 1
+
+
+def test_run_that_goes_on_neither_replaces_nor_starts_from_another(refuses, tmp_path):
+    train_tiny(tmp_path / "run")
+    assert "--resume --from: expected one of them" in refuses("--resume", "--from", "run", "--run-dir", "run")
+    assert "--resume --force: expected one of them" in refuses("--resume", "--force", "--run-dir", "run")
+
+
 # What it refuses -------------------------------------------------------------------------------------------
 
 

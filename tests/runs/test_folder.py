@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mamlcli.common.errors import RunError
 from mamlcli.recipe.files import load_recipe
-from mamlcli.runs.folder import RunDirectory, check_free, remove_run
+from mamlcli.runs.folder import RunDirectory, check_free
 from tests.helpers.reports import curve_report
 
 # A run does not keep the number that its recipe should reproduce.
@@ -63,17 +64,19 @@ def test_only_a_run_directory_is_opened(tmp_path):
         RunDirectory.open(tmp_path)
 
 
-def test_only_a_run_directory_is_removed(run, tmp_path):
-    remove_run(tmp_path / "nothing")
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("mine")
-    with pytest.raises(RunError, match="expected a run directory"):
-        remove_run(tmp_path / "mine")
-    with pytest.raises(RunError, match="got a file"):
-        remove_run(tmp_path / "mine" / "thesis.txt")
-    assert (tmp_path / "mine" / "thesis.txt").read_text() == "mine"
-    remove_run(run.path)
-    assert not run.path.exists()
+def test_path_of_data_is_kept_absolute_and_as_it_was_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = load_recipe("folder", ["tasks.path=my photos"])[1]
+    made = RunDirectory.create(tmp_path / "run", recipe, "folder")
+    assert made.recipe.tasks.path == str(tmp_path / "my photos")
+    assert (made.manifest.typed_path, made.manifest.typed_in) == ("my photos", str(tmp_path))
+
+
+def test_run_opened_by_home_or_from_within_has_its_whole_name(run, monkeypatch):
+    monkeypatch.setenv("HOME", str(run.path.parent))
+    assert RunDirectory.open(Path("~/a-1")).path == run.path
+    monkeypatch.chdir(run.path)
+    assert RunDirectory.open(Path(".")).path == run.path
 
 
 # Manifest --------------------------------------------------------------------------------------------------
@@ -102,23 +105,6 @@ def test_files_are_replaced_whole_and_leave_nothing_behind(run, monkeypatch):
         run.update_manifest({"status": "done"})
     assert (run.path / "manifest.json").read_text() == before
     assert not list(run.path.glob(".*"))
-
-
-# Recipes ---------------------------------------------------------------------------------------------------
-
-
-def test_recipe_of_the_run_is_accepted(run):
-    assert run.check_recipe(load_recipe("linear-regression")[1]) is None
-
-
-def test_keys_that_differ_are_listed_with_both_values(run):
-    other = load_recipe("linear-regression", ["seed=7", "execution.chunk=3"])[1]
-    with pytest.raises(RunError) as caught:
-        run.check_recipe(other)
-    assert "seed (0 there, 7 here)" in str(caught.value)
-    assert "execution.chunk (None there, 3 here)" in str(caught.value)
-    assert "outer.lr" not in str(caught.value)
-    assert f"--run-dir {run.path}" in str(caught.value)
 
 
 # Metrics ---------------------------------------------------------------------------------------------------

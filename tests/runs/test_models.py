@@ -8,7 +8,7 @@ import pytest
 
 from mamlcli.common.errors import RunError
 from mamlcli.runs.entry import read_run
-from mamlcli.runs.folder import RunDirectory, remove_run
+from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.models import (
     card_sections,
     folder_bytes,
@@ -20,6 +20,7 @@ from mamlcli.runs.models import (
     run_folder,
     shipped_models,
 )
+from mamlcli.runs.removal import remove_run
 from tests.helpers.models import GLYPHS, named_copies, use_models_dir
 
 

@@ -84,6 +84,9 @@ def test_a_run_is_shown_with_what_its_manifest_says(trained):
         device="a processor",
         num_parameters=1234,
         num_transform_parameters=0,
+        changes=[{"iteration": 3, "key": "execution.threads", "before": None, "now": 1}],
+        started_from={"run": "/runs/a", "weights": "last, iteration 3", "digest": "0f"},
+        earlier_results=[{"iterations": 3, "final": {"loss": {"mean": 0.5}, "accuracy": {"mean": None}}}],
     )
     lines = {line.split("  ")[0].strip(): line.rstrip() for line in shown(run_parts(run)[0], 200).splitlines()}
     assert lines["command"].endswith("mamlcli train 'a b'")
@@ -91,6 +94,9 @@ def test_a_run_is_shown_with_what_its_manifest_says(trained):
     assert lines["git"].endswith("0123456789ab, with changes")
     assert lines["device"].endswith("a processor, float64, 2 threads, 3 workers")
     assert lines["parameters"].endswith("1,234")
+    assert lines["changed"].endswith("execution.threads from null to 1 at iteration 3")
+    assert lines["started from"].endswith("/runs/a, last, iteration 3, digest 0f")
+    assert lines["earlier results"].endswith("after 3 iterations: loss 0.500")
 
 
 def test_a_run_without_a_manifest_has_no_empty_lines(trained):

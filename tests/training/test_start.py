@@ -9,7 +9,7 @@ import pytest
 from mamlcli.common.errors import DataError, MamlError, RunError
 from mamlcli.recipe.files import load_recipe
 from mamlcli.training.planned import Progress
-from mamlcli.training.start import Start, default_path, override_words
+from mamlcli.training.start import Start, default_path, override_words, start_of
 from tests.helpers.running import TINY
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -23,6 +23,10 @@ def start(path, *overrides, **how):
 def train(start):
     assert start.finished() is None
     return start.train(argv=["mamlcli", "train"], progress=Progress())
+
+
+def manifest_of(run):
+    return json.loads((run / "manifest.json").read_text())
 
 
 @pytest.fixture
@@ -52,6 +56,38 @@ def test_resumed_run_must_be_of_the_same_recipe(run, tmp_path):
         start(run, "seed=3", is_resumed=True).finished()
     with pytest.raises(RunError, match="expected a run directory"):
         start(tmp_path / "none", is_resumed=True).finished()
+
+
+def test_run_that_goes_on_has_its_own_recipe_with_changes(run):
+    (run / "manifest.json").write_text(json.dumps({**manifest_of(run), "status": "interrupted"}))
+    start = start_of(None, ["execution.path=loop", "execution.threads=2"], run, is_resumed=True)
+    assert start.recipe.outer.tasks == 2
+    assert [line.partition(":")[0] for line in start.notes()] == ["execution.path", "execution.threads"]
+    train(start)
+    manifest = manifest_of(run)
+    assert (manifest["execution"]["path"], manifest["execution"]["threads"]) == ("loop", 2)
+    assert [change["key"] for change in manifest["changes"]] == ["execution.path", "execution.threads"]
+    assert "path: loop" in (run / "recipe.yaml").read_text()
+
+
+def test_run_that_goes_on_as_before_is_computed_as_recorded(run):
+    recorded = {**manifest_of(run)["execution"], "path": "batched", "chunk": 1}
+    (run / "manifest.json").write_text(json.dumps({**manifest_of(run), "status": "interrupted", "execution": recorded}))
+    train(start_of(None, [], run, is_resumed=True))
+    manifest = manifest_of(run)
+    assert manifest["execution"] == recorded
+    assert manifest["changes"] == []
+
+
+def test_run_that_goes_on_starts_from_no_other(run):
+    with pytest.raises(RunError, match="either a run that goes on or one to start from, got both"):
+        start_of(None, [], run, run, is_resumed=True)
+
+
+def test_run_in_the_place_of_a_recipe_goes_on_or_is_told_what_can_be_done(run):
+    assert start_of(str(run), ["execution.chunk=1"], is_resumed=True).path == run
+    with pytest.raises(RunError, match=r"expected a recipe, got a run\. To go on .*--resume .*: mamlcli train --from"):
+        start_of(str(run), [])
 
 
 def test_cut_run_goes_on(run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -42,7 +43,12 @@ MAX_FEATURES = 2048
 
 
 def layers_report(
-    run: RunDirectory, *, device: str | None = None, num_tasks: int = 200, split: str | None = None
+    run: RunDirectory,
+    *,
+    device: str | None = None,
+    num_tasks: int = 200,
+    split: str | None = None,
+    changes: Sequence[str] = (),
 ) -> LayersReport:
     """Work out everything that `mamlcli layers` shows.
 
@@ -51,13 +57,14 @@ def layers_report(
         device: instead of the recipe's.
         num_tasks: tasks every mean is over, those that `mamlcli adapt` scores first.
         split: of these tasks, instead of the recipe's; the head alone is fitted on meta-train tasks in any case.
+        changes: words `tasks.path=PLACE`: where its data are now.
 
     Raises:
         RunError: the run has no checkpoint; MamlError: a bad split or device; DataError: a split is missing.
     """
-    recipe = recipe_elsewhere(run, where="mamlcli layers", device=device, split=split)
+    recipe = recipe_elsewhere(run, where="mamlcli layers", device=device, split=split, changes=changes)
     if recipe.execution.device == "mps":  # which has no float64
-        recipe = recipe_elsewhere(run, where="mamlcli layers", device="cpu", split=split)
+        recipe = recipe_elsewhere(run, where="mamlcli layers", device="cpu", split=split, changes=changes)
     split, steps = recipe.evaluation.split, num_inner_steps(recipe)
     trained = open_trained(run, recipe, splits=tuple(dict.fromkeys((split, "train"))))
     experiment = trained.experiment

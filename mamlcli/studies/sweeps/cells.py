@@ -17,6 +17,7 @@ from mamlcli.engine.sizes import activation_size, count_parameters
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import SyntheticKeys
 from mamlcli.runs.folder import RunDirectory, is_run
+from mamlcli.runs.going_on import recipe_changes
 from mamlcli.runs.report import RunReport
 from mamlcli.studies.sweeps.cell_result import COLLAPSE
 from mamlcli.studies.sweeps.collapsed import collapse_record
@@ -107,10 +108,11 @@ def _train_cells(cells: Sequence[PlannedCell], is_stopped: IsStopped) -> list[tu
         Interrupted: told to stop.
     """
     opened = [_open_cell(cell) for cell in cells]
-    first = build(opened[0].recipe, splits=splits_of_training(opened[0].recipe))
+    # A cell that goes on may compute elsewhere now, and find its data elsewhere.
+    first = build(cells[0].recipe, splits=splits_of_training(cells[0].recipe))
     first.use_threads()
     # Tasks and network are the same for all seeds.
-    experiments = [replace(first, recipe=run.recipe) for run in opened]
+    experiments = [replace(first, recipe=cell.recipe) for cell in cells]
     planned: dict[int, PlannedRun] = {}
     for index, (cell, run) in enumerate(zip(cells, opened, strict=True)):
         if finished_report(run) is None:
@@ -136,7 +138,7 @@ def _open_cell(cell: PlannedCell) -> RunDirectory:
     torch.set_num_threads(cell.num_threads)
     if is_run(cell.path):
         run = RunDirectory.open(cell.path)
-        run.check_recipe(cell.recipe)
+        recipe_changes(run, cell.recipe)
         return run
     if cell.path.exists():  # cut while it was being made; there is nothing in it yet
         shutil.rmtree(cell.path)

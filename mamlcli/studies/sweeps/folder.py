@@ -12,14 +12,17 @@ from mamlcli.common.errors import RunError
 from mamlcli.common.files import atomic_write, json_text
 from mamlcli.recipe.changes import recipe_difference
 from mamlcli.recipe.files import recipe_from_tree
-from mamlcli.runs.folder import RunDirectory
+from mamlcli.recipe.places import PATH_KEY
+from mamlcli.runs.folder import RunDirectory, is_run
 from mamlcli.studies.sweeps.collection import result_csv
 from mamlcli.studies.sweeps.figure import save_study_figure
 from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.sweep import Sweep
+from mamlcli.training.data_place import check_same
 
-# Where runs compute, as a recipe's key; it is no part of what a study asks.
+# Where runs compute, and where their data are, as keys of a recipe; they are no part of what a study asks.
 DEVICE = "execution.device"
+ELSEWHERE = (DEVICE, PATH_KEY)
 
 
 def write_result(path: Path, result: StudyResult) -> None:
@@ -43,11 +46,17 @@ def begun_sweep(path: Path, sweep: Sweep) -> Sweep:
     return replace(sweep, has_common_tasks="tasks" not in settings)
 
 
-def open_study(path: Path, sweep: Sweep, command: str) -> bool:
+def open_study(path: Path, sweep: Sweep, command: str, digest: str | None = None) -> bool:
     """Make a study's folder, or check that the folder there is this study's.
 
     It may have other seeds from the same first one upwards: more are added to it, and with fewer the rest are left.
-    It may have been made on another device, too.
+    It may have been made on another device, and its data may have been in another place, too.
+
+    Args:
+        path: the folder.
+        sweep: the study.
+        command: that continues it.
+        digest: of its data; None for tasks that are generated.
 
     Returns:
         Whether it was there already.
@@ -73,10 +82,19 @@ def open_study(path: Path, sweep: Sweep, command: str) -> bool:
             got=f"another study's: {', '.join(difference)}",
             next_step=f"Name another --dir, or continue that one: {settings.get('command', '')}",
         )
+    if digest is not None:
+        _check_same_data(path, digest)
     if len(sweep.seeds) > len(settings["seeds"]):
         with RunDirectory(path).lock():
             _write_settings(path, {**settings, "seeds": list(sweep.seeds), "command": command})
     return True
+
+
+def _check_same_data(path: Path, digest: str) -> None:
+    """Raise RunError if a cell of the study was trained on other data."""
+    for cell in sorted((path / "cells").glob("*")):
+        if is_run(cell):
+            check_same(RunDirectory(cell), digest)
 
 
 def _make_folder(path: Path, settings: Mapping[str, object]) -> None:
@@ -109,5 +127,5 @@ def _settings_difference(there: Mapping[str, Any], sweep: Sweep) -> list[str]:
     if isinstance(there.get("recipe"), dict):
         old = recipe_from_tree(there["recipe"], where="study.json")
         of_recipe = recipe_difference(old, sweep.recipe)
-        differences |= {f"recipe.{key}": pair for key, pair in of_recipe.items() if key != DEVICE}
+        differences |= {f"recipe.{key}": pair for key, pair in of_recipe.items() if key not in ELSEWHERE}
     return [f"{key} ({old!r} there, {new!r} here)" for key, (old, new) in differences.items()]

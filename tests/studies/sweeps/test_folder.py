@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 
 from mamlcli.common.errors import RunError
+from mamlcli.recipe.files import load_recipe
+from mamlcli.runs.folder import RunDirectory
+from mamlcli.studies.sweeps.axes import depth_sweep
 from mamlcli.studies.sweeps.folder import begun_sweep, open_study, write_result
 from mamlcli.studies.sweeps.result import StudyResult
 from tests.helpers.studies import grid_result, tiny_sweep
@@ -33,6 +36,20 @@ def test_another_studys_folder_is_refused_with_the_keys_that_differ(study):
 def test_a_study_made_on_another_device_is_the_same_study(tmp_path):
     open_study(tmp_path, tiny_sweep(overrides=["execution.device=cuda"]), "command")
     assert open_study(tmp_path, tiny_sweep(overrides=["execution.device=cpu"]), "command")
+
+
+def test_a_study_goes_on_with_its_data_in_another_place_if_they_are_the_same(tmp_path):
+    def study_at(place):
+        name, recipe = load_recipe("folder", [f"tasks.path={place}"])
+        return depth_sweep(name, recipe, depths=(1, 2), num_seeds=1)
+
+    open_study(tmp_path, study_at("/a"), "command", "digest 1")
+    RunDirectory.create(tmp_path / "cells" / "depth-1-seed-0", study_at("/a").recipe, "folder").update_manifest(
+        {"data": {"digest": "digest 1"}}
+    )
+    assert open_study(tmp_path, study_at("/b"), "command", "digest 1")
+    with pytest.raises(RunError, match=r"expected the data it was trained on \(digest digest 1\), got other data"):
+        open_study(tmp_path, study_at("/b"), "command", "digest 2")
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
