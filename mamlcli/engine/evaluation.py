@@ -96,9 +96,8 @@ def evaluate(
         seed: `evaluation.seed`.
         num_tasks: tasks.
         execution: how tasks are run.
-        with_references: whether to score references on the same tasks, too: the floors and baselines that the
-            distribution has, which are the same for all runs, and a linear probe on each run's own features.
-        with_probe: whether the probe is one of them.
+        with_references: whether to score the floors and baselines of the distribution, too, the same for all runs.
+        with_probe: whether a linear probe on each run's own features is one of them.
         share: indices of the tasks to score, at least one; by default all.
 
     Returns:
