@@ -80,6 +80,7 @@ def evaluate(
     num_tasks: int,
     execution: Execution,
     with_references: bool = True,
+    with_probe: bool = True,
     share: range | None = None,
 ) -> list[Evaluation]:
     """Adapt every run to the same `num_tasks` tasks and score support and query sets at every inner step.
@@ -95,8 +96,8 @@ def evaluate(
         seed: `evaluation.seed`.
         num_tasks: tasks.
         execution: how tasks are run.
-        with_references: whether to score references on the same tasks, too: the floors and baselines that the
-            distribution has, which are the same for all runs, and a linear probe on each run's own features.
+        with_references: whether to score the floors and baselines of the distribution, too, the same for all runs.
+        with_probe: whether a linear probe on each run's own features is one of them.
         share: indices of the tasks to score, at least one; by default all.
 
     Returns:
@@ -117,7 +118,8 @@ def evaluate(
         if with_references:
             of_tasks = distribution.references(episode)
             for of_all, meta in zip(references, meta_params, strict=True):
-                _fill(of_all, {**of_tasks, **probe_references(objective, meta.model, episode, execution)}, rows, share)
+                probe = probe_references(objective, meta.model, episode, execution) if with_probe else {}
+                _fill(of_all, {**of_tasks, **probe}, rows, share)
     is_classification, chance_accuracy = distribution.is_classification, distribution.chance_accuracy
     return [
         Evaluation(of_run, references_of_run, is_classification, chance_accuracy)

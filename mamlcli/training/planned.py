@@ -34,9 +34,11 @@ class PlannedRun:
         experiment: built from the run's recipe with `splits_of_training`.
         argv: the command, for the manifest.
         progress: what to call on the way.
+        with_probe: whether the result has the linear probe on features; a study, which shows none, leaves it out.
     """
 
     directory: RunDirectory
     experiment: Experiment
     argv: list[str]
     progress: Progress = Progress()
+    with_probe: bool = True

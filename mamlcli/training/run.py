@@ -133,8 +133,13 @@ def _evaluate(ongoing: OngoingRuns, stop: _Stop, group: WorkerGroup) -> None:
             weights[index] = run.begin_evaluation(is_stopping=stop.is_set)
     if not weights:
         return
-    experiments = [ongoing.runs[index].plan.experiment for index in weights]
-    evaluations = stop.asked_after(score_at_end)(experiments, [meta for meta, _ in weights.values()], group)
+    plans = [ongoing.runs[index].plan for index in weights]
+    evaluations = stop.asked_after(score_at_end)(
+        [plan.experiment for plan in plans],
+        [meta for meta, _ in weights.values()],
+        group,
+        with_probe=any(plan.with_probe for plan in plans),
+    )
     for (index, (_, which)), evaluation in zip(weights.items(), evaluations, strict=True):
         with ongoing.run(index) as run:
             ongoing.end(index, run.evaluated(evaluation, which, is_stopping=stop.is_set))

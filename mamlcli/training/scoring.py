@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mamlcli.common.errors import RunError
@@ -41,6 +41,7 @@ class ScoredTasks:
         num_steps: inner steps; None for those of training.
         stream: names the stream of tasks; None for that of `evaluation_stream`.
         with_references: whether floors and baselines are scored too.
+        with_probe: whether the linear probe on features is one of them.
     """
 
     split: str
@@ -48,6 +49,7 @@ class ScoredTasks:
     num_steps: int | None = None
     stream: str | None = None
     with_references: bool = True
+    with_probe: bool = True
 
 
 def evaluation_stream(split: str) -> str:
@@ -85,6 +87,7 @@ def score(
             num_tasks=tasks.num_tasks,
             execution=experiment.execution(num_tasks=len(share) * len(metas), num_steps=0),
             with_references=tasks.with_references,
+            with_probe=tasks.with_probe,
             share=share,
         )
     parts = [part for part in group.gather(mine) if part is not None]
@@ -119,14 +122,19 @@ def validation_scores(evaluation: Evaluation) -> tuple[float, float | None]:
 
 
 def score_at_end(
-    experiments: Sequence[Experiment], metas: Sequence[MetaParams], group: WorkerGroup = ALONE
+    experiments: Sequence[Experiment],
+    metas: Sequence[MetaParams],
+    group: WorkerGroup = ALONE,
+    *,
+    with_probe: bool = True,
 ) -> list[Evaluation]:
     """Score the meta-parameters of worker 0 as `evaluation` in each recipe says; the others give none."""
     if group.place is not None:
         of_worker_0 = group.broadcast([{name: value.cpu() for name, value in meta.flat().items()} for meta in metas])
         flats = [{name: value.to(experiments[0].device) for name, value in flat.items()} for flat in of_worker_0]
         metas = [MetaParams.from_flat(flat) for flat in flats]
-    return score_each(experiments, metas, evaluation_tasks(experiments[0].recipe), group)
+    tasks = replace(evaluation_tasks(experiments[0].recipe), with_probe=with_probe)
+    return score_each(experiments, metas, tasks, group)
 
 
 def finished_result(run: RunDirectory) -> RunReport | None:

@@ -182,3 +182,15 @@ def test_probe_is_the_same_at_every_call():
         for _ in range(2)
     )
     assert torch.equal(first, second)
+
+
+def test_an_evaluation_without_the_probe_has_the_same_scores_and_the_other_references():
+    network, tasks = small_cnn(), image_tasks()
+    objective, metas = objective_of(network), [MetaParams(weights_of(network, 0), {})]
+    keys = {"stream": "test", "seed": 0, "num_tasks": 4, "execution": Execution("explicit", 2)}
+    [whole], [without] = (
+        evaluate(objective, metas, tasks, with_probe=with_probe, **keys) for with_probe in (True, False)
+    )
+    assert list(without.references) == [NEAREST_NEIGHBOUR]
+    assert (without.scores == whole.scores).all()
+    assert (without.references[NEAREST_NEIGHBOUR].accuracy == whole.references[NEAREST_NEIGHBOUR].accuracy).all()

