@@ -13,6 +13,7 @@ from mamlcli.cli import complete, console
 from mamlcli.cli.options import DeviceOption, JsonOption, RecipeArguments, recipe_and_overrides, warn_about_selection
 from mamlcli.cli.workers import WorkersOption, num_workers_of, own_group, run_in_workers
 from mamlcli.common.errors import RunError
+from mamlcli.runs.search import RECIPE
 
 if TYPE_CHECKING:
     from mamlcli.engine.sharing import WorkerGroup
@@ -167,7 +168,6 @@ def report_parts(
 
     from mamlcli.cli.next_commands import next_commands
     from mamlcli.runs.curve import curve_line, curve_table, verdict
-    from mamlcli.runs.search import RECIPE
     from mamlcli.runs.suggestions import recipe_words
 
     yield curve_table(report)

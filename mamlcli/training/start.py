@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mamlcli.common.commands import command
 from mamlcli.common.errors import MamlError, RunError
 from mamlcli.common.names import RUNS
 from mamlcli.engine.sharing import ALONE, WorkerGroup
@@ -95,7 +96,7 @@ def default_path(name: str, *, is_resumed: bool) -> Path:
         return next_run_path(RUNS, name)
     newest = newest_run_path(RUNS, name)
     if newest is None:
-        next_step = f"Run: mamlcli train {name}, or name it with --run-dir"
+        next_step = f"Name it with --run-dir, or run: {command('train', name)}"
         raise RunError(f"{RUNS}/{name}-*", expected="a run to resume", got="none", next_step=next_step)
     return newest
 

@@ -14,6 +14,7 @@ from mamlcli.engine.state import is_meta_parameter
 from mamlcli.recipe.files import load_recipe, recipe_from_tree, recipe_to_tree
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.suggestions import resume
 from mamlcli.tasks.images.ink import ImageRecord
 from mamlcli.training.checkpoints import load_checkpoint
 from mamlcli.training.experiment import Experiment, build, build_without_data
@@ -139,5 +140,5 @@ def weights_checkpoint(run: RunDirectory) -> tuple[str, dict[str, Tensor], dict[
     for which in ("best", "last"):
         if (checkpoint := load_checkpoint(run, which)) is not None:
             return which, *checkpoint
-    next_step = f"Run: mamlcli train --resume --run-dir {run.label}"
+    next_step = f"Run: {resume(run.path)}"
     raise RunError(run.label, expected="a checkpoint", got="none", next_step=next_step)
