@@ -84,7 +84,7 @@ def made_commands() -> Iterator[tuple[str, list[str]]]:
         places = {id(node.args[0]) for node in calls if ast.unparse(node.func).endswith("Error") and node.args}
         for node in calls:
             known = [arg for arg in node.args if not isinstance(arg, ast.Starred)]
-            if ast.unparse(node.func) == "command" and known[:1] == node.args[:1] and id(node) not in places:
+            if ast.unparse(node.func) == "command" and isinstance(node.args[0], ast.Constant) and id(node) not in places:
                 yield (
                     f"{path}:{node.lineno}",
                     [str(arg.value) if isinstance(arg, ast.Constant) else "x" for arg in known],
