@@ -83,12 +83,11 @@ def made_commands() -> Iterator[tuple[str, list[str]]]:
         # The first argument of an error is the place of the mistake, and may be a part of a command.
         places = {id(node.args[0]) for node in calls if ast.unparse(node.func).endswith("Error") and node.args}
         for node in calls:
+            if ast.unparse(node.func) != "command" or not isinstance(node.args[0], ast.Constant) or id(node) in places:
+                continue
             known = [arg for arg in node.args if not isinstance(arg, ast.Starred)]
-            if ast.unparse(node.func) == "command" and isinstance(node.args[0], ast.Constant) and id(node) not in places:
-                yield (
-                    f"{path}:{node.lineno}",
-                    [str(arg.value) if isinstance(arg, ast.Constant) else "x" for arg in known],
-                )
+            words = [str(arg.value) if isinstance(arg, ast.Constant) else "x" for arg in known]
+            yield f"{path}:{node.lineno}", words
 
 
 def written_commands() -> Iterator[tuple[str, list[str]]]:
