@@ -13,6 +13,7 @@ from mamlcli.cli import complete, console
 from mamlcli.cli.options import DeviceOption, JsonOption, RecipeArguments, recipe_and_overrides, warn_about_selection
 from mamlcli.cli.workers import WorkersOption, num_workers_of, own_group, run_in_workers
 from mamlcli.common.errors import RunError
+from mamlcli.runs.models import run_folder
 from mamlcli.runs.search import RECIPE
 
 if TYPE_CHECKING:
@@ -120,7 +121,9 @@ def run_path(name: str, run_dir: Path | None, resume: bool) -> Path:
     """Return where a run goes: where asked, else where `default_path` says."""
     from mamlcli.training.start import default_path
 
-    return run_dir or default_path(name, is_resumed=resume)
+    if run_dir is not None:
+        return run_folder(run_dir) if resume else run_dir
+    return default_path(name, is_resumed=resume)
 
 
 def train_run(
