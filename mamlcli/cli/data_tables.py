@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from mamlcli.common.commands import command
 from mamlcli.common.errors import DataError
 from mamlcli.common.files import cache_dir, data_dir
 from mamlcli.tasks.images.checks import Finding
@@ -104,7 +105,7 @@ def _size_cells(header: PackHeader | None) -> tuple[str, str, str]:
 
 def _place(pack: ListedPack) -> str:
     if pack.problem is not None:
-        return f"damaged; see: mamlcli data check {pack.name}"
+        return f"damaged; see: {command('data', 'check', pack.name)}"
     return str(pack.path) if pack.path else pack.facts.get if pack.facts else ""
 
 

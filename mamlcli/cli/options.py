@@ -63,7 +63,7 @@ StartArguments = Annotated[
 RunArgument = Annotated[
     Path,
     typer.Argument(
-        help="A run directory, such as runs/glyphs-5way-1shot-1, or a model of mamlcli models ls.",
+        help="A run directory, its name below runs/, or a model of mamlcli models ls.",
         autocompletion=complete.run,
     ),
 ]

@@ -6,6 +6,8 @@ who reads it knows what to change and what to type next.
 
 from __future__ import annotations
 
+import re
+
 from mamlcli.common.words import one_line
 
 
@@ -60,7 +62,8 @@ class RecipeError(MamlError):
     """
 
     def __init__(self, problems: list[str]) -> None:
-        self.problems = [one_line(problem) for problem in problems]
+        # No full stop after a command, so that it can be copied to the end.
+        self.problems = [re.sub(r"(: mamlcli [^:]*)\.$", r"\1", one_line(problem)) for problem in problems]
         Exception.__init__(self, "\n".join(self.problems))
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mamlcli.common.commands import command
 from mamlcli.common.tables import PERCENT, with_interval
 from mamlcli.recipe.files import recipe_to_tree
 from mamlcli.recipe.schema import Recipe
@@ -123,9 +124,12 @@ def shipped_card(config: WeightsConfig, name: str, *, training: str) -> str:
         name: of the model.
         training: how it was trained, in words.
     """
-    classify = f"    mamlcli adapt {name} --support DIR --query DIR\n" * isinstance(config.recipe.tasks, ImageKeys)
+    own = command("adapt", name, "--support", "DIR", "--query", "DIR")
+    own = command("adapt", name, "--support", "DIR", "--query", "DIR")
+    classify = f"    {own}\n" * isinstance(config.recipe.tasks, ImageKeys)
     use = (
-        f"## How to use\n\n    mamlcli adapt {name}\n{classify}    mamlcli runs export {name} --weights DIR\n\n"
+        f"## How to use\n\n    {command('adapt', name)}\n{classify}"
+        f"    {command('runs', 'export', name, '--weights', 'DIR')}\n\n"
         f'From Python: `run = mamlcli.load("{name}")`. Exported weights need torch and safetensors alone.'
     )
     return _card(config, name, use, training=f"## Training\n{training}")

@@ -19,7 +19,7 @@ from mamlcli.recipe.reading import syntax_hint, tree_of, value_of
 from mamlcli.recipe.rules import conflicts
 from mamlcli.recipe.schema import Recipe
 
-_NEXT_STEP = "Run: mamlcli recipes cp glyphs-5way-1shot my.yaml to start from one that works"
+_NEXT_STEP = "To start from one that works: mamlcli recipes cp glyphs-5way-1shot my.yaml"
 
 
 class _Dumper(yaml.SafeDumper):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from mamlcli.common.commands import command
 from mamlcli.common.errors import DataError
 from mamlcli.common.files import user_path
 from mamlcli.common.names import HELD_BACK
@@ -188,6 +189,6 @@ def load_image_pack(tasks: ImageTasks | FolderTasks) -> tuple[Pack, str, list[tu
             "tasks.source",
             expected=f"a pack {tasks.source}.npz in $MAMLCLI_DATA or the cache folder",
             got="none",
-            next_step=f"Run: mamlcli data fetch {tasks.source}, or: mamlcli data import {tasks.source} PATH",
+            next_step=f"Import a copy with mamlcli data import, or run: {command('data', 'fetch', tasks.source)}",
         )
     return load_pack(path_of_pack), str(path_of_pack), []

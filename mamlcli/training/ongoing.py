@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 
-from mamlcli.common.commands import command
 from mamlcli.common.errors import Interrupted, NonFiniteError, RunError, WorkerError, is_out_of_memory
 from mamlcli.common.machine import now, peak_memory_mb
 from mamlcli.engine.evaluation import Evaluation
@@ -20,6 +19,7 @@ from mamlcli.engine.outer_loop import Record, ValidationRecord, is_over
 from mamlcli.engine.state import OuterLoop, TrainState, new_state, restore_state
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.report import RunReport
+from mamlcli.runs.suggestions import resume
 from mamlcli.training.checkpoints import checkpoint_path, load_checkpoint, save_checkpoint
 from mamlcli.training.events import EventLog, check_event_log, log_evaluation
 from mamlcli.training.experiment import Experiment
@@ -270,8 +270,7 @@ def _saved_at_an_error(run: OngoingRun) -> Iterator[None]:
         path = run.plan.directory.path
         saved = f"The state before it is kept in {path / 'checkpoints'}. {error.next_step}"
         if isinstance(error, WorkerError):
-            resume = command("train", "--resume", "--run-dir", path)
-            saved = f"The run is saved after iteration {run.state.iteration}. Run: {resume}"
+            saved = f"The run is saved after iteration {run.state.iteration}. Run: {resume(path)}"
         raise type(error)(
             error.where, expected=error.expected, got=error.got, why=error.why, next_step=saved
         ) from error
@@ -298,8 +297,7 @@ def _state_of(run: RunDirectory, experiment: Experiment, outer: OuterLoop) -> Tr
 
 
 def _interruption(run: RunDirectory, when: str) -> Interrupted:
-    resume = command("train", "--resume", "--run-dir", run.path)
-    return Interrupted(f"interrupted {when}; the run is saved. Continue: {resume}")
+    return Interrupted(f"interrupted {when}; the run is saved. Continue: {resume(run.path)}")
 
 
 def _kind(record: Record) -> str:

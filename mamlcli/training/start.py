@@ -16,6 +16,7 @@ from mamlcli.recipe.places import PATH_KEY, data_path, path_of_run
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory, check_free, is_run
 from mamlcli.runs.going_on import LENGTH, Changes, change_words, recipe_changes
+from mamlcli.runs.models import run_folder
 from mamlcli.runs.removal import remove_run
 from mamlcli.runs.report import RunReport
 from mamlcli.runs.search import newest_run_path, next_run_path
@@ -171,6 +172,8 @@ def start_of(
             raise _no_recipe(recipe)
         recipe, path = None, recipe
     folder = None if path is None else path_of_run(path)
+    if is_resumed and folder is not None:
+        folder = run_folder(folder)
     if is_resumed and source is not None:
         expected, next_step = "either a run that goes on or one to start from", "Leave one of them out"
         raise RunError(changed_by, expected=expected, got="both", next_step=next_step)
@@ -203,7 +206,7 @@ def default_path(name: str, *, is_resumed: bool) -> Path:
         return next_run_path(RUNS, name)
     newest = newest_run_path(RUNS, name)
     if newest is None:
-        next_step = f"Run: mamlcli train {name}, or name it with --run-dir"
+        next_step = f"Name it with --run-dir, or run: {command('train', name)}"
         raise RunError(f"{RUNS}/{name}-*", expected="a run to resume", got="none", next_step=next_step)
     return newest
 

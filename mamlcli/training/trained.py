@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mamlcli.common.commands import command
 from mamlcli.common.errors import RunError
 from mamlcli.engine.objective import MetaParams
 from mamlcli.engine.state import is_meta_parameter
@@ -17,6 +16,7 @@ from mamlcli.recipe.places import data_path
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.manifest import FINISHED
+from mamlcli.runs.suggestions import resume
 from mamlcli.tasks.images.ink import ImageRecord
 from mamlcli.training.checkpoints import load_checkpoint
 from mamlcli.training.data_place import check_found, check_same, located
@@ -146,7 +146,7 @@ def weights_checkpoint(run: RunDirectory) -> tuple[str, dict[str, Tensor], dict[
     for which in ("best", "last"):
         if (checkpoint := load_checkpoint(run, which)) is not None:
             return which, *checkpoint
-    next_step = f"Run: {command('train', '--resume', '--run-dir', run.label)}"
+    next_step = f"Run: {resume(run.path)}"
     if run.manifest.status in FINISHED:
         next_step = "Copy its folder checkpoints, too, or train it again"
     raise RunError(run.label, expected="a checkpoint", got="none", next_step=next_step)

@@ -81,7 +81,7 @@ def test_a_run_without_checkpoint_is_an_error_that_says_what_to_do(cli, shallow)
 def test_no_run_at_all_is_an_error(cli):
     done = cli("layers", "nowhere")
     assert done.code == 1
-    assert done.errors == ["nowhere: expected a run directory, got no such folder. Run: mamlcli train."]
+    assert done.errors == ["nowhere: expected a run directory, got no such folder. Run: mamlcli train"]
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(cli, shallow, tmp_path):

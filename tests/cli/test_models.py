@@ -44,7 +44,7 @@ def test_an_unknown_name_is_told_with_the_nearest(cli):
         assert ended.code == 1
         [error] = ended.errors
         assert error.startswith("glyphs-5way-1shot@7: expected a")
-        assert error.endswith(f"Did you mean '{GLYPHS}'? Run: mamlcli models ls.")
+        assert error.endswith(f"Did you mean '{GLYPHS}'? Run: mamlcli models ls")
 
 
 def test_letters_are_classified_by_a_model(cli):
@@ -129,4 +129,4 @@ def test_without_its_data_a_model_says_how_to_get_it(cli, tmp_path, monkeypatch)
     recipe.write_text(text)
     ended = cli("adapt", "letters@1", "--split", "test")
     assert ended.code == 1
-    assert ended.errors[0].endswith("Run: mamlcli data fetch omniglot, or: mamlcli data import omniglot PATH.")
+    assert ended.errors[0].endswith("Import a copy with mamlcli data import, or run: mamlcli data fetch omniglot")

@@ -81,7 +81,7 @@ def test_ls_of_a_folder_without_runs_says_so(cli, tmp_path):
 def test_ls_without_the_folder_is_an_error(cli):
     ended = cli("runs", "ls")
     assert ended.code == 1
-    assert ended.errors == ["runs: expected a folder of runs, got no such folder. Run: mamlcli train."]
+    assert ended.errors == ["runs: expected a folder of runs, got no such folder. Run: mamlcli train"]
 
 
 @pytest.mark.parametrize("name", ["one", "runs/one"])

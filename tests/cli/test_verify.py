@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 
@@ -66,8 +67,8 @@ def test_run_that_was_scored_again_on_more_tasks_is_taken(cli):
     assert cli("train", *RECIPE, "--run-dir", "runs/mine").code == 0
     ended = verify(cli, "evaluation.tasks=5", "--run", "mine")
     assert ended.code == 1
-    command = ended.errors[0].partition("Run: mamlcli ")[2].partition(",")[0]
-    assert cli(*command.split()).code == 0
+    command = ended.errors[0].partition("or run: mamlcli ")[2]
+    assert cli(*shlex.split(command)).code == 0
     assert "over 5 tasks, one seed" in verify(cli, "evaluation.tasks=5", "--run", "mine").out
 
 

@@ -65,13 +65,13 @@ def test_what_has_not_the_form_of_a_name_is_a_path(here, text):
 def test_a_name_that_is_not_there_is_told_with_the_nearest(here, name):
     expected = (
         f"{name}: expected a run directory or a trained model that ships with mamlcli, got neither. Did you mean "
-        f"'{GLYPHS}'? Run: mamlcli models ls."
+        f"'{GLYPHS}'? Run: mamlcli models ls"
     )
     for find in (run_folder, RunDirectory.open):
         with pytest.raises(RunError) as raised:
             find(Path(name))
         assert str(raised.value) == expected
-    with pytest.raises(RunError, match=r"^zz: expected a trained model .*, got none\. Run: mamlcli models ls\.$"):
+    with pytest.raises(RunError, match=r"^zz: expected a trained model .*, got none\. Run: mamlcli models ls$"):
         model_folder("zz")
 
 

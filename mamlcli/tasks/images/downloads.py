@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.error import URLError
 
+from mamlcli.common.commands import command
 from mamlcli.common.errors import DataError
 from mamlcli.common.files import cache_dir
 from mamlcli.tasks.images.sources import FETCHABLE, import_source, require_free, require_source
@@ -85,10 +86,10 @@ def _download_errors(source: str) -> Iterator[None]:
     except (OSError, RuntimeError, http.client.HTTPException, zipfile.BadZipFile) as error:
         no_network = isinstance(error, _NO_NETWORK)
         raise DataError(
-            f"mamlcli data fetch {source}",
+            command("data", "fetch", source),
             expected="a network connection to the download" if no_network else "a whole download",
             got=" ".join(f"{type(error).__name__}: {error}".split()),
-            next_step=f"Try again, or get the files another way and run: mamlcli data import {source} DIR",
+            next_step=f"Try again, or get the files another way and run: {command('data', 'import', source, 'DIR')}",
         ) from error
     finally:
         socket.setdefaulttimeout(timeout_s)

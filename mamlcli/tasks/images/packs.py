@@ -232,7 +232,7 @@ def _checked(where: str, arrays: dict[str, PackArray]) -> Pack:
     images, labels, names = arrays["images"], arrays["labels"], arrays["class_names"]
 
     def wrong(expected: str, got: str) -> DataError:
-        return DataError(where, expected=expected, got=got, next_step="Make the pack again: mamlcli data import")
+        return DataError(where, expected=expected, got=got, next_step="Make the pack again: mamlcli data import --help")
 
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape[1:]:
         raise wrong("images uint8 [num_images, height, width, 1 or 3]", f"{images.dtype} {list(images.shape)}")

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from mamlcli.common.commands import command
 from mamlcli.common.errors import DataError
 from mamlcli.common.files import data_dir
 from mamlcli.common.words import composed, nearest, shown
@@ -193,7 +194,7 @@ def require_source(source: str, known: tuple[str, ...], verb: str) -> None:
         return
     facts = SOURCES.get(source)
     raise DataError(
-        f"mamlcli data {verb}",
+        command("data", verb),
         expected=f"one of {', '.join(known)}",
         got=repr(source),
         why=None if facts else nearest(source, known).strip(),
