@@ -108,7 +108,7 @@ def test_training_does_not_go_on_from_a_model(cli):
     assert ended.errors == [
         f"{GLYPHS}: expected a run that can be written to, got a trained model that ships with mamlcli. It is for "
         "reading, and holds the learned weights alone: no training can go on from there. Run: mamlcli train "
-        "glyphs-5way-1shot."
+        "glyphs-5way-1shot"
     ]
 
 
