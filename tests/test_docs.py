@@ -148,6 +148,9 @@ def shortened(words: list[str]) -> list[str]:
         # Workers are processes of their own; they have their own tests.
         rest = without_option(rest, "--workers")
         return [name, *rest, *overrides_for(rest, "glyphs-5way-1shot")]
+    if name == "train":
+        # A run that goes on keeps its recipe, but for its length: two iterations, and two more.
+        return [name, *(re.sub(r"(outer\.iterations)=.*", r"\1=4", word) for word in rest)]
     if name in ("adapt", "layers") and "--support" not in rest:
         return [name, *with_option(rest, "--tasks", 4)]
     if name in ("sweep-depth", "add-linear", "meta-opt") and "--collapse" not in rest:
