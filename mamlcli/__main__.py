@@ -50,8 +50,10 @@ def main() -> None:
     except KeyboardInterrupt:
         console.note("interrupted")
         sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output has left (as `head` does); there is nobody to tell.
+    except (BrokenPipeError, SystemExit) as ended:
+        # The reader of our output has left (as `head` does); there is nobody to tell. Rich and typer see it first.
+        if isinstance(ended, SystemExit) and not isinstance(ended.__context__, BrokenPipeError):
+            raise
         give_up()
         sys.exit(0)
     except Exception as error:

@@ -127,9 +127,10 @@ def adapt(
       mamlcli adapt runs/glyphs-5way-1shot-1 --support letters --query page.png --sheet sheet.png
     """
     if support is not None or query is not None:
-        words = dict.fromkeys(arguments or [], True)
+        words = {word: not is_place(word) for word in arguments or []}
         refuse({**words, "--tasks": tasks, "--split": split}, "--support and --query")
-        predict(run, request_of(support, query, invert, frame, steps, device, joint), out=out, sheet=sheet)
+        request = request_of(support, query, invert, frame, steps, device, joint, places=arguments or ())
+        predict(run, request, out=out, sheet=sheet)
     else:
         is_set = {"--invert": invert != "auto", "--joint": joint, "--frame": frame != "file", "--sheet": sheet}
         refuse(is_set, "a run's own tasks")
@@ -152,7 +153,7 @@ def protocol_changes(arguments: Sequence[str] | None, options: Mapping[str, obje
     for word in arguments or []:
         key = word.partition("=")[0].strip()
         name = key.rpartition(".")[2]
-        if key == PATH_KEY:
+        if is_place(word):
             continue
         if not key.startswith("evaluation."):
             raise MamlError(
@@ -164,6 +165,11 @@ def protocol_changes(arguments: Sequence[str] | None, options: Mapping[str, obje
             )
         refuse({f"--{name}": options.get(name) is not None}, key)
     return list(arguments or [])
+
+
+def is_place(word: str) -> bool:
+    """Return whether a word is `tasks.path=PLACE`, which says where a run's data are now."""
+    return word.partition("=")[0].strip() == PATH_KEY
 
 
 def refuse(options: Mapping[str, object], what: str) -> None:
@@ -192,7 +198,7 @@ def rescore(
     from mamlcli.training.scoring import write_evaluation
 
     directory = RunDirectory.open(run)
-    has_protocol = any(not word.startswith(f"{PATH_KEY}=") for word in changes)
+    has_protocol = not all(map(is_place, changes))
     if has_protocol and out is not None and out.resolve() == directory.path.resolve():
         why = "Its recipe says another protocol"
         expected, next_step = "another folder than the run's for a result by another protocol", "Name another --out"
@@ -214,6 +220,8 @@ def request_of(
     steps: int | None,
     device: str | None,
     joint: bool,
+    *,
+    places: Sequence[str],
 ) -> PredictionRequest:
     """Return what is to be classified, and how; both folders are needed."""
     from mamlcli.deploy.report import PredictionRequest
@@ -226,7 +234,7 @@ def request_of(
             got=f"{given} alone",
             next_step="Run: mamlcli adapt RUN --support CLASS_FOLDERS --query IMAGES",
         )
-    return PredictionRequest(support, query, invert, frame, steps, device, joint)
+    return PredictionRequest(support, query, invert, frame, steps, device, joint, places)
 
 
 def predict(run: Path, request: PredictionRequest, *, out: Path | None, sheet: Path | None) -> None:

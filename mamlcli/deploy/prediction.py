@@ -139,7 +139,7 @@ def _recipe(run: RunDirectory, request: PredictionRequest) -> tuple[Recipe, Imag
     """
     if request.invert not in INVERT_CHOICES:
         raise DataError("--invert", expected=f"one of {', '.join(INVERT_CHOICES)}", got=repr(request.invert))
-    recipe = recipe_elsewhere(run, where="mamlcli adapt", device=request.device)
+    recipe = recipe_elsewhere(run, where="mamlcli adapt", device=request.device, changes=request.places)
     if not isinstance(recipe.tasks, ImageTasks | FolderTasks):
         raise MamlError(
             run.label,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -36,6 +36,8 @@ class PredictionRequest:
         num_steps: inner steps; None for those of the run's evaluation.
         device: None for the recipe's.
         is_joint: whether batch norm takes the statistics of support and query images together.
+        places: words `tasks.path=PLACE`: where the data of the run are now, for a run of a version that did not note
+            how its images became arrays.
     """
 
     support: Path
@@ -45,6 +47,7 @@ class PredictionRequest:
     num_steps: int | None = None
     device: str | None = None
     is_joint: bool = False
+    places: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,7 @@ def test_options_of_the_other_kind_are_refused(refuses):
     both = ("--support", "support", "--query", "query")
     assert refuses(*both, "--tasks", 5).startswith("--tasks: expected not to be used with --support and --query")
     assert refuses(*both, "--split", "test").startswith("--split: expected not to be used")
+    assert refuses(*both, "evaluation.shots=2").startswith("evaluation.shots=2: expected not to be used with --support")
     assert refuses("--joint").startswith("--joint: expected not to be used with a run's own tasks")
     assert refuses("--sheet", "x.png").startswith("--sheet: ")
 
@@ -109,6 +110,12 @@ def test_mistakes_are_one_line(refuses, own):
     assert "--out file/p.csv: expected a file that can be written" in refuses(*both, "--out", "file/p.csv")
     class_folders(own / "support", ["c", "d"], num_images=1)
     assert re.search(r"or train a run with more: mamlcli train \S+/recipe\.yaml tasks\.ways=4$", refuses(*both))
+
+
+def test_place_of_the_data_may_be_said_with_own_images_too(cli, run, own):
+    ended = cli("adapt", run, "tasks.path=elsewhere", "--support", "support", "--query", "query", "--json")
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["accuracy"]["num_images"] == 4
 
 
 def test_exported_classes_can_be_classified(cli, run, own):

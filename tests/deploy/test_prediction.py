@@ -330,6 +330,8 @@ def test_run_that_kept_no_preprocessing_needs_its_data(run, folders, tmp_path):
     copied.update_manifest({"data": data})
     assert "its data is not there" in refused(RunError, copied, folders)
     class_folders(tmp_path / "again", [f"c{index}" for index in range(6)])
+    elsewhere = predict(copied, folders, places=(f"tasks.path={tmp_path / 'again'}",))
+    assert elsewhere.report.to_json()["accuracy"]["num_images"] == 9
     text = (copied.path / "recipe.yaml").read_text()
     (copied.path / "recipe.yaml").write_text(text.replace(str(copied.recipe.tasks.path), str(tmp_path / "again")))
     assert predict(copied, folders).report.to_json()["accuracy"]["num_images"] == 9

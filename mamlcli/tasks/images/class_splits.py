@@ -131,7 +131,7 @@ def _split_name(source: str, pack: Pack, split_name: str | None) -> str:
         return "seeded" if source == "folder" and "class_splits" not in pack.source.record else names[0]
     if split_name not in names:
         raise DataError(
-            f"class split of {source}",
+            f"tasks.class_split ({source})",
             expected=f"one of {', '.join(names)}",
             got=repr(split_name),
             why=nearest(split_name, names).strip(),
@@ -176,10 +176,10 @@ def _recorded_split(pack: Pack, seed: int, needs: Needs) -> dict[str, tuple[str,
     recorded = pack.source.class_splits
     if recorded is None:
         raise DataError(
-            "class split of folder",
+            "tasks.class_split=folders",
             expected="a pack made from folders named train, val and test",
             got="a pack without them",
-            next_step="Use the split 'seeded', or import again from such folders",
+            next_step="Set tasks.class_split=seeded, or import again from such folders",
         )
     names = {split: recorded.get(split, ()) for split in SPLITS}
     return names if names["validation"] or "validation" not in needs else _validation_of_train(pack, names, seed, needs)
@@ -206,7 +206,7 @@ def _validation_of_train(
 def _omniglot_seeded_split(pack: Pack, seed: int) -> dict[str, tuple[str, ...]]:
     if pack.num_classes != sum(_OMNIGLOT_SEEDED):
         raise DataError(
-            "class split 'seeded' of omniglot",
+            "tasks.class_split=seeded (omniglot)",
             expected=f"all {sum(_OMNIGLOT_SEEDED)} characters in the pack",
             got=f"{pack.num_classes}",
             next_step="Import the folder above images_background and images_evaluation: "
@@ -218,7 +218,7 @@ def _omniglot_seeded_split(pack: Pack, seed: int) -> dict[str, tuple[str, ...]]:
 def _seeded_split(pack: Pack, seed: int, needs: Needs | None) -> dict[str, tuple[str, ...]]:
     if pack.num_classes < len(SPLITS) and not needs:
         raise DataError(
-            "class split 'seeded' of folder",
+            "tasks.class_split=seeded (folder)",
             expected="at least 3 classes, one for each split",
             got=f"{pack.num_classes}",
             next_step="Add class folders and import again: mamlcli data import folder DIR",

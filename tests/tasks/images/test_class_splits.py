@@ -255,3 +255,15 @@ def test_validation_is_taken_of_train_where_it_is_used_and_can_be_spared(num_tra
 
 def test_folder_val_that_is_there_is_validation_however_small_it_is():
     assert sizes(class_split("folder", recorded_pack(20, 1), needs=needs_of(5, 5, 5))) == (20, 1, 5)
+
+
+def test_a_split_that_a_pack_lacks_is_refused_with_its_key_and_another_value():
+    with pytest.raises(DataError) as ended:
+        class_split("folder", pack_of(12), split_name="folders")
+    assert str(ended.value).startswith("tasks.class_split=folders: expected a pack made from folders named train")
+    assert "Set tasks.class_split=seeded" in str(ended.value)
+
+
+def test_part_of_omniglot_has_no_seeded_split_and_the_key_is_named():
+    with pytest.raises(DataError, match=r"^tasks\.class_split=seeded \(omniglot\): expected all 1623 characters"):
+        class_split("omniglot", pack_of(12), split_name="seeded")
