@@ -62,7 +62,7 @@ def _hint(path: KeyPath, got: object, names: list[str]) -> str:
     """Return what may have been meant by a wrong value: null, a decimal point, a text in quotes, the nearest name."""
     key = known_keys({}).get(".".join(path))
     types = key.types if key else ()
-    if repr(got) == "'None'" and "`null`" in types:
+    if repr(got) in ("'None'", "'none'") and "`null`" in types:
         return " None is written null."
     if isinstance(got, str) and re.fullmatch(r"[-+]?[0-9]+,[0-9]+", got):
         return " The decimal sign is a point."

@@ -102,21 +102,21 @@ def value_of(raw: str, path: KeyPath) -> object:
         return _loaded(raw, path)[0] if raw.strip() else None
     if raw.strip() in _NULLS and (not raw.strip() or "null" in kinds):
         return None
+    if raw.strip() == "None" and "null" in kinds:
+        return NoneWord()
     if "text" in kinds:
-        return _text(raw, path)
+        return _text(raw)
     with contextlib.suppress(ValueError):
         entries = json.loads(raw, strict=False)
         if isinstance(entries, list) and all(isinstance(entry, str) for entry in entries):
             return entries
     inside = raw.strip()[1:-1] if _is_bracketed(raw.strip()) else raw.strip()
-    return [_text(part, (*path, "")) for part in _split(inside)]
+    return [_text(part) for part in _split(inside)]
 
 
-def _text(raw: str, path: KeyPath) -> object:
+def _text(raw: str) -> object:
     """Return a text as it was typed, or what is in its quotes."""
     word = raw.strip()
-    if word == "None" and "null" in _kinds(path):
-        return NoneWord()
     if len(word) > 1 and word[0] == word[-1] == '"':
         with contextlib.suppress(ValueError):
             return json.loads(word, strict=False)  # which, unlike YAML, takes every character
@@ -222,7 +222,7 @@ def _typed_scalar(node: yaml.ScalarNode, kinds: frozenset[str]) -> yaml.ScalarNo
     """Return a scalar as its key wants it; one in quotes, or with a tag of its own, says itself what it is."""
     if node.style is not None:
         return node
-    if "text" in kinds and node.tag in (*_GUESSED, f"{_TAG}str"):
+    if kinds & {"text", "texts"} and node.tag in (*_GUESSED, f"{_TAG}str"):
         if node.tag == f"{_TAG}null" and ("null" in kinds or not node.value):
             return node
         is_none_word = node.value == "None" and "null" in kinds

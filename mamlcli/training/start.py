@@ -167,10 +167,11 @@ def start_of(
         RecipeError: mistakes in the recipe and the changes; RunError: a run that is not there, or one that goes on and
             should start from another, too.
     """
-    if recipe and is_run(path_of_run(recipe)) and str(recipe) not in shipped_recipes():
-        if not is_resumed or path is not None:
+    if recipe and str(recipe) not in shipped_recipes() and not path_of_run(recipe).is_file():
+        if is_resumed and path is None:
+            recipe, path = None, recipe
+        elif is_run(path_of_run(recipe)) or is_run(RUNS / path_of_run(recipe)):
             raise _no_recipe(recipe)
-        recipe, path = None, recipe
     folder = None if path is None else path_of_run(path)
     if is_resumed and folder is not None:
         folder = run_folder(folder)

@@ -97,6 +97,9 @@ def test_the_word_none_is_answered_with_null_in_files_too(small, write):
     assert problem("folder", "tasks.path=None") == (
         "command line: tasks.path: expected text, got 'None'. None is written null."
     )
+    assert problem("logistic", "inner.adapt=None").endswith("got 'None'. None is written null.")
+    assert problem(write(f"{SMALL}inner: {{adapt: None}}\n")).endswith("got 'None'. None is written null.")
+    assert problem("logistic", "validation.every=none").endswith("got 'none'. None is written null.")
     assert problem("logistic", "seed=None") == "command line: seed: expected an integer, got 'None'."
     assert load_recipe("folder", ['tasks.path="None"'])[1].tasks.path == "None"
 
@@ -233,3 +236,12 @@ def test_recipes_that_were_written_before_are_read_as_they_were(write):
         if text != "None":
             assert tree_of(written)[0]["tasks"]["path"] == before, repr(text)
     assert yaml.safe_load("2024-05-01") == date(2024, 5, 1)  # what is not guessed any more
+
+
+def test_a_pattern_without_brackets_in_a_file_is_shown_as_it_was_written(write):
+    assert problem(write(f"{SMALL}inner: {{adapt: 010}}\n")).endswith("inner.adapt: expected a list, got '010'.")
+
+
+def test_an_empty_path_of_data_is_not_taken_for_the_current_folder():
+    assert problem("folder", "tasks.path=''").startswith("command line: tasks.path: expected a path, or null for none")
+    assert load_recipe("folder", ["tasks.path="])[1].tasks.path is None

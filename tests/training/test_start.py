@@ -90,6 +90,24 @@ def test_run_in_the_place_of_a_recipe_goes_on_or_is_told_what_can_be_done(run):
         start_of(str(run), [])
 
 
+def test_name_below_runs_is_enough_in_every_place_of_a_run(tmp_path, monkeypatch):
+    train(start(tmp_path / "runs" / "logistic-1"))
+    monkeypatch.chdir(tmp_path)
+    for resumed in (start_of("logistic-1", (), is_resumed=True), start_of(None, (), "logistic-1", is_resumed=True)):
+        assert resumed.path.resolve() == tmp_path / "runs" / "logistic-1"
+        assert resumed.finished() is not None
+    assert start_of(None, (), source="logistic-1").source.path.resolve() == tmp_path / "runs" / "logistic-1"
+    with pytest.raises(RunError, match=r"^logistic-1: expected a recipe, got a run\. To go on .*--run-dir logistic-1;"):
+        start_of("logistic-1", ())
+
+
+def test_run_that_is_not_there_is_answered_with_the_nearest_run_and_not_with_a_recipe(tmp_path, monkeypatch):
+    train(start(tmp_path / "runs" / "logistic-1"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match=r"^logistic-7: expected a run.*Did you mean '(runs/)?logistic-1'"):
+        start_of("logistic-7", (), is_resumed=True)
+
+
 def test_cut_run_goes_on(run):
     manifest = json.loads((run / "manifest.json").read_text())
     (run / "manifest.json").write_text(json.dumps({**manifest, "status": "interrupted"}))
