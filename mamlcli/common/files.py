@@ -106,8 +106,10 @@ def user_path(text: str, where: str) -> Path:
         where: the first word of messages.
 
     Raises:
-        DataError: a variable that is not set; MamlError: a home that is not known.
+        DataError: an empty path, or a variable that is not set; MamlError: a home that is not known.
     """
+    if not text.strip():  # which the file system takes for the current folder
+        raise DataError(where, expected="a path", got=repr(text), next_step="Write a dot for the current folder")
     if os.path.lexists(text):
         return Path(text)
 

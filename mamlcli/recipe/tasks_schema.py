@@ -37,13 +37,6 @@ class ImageKeys(Section):
         "exchanged; crop: a piece cut out of the padded image; colour: other brightness, contrast and saturation",
     )
 
-    @field_validator("path")
-    @classmethod
-    def _is_no_empty_text(cls, value: str | None) -> str | None:
-        if value is not None and not value.strip():
-            raise ValueError("expected a path, or null for none")
-        return value
-
     @field_validator("augment", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: object) -> object:

@@ -231,3 +231,10 @@ def test_path_that_is_there_is_taken_as_it_is_written(tmp_path, monkeypatch, nam
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).mkdir()
     assert user_path(name, "tasks.path") == Path(name)
+
+
+@pytest.mark.parametrize("text", ["", "  "])
+def test_an_empty_path_is_not_taken_for_the_current_folder(text):
+    with pytest.raises(DataError, match=r"^tasks\.path: expected a path, got"):
+        user_path(text, "tasks.path")
+    assert user_path(".", "tasks.path") == Path()

@@ -240,8 +240,3 @@ def test_recipes_that_were_written_before_are_read_as_they_were(write):
 
 def test_a_pattern_without_brackets_in_a_file_is_shown_as_it_was_written(write):
     assert problem(write(f"{SMALL}inner: {{adapt: 010}}\n")).endswith("inner.adapt: expected a list, got '010'.")
-
-
-def test_an_empty_path_of_data_is_not_taken_for_the_current_folder():
-    assert problem("folder", "tasks.path=''").startswith("command line: tasks.path: expected a path, or null for none")
-    assert load_recipe("folder", ["tasks.path="])[1].tasks.path is None
