@@ -8,10 +8,10 @@ from tests.helpers.image_files import class_folders, save
 from tests.helpers.running import built
 
 
-def notes_of(folder, *overrides, splits=("train", "validation", "test")):
+def notes_of(folder, *overrides, splits=("train", "validation", "test"), is_recorded=True):
     keys = (f"tasks.path={folder}", "tasks.ways=2", "tasks.queries=5", "tasks.image_size=8", "validation.every=200")
     experiment = built("folder", *keys, *overrides, splits=splits)
-    return "\n".join(data_notes(experiment.recipe, experiment.data))
+    return "\n".join(data_notes(experiment.recipe, experiment.data, is_recorded=is_recorded))
 
 
 def test_splits_small_classes_and_unreadable_files_are_told(tmp_path):
@@ -41,9 +41,7 @@ def test_a_dry_run_points_to_no_manifest(tmp_path):
     class_folders(tmp_path, [f"class{number:02d}" for number in range(20)], num_images=6)
     for number in range(9):
         (tmp_path / "class00" / f"x{number}.jpg").touch()
-    keys = (f"tasks.path={tmp_path}", "tasks.queries=5", "tasks.image_size=8")
-    experiment = built("folder", *keys, splits=("train", "validation", "test"))
-    notes = "\n".join(data_notes(experiment.recipe, experiment.data, is_recorded=False))
+    notes = notes_of(tmp_path, is_recorded=False)
     assert "120 images of 20 classes\n" in notes
     assert "skipped 4 more" in notes
     assert "manifest" not in notes
