@@ -348,11 +348,11 @@ def leaves_encoding_open(call: ast.Call) -> bool:
     """Return whether a call opens, reads or writes a text file, or starts a process with text, without an encoding.
 
     `open(path)` has its mode second, `path.open()` first; that of what else has an `open` (`Image.open(path)`) is no
-    mode.
+    mode, and that of `tarfile.open` none of a text.
     """
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
     named = {keyword.arg: keyword.value for keyword in call.keywords}
-    if "encoding" in named or (name == "read_text" and call.args):
+    if "encoding" in named or ast.unparse(call.func) == "tarfile.open" or (name == "read_text" and call.args):
         return False
     if name in ("read_text", "write_text", "TextIOWrapper"):
         return True
@@ -385,6 +385,7 @@ def test_every_text_file_is_read_and_written_in_a_named_encoding(module):
         ("path.open('a', encoding='utf-8')", False),
         ("path.open('xb')", False),
         ("Image.open(path)", False),
+        ("tarfile.open(fileobj=stream, mode='r:*')", False),
         ("subprocess.run(words, text=True)", True),
         ("tempfile.NamedTemporaryFile('w')", True),
         ("tempfile.NamedTemporaryFile()", False),

@@ -171,7 +171,12 @@ def check(
     checked = CheckedPack(where, findings)
     console.show(checked, finding_parts)
     if checked.num_errors:
-        raise DataError(where, expected="a pack without errors", got=f"{checked.num_errors}, listed above")
+        raise DataError(
+            where,
+            expected="a pack without errors",
+            got=f"{checked.num_errors}, listed above",
+            next_step=_other_use(name_or_path, findings),
+        )
 
 
 @app.command("show")
@@ -237,6 +242,17 @@ def _progress(label: str) -> Iterator[Callable[[int, int], None]]:
     with console.progress_bar() as bar:
         task = bar.add_task(label, total=None, visible=False)
         yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+
+
+def _other_use(name_or_path: str, findings: list[Finding]) -> str | None:
+    """Return what a pack is good for that lacks nothing but classes of its source, as one of meta-train alone does."""
+    from mamlcli.cli.imported import folder_command
+
+    if {finding.check for finding in findings if finding.severity == "error"} != {"missing classes"}:
+        return None
+    pack, source, where = open_pack(name_or_path)
+    command = folder_command(pack, where)
+    return f"To train on the classes that are there, not in the splits of {source}: {command}" if command else None
 
 
 def _findings(name_or_path: str, split: str | None) -> tuple[list[Finding], str]:

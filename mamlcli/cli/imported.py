@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from mamlcli.cli import console
 from mamlcli.common.commands import command
@@ -85,8 +86,8 @@ def train_command(report: ImportReport) -> str | None:
     source = report.pack.source.name or ""
     words = _published_words(report, source) if source in RECIPES else None
     if words is None:
-        words = _folder_words(report)
-    return command("train", *words) if words else None
+        return folder_command(report.pack, report.path)
+    return command("train", *words)
 
 
 def _published_words(report: ImportReport, source: str) -> list[str] | None:
@@ -109,7 +110,7 @@ def _published_words(report: ImportReport, source: str) -> list[str] | None:
     return words
 
 
-def _folder_words(report: ImportReport) -> list[str] | None:
-    """Return the recipe for images of one's own and what to change in it, so that the classes are enough."""
-    changes = changes_that_work(load_recipe("folder")[1], report.pack)
-    return None if changes is None else ["folder", f"tasks.path={report.path}", *changes]
+def folder_command(pack: Pack, path: Path | str) -> str | None:
+    """Return the command that trains on the classes of a pack as on images of one's own; None if they are too few."""
+    changes = changes_that_work(load_recipe("folder")[1], pack)
+    return None if changes is None else command("train", "folder", f"tasks.path={path}", *changes)

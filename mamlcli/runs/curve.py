@@ -132,9 +132,10 @@ def cost_text(cost: Mapping[str, object], num_iterations: int) -> str:
     extra = f" and {transform:,} of the transform" if transform else ""
     memory = f", about {megabytes:,.0f} MB of memory" if megabytes else ""
     training_s, evaluation_s = numbers["training_s"], numbers["evaluation_s"]
+    threads = f"{how['threads']} thread{'s' * (how['threads'] != 1)}"
     return (
         f"{numbers['num_parameters']:,} parameters{extra}. On {cost['device']}, {how['path']} with {how['chunk']} "
-        f"tasks at a time and {how['threads']} threads: {1000 * numbers['seconds_per_iteration']:.0f} ms a "
+        f"tasks at a time and {threads}: {1000 * numbers['seconds_per_iteration']:.0f} ms a "
         f"meta-iteration; {num_iterations:,} of them with their validations {duration(training_s)}, the evaluation "
         f"{duration(evaluation_s)}; about {duration(training_s + evaluation_s)} in all{memory} (measured on a few "
         "meta-iterations; nothing was written)."

@@ -16,6 +16,7 @@ from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import FolderTasks, ImageTasks
 from mamlcli.tasks.episodes import TaskDistribution
 from mamlcli.tasks.fewshot import TASK_KEYS, device_images, fewshot_tasks
+from mamlcli.tasks.images.find import load_pack_of
 from mamlcli.tasks.images.glyphs import load_glyphs
 from mamlcli.tasks.images.ink import image_record
 from mamlcli.tasks.images.packs import Pack, find_pack, load_pack, pack_digest
@@ -173,7 +174,7 @@ def load_image_pack(tasks: ImageTasks | FolderTasks) -> tuple[Pack, str, list[tu
                 expected="a folder of class folders, or a pack",
                 got=f"{tasks.path!r}, which does not exist",
             )
-        return load_pack(path), str(path), []
+        return load_pack_of(path, tasks.source), str(path), []
     if tasks.source == "glyphs":
         return load_glyphs(), "glyphs", []
     if isinstance(tasks, FolderTasks):

@@ -13,32 +13,40 @@ from mamlcli.training.class_needs import used_splits
 _MOST_SHOWN = 5
 
 
-def data_notes(recipe: Recipe, data: Mapping[str, object]) -> list[str]:
+def data_notes(recipe: Recipe, data: Mapping[str, object], *, is_recorded: bool = True) -> list[str]:
     """Return sentences on the images of a folder: what was left out, how classes are split, how values are scaled.
 
     Args:
         recipe: that is trained.
         data: of its manifest, as `TaskSets.data`; nothing is said of sources other than "folder".
+        is_recorded: whether there is a manifest, where all that is not named here can be read.
     """
     match data:
         case {"class_split": dict() as split, "left_out": dict() as left_out, "skipped": list() as skipped, **others}:
             source = PackSource.from_json(others.get("preprocessing"))
             return [
-                _split_note(recipe, data, split),
+                *_split_notes(recipe, data, split, is_recorded=is_recorded),
                 *_validation_note(source, split),
                 *_small_note(left_out),
                 *_case_note(split, left_out),
                 *_range_note(source),
-                *_skipped_notes(skipped),
+                *_skipped_notes(skipped, is_recorded=is_recorded),
                 *_train_note(recipe),
             ]
     return []
 
 
-def _split_note(recipe: Recipe, data: Mapping[str, object], split: Mapping[str, Sequence[str]]) -> str:
-    used = used_splits(recipe)
-    parts = ", ".join(f"{len(names)} in {name}" for name, names in split.items() if name in used)
-    return f"{data['num_images']} images of {data['num_classes']} classes: {parts} (names: manifest.json)"
+def _split_notes(
+    recipe: Recipe, data: Mapping[str, object], split: Mapping[str, Sequence[str]], *, is_recorded: bool
+) -> list[str]:
+    """Say how many classes there are, and of each split that is used how many and the first of them by name."""
+    used = {name: names for name, names in split.items() if name in used_splits(recipe)}
+    are_cut = any(len(names) > _MOST_SHOWN for names in used.values())
+    where = " (all names: manifest.json)" if are_cut and is_recorded else ""
+    return [
+        f"{data['num_images']} images of {data['num_classes']} classes{where}",
+        *(f"  {len(names)} in {name}: {_listed([shown(one) for one in names])}" for name, names in used.items()),
+    ]
 
 
 def _validation_note(source: PackSource, split: Mapping[str, Sequence[str]]) -> list[str]:
@@ -70,10 +78,11 @@ def _range_note(source: PackSource) -> list[str]:
     return [bits_in_words(white)] if isinstance(white, int) else []
 
 
-def _skipped_notes(skipped: Sequence[Sequence[str]]) -> list[str]:
+def _skipped_notes(skipped: Sequence[Sequence[str]], *, is_recorded: bool) -> list[str]:
     notes = [f"skipped {shown(file)}: {reason}" for file, reason in skipped[:_MOST_SHOWN]]
     more = len(skipped) - len(notes)
-    return [*notes, *([f"skipped {more} more, all listed in manifest.json (data.skipped)"] if more else [])]
+    where = ", all listed in manifest.json (data.skipped)" if is_recorded else ""
+    return [*notes, *([f"skipped {more} more{where}"] if more else [])]
 
 
 def _train_note(recipe: Recipe) -> list[str]:

@@ -75,7 +75,7 @@ def dry_run(recipe: Recipe) -> RunCost:
         evaluation_s=per_task * recipe.evaluation.tasks,
         peak_memory_mb=peak_memory_mb(experiment.device),
         execution=execution_record(experiment, how),
-        notes=tuple(data_notes(recipe, experiment.data)),
+        notes=tuple(data_notes(recipe, experiment.data, is_recorded=False)),
     )
 
 

@@ -13,8 +13,10 @@ from typer.testing import CliRunner
 
 import mamlcli
 from mamlcli.cli.data import app
+from mamlcli.common.commands import command
 from mamlcli.common.errors import DataError
-from mamlcli.tasks.images.packs import Pack, save_pack
+from mamlcli.tasks.images.class_splits import published_split
+from mamlcli.tasks.images.packs import Pack, PackSource, save_pack
 from tests.helpers.image_files import class_folders, noise, omniglot_folders
 
 
@@ -132,6 +134,15 @@ def test_check_fails_after_it_has_listed_the_errors(tmp_path):
     findings = json.loads(result.stdout)["findings"]
     assert findings[0]["severity"] == "error"
     assert findings[0]["message"].startswith("train: 63 of 64 classes are not in the pack: aquarium_fish")
+
+
+def test_check_of_a_part_of_a_source_says_how_its_classes_can_be_trained_on(tmp_path):
+    train = published_split("cifar-fs")["train"]
+    path = tmp_path / "part.npz"
+    labels = np.repeat(np.arange(len(train)), 6)
+    save_pack(Pack(noise(len(labels), 6, 6, 3), labels, tuple(train), source=PackSource({"name": "cifar-fs"})), path)
+    told = fail("check", path)
+    assert told.endswith(f"not in the splits of cifar-fs: {command('train', 'folder', f'tasks.path={path}')}")
 
 
 def test_check_tells_that_classes_are_too_few_to_split(tmp_path):

@@ -77,8 +77,8 @@ def test_pickles_that_name_no_classes_are_trained_by_the_splits_of_the_files():
     [
         (40, 20, []),
         (40, 3, ["tasks.queries=2"]),
-        (10, 20, ["tasks.ways=2"]),
-        (8, 20, ["tasks.ways=2", "validation.every=null"]),
+        (10, 20, ["tasks.ways=3"]),
+        (8, 20, ["tasks.ways=2"]),
     ],
 )
 def test_few_classes_and_images_make_smaller_tasks(num_classes, num_images, changes):

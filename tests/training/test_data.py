@@ -61,6 +61,11 @@ def test_path_that_is_not_there_is_refused(path):
 def test_folder_in_the_place_of_a_pack_is_called_a_folder(tmp_path):
     with pytest.raises(DataError, match=r"expected a pack \(\.npz file\), got a folder"):
         build_cifar(f"tasks.path={tmp_path}")
+    with pytest.raises(DataError, match=f"mamlcli data import cifar-fs {tmp_path}"):
+        build_cifar(f"tasks.path={tmp_path}")
+    (tmp_path / "pets.zip").write_bytes(b"PK")
+    with pytest.raises(DataError, match=f"mamlcli data import folder {tmp_path}/pets.zip"):
+        built("folder", f"tasks.path={tmp_path}/pets.zip")
 
 
 def test_folder_is_read_without_a_pack(tmp_path):

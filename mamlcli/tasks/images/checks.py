@@ -68,7 +68,8 @@ def _array_findings(pack: Pack) -> list[Finding]:
 
 def _count_findings(pack: Pack, splits: Mapping[str, Sequence[str]]) -> list[Finding]:
     counts = pack.class_counts()
-    total = f"{len(pack.images)} images of {pack.num_classes} classes, {counts.min()} to {counts.max()} each"
+    spread = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+    total = f"{len(pack.images)} images of {pack.num_classes} classes, {spread} each"
     findings = [Finding("note", "class counts", total)]
     for split, names in (splits or {"the pack": pack.class_names}).items():
         wanted = set(names)

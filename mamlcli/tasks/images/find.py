@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mamlcli.common.commands import command
 from mamlcli.common.errors import DataError
 from mamlcli.common.names import CLASS_SPLITS, SPLITS
 from mamlcli.common.words import nearest
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def open_pack(name_or_path: str) -> tuple[Pack, str, str]:
     """Load a pack by name or path; return it, its source, and how messages name it."""
-    from mamlcli.tasks.images.packs import find_pack, load_pack
+    from mamlcli.tasks.images.packs import find_pack
 
     path = find_pack(name_or_path)
     # A folder of that name, perhaps a run, must not hide the glyphs.
@@ -28,10 +29,38 @@ def open_pack(name_or_path: str) -> tuple[Pack, str, str]:
         return load_glyphs(0), "glyphs", "glyphs"
     if path is None:
         raise _no_pack(name_or_path)
-    pack = load_pack(path)
+    pack = load_pack_of(path, path.name)
     candidates = (pack.source.name or "", path.stem)
     source = next((name for name in candidates if name in CLASS_SPLITS), "folder")
     return pack, source, str(path)
+
+
+def load_pack_of(path: Path, source: str) -> Pack:
+    """Read a pack.
+
+    Args:
+        path: its file.
+        source: which source a folder, an archive or a pickle in its place is imported as; any other name than that of
+            a source means "folder".
+
+    Raises:
+        DataError: it is none; where a pack can be made of what is there, the message has the command.
+    """
+    from mamlcli.tasks.images.archives import ARCHIVE_SUFFIXES
+    from mamlcli.tasks.images.packs import load_pack
+    from mamlcli.tasks.images.pickled_sets import PICKLE_SUFFIXES
+    from mamlcli.tasks.images.sources import IMPORTABLE
+
+    is_importable_file = path.is_file() and path.name.lower().endswith((*ARCHIVE_SUFFIXES, *PICKLE_SUFFIXES))
+    if not (path.is_dir() or is_importable_file):
+        return load_pack(path)
+    make = command("data", "import", source if source in IMPORTABLE else "folder", str(path))
+    raise DataError(
+        str(path),
+        expected="a pack (.npz file)",
+        got="a folder" if path.is_dir() else "an archive or a pickle",
+        next_step=f"Make a pack of it: {make}",
+    )
 
 
 def _no_pack(name: str) -> DataError:

@@ -265,6 +265,7 @@ class _Reader:
                 expected="no --size, --channels, --invert or --class-level",
                 got="at least one of them",
                 why="Its images are arrays already and are packed as they are",
+                next_step=f"Make a pack of it: {command('data', 'import', self.source, str(path))}",
             )
 
 

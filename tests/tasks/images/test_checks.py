@@ -25,7 +25,7 @@ def message(pack, check, splits=SPLITS):
 
 def test_sound_pack_has_its_counts_noted_and_nothing_else():
     assert found(sound_pack()) == [("note", "class counts")]
-    assert message(sound_pack(), "class counts") == "12 images of 4 classes, 3 to 3 each"
+    assert message(sound_pack(), "class counts") == "12 images of 4 classes, 3 each"
 
 
 def test_pack_without_splits_is_checked_alone():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mamlcli.common.commands import command
 from mamlcli.common.errors import DataError
 from mamlcli.common.files import data_dir
 from mamlcli.tasks.images.find import check_split_name, open_pack, present_classes
@@ -34,6 +35,26 @@ def test_pack_is_opened_by_name_or_path_and_says_its_source():
 def test_pack_that_does_not_say_its_source_has_that_of_its_name(file_name, source):
     save_pack(pack_of(), data_dir() / f"{file_name}.npz")
     assert open_pack(file_name)[1] == source
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "source"),
+    [
+        ("my photos", "a folder", "folder"),
+        ("omniglot", "a folder", "omniglot"),
+        ("birds.tar.gz", "an archive or a pickle", "folder"),
+        ("cache-train.pkl", "an archive or a pickle", "folder"),
+    ],
+)
+def test_what_packs_are_made_of_is_answered_with_the_import(name, kind, source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if kind == "a folder":
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).write_bytes(b"x")
+    told = refused(name)
+    assert f"expected a pack (.npz file), got {kind}" in told
+    assert told.endswith(command("data", "import", source, name))
 
 
 def test_folder_named_glyphs_does_not_hide_the_glyphs(with_glyphs, tmp_path, monkeypatch):
