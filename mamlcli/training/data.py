@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 
-from mamlcli.common.commands import command
 from mamlcli.common.errors import DataError
 from mamlcli.common.files import user_path
 from mamlcli.common.names import HELD_BACK
@@ -20,7 +19,7 @@ from mamlcli.tasks.images.find import load_pack_of
 from mamlcli.tasks.images.glyphs import load_glyphs
 from mamlcli.tasks.images.ink import image_record
 from mamlcli.tasks.images.packs import Pack, find_pack, load_pack, pack_digest
-from mamlcli.tasks.images.sources import pack_of_tree
+from mamlcli.tasks.images.sources import how_to_get, pack_of_tree
 from mamlcli.tasks.synthetic import SYNTHETIC
 from mamlcli.training.class_needs import class_record, classes_of_splits, lacks_classes, large_classes, used_splits
 from mamlcli.training.shortage import shortage
@@ -190,6 +189,6 @@ def load_image_pack(tasks: ImageTasks | FolderTasks) -> tuple[Pack, str, list[tu
             "tasks.source",
             expected=f"a pack {tasks.source}.npz in $MAMLCLI_DATA or the cache folder",
             got="none",
-            next_step=f"Import a copy with mamlcli data import, or run: {command('data', 'fetch', tasks.source)}",
+            next_step=f"Run: {how_to_get(tasks.source)}",
         )
     return load_pack(path_of_pack), str(path_of_pack), []

@@ -13,6 +13,7 @@ from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import FolderTasks, ImageKeys, ImageTasks
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.tasks.images.packs import find_pack, pack_digest
+from mamlcli.tasks.images.sources import how_to_get
 from mamlcli.training.data import load_image_pack
 
 SAY_WHERE = f"add {PATH_KEY}=PLACE to the command, the place where the data are now"
@@ -75,7 +76,7 @@ def check_found(run: RunDirectory, recipe: Recipe) -> None:
     if path is None and find_pack(recipe.tasks.source) is None:
         source, noted = recipe.tasks.source, run.manifest.data_file
         got = "none in $MAMLCLI_DATA or the cache" + (f", and nothing at {shown(noted)}" if noted else "")
-        next_step = f"Run: mamlcli data fetch {source}, or: mamlcli data import {source} PATH; or {SAY_WHERE}"
+        next_step = f"Run: {how_to_get(source)}; or {SAY_WHERE}"
         raise DataError(run.label, expected=f"the pack {source}.npz", got=got, next_step=next_step)
 
 

@@ -91,7 +91,7 @@ def test_place_that_cannot_be_written_is_refused(refuses, run, tmp_path):
 
 def test_device_that_is_not_there_is_refused(refuses, run):
     assert refuses(run, "--device", "cuda:99").startswith("--device: expected a device of this machine")
-    assert "execution.device: expected auto, cpu, cuda or cuda:N" in refuses(run, "--device", "gpu")
+    assert "execution.device: expected auto, cpu, cuda, cuda:N or mps" in refuses(run, "--device", "gpu")
 
 
 def test_split_whose_classes_are_missing_is_refused_with_their_names(cli, refuses, tmp_path):

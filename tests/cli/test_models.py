@@ -129,4 +129,4 @@ def test_without_its_data_a_model_says_how_to_get_it(cli, tmp_path, monkeypatch)
     recipe.write_text(text)
     ended = cli("adapt", "letters@1", "--split", "test")
     assert ended.code == 1
-    assert ended.errors[0].endswith("Import a copy with mamlcli data import, or run: mamlcli data fetch omniglot")
+    assert "Run: mamlcli data fetch omniglot, or with a copy" in ended.errors[0]

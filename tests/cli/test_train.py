@@ -223,7 +223,7 @@ def test_run_that_goes_on_neither_replaces_nor_starts_from_another(refuses, tmp_
         (["linear-regression", "outer.lr=-1e-3"], "outer.lr: expected a number > 0, got -0.001."),
         (
             ["linear-regression", "--device", "gpu"],
-            "execution.device: expected auto, cpu, cuda or cuda:N, got 'gpu'",
+            "execution.device: expected auto, cpu, cuda, cuda:N or mps, got 'gpu'",
         ),
         (["linear-regression", "linear-regression"], "expected key.path=value, got 'linear-regression'"),
         (["linear-regression", "model={kind: cnn}"], "model.kind: expected mlp or linear"),
@@ -244,9 +244,7 @@ def test_every_error_of_a_recipe_has_its_line(refuses):
     assert all(line.startswith("command line: ") for line in found.splitlines())
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"\xff\xfe\x00", b"a: [1\n", b"- 1\n", b"? [1]\n: 2\n", b"seed: 2020-99-99\n", b"[" * 3000]
-)
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"a: [1\n", b"- 1\n", b"? [1]\n: 2\n", b"[" * 3000])
 def test_file_that_is_no_recipe_is_one_line(refuses, tmp_path, content):
     (tmp_path / "r.yaml").write_bytes(content)
     assert refuses("r.yaml").startswith("r.yaml")
@@ -299,7 +297,7 @@ def test_path_that_is_no_pack_is_one_line(refuses, cifar_of_two_splits, tmp_path
 
 
 def test_recipe_too_large_for_the_memory_is_the_users_error(cli):
-    ended = cli("train", "linear-regression", *TINY, "tasks.dimension=100000000000000")
+    ended = cli("train", "linear-regression", *TINY, "tasks.dimension=100000", "outer.tasks=1000000000")
     assert ended.code == 1
     assert ended.errors[0].startswith("memory: expected enough for this recipe")
 

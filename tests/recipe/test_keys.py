@@ -66,7 +66,7 @@ def test_a_key_has_its_type_range_and_default():
     size = keys["tasks.image_size"]
     assert (size.types, size.bounds, size.default, size.is_closed) == (("integer",), (">= 8", "<= 512"), "84", False)
     assert keys["model.width"].types == ("integer", "`null`")  # of the last kind that has it, linear
-    assert keys["execution.device"].values == ("auto", "cpu", "cuda")
+    assert keys["execution.device"].values == ("auto", "cpu", "cuda", "mps")
     assert keys["inner.transform.parameters"].default == '["*"]'
 
 

@@ -45,7 +45,7 @@ DAMAGE = {
     "unknown status": (lambda run: change_manifest(run, status="fine"), "status: expected one of done"),
     "no recipe": (lambda run: (run / "recipe.yaml").unlink(), "recipe.yaml: no such file"),
     "wrong recipe": (lambda run: (run / "recipe.yaml").write_text("tasks: {source: x}"), "recipe.yaml:1: tasks.source"),
-    "binary recipe": (lambda run: (run / "recipe.yaml").write_bytes(b"\xff\xfe\x00"), "got a binary file"),
+    "binary recipe": (lambda run: (run / "recipe.yaml").write_bytes(b"\xff\xfe\x00"), "got a damaged file in UTF-16"),
     "no result": (lambda run: (run / "evaluation.json").unlink(), "evaluation.json: no such file"),
     "cut result": (lambda run: (run / "evaluation.json").write_text("{"), "evaluation.json: not JSON"),
     "other result": (

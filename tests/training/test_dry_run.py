@@ -28,7 +28,7 @@ def test_cost_of_a_multi_step_loss_is_for_as_long_as_it_lasts(monkeypatch):
     # Four of ten iterations take 3 s each, the others 1 s.
     seen = []
 
-    def timed(function):
+    def timed(function, device):
         function()
         return seen[-1]
 

@@ -86,6 +86,14 @@ SOURCES: dict[str, SourceFacts] = {
 }
 
 
+def how_to_get(source: str) -> str:
+    """Return the commands that make the pack of a source: from a download, where there is one, and from a copy."""
+    commands = [command("data", "import", source, "PATH")]
+    if source in FETCHABLE:
+        commands.insert(0, command("data", "fetch", source))
+    return ", or with a copy of the data: ".join(commands)
+
+
 @dataclass(frozen=True)
 class ImportReport:
     """An import report says which pack an import made, and what it left out.
