@@ -45,7 +45,7 @@ def test_more_images_of_a_class_than_there_are_is_refused(cifar_of_two_splits):
 def test_missing_pack_is_answered_with_the_commands_that_make_one():
     with pytest.raises(
         DataError,
-        match="mamlcli data fetch omniglot, or with a copy .* mamlcli data import omniglot",
+        match=r"mamlcli data fetch omniglot, or with a copy .* mamlcli data import omniglot",
     ):
         built("omniglot-5way-1shot")
 
