@@ -45,12 +45,12 @@ DAMAGE = {
     "unknown status": (lambda run: change_manifest(run, status="fine"), "status: expected one of done"),
     "no recipe": (lambda run: (run / "recipe.yaml").unlink(), "recipe.yaml: no such file"),
     "wrong recipe": (lambda run: (run / "recipe.yaml").write_text("tasks: {source: x}"), "recipe.yaml:1: tasks.source"),
-    "binary recipe": (lambda run: (run / "recipe.yaml").write_bytes(b"\xff\xfe\x00"), "got a binary file"),
+    "binary recipe": (lambda run: (run / "recipe.yaml").write_bytes(b"\xff\xfe\x00"), "got a damaged file in UTF-16"),
     "no result": (lambda run: (run / "evaluation.json").unlink(), "evaluation.json: no such file"),
     "cut result": (lambda run: (run / "evaluation.json").write_text("{"), "evaluation.json: not JSON"),
     "other result": (
         lambda run: (run / "evaluation.json").write_text("{}"),
-        "evaluation.json: not the result of a run",
+        "evaluation.json: curve: expected a list, got None",
     ),
     "folder": (lambda run: ((run / "manifest.json").unlink(), (run / "manifest.json").mkdir()), "manifest.json: is a"),
 }
@@ -76,7 +76,7 @@ def test_a_folder_that_cannot_be_listed_is_damaged(tmp_path, monkeypatch):
     def denied(path, *_, **__):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("pathlib.Path.read_text", denied)
+    monkeypatch.setattr("os.open", denied)
     assert "manifest.json: permission denied" in read_run(tmp_path).reason
 
 
