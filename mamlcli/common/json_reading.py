@@ -82,6 +82,8 @@ def json_value(content: bytes) -> object:
         raise ValueError("not JSON of a few levels but of thousands") from error
     except ValueError as error:
         raise ValueError(f"not JSON ({error})") from error
+    if content.count(b"{") + content.count(b"[") <= _MOST_LEVELS:
+        return value
     level = [value]
     for _ in range(_MOST_LEVELS):
         level = [item for of_one in level if isinstance(of_one, dict | list) for item in _items(of_one)]

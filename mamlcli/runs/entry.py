@@ -17,7 +17,7 @@ from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.manifest import FINISHED, Manifest
 from mamlcli.runs.models import is_model, label_of
-from mamlcli.runs.recorded import is_as_noted, noted_recipe, notices
+from mamlcli.runs.recorded import is_as_noted, listed_recipe, noted_recipe, notices
 from mamlcli.runs.report import RunReport
 from mamlcli.runs.search import MANIFEST
 
@@ -149,9 +149,9 @@ def read_run(path: Path, base: Path | None = None, *, is_listed: bool = False) -
 def _noted(manifest: Manifest, problems: list[str]) -> Recipe | None:
     """Return the recipe that a manifest notes; None if it is none, and then add the reason to the problems."""
     try:
-        return noted_recipe(manifest, MANIFEST)
-    except RecipeError as error:
-        problems.append(error.problems[0])
+        return listed_recipe(manifest)
+    except ValueError as error:
+        problems.append(f"{MANIFEST}: {error}")
     return None
 
 

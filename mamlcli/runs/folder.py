@@ -47,7 +47,6 @@ from mamlcli.runs.suggestions import adapt_again
 
 _REPORT, _SCORES, _METRICS = "evaluation.json", "tasks.csv", "metrics.jsonl"
 
-
 _Content = TypeVar("_Content")
 
 

@@ -6,7 +6,9 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from mamlcli.common.json_reading import file_bytes
+from pydantic import ValidationError
+
+from mamlcli.common.json_reading import file_bytes, wrong
 from mamlcli.recipe.changes import recipe_difference
 from mamlcli.recipe.files import recipe_from_tree, recipe_to_tree
 from mamlcli.recipe.schema import Recipe
@@ -42,6 +44,19 @@ def noted_recipe(manifest: Manifest, where: str) -> Recipe | None:
     """
     keys = manifest.recipe_keys
     return None if keys is None else recipe_from_tree(dict(keys), where=f"{where}: recipe.keys")
+
+
+def listed_recipe(manifest: Manifest) -> Recipe:
+    """Return the recipe that a manifest notes, as the schema reads it, for lists: whether keys conflict is not asked.
+
+    Raises:
+        ValueError: what is noted is no recipe; the message says where.
+    """
+    try:
+        return Recipe.model_validate(manifest.recipe_keys)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise wrong(".".join(map(str, ("recipe.keys", *first["loc"]))), "a recipe's value", first["input"]) from error
 
 
 def edits(recipe: Recipe, noted: Recipe | None) -> Mapping[str, tuple[object, object]]:

@@ -123,7 +123,8 @@ def _score(value: object, key: str) -> Score:
     given = mapping(value, key)
     if "mean" not in given:
         raise wrong(f"{key}.mean", "a finite number or null", None)
-    mean, ci95 = (maybe(given.get(name), f"{key}.{name}", finite) for name in ("mean", "ci95_over_tasks"))
+    mean = maybe(given["mean"], f"{key}.mean", finite)
+    ci95 = maybe(given.get("ci95_over_tasks"), f"{key}.ci95_over_tasks", finite)
     if ci95 is not None and ci95 < 0:
         raise wrong(f"{key}.ci95_over_tasks", "a number from 0", ci95)
     return Score(mean, ci95)
@@ -151,9 +152,11 @@ class Point:
     def from_json(cls, value: object, key: str) -> Point:
         """Return the point in a JSON object; ValueError names a key that is missing or wrong."""
         given = mapping(value, key)
+        scores = Scores.from_json(given, key)
         for metric in ("loss", "support_loss"):
-            _score(given.get(metric), f"{key}.{metric}")
-        return cls(whole(given.get("step"), f"{key}.step", most=_MOST_STEPS), Scores.from_json(given, key))
+            if scores.of(metric) is None:
+                raise wrong(f"{key}.{metric}", "a score", None)
+        return cls(whole(given.get("step"), f"{key}.step", most=_MOST_STEPS), scores)
 
     def to_json(self) -> dict[str, object]:
         """Return the point as evaluation.json holds it."""
