@@ -22,8 +22,8 @@ LENGTH = "outer.iterations"
 # Keys that change no result beyond rounding. The number type is none of them.
 ROUNDING = tuple(f"execution.{key}" for key in ("device", "path", "chunk", "compile", "threads"))
 
-# What a change of the code is noted under, of which no key of the recipe tells.
-_CODE = ("versions.", "git.")
+# What a change is noted under of which no key of the recipe tells.
+_CODE = ("versions.", "git.", "device")
 
 _FREE = (*ROUNDING, PATH_KEY, "outer.checkpoint_every")
 

@@ -74,9 +74,9 @@ class StepCount:
             more = " and others" if len(self.gaps) > 3 else ""
             found.append(f"the records of {_count(self.num_missing, 'step')} are missing (iteration {spans}{more})")
         if self.num_repeated:
-            found.append(f"{_count(self.num_repeated, 'record')} of steps stand twice")
+            found.append(f"{_count(self.num_repeated, 'step')} recorded twice")
         if self.num_unreadable:
-            found.append(f"{_count(self.num_unreadable, 'line')} hold no record")
+            found.append(f"{_count(self.num_unreadable, 'line')} without a record")
         return found
 
     def _skip_to(self, step: int) -> None:
