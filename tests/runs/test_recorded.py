@@ -56,7 +56,7 @@ def test_a_noted_recipe_that_is_none_makes_the_run_damaged(runs):
 
 def test_an_edited_recipe_is_told_with_the_key_and_both_values(runs):
     assert notices_of(read_run(runs / "one")) == []
-    edit(runs / "one", "seed: 0", "# a remark\nseed: 0")
+    edit(runs / "one", "seed: 0\ntasks:", "# a remark\nseed: 0\ntasks:")
     assert notices_of(read_run(runs / "one")) == []
     edit(runs / "one", "shots: 4", "shots: 5")
     (words,) = notices_of(read_run(runs / "one"))
