@@ -11,6 +11,7 @@ from mamlcli.cli import console
 from mamlcli.engine.outer_loop import Record, StepRecord, StopRecord, ValidationRecord
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.going_on import said_on_resume
 from mamlcli.training.data_notes import data_notes
 from mamlcli.training.experiment import Experiment
 from mamlcli.training.from_run import start_words
@@ -46,7 +47,7 @@ class ProgressDisplay:
 
     def _show_start(self, experiment: Experiment, run: RunDirectory, iteration: int) -> None:
         manifest = run.manifest
-        number = manifest["execution"]["workers"]
+        number = manifest.num_workers
         workers = f", {number} workers" if number > 1 else ""
         console.note(
             f"{run.name} on {manifest['device']}{workers}: {manifest['num_parameters']:,} parameters, run in {run.path}"
@@ -56,6 +57,8 @@ class ProgressDisplay:
         if self._is_resumed:
             begin = f"from iteration {iteration}" if iteration else "from the start: the run has no checkpoint yet"
             console.note(f"resuming {begin}")
+            for words in said_on_resume(manifest, iteration):
+                console.warn(words)
         for note in data_notes(self._recipe, manifest.get("data") or {}):
             console.note(note)
         self._training = TrainingProgress(self._recipe.outer.iterations, iteration).__enter__()

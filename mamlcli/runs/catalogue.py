@@ -30,7 +30,8 @@ def find_runs(base: Path) -> list[RunEntry]:
     if not base.is_dir():
         got = "a file" if base.exists() else "no such folder"
         raise RunError(one_line(str(base)), expected="a folder of runs", got=got, next_step="Run: mamlcli train")
-    return sorted((read_run(path, base) for path in run_folders(base)), key=lambda run: _natural(run.name))
+    runs = [read_run(path, base, is_listed=True) for path in run_folders(base)]
+    return sorted(runs, key=lambda run: _natural(run.name))
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:

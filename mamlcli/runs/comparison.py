@@ -6,8 +6,8 @@ caller allows it, and then the comparison says so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from mamlcli.common.errors import RunError
 from mamlcli.common.statistics import Score, paired_difference, welch_difference
 from mamlcli.recipe.changes import recipe_difference
-from mamlcli.runs.entry import RunEntry
+from mamlcli.runs.entry import RunEntry, notices_of
 from mamlcli.runs.manifest import FINISHED
 from mamlcli.runs.pairing import check_comparable, final_task_scores, task_differences
+from mamlcli.runs.parts import values_over_parts
 from mamlcli.runs.report import RunReport
 from mamlcli.runs.scores_table import SCORE_COLUMNS
 from mamlcli.runs.suggestions import adapt_again, resume
@@ -133,6 +134,7 @@ class RunComparison:
         not_paired: the runs that are compared as independent samples.
         recipe_differences: the recipe keys in which any two runs differ.
         other_differences: versions, device and data, likewise.
+        notices: in words, by folder, what of a run's files is not as the run has left them.
     """
 
     baseline: str
@@ -141,6 +143,7 @@ class RunComparison:
     not_paired: tuple[Unpaired, ...]
     recipe_differences: Differences
     other_differences: Differences
+    notices: Mapping[str, list[str]] = field(default_factory=dict)
 
     def difference(self, run: str, metric: str) -> Score | None:
         """Return how much a run differs from the baseline; None for the baseline itself."""
@@ -156,6 +159,7 @@ class RunComparison:
             "not_paired": [asdict(pair) for pair in self.not_paired],
             "recipe_differences": self.recipe_differences,
             "other_differences": self.other_differences,
+            **({"notices": dict(self.notices)} if self.notices else {}),
         }
 
 
@@ -191,6 +195,7 @@ def compare_runs(runs: Sequence[RunEntry], *, baseline: int = 0, allow_unpaired:
         not_paired=tuple(not_paired),
         recipe_differences=recipe_differences(runs, base_run),
         other_differences=_differing({run.folder: _circumstances(run) for run in runs}),
+        notices={run.folder: found for run in runs if (found := notices_of(run))},
     )
 
 
@@ -257,8 +262,8 @@ def _compared(run: RunEntry) -> ComparedRun:
 def _circumstances(run: RunEntry) -> dict[str, object]:
     """Return what can change a result although the recipe is the same: versions, device and data."""
     manifest = run.manifest
-    versions = {f"versions.{name}": manifest.versions.get(name) for name in ("mamlcli", "torch")}
-    return versions | {"device": manifest.device, "data digest": manifest.data_digest}
+    versions = {f"versions.{name}": values_over_parts(manifest, "versions", name) for name in ("mamlcli", "torch")}
+    return versions | {"device": values_over_parts(manifest, "device"), "data digest": manifest.data_digest}
 
 
 def _differing(values: dict[str, dict[str, object]]) -> Differences:

@@ -37,6 +37,8 @@ def comparison_parts(result: RunComparison) -> list[RenderableType]:
         if row.num_overflowed:
             words = f"{label[row.a]} and {label[row.b]}: {row.metric} is not finite on {row.num_overflowed}"
             parts.append(Text(f"{words} tasks, and has no difference.", style="yellow"))
+    for run, found in result.notices.items():
+        parts += [Text(f"{label[run]}: {words}.", style="yellow") for words in found]
     keys, rest = result.recipe_differences, result.other_differences
     if keys or rest:
         parts.append(_keys_table({**keys, **rest}, label))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from mamlcli.common.statistics import Score
 from mamlcli.common.words import one_line
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
-from mamlcli.runs.manifest import FINISHED, Manifest, number
-from mamlcli.runs.models import label_of
+from mamlcli.runs.manifest import FINISHED, Manifest
+from mamlcli.runs.models import is_model, label_of
+from mamlcli.runs.recorded import is_as_noted, listed_recipe, noted_recipe, notices
 from mamlcli.runs.report import RunReport
 from mamlcli.runs.search import MANIFEST
 
@@ -94,24 +96,27 @@ def _text_of(path: Path | str) -> str:
 def _time(text: str | None) -> datetime | None:
     try:
         time = datetime.fromisoformat(text or "")
-    except ValueError:
+        _ = time.astimezone(timezone.utc)  # at the end of all years there are times that have none
+    except (ValueError, OverflowError):
         return None
     return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
 
 
-def read_run(path: Path, base: Path | None = None) -> RunEntry:
+def read_run(path: Path, base: Path | None = None, *, is_listed: bool = False) -> RunEntry:
     """Read one run's folder. Files that cannot be read make the run damaged; they never raise an error.
 
     Args:
         path: the folder.
         base: the folder that names are relative to; by default names are whole paths.
+        is_listed: one of many: where recipe.yaml is as the manifest notes it, its values are taken from there, which is
+            far quicker than reading YAML.
     """
     relative = path.relative_to(base) if base is not None and path != base else label_of(path)
     name = one_line(_text_of(relative))
     problems: list[str] = []
     run = RunDirectory(path)
     manifest = _read(lambda: run.manifest, problems) or Manifest({})
-    recipe = _recipe(run, problems)
+    recipe = _recipe(run, manifest, problems, is_listed=is_listed)
     status, reason = manifest.status, manifest.reason
     if status in ("running", "created"):
         status = _standing(status, run.is_held())
@@ -124,7 +129,8 @@ def read_run(path: Path, base: Path | None = None) -> RunEntry:
         iteration = last.get("iteration")
         # Until a resumed run has written its first record, the last one is of the process before.
         is_new = iteration not in manifest.resumed_from[-1:]
-        wall_s = (wall_s or 0.0) + (number(last.get("elapsed_s")) or 0.0) * is_new
+        elapsed_s = last.get("elapsed_s") or 0.0
+        wall_s = (wall_s or 0.0) + (elapsed_s if is_new and math.isfinite(elapsed_s) else 0.0)
     if problems:
         status, reason = "damaged", "; ".join(problems)
     return RunEntry(
@@ -138,6 +144,15 @@ def read_run(path: Path, base: Path | None = None) -> RunEntry:
         iteration=iteration or 0,
         wall_s=wall_s,
     )
+
+
+def _noted(manifest: Manifest, problems: list[str]) -> Recipe | None:
+    """Return the recipe that a manifest notes; None if it is none, and then add the reason to the problems."""
+    try:
+        return listed_recipe(manifest)
+    except ValueError as error:
+        problems.append(f"{MANIFEST}: {error}")
+    return None
 
 
 def _standing(noted: str, is_held: bool | None) -> str:
@@ -156,9 +171,11 @@ def _read(read: Callable[[], _Content], problems: list[str]) -> _Content | None:
     return None
 
 
-def _recipe(run: RunDirectory, problems: list[str]) -> Recipe | None:
+def _recipe(run: RunDirectory, manifest: Manifest, problems: list[str], *, is_listed: bool) -> Recipe | None:
     """Return the recipe; None if it cannot be read, and then add the reason to the problems."""
     path = run.recipe_path
+    if is_listed and manifest.recipe_digest is not None and is_as_noted(path, manifest):
+        return _noted(manifest, problems)
     if not path.is_file():
         problems.append(f"{path.name}: no such file or directory")
         return None
@@ -170,3 +187,14 @@ def _recipe(run: RunDirectory, problems: list[str]) -> Recipe | None:
     except (OSError, UnicodeError) as error:
         problems.append(f"{path.name}: {error}")
     return None
+
+
+def notices_of(entry: RunEntry) -> list[str]:
+    """Return in words what of a run's files is not as the run has left them: an edited recipe, lost metrics."""
+    if is_model(entry.path):
+        return []
+    try:
+        noted = noted_recipe(entry.manifest, MANIFEST)
+    except RecipeError as error:
+        return error.problems[:1]
+    return notices(entry.manifest, entry.recipe, noted, RunDirectory(entry.path).metrics_path, entry.iteration)

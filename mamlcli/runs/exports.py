@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from mamlcli.common.files import json_text
 from mamlcli.common.statistics import Score
 from mamlcli.common.tables import PERCENT, with_interval
-from mamlcli.common.words import one_line
+from mamlcli.common.words import one_line, printable
 from mamlcli.recipe.files import recipe_to_tree, shipped_recipes
 from mamlcli.runs.catalogue import changed_keys
 from mamlcli.runs.comparison import check_finished, recipe_differences
@@ -121,7 +121,7 @@ def _csv(rows: Sequence[Mapping[str, object]]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: printable(v) if isinstance(v, str) else v for key, v in row.items()} for row in rows)
     return out.getvalue()
 
 

@@ -15,13 +15,13 @@ A trained model that ships with the package has less in its folder, and is not w
 
 from __future__ import annotations
 
-import json
+import io
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO
+from typing import IO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,14 +29,17 @@ from numpy.typing import NDArray
 from mamlcli.common.commands import command
 from mamlcli.common.errors import RunError
 from mamlcli.common.files import atomic_write, json_text
+from mamlcli.common.json_reading import file_bytes, json_object, opened_file, reason
 from mamlcli.common.names import RUNS
 from mamlcli.recipe.files import load_recipe, recipe_to_yaml
 from mamlcli.recipe.places import data_path, path_of_run, with_whole_path
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.lock import held_lock, is_lock_held
 from mamlcli.runs.manifest import Manifest
-from mamlcli.runs.metrics import MetricsRecord, last_record_in, metrics_line, records_in, records_until
+from mamlcli.runs.metrics import MetricsRecord, last_record, metrics_line, read_records, unreadable
+from mamlcli.runs.metrics_check import MetricsMark, noticed_in, rewound
 from mamlcli.runs.models import is_model, label_of, like_model, run_folder
+from mamlcli.runs.recorded import recipe_note
 from mamlcli.runs.report import RunReport
 from mamlcli.runs.scores_table import FINAL_SCORES, final_scores_in, scores_in, scores_text
 from mamlcli.runs.search import CHECKPOINTS, MANIFEST, RECIPE, like_run
@@ -44,8 +47,7 @@ from mamlcli.runs.suggestions import adapt_again
 
 _REPORT, _SCORES, _METRICS = "evaluation.json", "tasks.csv", "metrics.jsonl"
 
-
-_TAIL_BYTES = 1 << 16  # more than the last record of the metrics
+_Content = TypeVar("_Content")
 
 
 class RunDirectory:
@@ -54,6 +56,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._metrics: IO[str] | None = None
+        self._mark: MetricsMark | None = None
 
     @classmethod
     def create(
@@ -77,12 +80,12 @@ class RunDirectory:
             check_free(path)
             (path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
             run = cls(path)
-            run.write_recipe(recipe)
+            noted = run.write_recipe(recipe)
         except OSError as error:
             expected, next_step = "a folder that can be written", "Name another --run-dir"
             raise RunError(str(path), expected=expected, got=error.strerror, next_step=next_step) from error
         typed = {} if data_path(recipe) is None else {"typed_path": data_path(recipe), "typed_in": os.getcwd()}
-        run.update_manifest({"recipe_name": name, "status": "created", **typed, **notes})
+        run.update_manifest({"recipe_name": name, "status": "created", **noted, **typed, **notes})
         return run
 
     @classmethod
@@ -130,16 +133,22 @@ class RunDirectory:
         """The file of the resolved recipe, which can be trained again."""
         return self.path / RECIPE
 
-    def write_recipe(self, recipe: Recipe) -> None:
-        """Write the resolved recipe of the run, the path of its data absolute."""
+    def write_recipe(self, recipe: Recipe) -> dict[str, object]:
+        """Write the resolved recipe of the run, the path of its data absolute; return the manifest's note of it."""
         resolved = with_whole_path(recipe.without_reference())
-        atomic_write(self.recipe_path, recipe_to_yaml(resolved).encode())
+        content = recipe_to_yaml(resolved).encode()
+        atomic_write(self.recipe_path, content)
+        return recipe_note(resolved, content)
+
+    def recipe_note(self) -> dict[str, object]:
+        """Return the manifest's note of recipe.yaml as it is now."""
+        return recipe_note(self.recipe, self.recipe_path.read_bytes())
 
     @property
     def manifest(self) -> Manifest:
         """What the run notes of itself, as it is on disk; RunError if it cannot be read."""
-        next_step = "Train again with --force, or name another run"
-        return Manifest(self._read_json(MANIFEST, expected="a readable manifest", next_step=next_step))
+        next_step = "Restore the file, train again with --force, or name another run"
+        return self._read_json(MANIFEST, Manifest, expected="a readable manifest", next_step=next_step)
 
     @property
     def name(self) -> str:
@@ -149,22 +158,22 @@ class RunDirectory:
     def update_manifest(self, changes: Mapping[str, object]) -> None:
         """Change some keys of the manifest."""
         current = self.manifest if (self.path / MANIFEST).is_file() else {}
-        self.write_json(MANIFEST, {**current, **changes})
+        mark = {} if self._mark is None else {"metrics": self._mark.to_json()}
+        self.write_json(MANIFEST, {**current, **mark, **changes})
 
     def write_json(self, name: str, value: object) -> None:
         """Write a JSON file of the run."""
         atomic_write(self.path / name, json_text(value).encode())
 
-    def _read_json(self, name: str, *, expected: str, next_step: str) -> dict[str, object]:
-        """Return the JSON object in a file of the run; a RunError says in `got` what is wrong with the file."""
+    def _read_json(
+        self, name: str, make: Callable[[dict[str, object]], _Content], *, expected: str, next_step: str
+    ) -> _Content:
+        """Return what a JSON file of the run means; a RunError says in `got` what is wrong with the file."""
         path = self.path / name
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(value, dict):
-                raise TypeError(f"no JSON object but a {type(value).__name__}")
-        except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise RunError(str(path), expected=expected, got=_reason(error, path), next_step=next_step) from error
-        return value
+            return make(json_object(path))
+        except (OSError, ValueError) as error:
+            raise RunError(str(path), expected=expected, got=reason(error), next_step=next_step) from error
 
     def lock(self) -> AbstractContextManager[None]:
         """Hold the run for this process; the lock is released when the process ends, however it ends.
@@ -185,48 +194,60 @@ class RunDirectory:
         """Append one record to the metrics; other processes can read it when this returns."""
         if self._metrics is None:
             self._metrics = (self.path / _METRICS).open("a", encoding="utf-8")
-        self._metrics.write(metrics_line(record))
+        line = metrics_line(record)
+        self._metrics.write(line)
         self._metrics.flush()
+        if self._mark is not None:
+            self._mark.add(line.encode())
 
-    def read_metrics(self) -> list[MetricsRecord]:
-        """Return the whole records of the metrics, without a line that a crash has cut.
+    def note_metrics(self) -> None:
+        """Note in the manifest how far the metrics are, so that lines that are lost or changed later are noticed."""
+        self.update_manifest({})
+
+    def read_metrics(self) -> Iterator[MetricsRecord]:
+        """Return the whole records of the metrics, without lines that hold none, such as one that a crash has cut.
 
         Raises:
             RunError: the file cannot be read.
         """
-        path = self.path / _METRICS
-        if not path.is_file():
-            return []
-        try:
-            return records_in(path.read_bytes())
-        except OSError as error:
-            raise RunError(str(path), expected="a file that can be read", got=error.strerror) from error
+        return read_records(self.metrics_path)
 
     def last_record(self) -> MetricsRecord:
         """Return the last whole record of the metrics without reading all of them; empty if there is none."""
-        path = self.path / _METRICS
-        try:
-            with path.open("rb") as stream:
-                stream.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-                return last_record_in(stream.read())
-        except OSError:
-            return MetricsRecord()
+        return last_record(self.metrics_path)
 
     def rewind_metrics(self, iteration: int, last_validated: int) -> None:
-        """Drop the records that training from a checkpoint will write again.
+        """Drop the records that training from a checkpoint writes again; note what was lost before. As `rewound`.
 
         Args:
             iteration: meta-iterations done at the checkpoint.
             last_validated: meta-iterations done at its last validation.
+
+        Raises:
+            RunError: the file cannot be read.
         """
-        remaining = records_until(self.read_metrics(), iteration=iteration, last_validated=last_validated)
-        atomic_write(self.path / _METRICS, "".join(map(metrics_line, remaining)).encode())
+        manifest, path = self.manifest, self.metrics_path
+        changed = noticed_in(path, manifest.metrics_mark, iteration)
+        if manifest.metrics_mark is not None:
+            self.update_manifest({"metrics": None})  # what is dropped now is not lost
+        try:
+            self._mark, count = rewound(path, iteration=iteration, last_validated=last_validated)
+        except ValueError as error:
+            raise unreadable(path, error) from error
+        found = [f"{_METRICS}, up to iteration {iteration}: {words}" for words in count.words() or changed]
+        if found or iteration:
+            self.update_manifest({"noticed": [*manifest.noticed, *found]})
 
     def close(self) -> None:
         """Close the file that metrics are appended to."""
         if self._metrics is not None:
             self._metrics.close()
             self._metrics = None
+
+    @property
+    def metrics_path(self) -> Path:
+        """The file of the metrics."""
+        return self.path / _METRICS
 
     # The result --------------------------------------------------------------------------------------------
 
@@ -247,12 +268,7 @@ class RunDirectory:
             RunError: there is none, or none that can be read.
         """
         expected, next_step = "a readable result", f"Run: {adapt_again(self.path)}"
-        value = self._read_json(_REPORT, expected=expected, next_step=next_step)
-        try:
-            return RunReport.from_json(value)
-        except ValueError as error:
-            where = str(self.path / _REPORT)
-            raise RunError(where, expected=expected, got=str(error), next_step=next_step) from error
+        return self._read_json(_REPORT, RunReport.from_json, expected=expected, next_step=next_step)
 
     def remove_results(self) -> None:
         """Delete the result of the run, its report first: without it the rest is not taken for a result."""
@@ -274,13 +290,13 @@ class RunDirectory:
         path = self.path / _SCORES
         try:
             if is_model(self.path):
-                return final_scores_in((self.path / FINAL_SCORES).read_bytes())
-            with path.open(newline="", encoding="utf-8") as stream:
-                return scores_in(stream)
+                return final_scores_in(file_bytes(self.path / FINAL_SCORES))
+            with opened_file(path) as stream, io.TextIOWrapper(stream, encoding="utf-8") as lines:
+                return scores_in(lines)
         except (OSError, ValueError, OverflowError) as error:
             expected, where = "the scores of a run's tasks", str(path)
             next_step = f"Run: {adapt_again(self.path)}"
-            raise RunError(where, expected=expected, got=str(error), next_step=next_step) from error
+            raise RunError(where, expected=expected, got=reason(error), next_step=next_step) from error
 
     def write_scores(self, scores: NDArray[np.float64]) -> None:
         """Write the scores of every task, nine digits each.
@@ -289,15 +305,6 @@ class RunDirectory:
             scores: [num_tasks, num_inner_steps + 1, 4], columns as `SCORE_COLUMNS`.
         """
         atomic_write(self.path / _SCORES, scores_text(scores).encode())
-
-
-def _reason(error: Exception, path: Path) -> str:
-    """Return why a JSON file could not be read, in a few words."""
-    if isinstance(error, OSError):
-        return (error.strerror or str(error)).lower()
-    if isinstance(error, TypeError):
-        return str(error)
-    return f"not JSON ({error})" if path.stat().st_size else "an empty file"
 
 
 def is_run(path: Path) -> bool:

@@ -10,6 +10,9 @@ from mamlcli.recipe.changes import recipe_difference
 from mamlcli.recipe.places import PATH_KEY, with_whole_path
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.manifest import Manifest
+from mamlcli.runs.recorded import edits, noted_recipe
+from mamlcli.runs.search import MANIFEST
 
 # Dotted keys with their values (before, now).
 Changes = Mapping[str, tuple[object, object]]
@@ -18,6 +21,9 @@ LENGTH = "outer.iterations"
 
 # Keys that change no result beyond rounding. The number type is none of them.
 ROUNDING = tuple(f"execution.{key}" for key in ("device", "path", "chunk", "compile", "threads"))
+
+# What a change is noted under of which no key of the recipe tells.
+_CODE = ("versions.", "git.", "device")
 
 _FREE = (*ROUNDING, PATH_KEY, "outer.checkpoint_every")
 
@@ -33,13 +39,16 @@ def recipe_changes(
         may_lengthen: whether outer.iterations may differ, too.
 
     Raises:
-        RunError: another key differs; all of them are named.
+        RunError: another key differs, on the command line or in recipe.yaml, which was edited; all are named.
     """
-    changes = recipe_difference(with_whole_path(run.recipe), with_whole_path(recipe))
+    noted = noted_recipe(run.manifest, str(run.path / MANIFEST)) or run.recipe
+    changes = recipe_difference(with_whole_path(noted), with_whole_path(recipe))
     allowed = (*_FREE, LENGTH) if may_lengthen else _FREE
     others = {key: pair for key, pair in changes.items() if key not in allowed}
     if not others:
         return changes
+    if edited := {key: pair for key, pair in edits(run.recipe, noted).items() if key in others}:
+        raise _edited(run, edited)
     listed = ", ".join(f"{key} ({old!r} there, {new!r} here)" for key, (old, new) in others.items())
     if list(others) == [LENGTH]:
         resume = command("train", "--resume", "--run-dir", run.path, f"{LENGTH}={others[LENGTH][1]}")
@@ -53,9 +62,37 @@ def recipe_changes(
     )
 
 
+def _edited(run: RunDirectory, changes: Changes) -> RunError:
+    """Return the error of a run that cannot go on, since its recipe.yaml was edited after training had begun."""
+    listed = ", ".join(f"{key} ({old!r} then, {new!r} now)" for key, (old, new) in changes.items())
+    from_weights = command("train", "--from", run.path, *(f"{key}={new}" for key, (_, new) in changes.items()))
+    return RunError(
+        str(run.recipe_path),
+        expected="the recipe that the run was trained by so far",
+        got=f"one that was edited since: {listed}",
+        why=f"A run goes on with its recipe; execution, {PATH_KEY} and {LENGTH} may change",
+        next_step=f"Write the old values back, or start a new run from its weights: {from_weights}",
+    )
+
+
 def change_words(changes: Changes) -> list[str]:
     """Return a line for each key that is otherwise now, with what it means for the results."""
     return [f"{key}: {_text(new)} now, {_text(old)} before{_effect(key)}" for key, (old, new) in changes.items()]
+
+
+def said_on_resume(manifest: Manifest, iteration: int) -> list[str]:
+    """Return a line for each thing to know of a run that went on from an iteration: other code, lost or changed lines.
+
+    Args:
+        manifest: of the run, as it goes on.
+        iteration: meta-iterations done.
+    """
+    code = {
+        str(change["key"]): (change.get("before"), change.get("now"))
+        for change in manifest.changes
+        if change.get("iteration") == iteration and str(change.get("key")).startswith(_CODE)
+    }
+    return [*change_words(code), *manifest.noticed]
 
 
 def _text(value: object) -> str:
@@ -67,4 +104,6 @@ def _text(value: object) -> str:
 def _effect(key: str) -> str:
     if key in ROUNDING or key in ("device", "workers"):
         return "; sums in another order round differently, so the last bits of results may differ"
+    if key.startswith("versions."):
+        return "; other versions may round differently"
     return {LENGTH: "; the run is scored anew", PATH_KEY: "; their digest says whether they are the same"}.get(key, "")

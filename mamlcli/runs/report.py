@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
+from mamlcli.common.json_reading import finite, items, mapping, maybe, text, truth, whole, wrong
 from mamlcli.common.statistics import Score
 
 # The scores of one point of the adaptation curve, in the order of the file. `loss` and `accuracy` are of query sets.
 METRICS = ("loss", "support_loss", "accuracy", "support_accuracy")
+
+
+_MOST_TASKS, _MOST_STEPS, _MOST_SEED = 10**9, 10**6, 2**64
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,26 @@ class Protocol:
     batch_norm_statistics: str | None = None
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Protocol:
-        """Return the protocol in a JSON object; KeyError names a key that is missing.
+    def from_json(cls, value: object, key: str = "protocol") -> Protocol:
+        """Return the protocol in a JSON object; ValueError names a key that is missing or holds what it cannot mean.
 
         Results of versions before `evaluation.batch_norm` do not say whose statistics were taken: the query images'.
         """
-        given = {"batch_norm_statistics": "joint" if value["batch_norm"] == "batch" else None, **value}
-        return cls(**{name: given[name] for name in cls.__dataclass_fields__})
+        given = mapping(value, key)
+        batch_norm = text(given.get("batch_norm"), f"{key}.batch_norm")
+        statistics = given.get("batch_norm_statistics", "joint" if batch_norm == "batch" else None)
+        return cls(
+            split=text(given.get("split"), f"{key}.split"),
+            num_tasks=whole(given.get("num_tasks"), f"{key}.num_tasks", least=1, most=_MOST_TASKS),
+            ways=maybe(given.get("ways"), f"{key}.ways", whole),
+            shots=whole(given.get("shots"), f"{key}.shots"),
+            queries=whole(given.get("queries"), f"{key}.queries"),
+            per_class=truth(given.get("per_class"), f"{key}.per_class"),
+            inner_steps=whole(given.get("inner_steps"), f"{key}.inner_steps", most=_MOST_STEPS),
+            batch_norm=batch_norm,
+            seed=whole(given.get("seed"), f"{key}.seed", least=-_MOST_SEED, most=_MOST_SEED),
+            batch_norm_statistics=maybe(statistics, f"{key}.batch_norm_statistics", text),
+        )
 
     def to_json(self) -> dict[str, object]:
         """Return the protocol as evaluation.json holds it."""
@@ -92,9 +108,10 @@ class Scores:
         return 0.0 if score is None or score.ci95 is None else score.ci95
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Scores:
-        """Return the scores in a JSON object, which may have other keys, too."""
-        return cls(**{metric: _score(value[metric]) for metric in METRICS if metric in value})
+    def from_json(cls, value: object, key: str) -> Scores:
+        """Return the scores in a JSON object, which may have other keys, too; ValueError names one that is wrong."""
+        given = mapping(value, key)
+        return cls(**{metric: _score(given[metric], f"{key}.{metric}") for metric in METRICS if metric in given})
 
     def to_json(self) -> dict[str, object]:
         """Return the scores that there are as evaluation.json holds them."""
@@ -102,11 +119,21 @@ class Scores:
         return {metric: score.to_json() for metric, score in scores.items() if score is not None}
 
 
-def _score(value: Mapping[str, Any]) -> Score:
-    numbers = value["mean"], value.get("ci95_over_tasks")
-    if not all(number is None or isinstance(number, int | float) for number in numbers):
-        raise TypeError(f"expected numbers, got {dict(value)!r}")
-    return Score(*numbers)
+def _score(value: object, key: str) -> Score:
+    given = mapping(value, key)
+    if "mean" not in given:
+        raise wrong(f"{key}.mean", "a finite number or null", None)
+    mean = maybe(given["mean"], f"{key}.mean", finite)
+    ci95 = maybe(given.get("ci95_over_tasks"), f"{key}.ci95_over_tasks", finite)
+    if ci95 is not None and ci95 < 0:
+        raise wrong(f"{key}.ci95_over_tasks", "a number from 0", ci95)
+    return Score(mean, ci95)
+
+
+def _fraction(value: object, key: str) -> float:
+    if not 0 <= finite(value, key) <= 1:
+        raise wrong(key, "a fraction from 0 to 1", value)
+    return finite(value, key)
 
 
 @dataclass(frozen=True)
@@ -122,11 +149,14 @@ class Point:
     scores: Scores
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Point:
-        """Return the point in a JSON object; KeyError names a key that is missing."""
+    def from_json(cls, value: object, key: str) -> Point:
+        """Return the point in a JSON object; ValueError names a key that is missing or wrong."""
+        given = mapping(value, key)
+        scores = Scores.from_json(given, key)
         for metric in ("loss", "support_loss"):
-            _ = value[metric]
-        return cls(value["step"], Scores.from_json(value))
+            if scores.of(metric) is None:
+                raise wrong(f"{key}.{metric}", "a score", None)
+        return cls(whole(given.get("step"), f"{key}.step", most=_MOST_STEPS), scores)
 
     def to_json(self) -> dict[str, object]:
         """Return the point as evaluation.json holds it."""
@@ -172,25 +202,24 @@ class RunReport:
         return [point.scores.mean(metric) for point in self.curve]
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> RunReport:
+    def from_json(cls, value: Mapping[str, object]) -> RunReport:
         """Return the report in the content of evaluation.json.
 
         Raises:
-            ValueError: it is not the result of a run; the message says why.
+            ValueError: it is not the result of a run; the message says which key is missing or holds what it cannot.
         """
-        try:
-            return cls(
-                recipe=str(value["recipe"]),
-                weights=str(value["weights"]),
-                protocol=Protocol.from_json(value["protocol"]),
-                curve=(*map(Point.from_json, value["curve"][:-1]), Point.from_json(value["final"])),
-                references={name: Scores.from_json(scores) for name, scores in value["references"].items()},
-                chance_accuracy=value.get("chance_accuracy"),
-                run=value.get("run"),
-                notes=tuple(map(str, value.get("notes", ()))),
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not the result of a run ({type(error).__name__}: {error})") from error
+        points = items(value.get("curve"), "curve", Point.from_json)
+        references = mapping(value.get("references"), "references")
+        return cls(
+            recipe=text(value.get("recipe"), "recipe"),
+            weights=text(value.get("weights"), "weights"),
+            protocol=Protocol.from_json(value.get("protocol")),
+            curve=(*points[:-1], Point.from_json(value.get("final"), "final")),
+            references={name: Scores.from_json(scores, f"references.{name}") for name, scores in references.items()},
+            chance_accuracy=maybe(value.get("chance_accuracy"), "chance_accuracy", _fraction),
+            run=maybe(value.get("run"), "run", text),
+            notes=tuple(items(value.get("notes", []), "notes", text)),
+        )
 
     def to_json(self) -> dict[str, object]:
         """Return the content of evaluation.json.

@@ -7,20 +7,20 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
-from typing import TypedDict
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mamlcli.common.errors import RunError
 from mamlcli.common.tables import PERCENT, duration, number_text, plain_table, sparkline, with_interval
 from mamlcli.common.words import one_line
 from mamlcli.runs.catalogue import changed_keys, recipe_base
 from mamlcli.runs.curve import curve_table, verdict
-from mamlcli.runs.entry import RunEntry
+from mamlcli.runs.entry import RunEntry, notices_of
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.manifest import Manifest
+from mamlcli.runs.parts import part_words
+from mamlcli.runs.training_curves import TrainingCurve, training_curves
 
 SPARK_WIDTH = 20
 
@@ -124,42 +124,16 @@ def run_report(run: RunEntry) -> dict[str, object]:
         "recipe_base": None if base is None else base[0],
         "recipe_difference": {key: {"there": there, "here": here} for key, (there, here) in changed.items()},
         "recipe_keys": tree,
-        "training": training_curves(run),
+        "training": {name: curve.to_json() for name, curve in _training_curves(run).items()},
         "evaluation": None if run.report is None else run.report.to_json(),
+        "notices": notices_of(run),
         "manifest": run.manifest.to_json(),
         "files": sorted(str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()),
     }
 
 
-_CURVE_NAMES = {
-    "step": {"outer_loss": "outer loss", "accuracy": "outer accuracy"},
-    "validation": {"loss": "meta-validation loss", "accuracy": "meta-validation accuracy"},
-}
-
-
-class TrainingCurve(TypedDict):
-    """Holds one quantity of meta-training: its values, and the meta-iterations that were done at each."""
-
-    iteration: list[int]
-    value: list[float]
-
-
-def training_curves(run: RunEntry) -> dict[str, TrainingCurve]:
-    """Return the curves of meta-training that a run's metrics hold, by name."""
-    curves: dict[str, TrainingCurve] = {}
-    try:
-        records = RunDirectory(run.path).read_metrics()
-    except RunError:
-        return {}
-    for record in records:
-        numbers: Mapping[str, object] = record
-        for key, name in _CURVE_NAMES.get(str(record.get("kind")), {}).items():
-            value = numbers.get(key)
-            if isinstance(value, int | float):
-                curve = curves.setdefault(name, {"iteration": [], "value": []})
-                curve["iteration"].append(record["iteration"])
-                curve["value"].append(value)
-    return curves
+def _training_curves(run: RunEntry) -> dict[str, TrainingCurve]:
+    return training_curves(RunDirectory(run.path).metrics_path)
 
 
 def run_parts(run: RunEntry) -> list[RenderableType]:
@@ -195,6 +169,8 @@ def _facts(run: RunEntry) -> Group:
         "platform": manifest.versions.get("platform"),
         "git": _commit(manifest),
         "command": _command(manifest),
+        **{f"part {number}": words for number, words in enumerate(part_words(manifest, run.iteration), start=1)},
+        **{f"notice {number}": words for number, words in enumerate(notices_of(run), start=1)},
     }
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
@@ -293,9 +269,9 @@ def value_text(value: object) -> str:
 
 def _curves_table(run: RunEntry) -> Table:
     """Return the curves of training and adaptation as sparklines, each with its first and last number."""
-    curves: dict[str, tuple[str, list[float]]] = {
-        name: (f"iteration {curve['iteration'][0]} to {curve['iteration'][-1]}", curve["value"])
-        for name, curve in training_curves(run).items()
+    curves: dict[str, tuple[str, Sequence[float]]] = {
+        name: (f"iteration {curve.iteration[0]} to {curve.iteration[-1]}", curve.value)
+        for name, curve in _training_curves(run).items()
     }
     for metric in ("loss", "accuracy"):
         if run.report is not None and run.final(metric) is not None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mamlcli.common.errors import RunError
+from mamlcli.common.json_reading import file_bytes, json_value
 
 Record = TypeVar("Record")
+
+_MOST_BYTES = 1 << 28  # operators of wide layers have many numbers
 
 # What a damaged file can raise on its way to a record.
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError)
@@ -26,7 +28,7 @@ def read_record(file: Path, make: Callable[[Any], Record]) -> Record:
         RunError: the file is not there, or damaged. What keeps such files writes them again where they are missing.
     """
     try:
-        return make(json.loads(file.read_text(encoding="utf-8")))
+        return make(json_value(file_bytes(file, _MOST_BYTES)))
     except _DAMAGED as error:
         raise RunError(
             str(file),

@@ -105,4 +105,4 @@ def note_place(run: RunDirectory, recipe: Recipe) -> None:
     assert isinstance(recipe.tasks, ImageTasks | FolderTasks), "the place of data is a key of image sources"
     check_same(run, pack_digest(load_image_pack(recipe.tasks)[0]))
     with run.lock():
-        run.write_recipe(recipe)
+        run.update_manifest(run.write_recipe(recipe))

@@ -17,8 +17,12 @@ from mamlcli.recipe.places import PATH_KEY
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.going_on import LENGTH, ROUNDING, Changes, recipe_changes
 from mamlcli.runs.manifest import FINISHED, Manifest
+from mamlcli.runs.parts import new_part, parts_with
 from mamlcli.training.data_place import check_same
 from mamlcli.training.experiment import Experiment
+
+# The versions that a result depends on; a run may go on with others, which is noted.
+_CODE = ("mamlcli", "python", "torch", "numpy")
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,17 @@ def changes_now(
         changes["device"] = manifest.device, device
     if iteration and manifest.num_workers != num_workers:
         changes["workers"] = manifest.num_workers, num_workers
-    return changes
+    return changes | (_other_code(manifest) if iteration else {})
+
+
+def _other_code(manifest: Manifest) -> dict[str, tuple[object, object]]:
+    """Return the versions, and the commit of the source, that are other ones now than in the part of a run before."""
+    here, commit = versions(), (git_state() or {}).get("commit")
+    pairs: dict[str, tuple[object, object]] = {
+        **{f"versions.{name}": (manifest.versions.get(name), here[name]) for name in _CODE},
+        "git.commit": (manifest.git.get("commit"), commit),
+    }
+    return {key: pair for key, pair in pairs.items() if None not in pair and pair[0] != pair[1]}
 
 
 def is_computed_anew(changes: Changes) -> bool:
@@ -125,6 +139,9 @@ def start_manifest(
 ) -> None:
     """Write to the manifest that the run goes on from a state, what was changed, and what its results depend on.
 
+    Where keys are changed, recipe.yaml is written first: if all is cut between the two, the next start finds the same
+    changes. What the parts before were computed with stays in the manifest.
+
     Raises:
         RunError: the run was trained on other data so far.
     """
@@ -132,12 +149,22 @@ def start_manifest(
     manifest = run.manifest
     if iteration or PATH_KEY in changes:
         check_same(run, experiment.data_digest)
+    computed_with = {
+        "argv": argv,
+        "device": device_name(experiment.device),
+        "execution": execution.to_json(),
+        "data": experiment.data,
+        "versions": versions(),
+        "git": git_state(),
+    }
     run.update_manifest(
         {
+            **_recipe_now(run, experiment, changes),
+            **computed_with,
+            "parts": parts_with(manifest, new_part(iteration, now(), computed_with)),
             "status": "running",
             "reason": None,
             "error": None,
-            "argv": argv,
             "started_at": manifest.started_at or now(),
             "resumed_from": [*manifest.resumed_from, *([iteration] if iteration else [])],
             "changes": _changes_so_far(manifest, changes, iteration),
@@ -150,13 +177,17 @@ def start_manifest(
                 "input_shape": list(experiment.network.input_shape),
                 "num_outputs": experiment.network.num_outputs,
             },
-            "device": device_name(experiment.device),
-            "execution": execution.to_json(),
-            "data": experiment.data,
-            "versions": versions(),
-            "git": git_state(),
         }
     )
+
+
+def _recipe_now(run: RunDirectory, experiment: Experiment, changes: Changes) -> dict[str, object]:
+    """Write recipe.yaml anew where keys are changed; return the manifest's note of it."""
+    if not changes:
+        return run.recipe_note()
+    if run.manifest.recipe_digest is None:  # of an earlier version: what it was trained by so far must not be lost
+        run.update_manifest(run.recipe_note())
+    return run.write_recipe(experiment.recipe)
 
 
 def _changes_so_far(manifest: Manifest, changes: Changes, iteration: int) -> list[Mapping[str, object]]:

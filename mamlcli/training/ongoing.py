@@ -81,6 +81,7 @@ class OngoingRun:
         is_last = is_over(state, self.outer)
         if is_last or state.iteration % self.plan.experiment.recipe.outer.checkpoint_every == 0:
             self.save()
+            directory.note_metrics()
 
     def save(self) -> None:
         """Write the state as the last checkpoint."""
@@ -209,9 +210,6 @@ def opened(plan: PlannedRun, num_workers: int = 1, num_runs: int = 1) -> Iterato
         record = replace(record, dtype=experiment.recipe.execution.dtype)
         use_threads(record.threads)
         start_manifest(directory, experiment, plan.argv, state, record, changes)
-        # After the manifest, which says that the run goes on: whatever is cut here is done at the next start.
-        if changes:
-            directory.write_recipe(experiment.recipe)
         directory.remove_results()
         with _end_noted(plan, state, record.how, wall_before), closing(directory):
             directory.rewind_metrics(state.iteration, state.last_validated)

@@ -113,9 +113,8 @@ def noted_images(run: RunDirectory) -> ImageRecord | None:
 
 def _noted_shapes(run: RunDirectory, recipe: Recipe) -> tuple[tuple[int, ...], int] | None:
     """Return (input shape, number of outputs) of a run's network as its manifest has them."""
-    network = run.manifest.get("network")
-    if isinstance(network, dict):
-        return tuple(network["input_shape"]), int(network["num_outputs"])
+    if run.manifest.network is not None:
+        return run.manifest.network
     images, ways = noted_images(run), getattr(recipe.tasks, "ways", None)
     if images is None or ways is None:
         return None

@@ -50,7 +50,7 @@ DAMAGE = {
     "cut result": (lambda run: (run / "evaluation.json").write_text("{"), "evaluation.json: not JSON"),
     "other result": (
         lambda run: (run / "evaluation.json").write_text("{}"),
-        "evaluation.json: not the result of a run",
+        "evaluation.json: curve: expected a list, got None",
     ),
     "folder": (lambda run: ((run / "manifest.json").unlink(), (run / "manifest.json").mkdir()), "manifest.json: is a"),
 }
@@ -76,7 +76,7 @@ def test_a_folder_that_cannot_be_listed_is_damaged(tmp_path, monkeypatch):
     def denied(path, *_, **__):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("pathlib.Path.read_text", denied)
+    monkeypatch.setattr("os.open", denied)
     assert "manifest.json: permission denied" in read_run(tmp_path).reason
 
 

@@ -29,7 +29,8 @@ def test_new_run_holds_its_recipe_and_name(run):
     opened = RunDirectory.open(run.path)
     assert opened.recipe == RECIPE
     assert opened.name == "a"
-    assert opened.manifest == {"recipe_name": "a", "status": "created"}
+    assert {**opened.manifest, **opened.recipe_note()} == {**opened.manifest}
+    assert (opened.manifest.recipe_name, opened.manifest.status) == ("a", "created")
 
 
 def test_run_can_be_made_in_an_empty_folder(tmp_path):
@@ -83,8 +84,9 @@ def test_run_opened_by_home_or_from_within_has_its_whole_name(run, monkeypatch):
 
 
 def test_manifest_keeps_what_is_not_changed(run):
+    before = {**run.manifest}
     run.update_manifest({"status": "done", "seed": 3})
-    assert run.manifest == {"recipe_name": "a", "status": "done", "seed": 3}
+    assert {**run.manifest} == {**before, "status": "done", "seed": 3}
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"a": '])
@@ -122,12 +124,12 @@ def append(run, lines):
 
 def test_metrics_are_on_disk_as_soon_as_they_are_appended(run):
     run.append_metrics({"kind": "step", "iteration": 1})
-    assert run.read_metrics() == records(1)
+    assert list(run.read_metrics()) == records(1)
     run.close()
 
 
 def test_run_without_metrics_has_none(run):
-    assert run.read_metrics() == []
+    assert list(run.read_metrics()) == []
 
 
 @pytest.mark.parametrize("cut", ['{"kind": "st', '{"kind": "step", "iteration": 4', "{"])
@@ -135,7 +137,7 @@ def test_last_line_that_a_crash_cut_is_left_out(run, cut):
     append(run, records(1, 2, 3))
     with (run.path / "metrics.jsonl").open("a") as stream:
         stream.write(cut)
-    assert run.read_metrics() == records(1, 2, 3)
+    assert list(run.read_metrics()) == records(1, 2, 3)
     run.rewind_metrics(3, 0)
     append(run, records(4))
     lines = (run.path / "metrics.jsonl").read_text().splitlines()
@@ -145,19 +147,19 @@ def test_last_line_that_a_crash_cut_is_left_out(run, cut):
 def test_rewinding_drops_what_training_will_write_again(run):
     append(run, [*records(1, 2), *records(2, kind="validation"), *records(3, 4), *records(4, kind="validation")])
     run.rewind_metrics(3, 2)
-    assert run.read_metrics() == [*records(1, 2), *records(2, kind="validation"), *records(3)]
+    assert list(run.read_metrics()) == [*records(1, 2), *records(2, kind="validation"), *records(3)]
 
 
 def test_rewinding_keeps_a_step_whose_validation_is_still_due(run):
     append(run, [*records(1, 2), *records(2, kind="validation")])
     run.rewind_metrics(2, 0)
-    assert run.read_metrics() == records(1, 2)
+    assert list(run.read_metrics()) == records(1, 2)
 
 
 def test_rewinding_to_the_start_leaves_nothing(run):
     append(run, [*records(1, 2), *records(2, kind="validation")])
     run.rewind_metrics(0, 0)
-    assert run.read_metrics() == []
+    assert list(run.read_metrics()) == []
 
 
 # The result ------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from mamlcli.runs.manifest import Manifest
@@ -41,13 +43,33 @@ def test_a_key_that_is_missing_is_none_or_empty():
     assert (manifest.status, manifest.num_workers) == ("created", 1)
 
 
-@pytest.mark.parametrize("wrong", [None, "text", 3.5, [], {}])
-def test_a_value_of_another_kind_is_taken_for_missing(wrong):
-    manifest = Manifest(dict.fromkeys(("seed", "num_parameters", "iterations_done"), wrong))
-    assert (manifest.seed, manifest.num_parameters, manifest.iterations_done) == (None, None, None)
+@pytest.mark.parametrize("key", ["seed", "versions", "resumed_from", "network", "parts", "metrics"])
+def test_null_is_the_same_as_missing(key):
+    assert Manifest({key: None}).to_json() == {key: None}
+    assert not getattr(Manifest({key: None}), "metrics_mark" if key == "metrics" else key)
 
 
-def test_parts_of_another_kind_are_empty():
-    manifest = Manifest({"data": None, "versions": "2", "resumed_from": {}, "wall_s": float("nan")})
-    assert (manifest.data, manifest.data_digest, manifest.versions) == ({}, None, {})
-    assert (manifest.resumed_from, manifest.wall_s) == ([], None)
+WRONG = {
+    "resumed_from: expected a list, got 'x'": {"resumed_from": "x"},
+    "resumed_from[1]: expected a whole number from 0, got -1": {"resumed_from": [3, -1]},
+    "versions: expected an object of keys and values, got [1]": {"versions": [1]},
+    "versions.torch: expected a text, got 2": {"versions": {"torch": 2}},
+    "num_parameters: expected a whole number from 0, got 'many'": {"num_parameters": "many"},
+    "num_parameters: expected a whole number from 0, got True": {"num_parameters": True},
+    "argv[0]: expected a text, got 1": {"argv": [1, 2]},
+    "wall_s: expected a finite number, got nan": {"wall_s": float("nan")},
+    "wall_s: expected a number from 0, got -1.0": {"wall_s": -1.0},
+    "execution.workers: expected a whole number from 1 of at most 4,096, got 1000000": {
+        "execution": {"workers": 10**6}
+    },
+    "network.input_shape: expected a list, got None": {"network": {}},
+    "changes[0].key: expected a text, got []": {"changes": [{"key": []}]},
+    "parts[0].git.is_dirty: expected true or false, got 'no'": {"parts": [{"git": {"is_dirty": "no"}}]},
+    "metrics.sha256: expected a text, got None": {"metrics": {"bytes": 3}},
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_what_a_key_cannot_mean_is_refused_with_the_key_and_the_value(message):
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        Manifest(WRONG[message])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mamlcli.runs.metrics import last_record_in, metrics_line, records_in, records_until
+from mamlcli.runs.metrics import is_kept, last_record_in, metrics_line, records_in
 
 
 def records(*iterations, kind="step"):
@@ -37,13 +37,17 @@ def test_the_last_record_is_the_last_whole_one(cut):
 ALL = [*records(1, 2), *records(2, kind="validation"), *records(3, 4), *records(4, kind="validation")]
 
 
+def kept(found, **checkpoint):
+    return [record for record in found if is_kept(record, **checkpoint)]
+
+
 def test_records_after_the_checkpoint_are_written_again():
-    assert records_until(ALL, iteration=3, last_validated=2) == ALL[:4]
+    assert kept(ALL, iteration=3, last_validated=2) == ALL[:4]
 
 
 def test_a_step_stays_whose_validation_is_still_due():
-    assert records_until(ALL[:3], iteration=2, last_validated=0) == records(1, 2)
+    assert kept(ALL[:3], iteration=2, last_validated=0) == records(1, 2)
 
 
 def test_a_run_from_its_start_writes_every_record_again():
-    assert records_until(ALL, iteration=0, last_validated=0) == []
+    assert kept(ALL, iteration=0, last_validated=0) == []

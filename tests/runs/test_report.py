@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -71,7 +72,7 @@ def test_what_is_not_used_may_be_there_or_missing():
 def test_key_that_is_missing_is_named(key):
     value = content()
     del value[key]
-    with pytest.raises(ValueError, match=f"not the result of a run .KeyError: '{key}'"):
+    with pytest.raises(ValueError, match=f"^{key}.*: expected .*, got None"):
         RunReport.from_json(value)
 
 
@@ -81,19 +82,40 @@ def test_protocol_of_an_earlier_version_does_not_say_whose_statistics_its_batch_
     assert Protocol.from_json(PROTOCOL).to_json() == PROTOCOL
 
 
-@pytest.mark.parametrize("key", PROTOCOL)
+@pytest.mark.parametrize("key", [key for key in PROTOCOL if key != "ways"])
 def test_key_that_is_missing_in_the_protocol_is_named(key):
     protocol = {name: value for name, value in PROTOCOL.items() if name != key}
-    with pytest.raises(ValueError, match=f"KeyError: '{key}'"):
+    with pytest.raises(ValueError, match=rf"protocol\.{key}: expected .*, got None"):
         RunReport.from_json(content(protocol=protocol))
 
 
-@pytest.mark.parametrize("wrong", [{"curve": 3}, {"final": None}, {"references": []}, {"protocol": []}])
-def test_values_of_another_kind_are_refused(wrong):
-    with pytest.raises(ValueError, match="not the result of a run"):
-        RunReport.from_json(content(**wrong))
-    with pytest.raises(ValueError, match="expected numbers"):
-        RunReport.from_json(content(final={"step": 1, "loss": {"mean": "low"}, "support_loss": score(1.0)}))
+WRONG = {
+    "curve: expected a list, got 3": {"curve": 3},
+    "curve[0]: expected an object of keys and values, got 'a'": {"curve": ["a"]},
+    "final: expected an object of keys and values, got None": {"final": None},
+    "final.step: expected a whole number from 0 of at most 1,000,000, got -1": {
+        "final": {"step": -1, "loss": score(1.0), "support_loss": score(1.0)}
+    },
+    "final.loss.mean: expected a finite number, got 'low'": {
+        "final": {"step": 1, "loss": {"mean": "low"}, "support_loss": score(1.0)}
+    },
+    "final.loss.mean: expected a finite number, got nan": {
+        "final": {"step": 1, "loss": {"mean": math.nan}, "support_loss": score(1.0)}
+    },
+    "references: expected an object of keys and values, got []": {"references": []},
+    "references.x: expected an object of keys and values, got True": {"references": {"x": True}},
+    "protocol: expected an object of keys and values, got []": {"protocol": []},
+    "protocol.seed: expected a whole number from": {"protocol": {**PROTOCOL, "seed": 10**400}},
+    "protocol.per_class: expected true or false, got 1": {"protocol": {**PROTOCOL, "per_class": 1}},
+    "chance_accuracy: expected a fraction from 0 to 1, got 2": {"chance_accuracy": 2},
+    "notes[0]: expected a text, got {}": {"notes": [{}]},
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_what_a_key_cannot_mean_is_refused_with_the_key_and_the_value(message):
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        RunReport.from_json(content(**WRONG[message]))
 
 
 def test_final_scores_are_those_of_the_last_point():

@@ -20,7 +20,6 @@ from mamlcli.runs.tables import (
     run_report,
     run_row,
     runs_table,
-    training_curves,
     value_text,
 )
 from tests.helpers.run_folders import NAMES, change_manifest, shown, with_manifest
@@ -111,19 +110,6 @@ def test_json_of_a_run_holds_its_manifest_result_and_files(trained):
     assert report["evaluation"] == json.loads((trained / "one" / "evaluation.json").read_text())
     assert {"recipe.yaml", "tasks.csv", "checkpoints/last.safetensors"} <= set(report["files"])
     json.dumps(report, allow_nan=False)
-
-
-def test_training_curves_are_the_metrics(runs):
-    records = [json.loads(line) for line in (runs / "one" / "metrics.jsonl").read_text().splitlines()]
-    curves = training_curves(read_run(runs / "one"))
-    assert curves["outer loss"]["value"] == [r["outer_loss"] for r in records if r["kind"] == "step"]
-    assert curves["meta-validation accuracy"]["value"] == [r["accuracy"] for r in records if r["kind"] == "validation"]
-    assert curves["meta-validation loss"]["iteration"] == [1, 2]
-
-
-def test_metrics_that_cannot_be_read_have_no_curves(runs):
-    (runs / "one" / "metrics.jsonl").unlink()
-    assert training_curves(read_run(runs / "one")) == {}
 
 
 def test_ages_are_in_the_unit_that_fits():

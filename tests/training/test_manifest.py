@@ -60,11 +60,11 @@ def test_run_is_not_resumed_on_other_data(tmp_path):
     progress, _ = cut_after(StepRecord, 2, Interrupted("now"))
     with pytest.raises(Interrupted):
         go_on(progress)
-    kept = run.read_metrics()
+    kept = list(run.read_metrics())
     noise_pack(path, names, seed=1)
     with pytest.raises(RunError, match=r"expected the data it was trained on .* got other data"):
         go_on()
-    assert run.read_metrics() == kept
+    assert list(run.read_metrics()) == kept
     noise_pack(path, names, seed=0)
     assert go_on().weights == "last, iteration 3"
 

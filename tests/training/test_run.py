@@ -54,7 +54,7 @@ def test_recipe_of_the_run_gives_the_run_again(logistic):
 
 
 def test_metrics_hold_every_step_and_validation(logistic):
-    records = RunDirectory.open(logistic).read_metrics()
+    records = list(RunDirectory.open(logistic).read_metrics())
     assert [(record["kind"], record["iteration"]) for record in records] == [
         ("step", 1),
         ("validation", 1),
@@ -103,7 +103,7 @@ def test_run_that_stops_early_says_so_and_is_finished(tmp_path):
     # With a rate of nothing, the first validation stays the best, and two more end it.
     assert run.manifest["status"] == "stopped early"
     assert run.manifest["iterations_done"] == 3
-    assert run.read_metrics()[-1]["kind"] == "stop"
+    assert list(run.read_metrics())[-1]["kind"] == "stop"
     assert finished_result(run).to_json() == report_of(run.path)
 
 

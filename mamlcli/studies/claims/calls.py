@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from mamlcli.common.files import atomic_write, json_text
+from mamlcli.common.json_reading import file_bytes, json_value
 from mamlcli.common.machine import now, num_cores
 from mamlcli.common.tables import duration
 
@@ -59,7 +59,8 @@ class CallClock:
 def read_calls(path: Path) -> tuple[Call, ...]:
     """Return the calls that are noted in a folder; none where the file cannot be read, as nothing is decided by it."""
     try:
-        return tuple(Call(**value) for value in json.loads((path / CALLS_FILE).read_text(encoding="utf-8")))
+        values = json_value(file_bytes(path / CALLS_FILE))
+        return tuple(Call(**value) for value in values)  # type: ignore[attr-defined]
     except (OSError, ValueError, TypeError):
         return ()
 

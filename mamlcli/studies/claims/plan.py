@@ -15,6 +15,7 @@ from typing import Any
 
 from mamlcli.common.errors import MamlError
 from mamlcli.common.files import atomic_write, json_text
+from mamlcli.common.json_reading import json_object
 from mamlcli.studies.claims.contrasts import CellValue, Contrast
 from mamlcli.studies.claims.decisions import Looks
 
@@ -223,7 +224,7 @@ def read_plan(path: Path) -> OpenedPlan | None:
     if not file.exists():
         return None
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = json_object(file)
         plan, registered = Plan.from_json(value), str(value["digest"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         raise MamlError(

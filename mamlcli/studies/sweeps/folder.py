@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mamlcli.common.errors import RunError
 from mamlcli.common.files import atomic_write, json_text
+from mamlcli.common.json_reading import items, json_object, mapping, maybe, reason, text, whole
 from mamlcli.recipe.changes import recipe_difference
 from mamlcli.recipe.files import recipe_from_tree
 from mamlcli.recipe.places import PATH_KEY
@@ -33,6 +35,24 @@ def write_result(path: Path, result: StudyResult) -> None:
         save_study_figure(result, path)
 
 
+def read_settings(file: Path) -> dict[str, Any]:
+    """Return the settings in a study.json.
+
+    Raises:
+        RunError: it cannot be read, or a key holds what it cannot mean; the message says which.
+    """
+    try:
+        settings = json_object(file)
+        items(settings.get("seeds"), "seeds", partial(whole, least=-(2**64), most=2**64))
+        mapping(settings.get("recipe"), "recipe")
+        maybe(settings.get("command"), "command", text)
+    except (OSError, ValueError) as error:
+        next_step = f"Restore the file, or name another --dir: {file.parent} holds the runs that it speaks of"
+        expected = "the settings of a study, with its recipe and seeds"
+        raise RunError(str(file), expected=expected, got=reason(error), next_step=next_step) from error
+    return settings
+
+
 def begun_sweep(path: Path, sweep: Sweep) -> Sweep:
     """Return the sweep under the rule by which the folder's study draws its tasks.
 
@@ -40,8 +60,8 @@ def begun_sweep(path: Path, sweep: Sweep) -> Sweep:
     so to its end, or its seeds would not be alike. A new one gives each seed tasks of its own.
     """
     try:
-        settings = json.loads((path / "study.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # none yet; a damaged one is told of by `open_study`
+        settings = read_settings(path / "study.json")
+    except RunError:  # none yet; a damaged one is told of by `open_study`
         return sweep
     return replace(sweep, has_common_tasks="tasks" not in settings)
 
@@ -68,12 +88,7 @@ def open_study(path: Path, sweep: Sweep, command: str, digest: str | None = None
     if not file.is_file():
         _make_folder(path, {**sweep.settings(), "command": command})
         return False
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(
-            str(file), expected="a readable study.json", got=str(error), next_step="Name another --dir"
-        ) from error
+    settings = read_settings(file)
     difference = _settings_difference(settings, sweep)
     if difference:
         raise RunError(
@@ -121,11 +136,8 @@ def _settings_difference(there: Mapping[str, Any], sweep: Sweep) -> list[str]:
     here = json.loads(json.dumps(sweep.settings()))
     # Seeds count up from the recipe's, which is compared below, so that more of them are a superset.
     keys = [key for key in here if key not in ("recipe", "seeds") and there.get(key) != here[key]]
-    if not isinstance(there.get("seeds"), list):
-        keys.append("seeds")
     differences = {key: (there.get(key), here[key]) for key in keys}
-    if isinstance(there.get("recipe"), dict):
-        old = recipe_from_tree(there["recipe"], where="study.json")
-        of_recipe = recipe_difference(old, sweep.recipe)
-        differences |= {f"recipe.{key}": pair for key, pair in of_recipe.items() if key not in ELSEWHERE}
+    old = recipe_from_tree(there["recipe"], where="study.json")
+    of_recipe = recipe_difference(old, sweep.recipe)
+    differences |= {f"recipe.{key}": pair for key, pair in of_recipe.items() if key not in ELSEWHERE}
     return [f"{key} ({old!r} there, {new!r} here)" for key, (old, new) in differences.items()]

@@ -17,13 +17,10 @@ def validation_metric(recipe: Recipe) -> str:
 
 def validation_score(run: RunDirectory, metric: str) -> float | None:
     """Return a run's best meta-validation score: accuracy, or minus the loss; None without a finite one."""
-    scores = [
-        -record["loss"] if metric == "loss" else record["accuracy"]
-        for record in run.read_metrics()
-        if record["kind"] == "validation"
-    ]
-    finite = [score for score in scores if math.isfinite(score)]
-    return max(finite, default=None)
+    validations = [record for record in run.read_metrics() if record["kind"] == "validation"]
+    values = [record.get("loss") if metric == "loss" else record.get("accuracy") for record in validations]
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    return max((-value if metric == "loss" else value for value in finite), default=None)
 
 
 def rate_candidate(

@@ -1,6 +1,7 @@
 """The folder of a study: what is written there, and when it is refused."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from mamlcli.common.errors import RunError
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.sweeps.axes import depth_sweep
-from mamlcli.studies.sweeps.folder import begun_sweep, open_study, write_result
+from mamlcli.studies.sweeps.folder import begun_sweep, open_study, read_settings, write_result
 from mamlcli.studies.sweeps.result import StudyResult
 from tests.helpers.studies import grid_result, tiny_sweep
 
@@ -75,3 +76,21 @@ def test_a_study_begun_with_common_tasks_goes_on_with_them(tmp_path):
     open_study(tmp_path / "new", tiny_sweep(), "command")
     assert json.loads((tmp_path / "new" / "study.json").read_text())["tasks"] == "of each seed"
     assert begun_sweep(tmp_path / "new", tiny_sweep()) == begun_sweep(tmp_path / "none", tiny_sweep()) == tiny_sweep()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seeds": 3}, "seeds: expected a list, got 3"),
+        ({"seeds": ["a"]}, "seeds[0]: expected a whole number"),
+        ({"recipe": []}, "recipe: expected an object of keys and values, got []"),
+        ({"command": 1}, "command: expected a text, got 1"),
+    ],
+)
+def test_settings_with_what_a_key_cannot_mean_are_refused(tmp_path, change, words):
+    settings = {"seeds": [0, 1], "recipe": {}, "command": "mamlcli sweep-depth"}
+    (tmp_path / "study.json").write_text(json.dumps(settings))
+    assert read_settings(tmp_path / "study.json") == settings
+    (tmp_path / "study.json").write_text(json.dumps({**settings, **change}))
+    with pytest.raises(RunError, match=re.escape(words)):
+        read_settings(tmp_path / "study.json")
