@@ -14,6 +14,7 @@ from mamlcli.runs.folder import RunDirectory
 from mamlcli.training.data_notes import data_notes
 from mamlcli.training.experiment import Experiment
 from mamlcli.training.from_run import start_words
+from mamlcli.training.holes import holes_words
 from mamlcli.training.planned import Progress as RunProgress
 
 _LINES_OFF_TERMINAL = 10
@@ -56,6 +57,8 @@ class ProgressDisplay:
         if self._is_resumed:
             begin = f"from iteration {iteration}" if iteration else "from the start: the run has no checkpoint yet"
             console.note(f"resuming {begin}")
+            if words := holes_words(manifest):
+                console.note(words)
         for note in data_notes(self._recipe, manifest.get("data") or {}):
             console.note(note)
         self._training = TrainingProgress(self._recipe.outer.iterations, iteration).__enter__()

@@ -5,6 +5,7 @@ manifest.json                    argv, versions, device, data, status, wall time
 metrics.jsonl                    one record a line: steps and validations
 checkpoints/last.safetensors     the whole training state, read and written by training/checkpoints.py
 checkpoints/best.safetensors     the meta-parameters of the best meta-validation
+checkpoints/*-before.safetensors the one before each of these
 evaluation.json                  the result: a `RunReport`
 tasks.csv                        the scores of every task at every inner step
 curve.png, curve.svg             the adaptation curve
@@ -187,6 +188,11 @@ class RunDirectory:
             self._metrics = (self.path / _METRICS).open("a", encoding="utf-8")
         self._metrics.write(metrics_line(record))
         self._metrics.flush()
+
+    def sync_metrics(self) -> None:
+        """Bring the metrics to the disk, so that a checkpoint that follows them is never ahead of them."""
+        if self._metrics is not None:
+            os.fsync(self._metrics.fileno())
 
     def read_metrics(self) -> list[MetricsRecord]:
         """Return the whole records of the metrics, without a line that a crash has cut.

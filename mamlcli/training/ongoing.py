@@ -24,6 +24,7 @@ from mamlcli.training.checkpoints import checkpoint_path, load_checkpoint, save_
 from mamlcli.training.events import EventLog, check_event_log, log_evaluation
 from mamlcli.training.experiment import Experiment
 from mamlcli.training.functions import training_execution
+from mamlcli.training.holes import note_holes
 from mamlcli.training.lengthening import without_extra_validation
 from mamlcli.training.manifest import (
     changes_now,
@@ -73,6 +74,7 @@ class OngoingRun:
         self.events.write(line)
         if isinstance(record, ValidationRecord) and record.is_best:
             best = {"iteration": state.iteration, "score": state.best_score}
+            directory.sync_metrics()
             save_checkpoint(directory, "best", state.params, best)
         if self.plan.progress.on_record:
             self.plan.progress.on_record(record)
@@ -84,6 +86,7 @@ class OngoingRun:
 
     def save(self) -> None:
         """Write the state as the last checkpoint."""
+        self.plan.directory.sync_metrics()
         save_checkpoint(self.plan.directory, "last", *self.state.export())
         self.is_saved = True
 
@@ -215,6 +218,7 @@ def opened(plan: PlannedRun, num_workers: int = 1, num_runs: int = 1) -> Iterato
         directory.remove_results()
         with _end_noted(plan, state, record.how, wall_before), closing(directory):
             directory.rewind_metrics(state.iteration, state.last_validated)
+            note_holes(directory, state.iteration)
             if plan.progress.on_start:
                 plan.progress.on_start(experiment, directory, state.iteration)
             events = EventLog(experiment.recipe.logging, directory.path, state.iteration, directory.read_metrics())
@@ -285,6 +289,7 @@ def _state_of(run: RunDirectory, experiment: Experiment, outer: OuterLoop) -> Tr
             expected, next_step = f"the weights of {source}, which the run starts from", "Train again with --force"
             raise RunError(str(checkpoint_path(run, "last")), expected=expected, got="none", next_step=next_step)
         return new_state(meta, outer)
+    load_checkpoint(run, "best")  # found damaged here, not at the end of training
     try:
         return without_extra_validation(restore_state(meta, outer, *checkpoint), outer)
     except (KeyError, ValueError) as error:
