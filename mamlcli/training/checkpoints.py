@@ -67,6 +67,30 @@ def load_checkpoint(run: RunDirectory, which: str) -> Checkpoint | None:
         raise _with_offer(error, before) from error
 
 
+def check_best(run: RunDirectory, best_iteration: int) -> None:
+    """Raise RunError for a damaged "best", before training goes on: it would be read at its end.
+
+    Args:
+        run: that goes on from its last checkpoint.
+        best_iteration: meta-iterations done at the best meta-validation, as the last checkpoint has it.
+    """
+    try:
+        load_checkpoint(run, "best")
+    except RunError as error:
+        earlier = path_before(run, "last")
+        iteration = _iteration_of(earlier)
+        if iteration is None or iteration >= best_iteration:
+            raise
+        way = f"Remove it and {checkpoint_path(run, 'last').name}: training goes on from {earlier.name}, of iteration"
+        raise RunError(
+            error.where,
+            expected=error.expected,
+            got=error.got,
+            why="It can be made again",
+            next_step=f"{way} {iteration}, before the best, of iteration {best_iteration}",
+        ) from error
+
+
 def is_the_one_before(run: RunDirectory, which: str) -> bool:
     """Return whether `load_checkpoint` gives the checkpoint before one that is missing."""
     return not checkpoint_path(run, which).is_file() and path_before(run, which).is_file()
@@ -90,16 +114,23 @@ def _read(path: Path) -> Checkpoint:
 
 def _with_offer(error: RunError, before: Path) -> RunError:
     """Return the error of a damaged checkpoint that says whether the one before it can be used, and how."""
+    iteration, next_step = _iteration_of(before), error.next_step
     if not before.is_file():
-        return error
-    try:
-        iteration = _read(before)[1]["iteration"]
-    except (RunError, KeyError):
-        why, next_step = f"{before.name}, the one before it, is damaged, too", error.next_step
+        why = None
+    elif iteration is None:
+        why = f"{before.name}, the one before it, is damaged, too"
     else:
         why = f"{before.name}, the one before it, is whole: it is of iteration {iteration}"
         next_step = "To go on from that one, remove the damaged file"
     return RunError(error.where, expected=error.expected, got=error.got, why=why, next_step=next_step)
+
+
+def _iteration_of(path: Path) -> int | None:
+    """Return the meta-iterations done at a checkpoint; None where it is not there or damaged."""
+    try:
+        return int(_read(path)[1]["iteration"])
+    except (RunError, KeyError, ValueError, TypeError):
+        return None
 
 
 # The checksum -----------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from mamlcli.engine.state import OuterLoop, TrainState, new_state, restore_state
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.report import RunReport
 from mamlcli.runs.suggestions import resume
-from mamlcli.training.checkpoints import checkpoint_path, load_checkpoint, save_checkpoint
+from mamlcli.training.checkpoints import check_best, checkpoint_path, load_checkpoint, save_checkpoint
 from mamlcli.training.events import EventLog, check_event_log, log_evaluation
 from mamlcli.training.experiment import Experiment
 from mamlcli.training.functions import training_execution
@@ -284,12 +284,12 @@ def _state_of(run: RunDirectory, experiment: Experiment, outer: OuterLoop) -> Tr
     """Return the state of the last checkpoint, or a new one."""
     meta = experiment.initial_meta()
     checkpoint = load_checkpoint(run, "last")
+    check_best(run, checkpoint[1].get("best_iteration", 0) if checkpoint else 0)
     if checkpoint is None:
         if source := run.manifest.started_from.get("run"):
             expected, next_step = f"the weights of {source}, which the run starts from", "Train again with --force"
             raise RunError(str(checkpoint_path(run, "last")), expected=expected, got="none", next_step=next_step)
         return new_state(meta, outer)
-    load_checkpoint(run, "best")  # found damaged here, not at the end of training
     try:
         return without_extra_validation(restore_state(meta, outer, *checkpoint), outer)
     except (KeyError, ValueError) as error:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mamlcli.common.errors import RunError
+from mamlcli.common.errors import Interrupted, RunError
+from mamlcli.engine.outer_loop import StepRecord
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.training.checkpoints import (
@@ -21,8 +22,9 @@ from mamlcli.training.checkpoints import (
     save_checkpoint,
 )
 from mamlcli.training.experiment import build
+from mamlcli.training.planned import Progress
 from mamlcli.training.trained import best_weights
-from tests.helpers.running import train_tiny
+from tests.helpers.running import assert_same_results, train_tiny
 
 
 @pytest.fixture
@@ -179,3 +181,59 @@ def test_weights_before_damaged_ones_are_called_so(tmp_path, one_thread):
     checkpoint_path(run, "last").unlink()
     experiment = build(run.recipe, splits=("test",))
     assert best_weights(run, experiment)[1] == "last before one that is missing, iteration 1"
+
+
+# Runs that go on --------------------------------------------------------------------------------------------------
+
+WORDS = ("outer.iterations=8", "outer.checkpoint_every=2", "validation={every: 3, tasks: 3}", "outer.lr=0.001")
+
+
+def stop_at(iteration):
+    def look(record):
+        if isinstance(record, StepRecord) and record.iteration == iteration:
+            raise Interrupted("now")
+
+    return Progress(on_record=look)
+
+
+@pytest.fixture
+def cut(tmp_path, one_thread):
+    """A run that was interrupted after seven of eight meta-iterations, with checkpoints at six and seven."""
+    with pytest.raises(Interrupted):
+        train_tiny(tmp_path / "cut", "linear-regression", *WORDS, progress=stop_at(7))
+    return RunDirectory.open(tmp_path / "cut")
+
+
+@pytest.mark.parametrize("which", ["last", "best"])
+def test_run_with_a_damaged_checkpoint_does_not_go_on(cut, which):
+    damage(checkpoint_path(cut, which))
+    with pytest.raises(RunError, match=rf"{which}\.safetensors: expected a whole checkpoint"):
+        train_tiny(cut.path, "linear-regression", *WORDS)
+
+
+def test_run_whose_damaged_checkpoint_is_removed_ends_in_the_same_bits(cut, tmp_path):
+    whole = train_tiny(tmp_path / "whole", "linear-regression", *WORDS)
+    damage(checkpoint_path(cut, "last"))
+    with pytest.raises(RunError, match=r"it is of iteration 6\. To go on from that one, remove the damaged file"):
+        load_checkpoint(cut, "last")
+    checkpoint_path(cut, "last").unlink()
+    train_tiny(cut.path, "linear-regression", *WORDS)
+    assert_same_results(whole.path, cut.path)
+
+
+def test_damaged_best_that_training_can_make_again_says_how(cut, tmp_path):
+    whole = train_tiny(tmp_path / "whole", "linear-regression", *WORDS)
+    tensors, primitives = load_checkpoint(cut, "last")
+    assert primitives["best_iteration"] == 6
+    save_checkpoint(cut, "last", tensors, primitives)
+    earlier = tmp_path / "earlier"
+    with pytest.raises(Interrupted):
+        train_tiny(earlier, "linear-regression", *WORDS, progress=stop_at(5))
+    checkpoint_path(RunDirectory(earlier), "last").replace(path_before(cut, "last"))
+    damage(checkpoint_path(cut, "best"))
+    with pytest.raises(RunError, match=r"goes on from last-before\.safetensors, of iteration 5, before the best"):
+        train_tiny(cut.path, "linear-regression", *WORDS)
+    for which in ("last", "best"):
+        checkpoint_path(cut, which).unlink()
+    train_tiny(cut.path, "linear-regression", *WORDS)
+    assert_same_results(whole.path, cut.path)
