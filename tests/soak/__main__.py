@@ -33,11 +33,12 @@ from tests.soak.processes import (
     kill_parent,
     reference,
     send_signals,
+    shortened,
 )
 
 FUZZ = Path(__file__).parents[1] / "fuzz"
-# A command that is started at every point takes seconds: as many points of one are tried.
-_POINTS_TRIED, _POINTS = 20, {"first process": 40, "inner processes": 160}
+# A command that is started anew at every point takes seconds: one point in so many is tried.
+_STEP = {True: 8, False: 2}
 
 
 @dataclass
@@ -82,9 +83,9 @@ def instants(soak: Soak) -> Iterator[Tally]:
 def points(soak: Soak) -> Iterator[Tally]:
     """Kill workers and a sweep at their points."""
     for form, is_inner in ((WORKERS, True), (SWEEP, False), (SWEEP, True)):
-        whole, _ = reference(form, soak.base)
-        step = _POINTS["inner processes" if is_inner else "first process"] // _POINTS_TRIED
-        yield kill_at_points(form, whole, soak.base, step, soak.until, is_inner=is_inner)
+        short = shortened(form)
+        whole, _ = reference(short, soak.base)
+        yield kill_at_points(short, whole, soak.base, _STEP[is_inner], soak.until, is_inner=is_inner)
 
 
 def signals(soak: Soak) -> Iterator[Tally]:

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import mamlcli
@@ -29,7 +29,7 @@ ORPHANS_S, END_S = 30.0, 300.0
 
 _SMALL = (
     "outer.tasks=2",
-    "validation={every: 7, tasks: 3}",
+    "validation={every: 100, tasks: 3}",
     "evaluation.tasks=4",
     "tasks.dimension=3",
     "tasks.shots=4",
@@ -38,7 +38,7 @@ _SMALL = (
     "execution.threads=1",
     "execution.device=cpu",
 )
-_KEYS = ("linear-regression", "outer.iterations=300", "outer.checkpoint_every=20", *_SMALL)
+_KEYS = ("linear-regression", "outer.iterations=2000", "outer.checkpoint_every=20", *_SMALL)
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,13 @@ WORKERS = Form(
 )
 SWEEP = Form("sweep-depth", _SWEEP, _SWEEP, "study/study.json", "study/cells/*")
 FORMS = (TRAIN, WORKERS, SWEEP)
+
+
+def shortened(form: Form) -> Form:
+    """Return a form of few iterations, whose points are few enough to try."""
+    words = ("outer.iterations=10", "outer.checkpoint_every=3", "validation={every: 4, tasks: 3}")
+    resume = form.resume if form.resume == _RESUME else (*form.resume, *words)
+    return replace(form, name=f"short {form.name}", start=(*form.start, *words), resume=resume)
 
 
 @dataclass
@@ -146,7 +153,6 @@ class Tally:
     name: str
     tried: int = 0
     faults: list[str] = field(default_factory=list)
-    slowest_s: float = 0.0
 
     def add(self, fault: str | None, what: str) -> None:
         """Count one try and note its fault, where it has one."""
@@ -249,7 +255,7 @@ def kill_at_points(form: Form, whole: Path, base: Path, step: int, until: float,
     while time.monotonic() < until:
         folder = new_folder(base / "points")
         mark.unlink(missing_ok=True)
-        place = folder / ("study" if form is SWEEP else "run")
+        place = folder / form.mark.split("/")[0]
         variables = {"PYTHONPATH": f"{ROOT}{os.pathsep}{SITE}", INNER + "_ALONE": str(int(is_inner))}
         variables |= {FOLDER: str(place), NUMBER: str(number), MARK: str(mark)}
         with started(folder, form.start, variables) as process:
@@ -280,6 +286,7 @@ def send_signals(form: Form, whole: Path, base: Path, numbers: Sequence[signal.S
         wait_until(lambda: iterations_done(folder / "run") > 20, process)
         for number in numbers:
             process.process.send_signal(number)
+            time.sleep(0.05)  # two of a kind that wait for a process are one
         code, left = process.end(60), process.orphans()
         said = process.last_words()
     if code not in ((130, 128 + signal.SIGHUP) if signal.SIGHUP in numbers else (130,)):
