@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -125,7 +125,7 @@ class Started:
 
 @contextmanager
 def started(
-    folder: Path, words: Sequence[str], variables: Mapping[str, str] | None = None, terminal: int | None = None
+    folder: Path, words: Sequence[str], variables: dict[str, str] | None = None, terminal: int | None = None
 ) -> Iterator[Started]:
     """Start `mamlcli WORDS...` in a folder; whatever is left of it at the end is killed."""
     token, log = uuid.uuid4().hex, folder / "log"
