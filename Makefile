@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help train test verify same-bits check fix docs dist reproduce clean
+.PHONY: help train test soak verify same-bits check fix docs dist reproduce clean
 help:
 	@echo "make train     install into $(VENV) and run bare mamlcli train"
 	@echo "make test      install into $(VENV) and run the test suite"
+	@echo "make soak      kill, signal, fill and fuzz for an hour (2 free cores); less by ARGS: make soak ARGS='--only walk signals'"
 	@echo "make verify    run the recipes that take under a minute, and compare them with their references"
 	@echo "make same-bits OLD=COMMIT  compare the bits of an older commit with those of the working tree (3 minutes)"
 	@echo "make reproduce decide every claim of the paper and write a report (2 free cores, about 25 minutes, no download);"
@@ -44,6 +45,10 @@ reproduce: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Nothing new is begun after 60 minutes; the seed is printed. docs/RELIABILITY.md says what each part promises.
+soak: $(VENV)/installed-test
+	$(BIN)/python -m tests.soak $(ARGS)
 
 # One seed and one thread each: about 70 seconds of one core.
 verify: $(VENV)/installed

@@ -15,6 +15,7 @@ from mamlcli.runs.going_on import said_on_resume
 from mamlcli.training.data_notes import data_notes
 from mamlcli.training.experiment import Experiment
 from mamlcli.training.from_run import start_words
+from mamlcli.training.holes import holes_words
 from mamlcli.training.planned import Progress as RunProgress
 
 _LINES_OFF_TERMINAL = 10
@@ -59,6 +60,8 @@ class ProgressDisplay:
             console.note(f"resuming {begin}")
             for words in said_on_resume(manifest, iteration):
                 console.warn(words)
+            if words := holes_words(manifest):
+                console.note(words)
         for note in data_notes(self._recipe, manifest.get("data") or {}):
             console.note(note)
         self._training = TrainingProgress(self._recipe.outer.iterations, iteration).__enter__()

@@ -48,8 +48,14 @@ def text_of(data: bytes) -> str:
         raise TextFileError(f"{got}; save it as UTF-8") from error
 
 
-def atomic_write(path: Path, data: bytes) -> None:
-    """Write a file so that it is whole and new or as it was before, even if the machine stops."""
+def atomic_write(path: Path, data: bytes, *, kept_as: Path | None = None) -> None:
+    """Write a file so that it is whole and new or as it was before, even if the machine stops.
+
+    Args:
+        path: the file.
+        data: its content.
+        kept_as: where the file that is there goes; between two renames there is only that one. None: nowhere.
+    """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -58,6 +64,8 @@ def atomic_write(path: Path, data: bytes) -> None:
             os.fsync(stream.fileno())
         # mkstemp makes files for the owner alone; a result should be as readable as any other file.
         os.chmod(temporary, 0o666 & ~_umask())
+        if kept_as is not None and path.exists():
+            os.replace(path, kept_as)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -119,20 +119,50 @@ def restore_state(
     """Return the state that `TrainState.export` gave; `meta_params` says the names, devices and dtypes.
 
     Raises:
-        KeyError: a tensor is missing; ValueError: one has another shape.
+        KeyError: a tensor or primitive is missing; ValueError: one has another shape or is of another kind.
     """
     state = new_state(meta_params, outer)
     for name, value in state.params.items():
-        if tensors[name].shape != value.shape:
-            raise ValueError(f"{name}: expected shape {list(value.shape)}, got {list(tensors[name].shape)}")
-        value.copy_(tensors[name])
+        value.copy_(_of_shape(name, tensors[name], value))
+    if slots := _slots(state, tensors):
+        state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": slots})
+    for name in PRIMITIVES:
+        setattr(state, name, _checked(name, primitives[name]))
+    return state
+
+
+def _slots(state: TrainState, tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """Return what the optimizer holds of each parameter, by its number; all have the same or none has any."""
     slots: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if not is_meta_parameter(key):
             _, slot, name = key.split("/", 2)
-            slots.setdefault(state._names.index(name), {})[slot] = value.clone()
-    if slots:
-        state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": slots})
-    for name in PRIMITIVES:
-        setattr(state, name, primitives[name])
-    return state
+            if name not in state.params:
+                raise ValueError(f"{key}: expected a parameter of the model, got {name!r}")
+            found = value if value.dim() == 0 else _of_shape(key, value, state.params[name])
+            slots.setdefault(state._names.index(name), {})[slot] = found.clone()
+    wanted = set().union(*slots.values())
+    for index, name in enumerate(state._names):
+        for slot in sorted(wanted - slots.get(index, {}).keys()):
+            raise KeyError(f"{OPTIMIZER}{slot}/{name}")
+    return slots
+
+
+def _of_shape(name: str, found: Tensor, wanted: Tensor) -> Tensor:
+    """Return a tensor of a checkpoint; ValueError where its shape is not the one wanted."""
+    if found.shape != wanted.shape:
+        raise ValueError(f"{name}: expected shape {list(wanted.shape)}, got {list(found.shape)}")
+    return found
+
+
+def _checked(name: str, value: Primitive) -> Primitive:
+    """Return a primitive of a checkpoint; ValueError where it cannot be one of a state."""
+    if name == "is_stopped":
+        is_right, expected = isinstance(value, bool), "true or false"
+    elif name == "best_score":
+        is_right, expected = value is None or isinstance(value, int | float), "a number or null"
+    else:
+        is_right, expected = isinstance(value, int) and not isinstance(value, bool) and value >= 0, "an integer >= 0"
+    if not is_right:
+        raise ValueError(f"{name}: expected {expected}, got {value!r}")
+    return value

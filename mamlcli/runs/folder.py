@@ -5,6 +5,7 @@ manifest.json                    argv, versions, device, data, status, wall time
 metrics.jsonl                    one record a line: steps and validations
 checkpoints/last.safetensors     the whole training state, read and written by training/checkpoints.py
 checkpoints/best.safetensors     the meta-parameters of the best meta-validation
+checkpoints/*-before.safetensors the one before each of these
 evaluation.json                  the result: a `RunReport`
 tasks.csv                        the scores of every task at every inner step
 curve.png, curve.svg             the adaptation curve
@@ -199,6 +200,11 @@ class RunDirectory:
         self._metrics.flush()
         if self._mark is not None:
             self._mark.add(line.encode())
+
+    def sync_metrics(self) -> None:
+        """Bring the metrics to the disk, so that a checkpoint that follows them is never ahead of them."""
+        if self._metrics is not None:
+            os.fsync(self._metrics.fileno())
 
     def note_metrics(self) -> None:
         """Note in the manifest how far the metrics are, so that lines that are lost or changed later are noticed."""

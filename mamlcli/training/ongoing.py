@@ -20,10 +20,11 @@ from mamlcli.engine.state import OuterLoop, TrainState, new_state, restore_state
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.report import RunReport
 from mamlcli.runs.suggestions import resume
-from mamlcli.training.checkpoints import checkpoint_path, load_checkpoint, save_checkpoint
+from mamlcli.training.checkpoints import check_best, checkpoint_path, load_checkpoint, save_checkpoint
 from mamlcli.training.events import EventLog, check_event_log, log_evaluation
 from mamlcli.training.experiment import Experiment
 from mamlcli.training.functions import training_execution
+from mamlcli.training.holes import note_holes
 from mamlcli.training.lengthening import without_extra_validation
 from mamlcli.training.manifest import (
     changes_now,
@@ -73,6 +74,7 @@ class OngoingRun:
         self.events.write(line)
         if isinstance(record, ValidationRecord) and record.is_best:
             best = {"iteration": state.iteration, "score": state.best_score}
+            directory.sync_metrics()
             save_checkpoint(directory, "best", state.params, best)
         if self.plan.progress.on_record:
             self.plan.progress.on_record(record)
@@ -85,6 +87,7 @@ class OngoingRun:
 
     def save(self) -> None:
         """Write the state as the last checkpoint."""
+        self.plan.directory.sync_metrics()
         save_checkpoint(self.plan.directory, "last", *self.state.export())
         self.is_saved = True
 
@@ -213,6 +216,7 @@ def opened(plan: PlannedRun, num_workers: int = 1, num_runs: int = 1) -> Iterato
         directory.remove_results()
         with _end_noted(plan, state, record.how, wall_before), closing(directory):
             directory.rewind_metrics(state.iteration, state.last_validated)
+            note_holes(directory, state.iteration)
             if plan.progress.on_start:
                 plan.progress.on_start(experiment, directory, state.iteration)
             events = EventLog(experiment.recipe.logging, directory.path, state.iteration, directory.read_metrics())
@@ -278,6 +282,7 @@ def _state_of(run: RunDirectory, experiment: Experiment, outer: OuterLoop) -> Tr
     """Return the state of the last checkpoint, or a new one."""
     meta = experiment.initial_meta()
     checkpoint = load_checkpoint(run, "last")
+    check_best(run, checkpoint[1].get("best_iteration", 0) if checkpoint else 0)
     if checkpoint is None:
         if source := run.manifest.started_from.get("run"):
             expected, next_step = f"the weights of {source}, which the run starts from", "Train again with --force"

@@ -18,7 +18,7 @@ from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.manifest import FINISHED
 from mamlcli.runs.suggestions import resume
 from mamlcli.tasks.images.ink import ImageRecord
-from mamlcli.training.checkpoints import load_checkpoint
+from mamlcli.training.checkpoints import is_the_one_before, load_checkpoint
 from mamlcli.training.data_place import check_found, check_same, located
 from mamlcli.training.experiment import Experiment, build, build_without_data
 
@@ -133,6 +133,8 @@ def best_weights(run: RunDirectory, experiment: Experiment) -> tuple[MetaParams,
     which, tensors, primitives = weights_checkpoint(run)
     flat = {name: value.to(experiment.device) for name, value in tensors.items() if is_meta_parameter(name)}
     words = {"best": "best by meta-validation", "last": "last"}[which]
+    if is_the_one_before(run, which):
+        words += " before one that is missing"
     return MetaParams.from_flat(flat), f"{words}, iteration {primitives['iteration']}"
 
 

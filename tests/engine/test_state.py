@@ -69,3 +69,34 @@ def test_restoring_another_shape_or_a_missing_tensor_is_an_error():
         restore_state(start(), outer, {**tensors, "model/b": torch.zeros(3)}, primitives)
     with pytest.raises(KeyError, match="model/w"):
         restore_state(start(), outer, {n: v for n, v in tensors.items() if n != "model/w"}, primitives)
+
+
+WRONG = {
+    "no number of iterations": (("iteration", "7"), "iteration: expected an integer >= 0, got '7'"),
+    "a negative one": (("last_validated", -1), "last_validated: expected an integer >= 0, got -1"),
+    "true for a number": (("num_without_best", True), "num_without_best: expected an integer >= 0, got True"),
+    "a list for a score": (("best_score", [1]), r"best_score: expected a number or null, got \[1\]"),
+    "a number for true": (("is_stopped", 0), "is_stopped: expected true or false, got 0"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG.values(), ids=WRONG)
+def test_restoring_a_primitive_of_another_kind_is_an_error(change, message):
+    outer = OuterLoop(num_outer_steps=1, lr=0.1)
+    tensors, primitives = new_state(start(), outer).export()
+    with pytest.raises(ValueError, match=message):
+        restore_state(start(), outer, tensors, {**primitives, change[0]: change[1]})
+
+
+def test_restoring_moments_of_another_shape_or_of_some_parameters_alone_is_an_error():
+    outer = OuterLoop(num_outer_steps=1, lr=0.1)
+    state = new_state(start(), outer)
+    run(state, outer)
+    tensors, primitives = state.export()
+    key = "optimizer/exp_avg/model/b"
+    with pytest.raises(ValueError, match=r"optimizer/exp_avg/model/b: expected shape \[2\], got \[3\]"):
+        restore_state(start(), outer, {**tensors, key: torch.zeros(3)}, primitives)
+    with pytest.raises(KeyError, match=key):
+        restore_state(start(), outer, {name: value for name, value in tensors.items() if name != key}, primitives)
+    with pytest.raises(ValueError, match="expected a parameter of the model, got 'model/other'"):
+        restore_state(start(), outer, {**tensors, "optimizer/exp_avg/model/other": torch.zeros(3)}, primitives)
