@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO
@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mamlcli.common.commands import command
+from mamlcli.common.disk import naming
 from mamlcli.common.errors import RunError
 from mamlcli.common.files import atomic_write, json_text
 from mamlcli.common.names import RUNS
@@ -183,10 +184,11 @@ class RunDirectory:
 
     def append_metrics(self, record: Mapping[str, object]) -> None:
         """Append one record to the metrics; other processes can read it when this returns."""
-        if self._metrics is None:
-            self._metrics = (self.path / _METRICS).open("a", encoding="utf-8")
-        self._metrics.write(metrics_line(record))
-        self._metrics.flush()
+        with naming(self.path / _METRICS):
+            if self._metrics is None:
+                self._metrics = (self.path / _METRICS).open("a", encoding="utf-8")
+            self._metrics.write(metrics_line(record))
+            self._metrics.flush()
 
     def read_metrics(self) -> list[MetricsRecord]:
         """Return the whole records of the metrics, without a line that a crash has cut.
@@ -225,7 +227,9 @@ class RunDirectory:
     def close(self) -> None:
         """Close the file that metrics are appended to."""
         if self._metrics is not None:
-            self._metrics.close()
+            # Every record was written when it was appended; a part of one that could not be is tried once more here.
+            with suppress(OSError):
+                self._metrics.close()
             self._metrics = None
 
     # The result --------------------------------------------------------------------------------------------

@@ -92,7 +92,8 @@ def test_output_without_room_is_told_in_words():
         ended = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE, timeout=120)
     assert ended.returncode == 1
     assert ended.stderr == (
-        b"error: disk: expected room for what is written, got No space left on device. Free some, and run it again\n"
+        b"error: standard output: expected a place that takes the result, got no space left on device. What a run has "
+        b"done is kept in its folder. Free some of the disk of the output, or send it elsewhere, and run it again.\n"
     )
 
 
