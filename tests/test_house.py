@@ -41,6 +41,7 @@ OF_COMMON_FOR_COMPUTING = {
     "adapted",
     "architecture",
     "commands",
+    "disk",
     "errors",
     "files",
     "names",
@@ -245,7 +246,15 @@ def writes(path: Path) -> list[str]:
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func)
-        is_print = called in ("print", "rich.print", "typer.echo", "typer.secho", "Console", "rich.console.Console")
+        is_print = called in (
+            "print",
+            "rich.print",
+            "typer.echo",
+            "typer.secho",
+            "Console",
+            "rich.console.Console",
+            "telling",
+        )
         if is_print or called.startswith(("sys.stdout.write", "sys.stderr.write", "warnings.warn")):
             calls.append(f"{path.name}:{node.lineno}: {called}")
     return calls

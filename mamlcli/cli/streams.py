@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import os
+import stat
 import sys
 import unicodedata
 from collections.abc import Callable
@@ -124,13 +126,18 @@ def dropping(stream: IO[str]) -> IO[str]:
 
 
 def telling(stream: IO[str]) -> IO[str]:
-    """Return a stream of results: MamlError where one cannot be written, BrokenPipeError where its reader has left."""
+    """Return a stream of results: MamlError where one cannot be written.
+
+    BrokenPipeError where its reader has left, or the terminal was closed.
+    """
     return cast(IO[str], _Guarded(stream, _tell))
 
 
 def _tell(stream: IO[str], error: Exception) -> None:
     if not isinstance(error, OSError) or isinstance(error, BrokenPipeError):
         raise error
+    if error.errno == errno.EIO and _is_device(stream):
+        raise BrokenPipeError(*error.args) from error  # a terminal that was closed: there is nobody to tell
     with contextlib.suppress(OSError, ValueError):  # or the rest in its buffer would fail again at the end
         _open_null(stream.fileno())
     raise MamlError(
@@ -140,6 +147,13 @@ def _tell(stream: IO[str], error: Exception) -> None:
         why="What a run has done is kept in its folder",
         next_step="Free some of the disk of the output, or send it elsewhere, and run it again",
     ) from error
+
+
+def _is_device(stream: IO[str]) -> bool:
+    try:
+        return stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def is_unicode(stream: TextIO) -> bool:

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from mamlcli.common.errors import MamlError
+from mamlcli.common.errors import MamlError, RunError
 from mamlcli.common.words import first_line, printable
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+Kind = TypeVar("Kind", bound=MamlError)
 
 
 class EnvironmentFault(MamlError):
@@ -54,6 +55,18 @@ _REFUSALS = {
 }
 
 _OTHER = _Refusal("a file that can be used", "See what is there: ls -la {folder}")
+# The place could be written, if the machine had what it takes.
+_NO_FAULT_OF_THE_PLACE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.ESTALE,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+)
+
 _GONE = _Refusal("a folder that is there as long as it is used", "Do not move or delete {folder} while it is in use")
 
 
@@ -81,6 +94,26 @@ def environment_error(error: BaseException, *, next_step: str | None = None) -> 
         why=refusal.why,
         next_step=f"{remedy}. {next_step}" if next_step else remedy,
     )
+
+
+def write_error(
+    error: OSError, where: str, *, expected: str, next_step: str | None = None, kind: type[Kind] = RunError
+) -> Kind:
+    """Return the error for a place that was named and cannot be written; of a full disk it says what to free.
+
+    Args:
+        error: of the system.
+        where: the place.
+        expected, next_step: what is said where the place itself is the trouble.
+        kind: the class of the error.
+    """
+    got = _strerror(error)
+    if error.filename is None and error.errno is not None:
+        error.filename = where
+    told = environment_error(error) if error.errno in _NO_FAULT_OF_THE_PLACE else None
+    if told is None:
+        return kind(where, expected=expected, got=got, next_step=next_step)
+    return kind(where, expected=told.expected, got=told.got, why=told.why, next_step=told.next_step)
 
 
 def _strerror(error: OSError) -> str:

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mamlcli.common.commands import command
-from mamlcli.common.disk import naming
+from mamlcli.common.disk import naming, write_error
 from mamlcli.common.errors import RunError
 from mamlcli.common.files import atomic_write, json_text
 from mamlcli.common.names import RUNS
@@ -81,7 +81,7 @@ class RunDirectory:
             run.write_recipe(recipe)
         except OSError as error:
             expected, next_step = "a folder that can be written", "Name another --run-dir"
-            raise RunError(str(path), expected=expected, got=error.strerror, next_step=next_step) from error
+            raise write_error(error, str(path), expected=expected, next_step=next_step) from error
         typed = {} if data_path(recipe) is None else {"typed_path": data_path(recipe), "typed_in": os.getcwd()}
         run.update_manifest({"recipe_name": name, "status": "created", **typed, **notes})
         return run

@@ -130,8 +130,8 @@ class OngoingRun:
         spec = experiment.recipe.evaluation
         steps = spec.steps or experiment.recipe.inner.steps
         report = evaluation_report(directory, experiment, evaluation, weights, split=spec.split, num_steps=steps)
-        log_evaluation(experiment.recipe.logging, directory.path, report)
         write_evaluation(directory.path, evaluation, report)
+        log_evaluation(experiment.recipe.logging, directory.path, report)
         return report
 
 

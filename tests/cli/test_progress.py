@@ -11,6 +11,7 @@ import pytest
 from mamlcli.cli.progress import ProgressDisplay, TrainingProgress
 from mamlcli.engine.outer_loop import StepRecord, StopRecord, ValidationRecord
 from mamlcli.recipe.files import load_recipe
+from mamlcli.runs.manifest import Manifest
 from tests.helpers.terminal import shown_on_terminal
 
 RECIPE = load_recipe("glyphs-5way-1shot", ("outer.iterations=20",))[1]
@@ -55,7 +56,7 @@ def test_validations_and_an_early_stop_are_lines_of_their_own(capsys, record, li
 
 
 def run_with(workers):
-    manifest = {"device": "cpu", "execution": {"workers": workers}, "num_parameters": 28485}
+    manifest = Manifest({"device": "cpu", "execution": {"workers": workers}, "num_parameters": 28485})
     return SimpleNamespace(name="glyphs", path=Path("runs/glyphs-1"), manifest=manifest)
 
 
@@ -97,7 +98,7 @@ def test_on_a_terminal_a_bar_counts_meta_iterations(tmp_path):
 def test_what_to_know_of_own_images_is_said_at_the_start(capsys):
     run = run_with(1)
     data = {"class_split": {"train": ["a"], "validation": [], "test": []}, "left_out": {"b": 1}, "skipped": []}
-    run.manifest["data"] = {**data, "num_images": 7, "num_classes": 2}
+    run.manifest = Manifest({**run.manifest, "data": {**data, "num_images": 7, "num_classes": 2}})
     with ProgressDisplay(RECIPE, False) as display:
         display.callbacks().on_start(None, run, 0)
     assert "left out, too few images for a task: b (1)" in capsys.readouterr().err

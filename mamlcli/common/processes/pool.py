@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import NoReturn, cast
 
+from mamlcli.common.disk import environment_error
 from mamlcli.common.errors import Interrupted, MamlError, is_out_of_memory
 from mamlcli.common.processes.signals import interruption_flag, left_to_parent
 
@@ -288,4 +289,6 @@ def failure(error: BaseException) -> dict[str, str]:
     reason = f"{name}: {text}"
     if is_out_of_memory(error):
         reason = f"out of memory ({text or name}). Fewer --jobs, or a smaller execution.chunk, need less"
+    elif told := environment_error(error):
+        return {"reason": str(told), "error": name}
     return {"reason": reason, "error": name, "details": "".join(traceback.format_exception(error))}

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mamlcli.common.disk import write_error
 from mamlcli.common.errors import RunError
 from mamlcli.common.files import atomic_write, json_text
 from mamlcli.recipe.changes import recipe_difference
@@ -107,8 +108,8 @@ def _make_folder(path: Path, settings: Mapping[str, object]) -> None:
         (path / "cells").mkdir(parents=True, exist_ok=True)
         _write_settings(path, settings)
     except OSError as error:
-        raise RunError(
-            str(path), expected="a folder that can be written", got=error.strerror, next_step="Name another --dir"
+        raise write_error(
+            error, str(path), expected="a folder that can be written", next_step="Name another --dir"
         ) from error
 
 
