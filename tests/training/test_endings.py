@@ -9,15 +9,16 @@ from itertools import count
 import pytest
 from safetensors.torch import load_file
 
-from mamlcli.common.disk import EnvironmentFault
-from mamlcli.common.errors import Interrupted
+from mamlcli.common.disk import EnvironmentFault, environment_error
+from mamlcli.common.errors import Interrupted, MamlError
+from mamlcli.common.files import atomic_write
 from mamlcli.engine.outer_loop import StepRecord, ValidationRecord
-from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.folder import RunDirectory, is_run
 from mamlcli.training import checkpoints
 from mamlcli.training.endings import environment_told, way_on
 from mamlcli.training.events import EventLog
 from mamlcli.training.planned import Progress
-from tests.helpers.running import results, train_tiny
+from tests.helpers.running import assert_same_results, train_tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -25,17 +26,32 @@ KEYS = ("outer.iterations=4", "outer.checkpoint_every=2", "validation={every: 2,
 RARELY = (*KEYS, "outer.checkpoint_every=1000")
 
 
+@pytest.fixture(autouse=True)
+def quick_figures(monkeypatch):
+    """Write the figure of a run without drawing it."""
+    monkeypatch.setattr("mamlcli.training.scoring.save_curve", lambda report, path: atomic_write(path, b"figure"))
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """What a run is that nothing ended."""
-    return results(train_tiny(tmp_path_factory.mktemp("whole") / "run", "linear-regression", *KEYS))
+    return train_tiny(tmp_path_factory.mktemp("whole") / "run", "linear-regression", *KEYS).path
 
 
 def assert_goes_on(path, whole, keys=KEYS):
     """Go on with a run, and compare its end with that of a run that nothing ended."""
     run = train_tiny(path, "linear-regression", *keys)
     assert run.manifest.status == "done"
-    assert results(run) == whole
+    assert_same_results(path, whole)
+
+
+def error_of(work):
+    """Return what work ends by; None where it ends well."""
+    try:
+        work()
+    except Exception as error:
+        return error
+    return None
 
 
 class Other(Exception):
@@ -45,8 +61,7 @@ class Other(Exception):
 # A disk that is full, in the middle of everything -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("operation", ["fsync", "replace"])
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize(("operation", "number"), [("fsync", errno.ENOSPC), ("replace", errno.EDQUOT)])
 def test_disk_that_is_full_from_any_write_on_leaves_a_run_that_goes_on(tmp_path, monkeypatch, whole, operation, number):
     real, failures = getattr(os, operation), 0
     for nth in count():
@@ -62,15 +77,13 @@ def test_disk_that_is_full_from_any_write_on_leaves_a_run_that_goes_on(tmp_path,
         path = tmp_path / str(nth)
         with monkeypatch.context() as patch:
             patch.setattr(os, operation, full)
-            try:
-                train_tiny(path, "linear-regression", *KEYS)
-                break
-            except EnvironmentFault as error:
-                assert "Free some" in str(error)
-            except OSError:
-                assert nth < 2, "only while the folder is made, before the run is in work"
-                continue
-            failures += 1
+            error = error_of(lambda path=path: train_tiny(path, "linear-regression", *KEYS))
+        if error is None:
+            break
+        assert "Free some of" in str(error if isinstance(error, MamlError) else environment_error(error))
+        if not is_run(path):  # while the folder was made, before there was a run
+            continue
+        failures += 1
         for file in (path / "checkpoints").glob("*"):
             load_file(file)
         assert RunDirectory.open(path).manifest.status in ("created", "running")  # no room for more
@@ -115,7 +128,8 @@ def test_metrics_that_cannot_be_written_leave_no_checkpoint_that_they_lag_behind
 
 def test_run_whose_folder_vanished_is_told_so(tmp_path):
     def vanish(record):
-        os.rename(tmp_path / "run", tmp_path / "moved")
+        if record.iteration == 1:
+            os.rename(tmp_path / "run", tmp_path / "moved")
 
     with pytest.raises(EnvironmentFault, match=r"Do not move or delete .*run") as caught:
         train_tiny(tmp_path / "run", "linear-regression", *KEYS, progress=Progress(on_record=vanish))
@@ -125,9 +139,9 @@ def test_run_whose_folder_vanished_is_told_so(tmp_path):
 # Errors of what is beside the training --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [Other("x"), SystemExit(1), KeyboardInterrupt(), RecursionError("x")], ids=repr)
+@pytest.mark.parametrize("error", [Other("x"), SystemExit(1), KeyboardInterrupt()], ids=repr)
 @pytest.mark.parametrize("kind", [StepRecord, ValidationRecord])
-def test_any_error_of_a_display_saves_what_was_trained(tmp_path, whole, error, kind):
+def test_any_error_of_a_display_saves_what_was_trained(tmp_path, error, kind):
     def fail(record):
         if isinstance(record, kind) and record.iteration == 2:
             raise error
@@ -139,12 +153,8 @@ def test_any_error_of_a_display_saves_what_was_trained(tmp_path, whole, error, k
     assert (manifest.status, manifest.iterations_done) == ("interrupted" if is_interrupted else "failed", 2)
     assert manifest["error"] == type(error).__name__
     started = []
-    train_tiny(
-        tmp_path / "run",
-        "linear-regression",
-        *RARELY,
-        progress=Progress(on_start=lambda *told: started.append(told[2])),
-    )
+    seen = Progress(on_start=lambda *told: started.append(told[2]))
+    train_tiny(tmp_path / "run", "linear-regression", *RARELY, progress=seen)
     assert started == [2]
 
 

@@ -114,8 +114,8 @@ def test_a_run_cut_before_its_first_checkpoint_starts_over_in_the_events_too(tmp
     def cut(record):
         raise Cut
 
-    with monkeypatch.context() as patch, pytest.raises(Cut):
-        patch.setattr(OngoingRun, "save_if_possible", lambda run: False)  # as if it were killed
+    monkeypatch.setattr(OngoingRun, "save_if_possible", lambda run: False)  # as if it were killed
+    with pytest.raises(Cut):
         train_tiny(tmp_path / "run", "logistic", *LOGGED, progress=Progress(on_record=cut))
     run = train_tiny(tmp_path / "run", "logistic", *LOGGED)
     assert run.manifest["resumed_from"] == []
