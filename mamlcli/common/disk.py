@@ -20,7 +20,6 @@ from mamlcli.common.words import first_line, printable
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
-Kind = TypeVar("Kind", bound=MamlError)
 
 
 class EnvironmentFault(MamlError):
@@ -97,8 +96,8 @@ def environment_error(error: BaseException, *, next_step: str | None = None) -> 
 
 
 def write_error(
-    error: OSError, where: str, *, expected: str, next_step: str | None = None, kind: type[Kind] = RunError
-) -> Kind:
+    error: OSError, where: str, *, expected: str, next_step: str | None = None, kind: type[MamlError] = RunError
+) -> MamlError:
     """Return the error for a place that was named and cannot be written; of a full disk it says what to free.
 
     Args:
@@ -143,7 +142,7 @@ def names_its_file(
     """Return a function whose first argument is the file that it writes, with `naming`."""
 
     @functools.wraps(write)
-    def call(path: Path, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+    def call(path: Path, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         with naming(path):
             return write(path, *args, **kwargs)
 

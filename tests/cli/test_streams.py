@@ -134,7 +134,7 @@ class Failing(io.StringIO):
         super().__init__()
         self.error = error
 
-    def write(self, text):
+    def write(self, text=""):
         raise self.error
 
     flush = write
