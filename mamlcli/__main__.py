@@ -1,15 +1,13 @@
 """Entry point: runs the command line and turns errors into messages and exit codes, here and nowhere else.
 
 0 done; 1 the user's input or environment; 2 usage (from typer); 3 a bug, with its traceback and the versions in a log;
-130 interrupted.
+130 interrupted, by Ctrl-C, SIGTERM, a closed terminal (SIGHUP) or a batch system's warning (SIGUSR1, SIGUSR2, SIGXCPU).
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import signal
 import sys
 import tempfile
 import traceback
@@ -18,8 +16,10 @@ from types import FrameType
 from mamlcli.cli import console
 from mamlcli.cli.streams import give_up, read_names_as_utf8
 from mamlcli.common.commands import command
+from mamlcli.common.disk import environment_error
 from mamlcli.common.errors import Interrupted, MamlError, RecipeError, is_missing_on_mps, is_out_of_memory
 from mamlcli.common.machine import versions
+from mamlcli.common.processes.signals import handle_all
 from mamlcli.common.words import first_line
 
 EXIT_USER, EXIT_BUG, EXIT_INTERRUPTED = 1, 3, 130
@@ -32,9 +32,7 @@ _SMALLER = "Lower execution.chunk (1 is the least), model.width, model.depth or 
 def main() -> None:
     """Run the command line."""
     read_names_as_utf8()
-    signal.signal(signal.SIGTERM, _as_interrupt)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the parent had it ignored
-        signal.signal(signal.SIGINT, _as_interrupt)
+    handle_all(_as_interrupt)
     try:
         _check_folder()
         refuse_keys_as_options(sys.argv[1:])
@@ -60,9 +58,8 @@ def main() -> None:
         if is_out_of_memory(error):
             console.error(f"memory: expected enough for this recipe, got {first_line(error)}. {_SMALLER}")
             sys.exit(EXIT_USER)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            console.error(f"disk: expected room for what is written, got {error.strerror}. Free some, and run it again")
-            give_up()
+        if (told := environment_error(error, next_step="Then run it again")) is not None:
+            console.error(str(told))
             sys.exit(EXIT_USER)
         if is_missing_on_mps(error):
             console.error(

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from mamlcli.common.processes.signals import ASKED, WARNED
 from tests.helpers.running import Finished, Program
 
 
@@ -52,7 +53,7 @@ def cli(tmp_path, monkeypatch, capsys, one_thread):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # typer sets its own
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (*ASKED, *WARNED)}
 
     def run(*words: object) -> Finished:
         monkeypatch.setattr(sys, "argv", ["mamlcli", *map(str, words)])

@@ -41,6 +41,7 @@ OF_COMMON_FOR_COMPUTING = {
     "adapted",
     "architecture",
     "commands",
+    "disk",
     "errors",
     "files",
     "names",
@@ -246,6 +247,7 @@ def writes(path: Path) -> list[str]:
             continue
         called = ast.unparse(node.func)
         is_print = called in ("print", "rich.print", "typer.echo", "typer.secho", "Console", "rich.console.Console")
+        is_print = is_print or called == "telling"  # makes what writes to stdout
         if is_print or called.startswith(("sys.stdout.write", "sys.stderr.write", "warnings.warn")):
             calls.append(f"{path.name}:{node.lineno}: {called}")
     return calls

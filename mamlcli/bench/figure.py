@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mamlcli.bench.results import BenchReport, BenchRow
-from mamlcli.common.errors import RunError
+from mamlcli.common.disk import write_error
 from mamlcli.common.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, new_figure
 from mamlcli.common.files import atomic_write, json_text
 
@@ -65,7 +65,7 @@ def _written(place: Path, contents: Mapping[Path, bytes]) -> list[Path]:
             atomic_write(path, content)
     except OSError as error:
         expected, next_step = "a place that can be written", "Name another with --figure or --out"
-        raise RunError(str(place), expected=expected, got=str(error), next_step=next_step) from error
+        raise write_error(error, str(place), expected=expected, next_step=next_step) from error
     return list(contents)
 
 

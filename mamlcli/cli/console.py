@@ -19,7 +19,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from mamlcli.cli.streams import can_write, is_unicode, make_writable
+from mamlcli.cli.streams import can_write, dropping, is_unicode, make_writable, telling
 from mamlcli.common.files import json_text
 from mamlcli.common.words import lines_of
 
@@ -49,6 +49,20 @@ class PlainConsole(Console):
         super().__init__(
             width=width, stderr=stderr, file=file, color_system=_COLORS, markup=False, emoji=False, highlight=False
         )
+
+    @property
+    def file(self) -> IO[str]:
+        """What it writes to: standard error drops what it cannot write, so that no work ends by a line about it."""
+        stream = super().file
+        return dropping(stream) if self.stderr else telling(stream)
+
+    @file.setter
+    def file(self, new: IO[str]) -> None:
+        self._file = new
+
+    def on_broken_pipe(self) -> None:
+        """Let whoever called know of a reader that has left; rich calls this where it handles that error."""
+        raise
 
     def render_str(  # type: ignore[no-untyped-def]  # as rich has it, whatever its version
         self, text: str, **choices
@@ -124,8 +138,7 @@ def show(report: R, parts: Callable[[R], Iterable[Part]], *, to_json: Callable[[
         to_json: makes of it the one JSON document that --json prints; called with --json alone.
     """
     if _is_json:
-        sys.stdout.write(json_text(to_json(report), is_ascii=not is_unicode(sys.stdout)))
-        sys.stdout.flush()
+        _write(json_text(to_json(report), is_ascii=not is_unicode(sys.stdout)))
         return
     for part in parts(report):
         if isinstance(part, Verbatim):
@@ -144,10 +157,15 @@ def result(renderable: RenderableType) -> None:
 def result_text(text: str) -> None:
     """Show a finished text on stdout as it is, without folding; of control characters, tabs and line ends stay."""
     text = "\t".join(map(lines_of, text.split("\t")))
-    sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
-    sys.stdout.flush()
+    _write(text if text.endswith("\n") else f"{text}\n")
     if not can_write(text, sys.stdout):
         warn(f"characters that {sys.stdout.encoding} lacks are shown as escapes; with PYTHONUTF8=1 they are themselves")
+
+
+def _write(text: str) -> None:
+    stream = telling(sys.stdout)
+    stream.write(text)
+    stream.flush()
 
 
 # Beside the result ---------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from mamlcli.cli import complete, console
 from mamlcli.cli.options import JsonOption
 from mamlcli.cli.verify import verify
 from mamlcli.common.commands import command
+from mamlcli.common.disk import write_error
 from mamlcli.common.errors import RecipeError, RunError
 from mamlcli.common.files import atomic_write
 
@@ -105,7 +106,7 @@ def cp(
     try:
         atomic_write(target, find_recipe(recipe).read_bytes())
     except OSError as error:
-        raise RunError(str(target), expected="a place that can be written", got=str(error.strerror)) from error
+        raise write_error(error, str(target), expected="a place that can be written") from error
     console.note(f"Written: {target}. Next: {command('train', target)}")
 
 

@@ -11,6 +11,7 @@ import typer
 from mamlcli.cli import complete, console
 from mamlcli.cli.options import JsonOption
 from mamlcli.common.commands import command
+from mamlcli.common.disk import write_error
 from mamlcli.common.errors import RunError
 from mamlcli.common.files import atomic_write
 from mamlcli.common.names import RUNS
@@ -217,7 +218,7 @@ def _write(text: str, out: Path | None, *, force: bool) -> None:
     try:
         atomic_write(out, text.encode())
     except OSError as error:
-        raise RunError(str(out), expected="a place that can be written", got=str(error.strerror)) from error
+        raise write_error(error, str(out), expected="a place that can be written") from error
     console.note(f"Written: {out}")
 
 

@@ -1,13 +1,22 @@
-"""Standard output and error can always be written to: in any encoding, closed, or with a reader that has left."""
+"""Standard output and error can always be written to: in any encoding, closed, or with a reader that has left.
+
+What goes to standard error is said beside the work, and never ends it: where it cannot be written, as on a full disk or
+a terminal that was closed, it is dropped. A result that cannot be written is an error that says so.
+"""
 
 from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import os
+import stat
 import sys
 import unicodedata
-from typing import TextIO
+from collections.abc import Callable
+from typing import IO, TextIO, cast
+
+from mamlcli.common.errors import MamlError
 
 # Signs of our own texts, for encodings that lack them; every other character is written as its escape, \xfc.
 _PLAIN = {
@@ -84,6 +93,67 @@ def give_up() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
+
+
+class _Guarded:
+    """A stream that hands what goes wrong in writing to a function; all else is as the stream has it."""
+
+    def __init__(self, stream: IO[str], failed: Callable[[IO[str], Exception], None]) -> None:
+        self._stream, self._failed = stream, failed
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Write out what is buffered."""
+        self._try(self._stream.flush)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+    def _try(self, do: Callable[[], object]) -> None:
+        try:
+            do()
+        except (OSError, ValueError) as error:  # ValueError: it was closed
+            self._failed(self._stream, error)
+
+
+def dropping(stream: IO[str]) -> IO[str]:
+    """Return a stream that drops what it cannot write."""
+    return cast(IO[str], _Guarded(stream, lambda stream, error: None))
+
+
+def telling(stream: IO[str]) -> IO[str]:
+    """Return a stream of results: MamlError where one cannot be written.
+
+    BrokenPipeError where its reader has left, or the terminal was closed.
+    """
+    return cast(IO[str], _Guarded(stream, _tell))
+
+
+def _tell(stream: IO[str], error: Exception) -> None:
+    if not isinstance(error, OSError) or isinstance(error, BrokenPipeError):
+        raise error
+    if error.errno == errno.EIO and _is_device(stream):
+        raise BrokenPipeError(*error.args) from error  # a terminal that was closed: there is nobody to tell
+    with contextlib.suppress(OSError, ValueError):  # or the rest in its buffer would fail again at the end
+        _open_null(stream.fileno())
+    raise MamlError(
+        "standard output",
+        expected="a place that takes the result",
+        got=(error.strerror or str(error)).lower(),
+        why="What a run has done is kept in its folder",
+        next_step="Free some of the disk of the output, or send it elsewhere, and run it again",
+    ) from error
+
+
+def _is_device(stream: IO[str]) -> bool:
+    try:
+        return stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def is_unicode(stream: TextIO) -> bool:

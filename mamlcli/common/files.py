@@ -11,6 +11,7 @@ import shlex
 import tempfile
 from pathlib import Path
 
+from mamlcli.common.disk import names_its_file
 from mamlcli.common.errors import DataError, MamlError
 from mamlcli.common.words import printable
 
@@ -48,6 +49,7 @@ def text_of(data: bytes) -> str:
         raise TextFileError(f"{got}; save it as UTF-8") from error
 
 
+@names_its_file
 def atomic_write(path: Path, data: bytes, *, kept_as: Path | None = None) -> None:
     """Write a file so that it is whole and new or as it was before, even if the machine stops.
 

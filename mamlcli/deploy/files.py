@@ -6,6 +6,7 @@ import csv
 import io
 from pathlib import Path
 
+from mamlcli.common.disk import write_error
 from mamlcli.common.errors import MamlError
 from mamlcli.common.files import atomic_write, json_text
 from mamlcli.common.words import shown
@@ -39,7 +40,9 @@ def write_predictions(report: PredictionReport, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, text.encode())
     except OSError as error:
-        raise MamlError(f"--out {shown(path)}", expected="a file that can be written", got=str(error)) from error
+        raise write_error(
+            error, f"--out {shown(path)}", expected="a file that can be written", kind=MamlError
+        ) from error
 
 
 def _csv(report: PredictionReport) -> str:

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from mamlcli.common.disk import write_error
 from mamlcli.common.errors import RecipeError, RunError
 from mamlcli.common.files import atomic_write, json_text
 from mamlcli.deploy.model_card import WeightsConfig, model_card
@@ -77,7 +78,7 @@ def export_weights(run: RunEntry, folder: Path, *, is_forced: bool = False) -> l
         for name, data in parts.items():
             atomic_write(folder / name, data)
     except OSError as error:
-        raise RunError(str(folder), expected="a folder that can be written", got=str(error.strerror)) from error
+        raise write_error(error, str(folder), expected="a folder that can be written") from error
     return [folder / name for name in parts]
 
 

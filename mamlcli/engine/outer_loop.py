@@ -140,6 +140,7 @@ def is_over(state: TrainState, outer: OuterLoop) -> bool:
 
 def _validated(state: TrainState, outer: OuterLoop, loss: float, accuracy: float | None) -> ValidationRecord:
     """Note a validation in the state, and whether training stops after it."""
+    state.is_whole = False
     state.last_validated = state.iteration
     score = accuracy if outer.validation_metric == "accuracy" and accuracy is not None else -loss
     is_best = math.isfinite(score) and (state.best_score is None or score > state.best_score)
@@ -149,6 +150,7 @@ def _validated(state: TrainState, outer: OuterLoop, loss: float, accuracy: float
         state.num_without_best += 1
     has_no_patience = outer.patience is not None and state.num_without_best >= outer.patience
     state.is_stopped = has_no_patience and state.iteration < outer.num_outer_steps
+    state.is_whole = True
     return ValidationRecord(state.iteration, loss, accuracy, is_best)
 
 
@@ -179,11 +181,14 @@ class _Update:
                 moving.append(state)
             except NonFiniteError as error:
                 records.append(error)
+        for state in moving:
+            state.is_whole = False
         if moving:
             _decay(moving, outers[0])
         self._move(moving)
         for state in moving:
             state.iteration += 1
+            state.is_whole = True
         return records
 
     def _move(self, states: list[TrainState]) -> None:

@@ -76,6 +76,7 @@ class TrainState:
         num_without_best: validations since.
         last_validated: meta-iterations done at the last validation.
         is_stopped: whether training stopped early.
+        is_whole: false while an update is under way, which an error or a signal may end in its middle.
     """
 
     params: Params
@@ -86,6 +87,7 @@ class TrainState:
     num_without_best: int = 0
     last_validated: int = 0
     is_stopped: bool = False
+    is_whole: bool = True
     _names: list[str] = field(default_factory=list)
 
     @property

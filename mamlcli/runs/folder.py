@@ -19,7 +19,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, TypeVar
@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mamlcli.common.commands import command
+from mamlcli.common.disk import naming, write_error
 from mamlcli.common.errors import RunError
 from mamlcli.common.files import atomic_write, json_text
 from mamlcli.common.json_reading import file_bytes, json_object, opened_file, reason
@@ -84,7 +85,7 @@ class RunDirectory:
             noted = run.write_recipe(recipe)
         except OSError as error:
             expected, next_step = "a folder that can be written", "Name another --run-dir"
-            raise RunError(str(path), expected=expected, got=error.strerror, next_step=next_step) from error
+            raise write_error(error, str(path), expected=expected, next_step=next_step) from error
         typed = {} if data_path(recipe) is None else {"typed_path": data_path(recipe), "typed_in": os.getcwd()}
         run.update_manifest({"recipe_name": name, "status": "created", **noted, **typed, **notes})
         return run
@@ -193,11 +194,12 @@ class RunDirectory:
 
     def append_metrics(self, record: Mapping[str, object]) -> None:
         """Append one record to the metrics; other processes can read it when this returns."""
-        if self._metrics is None:
-            self._metrics = (self.path / _METRICS).open("a", encoding="utf-8")
-        line = metrics_line(record)
-        self._metrics.write(line)
-        self._metrics.flush()
+        with naming(self.path / _METRICS):
+            if self._metrics is None:
+                self._metrics = (self.path / _METRICS).open("a", encoding="utf-8")
+            line = metrics_line(record)
+            self._metrics.write(line)
+            self._metrics.flush()
         if self._mark is not None:
             self._mark.add(line.encode())
 
@@ -247,7 +249,9 @@ class RunDirectory:
     def close(self) -> None:
         """Close the file that metrics are appended to."""
         if self._metrics is not None:
-            self._metrics.close()
+            # Every record was written when it was appended; a part of one that could not be is tried once more here.
+            with suppress(OSError):
+                self._metrics.close()
             self._metrics = None
 
     @property

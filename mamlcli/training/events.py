@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Protocol
 
+from mamlcli.common.disk import naming
 from mamlcli.common.errors import MamlError
 from mamlcli.runs.report import RunReport
 
@@ -86,8 +87,9 @@ class EventLog:
 
     def __init__(self, logging: str, run: Path, iteration: int, records: Iterable[Mapping[str, object]]) -> None:
         self._writer: _Writer | None = None
+        self._folder = run / FOLDER
         if logging == "tensorboard":
-            self._writer = _writer(run / FOLDER, purge_step=iteration)
+            self._writer = _writer(self._folder, purge_step=iteration)
             for record in records:
                 if _iteration(record) >= iteration:
                     self.write(record)
@@ -98,15 +100,17 @@ class EventLog:
             return
         prefix = "" if record["kind"] == "step" else f"{record['kind']}/"
         scalars = record.items() if record["kind"] in ("step", "validation") else ()
-        for key, value in scalars:
-            if isinstance(value, int | float) and not isinstance(value, bool) and key not in _NO_SCALARS:
-                self._writer.add_scalar(f"{prefix}{key}", value, _iteration(record))
-        self._writer.flush()
+        with naming(self._folder):
+            for key, value in scalars:
+                if isinstance(value, int | float) and not isinstance(value, bool) and key not in _NO_SCALARS:
+                    self._writer.add_scalar(f"{prefix}{key}", value, _iteration(record))
+            self._writer.flush()
 
     def close(self) -> None:
-        """Close the event files."""
+        """Close the event files; every record was on disk, or its error raised, when it was written."""
         if self._writer is not None:
-            self._writer.close()
+            with suppress(OSError):
+                self._writer.close()
 
 
 def _iteration(record: Mapping[str, object]) -> int:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from mamlcli.common.errors import Interrupted, NonFiniteError, RunError, WorkerError, is_out_of_memory
-from mamlcli.common.machine import now, peak_memory_mb
+from mamlcli.common.disk import environment_error
+from mamlcli.common.errors import Interrupted, MamlError, NonFiniteError, RunError, WorkerError
 from mamlcli.engine.evaluation import Evaluation
 from mamlcli.engine.execution import Execution
 from mamlcli.engine.objective import MetaParams
@@ -21,6 +21,7 @@ from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.report import RunReport
 from mamlcli.runs.suggestions import resume
 from mamlcli.training.checkpoints import check_best, checkpoint_path, load_checkpoint, save_checkpoint
+from mamlcli.training.endings import end_noted, environment_told, way_on
 from mamlcli.training.events import EventLog, check_event_log, log_evaluation
 from mamlcli.training.experiment import Experiment
 from mamlcli.training.functions import training_execution
@@ -33,7 +34,7 @@ from mamlcli.training.manifest import (
     recorded_execution,
     start_manifest,
 )
-from mamlcli.training.placement import memory_error, use_threads
+from mamlcli.training.placement import use_threads
 from mamlcli.training.planned import PlannedRun
 from mamlcli.training.scoring import evaluation_report, write_evaluation
 from mamlcli.training.trained import best_weights
@@ -50,6 +51,9 @@ class OngoingRun:
         how: how the tasks of a meta-batch are run.
         events: its event files.
         started: time.monotonic() at the start of training here.
+        noted: of the state that the metrics and the best checkpoint are up to date with, (meta-iterations done,
+            meta-iterations done at its last validation).
+        saved: meta-iterations done at the last checkpoint; 0 for none.
         is_saved: whether the last checkpoint is of the present state.
         is_trained: whether training is over, so that there is nothing more to save.
     """
@@ -60,6 +64,8 @@ class OngoingRun:
     how: Execution
     events: EventLog
     started: float
+    noted: tuple[int, int]
+    saved: int = 0
     is_saved: bool = False
     is_trained: bool = False
 
@@ -71,11 +77,12 @@ class OngoingRun:
         directory, state = self.plan.directory, self.state
         line = {"kind": _kind(record), **vars(record), "elapsed_s": round(time.monotonic() - self.started, 4)}
         directory.append_metrics(line)
-        self.events.write(line)
         if isinstance(record, ValidationRecord) and record.is_best:
             best = {"iteration": state.iteration, "score": state.best_score}
             directory.sync_metrics()
             save_checkpoint(directory, "best", state.params, best)
+        self.noted = state.iteration, state.last_validated
+        self.events.write(line)
         if self.plan.progress.on_record:
             self.plan.progress.on_record(record)
         if is_stopping:
@@ -89,7 +96,20 @@ class OngoingRun:
         """Write the state as the last checkpoint."""
         self.plan.directory.sync_metrics()
         save_checkpoint(self.plan.directory, "last", *self.state.export())
-        self.is_saved = True
+        self.saved, self.is_saved = self.state.iteration, True
+
+    def save_if_possible(self) -> bool:
+        """Save the state where an error ends training; return whether the last checkpoint is of it.
+
+        Not the state in the middle of an update, and none that metrics and best weights lag behind: training would go
+        on from it with a hole in them. The last checkpoint is then the one before.
+        """
+        state = self.state
+        can_go_on = state.is_whole and self.noted == (state.iteration, state.last_validated)
+        if can_go_on and not self.is_saved:
+            with suppress(Exception):  # the error that ends training says more than what comes of it
+                self.save()
+        return self.is_saved
 
     def end_training(self) -> None:
         """Save the state where it is not saved yet, and let go of what only training needs."""
@@ -114,8 +134,8 @@ class OngoingRun:
         spec = experiment.recipe.evaluation
         steps = spec.steps or experiment.recipe.inner.steps
         report = evaluation_report(directory, experiment, evaluation, weights, split=spec.split, num_steps=steps)
-        log_evaluation(experiment.recipe.logging, directory.path, report)
         write_evaluation(directory.path, evaluation, report)
+        log_evaluation(experiment.recipe.logging, directory.path, report)
         return report
 
 
@@ -198,7 +218,7 @@ def opened(plan: PlannedRun, num_workers: int = 1, num_runs: int = 1) -> Iterato
     """
     directory, experiment = plan.directory, plan.experiment
     check_event_log(experiment.recipe.logging)
-    with directory.lock():
+    with environment_told(directory), directory.lock():
         experiment.use_threads()
         outer = experiment.outer_loop()
         state = _state_of(directory, experiment, outer)
@@ -214,68 +234,44 @@ def opened(plan: PlannedRun, num_workers: int = 1, num_runs: int = 1) -> Iterato
         use_threads(record.threads)
         start_manifest(directory, experiment, plan.argv, state, record, changes)
         directory.remove_results()
-        with _end_noted(plan, state, record.how, wall_before), closing(directory):
+        with end_noted(plan, state, record.how, wall_before), closing(directory):
             directory.rewind_metrics(state.iteration, state.last_validated)
             note_holes(directory, state.iteration)
             if plan.progress.on_start:
                 plan.progress.on_start(experiment, directory, state.iteration)
             events = EventLog(experiment.recipe.logging, directory.path, state.iteration, directory.read_metrics())
-            run = OngoingRun(plan, state, outer, record.how, events, time.monotonic())
+            noted = state.iteration, state.last_validated
+            run = OngoingRun(plan, state, outer, record.how, events, time.monotonic(), noted, state.iteration)
             with closing(events), _saved_at_an_error(run):
                 yield run
 
 
 @contextmanager
-def _end_noted(plan: PlannedRun, state: TrainState, how: Execution, wall_before: float) -> Iterator[None]:
-    """Write to a run's manifest how the block ended: done, stopped early, interrupted or failed.
-
-    Args:
-        plan: the run.
-        state: of its training.
-        how: how its tasks are run, for what is said where memory runs out.
-        wall_before: seconds that the run took until now.
-    """
-    started = time.monotonic()
-    outcome = {"status": "failed"}
-    try:
-        yield
-        outcome = {"status": "stopped early" if state.is_stopped else "done", "finished_at": now()}
-    except BaseException as error:
-        is_interruption = isinstance(error, Interrupted | KeyboardInterrupt)
-        status = "interrupted" if is_interruption else "failed"
-        outcome = {"status": status, "reason": str(error), "error": type(error).__name__}
-        if is_out_of_memory(error):
-            raise memory_error(plan.experiment.recipe, how, error) from error
-        raise
-    finally:
-        plan.directory.update_manifest(
-            {
-                **outcome,
-                "iterations_done": state.iteration,
-                "wall_s": round(wall_before + time.monotonic() - started, 3),
-                "peak_memory_mb": peak_memory_mb(plan.experiment.device),
-            }
-        )
-
-
-@contextmanager
 def _saved_at_an_error(run: OngoingRun) -> Iterator[None]:
-    """Save the state where an error ends training, and add to the error where it is."""
+    """Save the state where an error of whatever kind ends training, and add to the error what is saved."""
     try:
         yield
-    except (Interrupted, NonFiniteError, WorkerError) as error:
+    except Interrupted:
+        if not run.is_trained:
+            run.save()  # where this fails, the run is not saved as the interruption says, and ends by that
+        raise
+    except BaseException as error:
         if run.is_trained:
             raise
-        run.save()
-        if isinstance(error, Interrupted):
-            raise
-        path = run.plan.directory.path
-        saved = f"The state before it is kept in {path / 'checkpoints'}. {error.next_step}"
+        is_saved = run.save_if_possible()
+        if isinstance(error, NonFiniteError) and is_saved:
+            checkpoints = run.plan.directory.path / "checkpoints"
+            raise _with_next_step(error, f"The state before it is kept in {checkpoints}. {error.next_step}") from error
+        way = way_on(run.plan.directory, f"The run is saved after iteration {run.saved}" if run.saved else None)
         if isinstance(error, WorkerError):
-            saved = f"The run is saved after iteration {run.state.iteration}. Run: {resume(path)}"
-        raise type(error)(
-            error.where, expected=error.expected, got=error.got, why=error.why, next_step=saved
-        ) from error
+            raise _with_next_step(error, way) from error
+        if told := environment_error(error, next_step=way):
+            raise told from error
+        raise
+
+
+def _with_next_step(error: MamlError, next_step: str | None) -> MamlError:
+    return type(error)(error.where, expected=error.expected, got=error.got, why=error.why, next_step=next_step)
 
 
 def _state_of(run: RunDirectory, experiment: Experiment, outer: OuterLoop) -> TrainState:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mamlcli.common.errors import RunError
+from mamlcli.common.disk import write_error
 from mamlcli.common.statistics import Score, estimate, interval_note
 from mamlcli.engine.evaluation import Evaluation, Reference, evaluate, join_evaluations
 from mamlcli.engine.objective import MetaParams
@@ -171,7 +171,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation, report: RunReport) ->
         save_curve(report, result.curve_path)
         result.write_report(report)
     except OSError as error:
-        raise RunError(str(folder), expected="a folder that can be written", got=str(error)) from error
+        raise write_error(error, str(folder), expected="a folder that can be written") from error
 
 
 def evaluation_report(

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from mamlcli.common.disk import write_error
 from mamlcli.common.errors import MamlError
 from mamlcli.common.files import atomic_write, cache_dir, json_text
 from mamlcli.engine.execution import Execution
@@ -152,11 +153,12 @@ def store_tuned(key: str, choice: TunedChoice) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, json_text({**_read(None), key: choice.to_json()}).encode())
     except OSError as error:
-        raise MamlError(
+        raise write_error(
+            error,
             str(path),
             expected="a file that can be written",
-            got=str(error.strerror or error),
             next_step="Name another cache folder in XDG_CACHE_HOME",
+            kind=MamlError,
         ) from error
     return path
 

@@ -56,8 +56,7 @@ def test_validations_and_an_early_stop_are_lines_of_their_own(capsys, record, li
 
 
 def run_with(workers):
-    noted = {"device": "cpu", "execution": {"workers": workers}, "num_parameters": 28485}
-    manifest = Manifest(noted)
+    manifest = Manifest({"device": "cpu", "execution": {"workers": workers}, "num_parameters": 28485})
     return SimpleNamespace(name="glyphs", path=Path("runs/glyphs-1"), manifest=manifest)
 
 

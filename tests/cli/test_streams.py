@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -13,7 +14,8 @@ import pytest
 
 import mamlcli
 from mamlcli.cli import console
-from mamlcli.cli.streams import can_write, is_unicode
+from mamlcli.cli.streams import can_write, dropping, is_unicode, telling
+from mamlcli.common.errors import MamlError
 
 SHOW = """
 from rich.table import Table
@@ -92,7 +94,8 @@ def test_output_without_room_is_told_in_words():
         ended = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE, timeout=120)
     assert ended.returncode == 1
     assert ended.stderr == (
-        b"error: disk: expected room for what is written, got No space left on device. Free some, and run it again\n"
+        b"error: standard output: expected a place that takes the result, got no space left on device. What a run has "
+        b"done is kept in its folder. Free some of the disk of the output, or send it elsewhere, and run it again.\n"
     )
 
 
@@ -122,3 +125,69 @@ def test_names_are_read_and_written_where_the_locale_knows_ascii_alone(tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert b"  path: zw\\xf6lf\n" in ended.stdout
     assert b"characters that ascii lacks are shown as escapes" in ended.stderr.lower()
+
+
+class Failing(io.StringIO):
+    """A stream under which the disk is full, or whose terminal was closed."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def write(self, text=""):
+        raise self.error
+
+    flush = write
+
+
+FAULTS = [
+    BrokenPipeError(errno.EPIPE, "Broken pipe"),
+    OSError(errno.EIO, "Input/output error"),
+    OSError(errno.ENOSPC, "No space left on device"),
+    OSError(errno.EFBIG, "File too large"),
+    ValueError("I/O operation on closed file."),
+]
+
+
+@pytest.mark.parametrize("error", FAULTS, ids=repr)
+def test_what_is_said_beside_the_work_never_ends_it(monkeypatch, error):
+    monkeypatch.setattr(sys, "stderr", Failing(error))
+    console.note("a line")
+    console.warn("a line")
+    console.error("a line")
+    with console.progress_bar() as bar:
+        bar.update(bar.add_task("x", total=2), advance=1)
+
+
+@pytest.mark.parametrize("error", FAULTS[1:4], ids=repr)
+def test_result_that_cannot_be_written_is_an_error(monkeypatch, error):
+    monkeypatch.setattr(sys, "stdout", Failing(error))
+    for show in (console.result, console.result_text):
+        with pytest.raises(MamlError, match="standard output: expected a place that takes the result"):
+            show("a table")
+
+
+def test_reader_that_has_left_is_told_by_the_same_error_for_tables_and_texts(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Failing(FAULTS[0]))
+    for show in (console.result, console.result_text):
+        with pytest.raises(BrokenPipeError):
+            show("a table")
+
+
+def test_guarded_streams_are_otherwise_what_they_guard():
+    stream = io.StringIO()
+    assert dropping(stream).write("ab") == 2
+    telling(stream).write("c")
+    assert (stream.getvalue(), telling(stream).closed) == ("abc", False)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no terminals of this kind")
+def test_result_for_a_terminal_that_was_closed_is_as_for_a_reader_that_has_left():
+    import pty
+
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as stream:
+        os.close(ours)
+        with pytest.raises(BrokenPipeError):
+            telling(stream).write("x\n" * 10000)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # for what is still in its buffer

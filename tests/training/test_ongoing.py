@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mamlcli.common.disk import EnvironmentFault
 from mamlcli.common.errors import RunError
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
@@ -47,7 +48,7 @@ def test_run_in_use_is_left_as_it_is(tmp_path):
 def test_run_whose_event_files_cannot_be_made_has_failed(tmp_path):
     plan = planned(tmp_path / "run", "logging=tensorboard")
     (tmp_path / "run" / "tensorboard").write_text("a file in the way")
-    with pytest.raises(FileExistsError), opened(plan):
+    with pytest.raises(EnvironmentFault, match=r"file exists.*Then go on: mamlcli train --resume"), opened(plan):
         raise AssertionError("never reached")
     assert plan.directory.manifest["status"] == "failed"
     assert "tensorboard" in plan.directory.manifest["reason"]

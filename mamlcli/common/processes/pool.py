@@ -20,8 +20,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import NoReturn, cast
 
+from mamlcli.common.disk import environment_error
 from mamlcli.common.errors import Interrupted, MamlError, is_out_of_memory
-from mamlcli.common.processes.signals import interruption_flag, sigint_ignored
+from mamlcli.common.processes.signals import interruption_flag, left_to_parent
 
 IsStopped = Callable[[], bool]
 
@@ -92,7 +93,7 @@ class _Process:
         # Not daemonic: a daemon may have no children, and `git_state` runs git.
         self.process: BaseProcess = context.Process(target=_work, args=(theirs,), daemon=False)
         start_method = multiprocessing.get_start_method(allow_none=True)
-        with sigint_ignored():
+        with left_to_parent():
             self.process.start()
         multiprocessing.set_start_method(start_method, force=True)  # the start fixes it where nobody has yet
         theirs.close()  # or the death of the process would not close the pipe
@@ -288,4 +289,6 @@ def failure(error: BaseException) -> dict[str, str]:
     reason = f"{name}: {text}"
     if is_out_of_memory(error):
         reason = f"out of memory ({text or name}). Fewer --jobs, or a smaller execution.chunk, need less"
+    elif told := environment_error(error):
+        return {"reason": str(told), "error": name}
     return {"reason": reason, "error": name, "details": "".join(traceback.format_exception(error))}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mamlcli.common.errors import RunError
+from mamlcli.common.disk import write_error
 from mamlcli.common.figures import (
     BLUE,
     GREY,
@@ -67,8 +67,8 @@ def save_layers(report: LayersReport, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         return save_figure(figure, folder / "layers.png")
     except OSError as error:
-        raise RunError(
-            str(folder), expected="a folder that can be written", got=str(error), next_step="Name another with --out"
+        raise write_error(
+            error, str(folder), expected="a folder that can be written", next_step="Name another with --out"
         ) from error
 
 

@@ -15,6 +15,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from mamlcli.common.commands import command
+from mamlcli.common.disk import write_error
 from mamlcli.common.errors import MamlError, RunError
 from mamlcli.common.files import atomic_write
 from mamlcli.engine.evaluation import Array, TaskStream, adapted_params, map_tasks
@@ -147,7 +148,7 @@ def export_collapsed(run_path: Path, out: Path) -> CollapseRecord:
     try:
         atomic_write(out, save_tensors(cpu, metadata={STATE_KEY: json.dumps(metadata)}))
     except OSError as error:
-        raise RunError(str(out), expected="a file that can be written", got=str(error.strerror)) from error
+        raise write_error(error, str(out), expected="a file that can be written") from error
     return record
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mamlcli.common.disk import write_error
 from mamlcli.common.errors import RunError
 from mamlcli.common.files import atomic_write, json_text
 from mamlcli.common.json_reading import items, json_object, mapping, maybe, reason, text, whole
@@ -122,8 +123,8 @@ def _make_folder(path: Path, settings: Mapping[str, object]) -> None:
         (path / "cells").mkdir(parents=True, exist_ok=True)
         _write_settings(path, settings)
     except OSError as error:
-        raise RunError(
-            str(path), expected="a folder that can be written", got=error.strerror, next_step="Name another --dir"
+        raise write_error(
+            error, str(path), expected="a folder that can be written", next_step="Name another --dir"
         ) from error
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from mamlcli.common.disk import write_error
 from mamlcli.common.errors import DataError
 from mamlcli.common.words import first_line, shown
 
@@ -70,11 +71,12 @@ def unpacking(path: Path, parent: Path) -> Iterator[Path | None]:
         parent.mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(dir=parent, prefix=".import-", ignore_cleanup_errors=True)
     except OSError as error:
-        raise DataError(
+        raise write_error(
+            error,
             str(parent),
             expected="a folder that can be written",
-            got=first_line(error),
             next_step="Set MAMLCLI_DATA to a folder of yours",
+            kind=DataError,
         ) from error
     with folder as name:
         try:

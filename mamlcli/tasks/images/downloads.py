@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 from mamlcli.common.commands import command
+from mamlcli.common.disk import write_error
 from mamlcli.common.errors import DataError
 from mamlcli.common.files import cache_dir
 from mamlcli.tasks.images.sources import FETCHABLE, import_source, require_free, require_source
@@ -66,11 +67,12 @@ def _download_folder() -> Iterator[Path]:
         cache_dir().mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(dir=cache_dir(), prefix=".fetch-")
     except OSError as error:
-        raise DataError(
+        raise write_error(
+            error,
             str(cache_dir()),
             expected="a folder that can be written",
-            got=str(error),
             next_step="Set XDG_CACHE_HOME to a folder of yours",
+            kind=DataError,
         ) from error
     with folder as name:
         yield Path(name)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mamlcli.common.disk import write_error
 from mamlcli.common.errors import DataError
 from mamlcli.tasks.images.packs import Pack
 
@@ -53,8 +54,12 @@ def export_classes(
                 part = () if shots is None else ("support" if number < shots else "query",)
                 _write(image, out.joinpath(*part, folders[name], f"{number + 1:04d}.png"))
     except OSError as error:
-        raise DataError(
-            str(out), expected="a folder that can be written", got=str(error), next_step="Give another: --out DIR"
+        raise write_error(
+            error,
+            str(out),
+            expected="a folder that can be written",
+            next_step="Give another: --out DIR",
+            kind=DataError,
         ) from error
     return {folders[name]: len(images) for name, images in drawn.items()}
 

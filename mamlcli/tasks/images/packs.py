@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mamlcli.common.disk import write_error
 from mamlcli.common.errors import DataError
 from mamlcli.common.files import cache_dir, data_dir
 from mamlcli.common.words import composed, first_line
@@ -284,11 +285,12 @@ def save_pack(pack: Pack, path: Path) -> None:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise DataError(
+        raise write_error(
+            error,
             str(path),
             expected="a folder that can be written, with room for the pack",
-            got=str(error),
             next_step="Set MAMLCLI_DATA to a folder of yours",
+            kind=DataError,
         ) from error
     finally:
         with contextlib.suppress(OSError):

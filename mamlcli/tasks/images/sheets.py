@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mamlcli.common.disk import write_error
 from mamlcli.common.errors import DataError
 from mamlcli.common.words import one_line
 from mamlcli.tasks.images.fonts import FACES, font_folder
@@ -267,6 +268,10 @@ def save_sheet(sheet: Image, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         sheet.save(path, format="PNG")
     except OSError as error:
-        raise DataError(
-            str(path), expected="a file that can be written", got=str(error), next_step="Give another: --out FILE.png"
+        raise write_error(
+            error,
+            str(path),
+            expected="a file that can be written",
+            next_step="Give another: --out FILE.png",
+            kind=DataError,
         ) from error
