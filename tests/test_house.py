@@ -43,6 +43,7 @@ OF_COMMON_FOR_COMPUTING = {
     "commands",
     "errors",
     "files",
+    "leftovers",
     "names",
     "seeds",
     "statistics",

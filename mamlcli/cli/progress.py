@@ -11,6 +11,7 @@ from mamlcli.cli import console
 from mamlcli.engine.outer_loop import Record, StepRecord, StopRecord, ValidationRecord
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.lock import NO_LOCKS
 from mamlcli.training.data_notes import data_notes
 from mamlcli.training.experiment import Experiment
 from mamlcli.training.from_run import start_words
@@ -46,6 +47,8 @@ class ProgressDisplay:
 
     def _show_start(self, experiment: Experiment, run: RunDirectory, iteration: int) -> None:
         manifest = run.manifest
+        if run.is_held() is None:
+            console.warn(f"{run.path}: {NO_LOCKS}")
         number = manifest["execution"]["workers"]
         workers = f", {number} workers" if number > 1 else ""
         console.note(
