@@ -63,8 +63,7 @@ def test_removal_leaves_the_lock_and_what_links_lead_to(run, tmp_path):
     fill(run)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "last.safetensors").write_text("mine")
-    for name in ("last.safetensors",):
-        (run / "checkpoints" / name).unlink()
+    (run / "checkpoints" / "last.safetensors").unlink()
     (run / "checkpoints").rmdir()
     (run / "checkpoints").symlink_to(tmp_path / "elsewhere")
     (run / "tasks.csv").symlink_to(tmp_path / "elsewhere" / "last.safetensors")

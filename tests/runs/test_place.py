@@ -28,45 +28,55 @@ def numbered(base, name="a"):
 
 # Killed while it is made -------------------------------------------------------------------------------------------
 
+# Makes a run in children that are killed at their first call that changes the disk, at their second, and so on.
 KILL = """
 import os, signal, sys
 from pathlib import Path
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
+base, is_forced = Path(sys.argv[1]), sys.argv[2] == "forced"
 recipe = load_recipe("linear-regression")[1]
-calls, at, is_forced = 0, int(sys.argv[2]), sys.argv[3] == "forced"
+num_left = 0
 def killing(function):
     def call(*args, **kwargs):
-        global calls
-        calls += 1
-        if calls == at:
+        global num_left
+        num_left -= 1
+        if num_left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         return function(*args, **kwargs)
     return call
-for name in ("mkdir", "open", "replace", "fsync", "unlink", "rmdir", "ftruncate", "pwrite"):
-    setattr(os, name, killing(getattr(os, name)))
-RunDirectory.create(Path(sys.argv[1]), recipe, "a", is_forced=is_forced)
-print(calls)
+at, status = 0, signal.SIGKILL
+while status == signal.SIGKILL:
+    at += 1
+    child = os.fork()
+    if child:
+        status = os.waitpid(child, 0)[1]
+        continue
+    path = base / f"run-{at}"
+    if is_forced:
+        (RunDirectory.create(path, recipe, "a").path / "metrics.jsonl").touch()
+        (path / "checkpoints" / "last.safetensors").touch()
+    num_left = at
+    for name in ("mkdir", "open", "replace", "fsync", "unlink", "rmdir", "ftruncate", "pwrite"):
+        setattr(os, name, killing(getattr(os, name)))
+    RunDirectory.create(path, recipe, "a", is_forced=is_forced)
+    os._exit(0)
+sys.exit(status)
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
 @pytest.mark.parametrize("how", ["new", "forced"])
 def test_making_a_run_that_is_killed_anywhere_goes_on_with_the_same_call(tmp_path, how):
-    def make(name, at):
-        if how == "forced" and not (tmp_path / name).exists():
-            filled(tmp_path / name)
-        return subprocess.run(
-            [sys.executable, "-c", KILL, str(tmp_path / name), str(at), how], capture_output=True, text=True
-        )
-
-    num_calls = int(make("whole", 0).stdout)
-    assert num_calls >= 8
-    for at in range(1, num_calls + 1, 1 if num_calls < 12 else 2):
-        assert make(f"run-{at}", at).returncode == -9
-        run = create(tmp_path / f"run-{at}", is_forced=how == "forced")
+    subprocess.run([sys.executable, "-c", KILL, str(tmp_path), how], check=True)
+    killed = [path for path in tmp_path.iterdir() if path.name.startswith("run-")]
+    assert len(killed) >= 10
+    for path in killed:
+        is_made = how == "new" and (path / "manifest.json").is_file()
+        run = RunDirectory.open(path) if is_made else create(path, is_forced=how == "forced")
         assert run.manifest["status"] == "created"
-        assert {path.name for path in run.path.iterdir()} == {"recipe.yaml", "manifest.json", "lock", "checkpoints"}
+        assert run.recipe.tasks == RECIPE.tasks
+        assert {inside.name for inside in path.iterdir()} == {"recipe.yaml", "manifest.json", "lock", "checkpoints"}
 
 
 def filled(path):
