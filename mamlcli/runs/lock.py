@@ -15,11 +15,11 @@ import platform
 import stat
 import time
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import NoReturn
 
 from mamlcli.common.errors import RunError, TakenError
-from mamlcli.common.machine import now
 
 try:
     import fcntl
@@ -160,7 +160,13 @@ def _is_there(path: Path, handle: int) -> bool:
 def _write_holder(handle: int) -> None:
     """Write to the lock's file who holds it; it is for people alone, so that a full disk does not matter."""
     if os.fstat(handle).st_nlink == 1:  # no other name of a file that is not the run's
-        holder = json.dumps({"pid": os.getpid(), "host": platform.node(), "since": now()})
+        holder = json.dumps(
+            {
+                "pid": os.getpid(),
+                "host": platform.node(),
+                "since": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            }
+        )
         with contextlib.suppress(OSError):
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"{holder}\n".encode(), 0)
