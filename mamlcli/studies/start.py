@@ -65,14 +65,7 @@ def run_study(
         sweep = begun_sweep(expanded(folder), sweep)
     experiment = check_sweep(sweep)
     check_start_width(sweep, experiment)
-
-    def opened(path: Path) -> tuple[Path, bool]:
-        return path, open_study(path, sweep, command(path), experiment.data_digest)
-
-    if folder is not None:
-        path, was_there = opened(expanded(folder))
-    else:
-        path, was_there = in_numbered_place(RUNS, f"{sweep.study}-{sweep.recipe_name}", opened)
+    path, was_there = _opened(folder, sweep, command, experiment.data_digest)
     num_processes = jobs or default_jobs(sweep.recipe, len(cells_of(sweep)))
     if with_capacity is None:
         with_capacity = isinstance(sweep.recipe.tasks, SyntheticKeys)
@@ -89,6 +82,19 @@ def run_study(
     result = add_closed_form(add_capacity(result, sweep, path), sweep, experiment)
     write_result(path, result)
     return result
+
+
+def _opened(
+    folder: Path | str | None, sweep: Sweep, command: Callable[[Path], str], digest: str | None
+) -> tuple[Path, bool]:
+    """Open a study's folder, or make the next numbered one; return it, and whether the study was there."""
+
+    def opened(path: Path) -> tuple[Path, bool]:
+        return path, open_study(path, sweep, command(path), digest)
+
+    if folder is not None:
+        return opened(expanded(folder))
+    return in_numbered_place(RUNS, f"{sweep.study}-{sweep.recipe_name}", opened)
 
 
 @process_kept()
