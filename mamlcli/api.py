@@ -159,9 +159,10 @@ def train(
     if resume and run_dir is None:
         raise MamlError(where, expected="run_dir with resume=True", got="none", next_step="Name it: run_dir='runs/X-1'")
     start = start_of(recipe, words, run_dir, start_from, is_resumed=resume, is_forced=force, changed_by=where)
-    if start.finished() is None:
-        start.train(argv=sys.argv, progress=Progress(on_record=on_record))
-    return load(start.path)
+    report = start.finished()
+    if report is None:
+        report = start.train(argv=sys.argv, progress=Progress(on_record=on_record))
+    return load(start.path_of(report))
 
 
 @process_kept()

@@ -44,6 +44,7 @@ OF_COMMON_FOR_COMPUTING = {
     "disk",
     "errors",
     "files",
+    "leftovers",
     "names",
     "seeds",
     "statistics",

@@ -12,6 +12,7 @@ from mamlcli.engine.outer_loop import Record, StepRecord, StopRecord, Validation
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.going_on import said_on_resume
+from mamlcli.runs.lock import NO_LOCKS
 from mamlcli.training.data_notes import data_notes
 from mamlcli.training.experiment import Experiment
 from mamlcli.training.from_run import start_words
@@ -48,6 +49,8 @@ class ProgressDisplay:
 
     def _show_start(self, experiment: Experiment, run: RunDirectory, iteration: int) -> None:
         manifest = run.manifest
+        if run.is_held() is None:
+            console.warn(f"{run.path}: {NO_LOCKS}")
         number = manifest.num_workers
         workers = f", {number} workers" if number > 1 else ""
         console.note(

@@ -13,6 +13,7 @@ from mamlcli.cli.options import warn_about_selection
 from mamlcli.common.commands import command
 from mamlcli.common.errors import Interrupted, MamlError
 from mamlcli.common.machine import num_cores
+from mamlcli.runs.lock import NO_LOCKS, is_lock_held
 
 if TYPE_CHECKING:
     from mamlcli.studies.sweeps.cell_result import CollapseRecord
@@ -40,6 +41,8 @@ def study(sweep: Sweep, directory: Path | None, jobs: int | None, *, with_capaci
     def begin(path: Path, num_processes: int, was_there: bool) -> None:
         folders.append(path)
         progress.append(SweepProgress(sweep, num_processes))
+        if is_lock_held(path) is None:
+            console.warn(f"{path}: {NO_LOCKS}")
         console.note(f"{'continuing' if was_there else 'study in'} {path}: {progress[0].plan}")
 
     try:

@@ -121,7 +121,7 @@ def train(
             raise typer.Exit(run_in_workers(number))
         report = train_run(start, group=group)
         typed = None if resume or source else typed_recipe(arguments, device)
-        console.show(report, lambda report: report_parts(report, start.recipe, start.path, typed))
+        console.show(report, lambda report: report_parts(report, start.recipe, start.path_of(report), typed))
 
 
 def follow(group: WorkerGroup) -> None:

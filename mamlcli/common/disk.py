@@ -6,20 +6,15 @@ One place for all commands: `environment_error` words it, where a run, a job of 
 from __future__ import annotations
 
 import errno
-import functools
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
 
 from mamlcli.common.errors import MamlError, RunError
 from mamlcli.common.words import first_line, printable
-
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
 
 
 class EnvironmentFault(MamlError):
@@ -134,16 +129,3 @@ def naming(path: Path) -> Iterator[None]:
     except OSError as error:
         error.filename, error.filename2 = str(path), None
         raise
-
-
-def names_its_file(
-    write: Callable[Concatenate[Path, Arguments], Result],
-) -> Callable[Concatenate[Path, Arguments], Result]:
-    """Return a function whose first argument is the file that it writes, with `naming`."""
-
-    @functools.wraps(write)
-    def call(path: Path, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        with naming(path):
-            return write(path, *args, **kwargs)
-
-    return call

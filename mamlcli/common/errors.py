@@ -79,6 +79,10 @@ class RunError(MamlError):
     """Raised for a run directory that is missing, in use, or not what the command needs."""
 
 
+class TakenError(RunError):
+    """Raised for the folder of a run that another process works on, or has made just now."""
+
+
 class WorkerError(RunError):
     """Raised where another worker of the run has ended or cannot be reached."""
 

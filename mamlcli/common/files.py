@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import json
 import math
 import os
 import re
 import shlex
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
-from mamlcli.common.disk import names_its_file
+from mamlcli.common.disk import naming
 from mamlcli.common.errors import DataError, MamlError
+from mamlcli.common.leftovers import open_partial, remove_leftovers
 from mamlcli.common.words import printable
 
 
@@ -49,35 +53,45 @@ def text_of(data: bytes) -> str:
         raise TextFileError(f"{got}; save it as UTF-8") from error
 
 
-@names_its_file
 def atomic_write(path: Path, data: bytes, *, kept_as: Path | None = None) -> None:
     """Write a file so that it is whole and new or as it was before, even if the machine stops.
 
     Args:
-        path: the file.
+        path: the file; a link that stands there is replaced, not followed.
         data: its content.
         kept_as: where the file that is there goes; between two renames there is only that one. None: nowhere.
     """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
+    with whole_file(path, kept_as=kept_as) as stream:
+        stream.write(data)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, *, kept_as: Path | None = None) -> Iterator[IO[bytes]]:
+    """Open a stream whose content becomes a file once it is whole and on the disk; after an error nothing has changed.
+
+    What killed writes of the same file have left beside it is taken away.
+
+    Args:
+        path, kept_as: as in `atomic_write`.
+    """
+    with naming(path):
+        remove_leftovers(path.parent, path.name)
+    with naming(path), open_partial(path) as stream:
+        try:
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        # mkstemp makes files for the owner alone; a result should be as readable as any other file.
-        os.chmod(temporary, 0o666 & ~_umask())
-        if kept_as is not None and path.exists():
-            os.replace(path, kept_as)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    current = os.umask(0o022)
-    os.umask(current)
-    return current
+            if os.name == "nt":  # pragma: no cover - Windows renames no open file
+                stream.close()
+            if kept_as is not None and path.exists():
+                os.replace(path, kept_as)
+            os.replace(stream.name, path)
+        except BaseException:
+            with contextlib.suppress(OSError):  # what is left in the buffer cannot be written either
+                stream.close()
+            with contextlib.suppress(OSError):
+                os.unlink(stream.name)
+            raise
 
 
 def json_text(value: object, *, is_ascii: bool = False) -> str:

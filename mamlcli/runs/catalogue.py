@@ -37,7 +37,7 @@ def find_runs(base: Path) -> list[RunEntry]:
 def _natural(name: str) -> list[tuple[int, int, str]]:
     """Return a sorting key that puts `run-9` before `run-10`, and the runs of a folder together."""
     parts = re.split(r"([0-9]+)", name)
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
 
 
 def resolve_run(text: str, base: Path) -> Path:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, TypeVar
@@ -28,11 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mamlcli.common.commands import command
-from mamlcli.common.disk import naming, write_error
+from mamlcli.common.disk import naming
 from mamlcli.common.errors import RunError
 from mamlcli.common.files import atomic_write, json_text
 from mamlcli.common.json_reading import file_bytes, json_object, opened_file, reason
-from mamlcli.common.names import RUNS
+from mamlcli.common.leftovers import remove_leftovers
 from mamlcli.recipe.files import load_recipe, recipe_to_yaml
 from mamlcli.recipe.places import data_path, path_of_run, with_whole_path
 from mamlcli.recipe.schema import Recipe
@@ -40,11 +40,13 @@ from mamlcli.runs.lock import held_lock, is_lock_held
 from mamlcli.runs.manifest import Manifest
 from mamlcli.runs.metrics import MetricsRecord, last_record, metrics_line, read_records, unreadable
 from mamlcli.runs.metrics_check import MetricsMark, noticed_in, rewound
-from mamlcli.runs.models import is_model, label_of, like_model, run_folder
+from mamlcli.runs.models import is_model, label_of, run_folder
+from mamlcli.runs.own_files import check_no_links
+from mamlcli.runs.place import no_run_error, place_error, place_of_new_run
 from mamlcli.runs.recorded import recipe_note
 from mamlcli.runs.report import RunReport
 from mamlcli.runs.scores_table import FINAL_SCORES, final_scores_in, scores_in, scores_text
-from mamlcli.runs.search import CHECKPOINTS, MANIFEST, RECIPE, like_run
+from mamlcli.runs.search import CHECKPOINTS, MANIFEST, RECIPE
 from mamlcli.runs.suggestions import adapt_again
 
 _REPORT, _SCORES, _METRICS = "evaluation.json", "tasks.csv", "metrics.jsonl"
@@ -62,9 +64,15 @@ class RunDirectory:
 
     @classmethod
     def create(
-        cls, path: Path, recipe: Recipe, name: str, notes: Mapping[str, object] = MappingProxyType({})
+        cls,
+        path: Path,
+        recipe: Recipe,
+        name: str,
+        notes: Mapping[str, object] = MappingProxyType({}),
+        *,
+        is_forced: bool = False,
     ) -> RunDirectory:
-        """Make a new run directory at a path that does not exist or is an empty folder.
+        """Make a new run directory at a path that does not exist, is an empty folder, or holds a run cut at its start.
 
         The recipe's reference stays behind: it is what the recipe promises, not what the run does. The path of its
         data is kept absolute, and as it was typed in the manifest.
@@ -74,20 +82,20 @@ class RunDirectory:
             recipe: resolved.
             name: of the recipe.
             notes: further keys of the manifest.
+            is_forced: whether a run that is there is deleted first.
 
         Raises:
-            RunError: something is there, or the folder cannot be written.
+            RunError: something is there, or the folder cannot be written; TakenError: another process was quicker.
         """
-        try:
-            check_free(path)
-            (path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-            run = cls(path)
-            noted = run.write_recipe(recipe)
-        except OSError as error:
-            expected, next_step = "a folder that can be written", "Name another --run-dir"
-            raise write_error(error, str(path), expected=expected, next_step=next_step) from error
         typed = {} if data_path(recipe) is None else {"typed_path": data_path(recipe), "typed_in": os.getcwd()}
-        run.update_manifest({"recipe_name": name, "status": "created", **noted, **typed, **notes})
+        run = cls(path)
+        try:
+            with place_of_new_run(path, is_forced=is_forced):
+                (path / CHECKPOINTS).mkdir(exist_ok=True)
+                noted = run.write_recipe(recipe)
+                run.update_manifest({"recipe_name": name, "status": "created", **noted, **typed, **notes})
+        except (OSError, ValueError) as error:
+            raise place_error(path, error) from error
         return run
 
     @classmethod
@@ -102,11 +110,7 @@ class RunDirectory:
         """
         folder = run_folder(path_of_run(path))
         if not is_run(folder):
-            got = f"a folder without {RECIPE} and {MANIFEST}" if path.is_dir() else "no such folder"
-            hint = like_model(str(path)) or like_run(str(path))
-            ways_on = ("models", "ls") if hint and "@" in hint else ("runs", "ls") if RUNS.is_dir() else ("train",)
-            next_step = f"Run: {command(*ways_on)}"
-            raise RunError(str(path), expected="a run directory", got=got, why=hint, next_step=next_step)
+            raise no_run_error(path, folder)
         return cls(folder)
 
     @property
@@ -177,14 +181,21 @@ class RunDirectory:
         except (OSError, ValueError) as error:
             raise RunError(str(path), expected=expected, got=reason(error), next_step=next_step) from error
 
-    def lock(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def lock(self) -> Iterator[None]:
         """Hold the run for this process; the lock is released when the process ends, however it ends.
 
+        What killed processes left in the run is taken away.
+
         Raises:
-            RunError: another process holds it, or it is not to be written to.
+            TakenError: another process holds it; RunError: it is not to be written to, or a link stands in it.
         """
         self.check_writable()
-        return held_lock(self.path)
+        with held_lock(self.path):
+            check_no_links(self.path)
+            for folder in (self.path, self.path / CHECKPOINTS):
+                remove_leftovers(folder, min_age_s=0)
+            yield
 
     def is_held(self) -> bool | None:
         """Return whether a process works on the run; None if that cannot be known."""
@@ -319,12 +330,4 @@ class RunDirectory:
 
 def is_run(path: Path) -> bool:
     """Return whether a folder is a run directory, with a recipe and a manifest."""
-    return (path / RECIPE).is_file() and (path / MANIFEST).is_file()
-
-
-def check_free(path: Path) -> None:
-    """Raise RunError unless a new run can be made at a path."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        got = "a folder with files in it" if path.is_dir() else "a file"
-        next_step = "Add --resume to continue the run there, --force to replace it, or name another --run-dir"
-        raise RunError(str(path), expected="a new or empty folder", got=got, next_step=next_step)
+    return os.path.isfile(path / RECIPE) and os.path.isfile(path / MANIFEST)

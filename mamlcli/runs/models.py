@@ -13,6 +13,7 @@ README.md                               the model card
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Container
 from pathlib import Path
@@ -77,9 +78,9 @@ def run_folder(path: Path) -> Path:
     Raises:
         RunError: it has the form of a model's name, and there is no such model; the message names the nearest.
     """
-    if path.exists():
+    if os.path.lexists(path):
         return path
-    if (below := RUNS / path).is_dir():
+    if os.path.isdir(below := RUNS / path):
         return below
     if not _NAME.fullmatch(str(path)):
         return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mamlcli.common.names import RUNS
@@ -61,14 +61,33 @@ def like_run(text: str) -> str | None:
 
 
 def next_run_path(base: Path, name: str) -> Path:
-    """Return the path of a new run, `<base>/<name>-<number>`, numbered one above the highest there is."""
+    """Return the path of a new run, `<base>/<name>-<number>`, numbered one above the highest there is.
+
+    Another process may take it at any moment: see `place.in_numbered_place`.
+    """
+    name = folder_name(name)
     return base / f"{name}-{max([0, *_numbers(base, name)]) + 1}"
 
 
-def newest_run_path(base: Path, name: str) -> Path | None:
-    """Return the path of the run of that name with the highest number; None if there is none."""
-    numbers = _numbers(base, name)
-    return base / f"{name}-{max(numbers)}" if numbers else None
+def newest_run_path(base: Path, name: str, is_wanted: Callable[[Path], bool] = lambda path: True) -> Path | None:
+    """Return the path of the run of that name with the highest number; None if there is none.
+
+    Args:
+        base, name: as in `next_run_path`.
+        is_wanted: others are passed over.
+    """
+    name = folder_name(name)
+    paths = (base / f"{name}-{number}" for number in sorted(_numbers(base, name), reverse=True))
+    return next(filter(is_wanted, paths), None)
+
+
+_NAME_BYTES = 200  # of 255, which leaves room for the number
+
+
+def folder_name(name: str) -> str:
+    """Return the name of a recipe as a folder can have it: not hidden, not too long, without control characters."""
+    shown = "".join(char if char.isprintable() or char in "\u200c\u200d" else "_" for char in name).lstrip(".")
+    return shown.encode()[:_NAME_BYTES].decode("utf-8", "ignore") or "run"
 
 
 def _numbers(base: Path, name: str) -> list[int]:

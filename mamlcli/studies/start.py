@@ -13,7 +13,7 @@ from mamlcli.common.files import expanded
 from mamlcli.common.machine import num_cores, threads_of
 from mamlcli.common.names import RUNS
 from mamlcli.recipe.tasks_schema import SyntheticKeys
-from mamlcli.runs.search import next_run_path
+from mamlcli.runs.place import in_numbered_place
 from mamlcli.studies.claims.calls import CallClock, read_calls
 from mamlcli.studies.claims.looks import Extent, Machine, take_looks
 from mamlcli.studies.claims.pilots import run_pilots
@@ -61,11 +61,11 @@ def run_study(
         MamlError: what cannot run, before anything does.
         Interrupted: SIGINT or SIGTERM came; what was done is saved.
     """
-    path = expanded(folder) if folder is not None else next_run_path(RUNS, f"{sweep.study}-{sweep.recipe_name}")
-    sweep = begun_sweep(path, sweep)
+    if folder is not None:
+        sweep = begun_sweep(expanded(folder), sweep)
     experiment = check_sweep(sweep)
     check_start_width(sweep, experiment)
-    was_there = open_study(path, sweep, command(path), experiment.data_digest)
+    path, was_there = _opened(folder, sweep, command, experiment.data_digest)
     num_processes = jobs or default_jobs(sweep.recipe, len(cells_of(sweep)))
     if with_capacity is None:
         with_capacity = isinstance(sweep.recipe.tasks, SyntheticKeys)
@@ -82,6 +82,19 @@ def run_study(
     result = add_closed_form(add_capacity(result, sweep, path), sweep, experiment)
     write_result(path, result)
     return result
+
+
+def _opened(
+    folder: Path | str | None, sweep: Sweep, command: Callable[[Path], str], digest: str | None
+) -> tuple[Path, bool]:
+    """Open a study's folder, or make the next numbered one; return it, and whether the study was there."""
+
+    def opened(path: Path) -> tuple[Path, bool]:
+        return path, open_study(path, sweep, command(path), digest)
+
+    if folder is not None:
+        return opened(expanded(folder))
+    return in_numbered_place(RUNS, f"{sweep.study}-{sweep.recipe_name}", opened)
 
 
 @process_kept()

@@ -14,10 +14,11 @@ from mamlcli.engine.sharing import ALONE, WorkerGroup
 from mamlcli.recipe.files import load_recipe, shipped_recipes
 from mamlcli.recipe.places import PATH_KEY, data_path, path_of_run
 from mamlcli.recipe.schema import Recipe
-from mamlcli.runs.folder import RunDirectory, check_free, is_run
+from mamlcli.runs.folder import RunDirectory, is_run
 from mamlcli.runs.going_on import LENGTH, Changes, change_words, recipe_changes
 from mamlcli.runs.models import run_folder
-from mamlcli.runs.removal import remove_run
+from mamlcli.runs.own_files import is_begun
+from mamlcli.runs.place import check_free, check_idle, in_numbered_place
 from mamlcli.runs.report import RunReport
 from mamlcli.runs.search import newest_run_path, next_run_path
 from mamlcli.training.data_place import check_found, located, note_place
@@ -46,6 +47,7 @@ class Start:
         is_forced: the run that is there is deleted, once the new one can begin.
         may_lengthen: whether a resumed run may go on to another number of meta-iterations.
         source: a trained run whose weights a new one starts from; None for weights drawn by the recipe.
+        is_numbered: whether another process may take the number of a new run's path meanwhile; it gets the next then.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Start:
     is_forced: bool = False
     may_lengthen: bool = False
     source: RunDirectory | None = None
+    is_numbered: bool = False
 
     @classmethod
     def of_resumed(cls, path: Path, changes: Sequence[str], *, changed_by: str = "command line") -> Start:
@@ -95,11 +98,16 @@ class Start:
                 if PATH_KEY in changes and data_path(self.recipe) != data_path(located(run, run.recipe)):
                     note_place(run, self.recipe)
                 return result
+        elif self.is_numbered:
+            pass  # it takes a number when it is made
         elif not self.is_forced:
             check_free(self.path)
         elif self.source is not None and self.source.path.resolve() == self.path.resolve():
             got, next_step = "the run itself, which --force deletes", "Name another --run-dir"
             raise RunError(f"--from {self.source.label}", expected="another run", got=got, next_step=next_step)
+        else:
+            check_free(self.path, is_forced=True)
+            check_idle(self.path)
         check_event_log(self.recipe.logging)
         return None
 
@@ -127,17 +135,26 @@ class Start:
             check_found(RunDirectory.open(self.path), self.recipe)
         experiment = build(self.recipe, splits=splits_of_training(self.recipe))
         first = None if self.source is None else first_weights(self.source, experiment)
-        if self.is_forced:
-            remove_run(self.path)
         if self.is_resumed:
             run = RunDirectory.open(self.path)
-        elif first is None:
-            run = RunDirectory.create(self.path, self.recipe, self.name)
         else:
-            run = RunDirectory.create(self.path, self.recipe, self.name, {"started_from": first.record})
-            save_first_weights(run, experiment, first.meta)
+            run = self._new_run({} if first is None else {"started_from": first.record})
+            if first is not None:
+                save_first_weights(run, experiment, first.meta)
         [end] = train_runs([PlannedRun(run, experiment, argv, progress)], group=group)
         return result_of(end)
+
+    def _new_run(self, notes: Mapping[str, object]) -> RunDirectory:
+        """Make the run's directory."""
+
+        def make(path: Path) -> RunDirectory:
+            return RunDirectory.create(path, self.recipe, self.name, notes, is_forced=self.is_forced)
+
+        return in_numbered_place(RUNS, self.name, make) if self.is_numbered else make(self.path)
+
+    def path_of(self, report: RunReport) -> Path:
+        """Return where the run is that has this result: a numbered one may have another number than was free first."""
+        return Path(report.run) if self.is_numbered and report.run else self.path
 
 
 def start_of(
@@ -186,8 +203,15 @@ def start_of(
         name, loaded = trained.name, located(trained, loaded)
     else:
         name, loaded = load_recipe(str(DEFAULT_RECIPE if recipe is None else recipe), changes, overridden_by=changed_by)
-    folder = folder or default_path(name, is_resumed=is_resumed)
-    return Start(name, loaded, folder, is_resumed=is_resumed, is_forced=is_forced, source=trained)
+    return Start(
+        name,
+        loaded,
+        folder or default_path(name, is_resumed=is_resumed),
+        is_resumed=is_resumed,
+        is_forced=is_forced,
+        source=trained,
+        is_numbered=folder is None and not is_resumed,
+    )
 
 
 def _no_recipe(run: str | Path) -> RunError:
@@ -205,7 +229,7 @@ def default_path(name: str, *, is_resumed: bool) -> Path:
     """
     if not is_resumed:
         return next_run_path(RUNS, name)
-    newest = newest_run_path(RUNS, name)
+    newest = newest_run_path(RUNS, name, lambda path: not is_begun(path))
     if newest is None:
         next_step = f"Name it with --run-dir, or run: {command('train', name)}"
         raise RunError(f"{RUNS}/{name}-*", expected="a run to resume", got="none", next_step=next_step)

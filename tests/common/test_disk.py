@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from mamlcli.common.disk import environment_error, names_its_file, naming, write_error
+from mamlcli.common.disk import environment_error, write_error
 from mamlcli.common.errors import DataError, MamlError
 from mamlcli.common.files import atomic_write
 
@@ -62,12 +62,6 @@ def test_error_in_a_write_names_the_file_and_not_a_temporary_one(tmp_path, monke
         atomic_write(tmp_path / "a.json", b"x")
     assert caught.value.filename == str(tmp_path / "a.json")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_function_that_names_its_file_gives_what_it_gave(tmp_path):
-    assert names_its_file(lambda path, number: (path, number))(tmp_path, 3) == (tmp_path, 3)
-    with pytest.raises(OSError, match="b"), naming(tmp_path / "b"):
-        raise OSError(errno.EROFS, "Read-only file system")
 
 
 def test_place_that_cannot_be_written_is_to_be_named_anew_but_a_full_one_to_be_freed(tmp_path):

@@ -10,7 +10,8 @@ import pytest
 
 from mamlcli.common.errors import RunError
 from mamlcli.recipe.files import load_recipe
-from mamlcli.runs.folder import RunDirectory, check_free
+from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.place import check_free
 from tests.helpers.reports import curve_report
 
 # A run does not keep the number that its recipe should reproduce.

@@ -20,7 +20,7 @@ from mamlcli.runs.models import (
     run_folder,
     shipped_models,
 )
-from mamlcli.runs.removal import remove_run
+from mamlcli.runs.place import check_free
 from tests.helpers.models import GLYPHS, named_copies, use_models_dir
 
 
@@ -88,9 +88,11 @@ def test_nothing_is_written_to_a_model(tmp_path, monkeypatch):
     named_copies(folder, "a@1")
     use_models_dir(monkeypatch, folder)
     run = RunDirectory.open(folder / "a@1")
-    for change in (run.check_writable, run.lock, lambda: remove_run(run.path)):
+    for change in (run.check_writable, run.lock().__enter__):
         with pytest.raises(RunError, match="a@1: expected a run that can be written to, got a trained model"):
             change()
+    with pytest.raises(RunError, match="expected a run of yours, got a trained model of mamlcli"):
+        check_free(run.path, is_forced=True)
     assert run.read_report().recipe == "glyphs-5way-1shot"
 
 

@@ -132,9 +132,12 @@ def test_runs_go_to_the_next_number_and_on_with_the_newest(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RunError, match=r"runs/logistic-\*: expected a run to resume, got none"):
         default_path("logistic", is_resumed=True)
-    (tmp_path / "runs" / "logistic-9").mkdir(parents=True)
+    for number in (8, 9):
+        (tmp_path / "runs" / f"logistic-{number}" / "checkpoints").mkdir(parents=True)
+        (tmp_path / "runs" / f"logistic-{number}" / "recipe.yaml").touch()
+    (tmp_path / "runs" / "logistic-8" / "manifest.json").touch()
     assert str(default_path("logistic", is_resumed=False)) == "runs/logistic-10"
-    assert str(default_path("logistic", is_resumed=True)) == "runs/logistic-9"
+    assert str(default_path("logistic", is_resumed=True)) == "runs/logistic-8"  # 9 was cut while it was made
 
 
 def test_overrides_of_python_become_those_of_a_command_line(tmp_path):

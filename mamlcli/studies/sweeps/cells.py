@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import SyntheticKeys
 from mamlcli.runs.folder import RunDirectory, is_run
 from mamlcli.runs.going_on import recipe_changes
+from mamlcli.runs.own_files import check_no_link
 from mamlcli.runs.report import RunReport
 from mamlcli.studies.sweeps.cell_result import COLLAPSE
 from mamlcli.studies.sweeps.collapsed import collapse_record
@@ -136,12 +136,11 @@ def _open_cell(cell: PlannedCell) -> RunDirectory:
     """Open the cell's run directory, or make it."""
     # Before building: the recipe, or a model too small for threads, may set another number.
     torch.set_num_threads(cell.num_threads)
+    check_no_link(cell.path)
     if is_run(cell.path):
         run = RunDirectory.open(cell.path)
         recipe_changes(run, cell.recipe)
         return run
-    if cell.path.exists():  # cut while it was being made; there is nothing in it yet
-        shutil.rmtree(cell.path)
     return RunDirectory.create(cell.path, cell.recipe, cell.recipe_name)
 
 

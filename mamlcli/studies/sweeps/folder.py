@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -10,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from mamlcli.common.disk import write_error
-from mamlcli.common.errors import RunError
+from mamlcli.common.errors import RunError, TakenError
 from mamlcli.common.files import atomic_write, json_text
 from mamlcli.common.json_reading import items, json_object, mapping, maybe, reason, text, whole
 from mamlcli.recipe.changes import recipe_difference
 from mamlcli.recipe.files import recipe_from_tree
 from mamlcli.recipe.places import PATH_KEY
 from mamlcli.runs.folder import RunDirectory, is_run
+from mamlcli.runs.lock import held_lock
+from mamlcli.runs.own_files import CELLS, is_begun
+from mamlcli.runs.search import STUDY_MARK
 from mamlcli.studies.sweeps.collection import result_csv
 from mamlcli.studies.sweeps.figure import save_study_figure
 from mamlcli.studies.sweeps.result import StudyResult
@@ -114,18 +118,30 @@ def _check_same_data(path: Path, digest: str) -> None:
 
 
 def _make_folder(path: Path, settings: Mapping[str, object]) -> None:
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        got = "a folder of something else" if path.is_dir() else "a file"
-        raise RunError(
-            str(path), expected="a new or empty folder, or one of this study", got=got, next_step="Name another --dir"
-        )
+    """Make the folder of a new study; one that was cut while it was made is taken."""
+    expected, next_step = "a folder that can be written", "Name another --dir"
     try:
-        (path / "cells").mkdir(parents=True, exist_ok=True)
-        _write_settings(path, settings)
+        _check_new(path)
+        path.mkdir(parents=True, exist_ok=True)
+        with held_lock(path):
+            _check_new(path)
+            (path / CELLS).mkdir(exist_ok=True)
+            _write_settings(path, settings)
     except OSError as error:
-        raise write_error(
-            error, str(path), expected="a folder that can be written", next_step="Name another --dir"
-        ) from error
+        raise write_error(error, str(path), expected=expected, next_step=next_step) from error
+    except ValueError as error:
+        got = "a name with characters that no file can have"
+        raise RunError(str(path), expected=expected, got=got, next_step=next_step) from error
+
+
+def _check_new(path: Path) -> None:
+    """Raise RunError unless a new study can be made at a path; TakenError where one has just been made."""
+    if not os.path.lexists(path) or (os.path.isdir(path) and is_begun(path)):
+        return
+    got = "a folder of something else" if os.path.isdir(path) else "a file"
+    kind = TakenError if os.path.isfile(path / STUDY_MARK) else RunError
+    expected = "a new or empty folder, or one of this study"
+    raise kind(str(path), expected=expected, got=got, next_step="Name another --dir")
 
 
 def _write_settings(path: Path, settings: Mapping[str, object]) -> None:

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import IO
 
 from mamlcli.common.disk import write_error
 from mamlcli.common.errors import DataError
+from mamlcli.common.leftovers import scratch_folder
 from mamlcli.common.words import first_line, shown
 
 _ZIP = (".zip",)
@@ -68,8 +68,8 @@ def unpacking(path: Path, parent: Path) -> Iterator[Path | None]:
         yield None
         return
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(dir=parent, prefix=".import-", ignore_cleanup_errors=True)
+        stack = contextlib.ExitStack()
+        folder = stack.enter_context(scratch_folder(parent, ".import-"))
     except OSError as error:
         raise write_error(
             error,
@@ -78,11 +78,11 @@ def unpacking(path: Path, parent: Path) -> Iterator[Path | None]:
             next_step="Set MAMLCLI_DATA to a folder of yours",
             kind=DataError,
         ) from error
-    with folder as name:
+    with stack:
         try:
-            yield Path(name)
+            yield folder
         except DataError as error:
-            raise _as_typed(error, Path(name), path) from error
+            raise _as_typed(error, folder, path) from error
 
 
 def _holds_archives(folder: Path) -> bool:

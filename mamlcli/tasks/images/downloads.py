@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from mamlcli.common.commands import command
 from mamlcli.common.disk import write_error
 from mamlcli.common.errors import DataError
 from mamlcli.common.files import cache_dir
+from mamlcli.common.leftovers import scratch_folder
 from mamlcli.tasks.images.sources import FETCHABLE, import_source, require_free, require_source
 from mamlcli.tasks.images.tree_reading import Progress
 
@@ -64,8 +64,8 @@ def _download(source: str, folder: Path) -> None:
 def _download_folder() -> Iterator[Path]:
     """Make a folder in the user's cache that is removed at the end, whatever happens."""
     try:
-        cache_dir().mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(dir=cache_dir(), prefix=".fetch-")
+        stack = contextlib.ExitStack()
+        folder = stack.enter_context(scratch_folder(cache_dir(), ".fetch-"))
     except OSError as error:
         raise write_error(
             error,
@@ -74,8 +74,8 @@ def _download_folder() -> Iterator[Path]:
             next_step="Set XDG_CACHE_HOME to a folder of yours",
             kind=DataError,
         ) from error
-    with folder as name:
-        yield Path(name)
+    with stack:
+        yield folder
 
 
 @contextlib.contextmanager

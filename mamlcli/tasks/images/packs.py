@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import secrets
 import struct
 import zipfile
 import zlib
@@ -19,7 +17,7 @@ from numpy.typing import NDArray
 
 from mamlcli.common.disk import write_error
 from mamlcli.common.errors import DataError
-from mamlcli.common.files import cache_dir, data_dir
+from mamlcli.common.files import cache_dir, data_dir, whole_file
 from mamlcli.common.words import composed, first_line
 
 # What is in a pack's file; a file that others made may hold anything else, which `_checked` refuses.
@@ -275,15 +273,10 @@ def save_pack(pack: Pack, path: Path) -> None:
     }
     if pack.class_groups is not None:
         arrays["class_groups"] = np.array(pack.class_groups, dtype=np.str_)
-    # Not tempfile: its files are closed to all but their owner, and so would the pack be.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as stream:
+        with whole_file(path) as stream:
             np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
     except OSError as error:
         raise write_error(
             error,
@@ -292,9 +285,6 @@ def save_pack(pack: Pack, path: Path) -> None:
             next_step="Set MAMLCLI_DATA to a folder of yours",
             kind=DataError,
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def select_classes(pack: Pack, names: Iterable[str], *, where: str) -> list[int]:

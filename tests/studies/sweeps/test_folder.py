@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mamlcli.common.errors import RunError
+from mamlcli.common.errors import RunError, TakenError
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.lock import held_lock
 from mamlcli.studies.sweeps.axes import depth_sweep
 from mamlcli.studies.sweeps.folder import begun_sweep, open_study, read_settings, write_result
 from mamlcli.studies.sweeps.result import StudyResult
+from mamlcli.studies.sweeps.run import run_sweep
 from tests.helpers.studies import grid_result, tiny_sweep
 
 
@@ -94,3 +96,27 @@ def test_settings_with_what_a_key_cannot_mean_are_refused(tmp_path, change, word
     (tmp_path / "study.json").write_text(json.dumps({**settings, **change}))
     with pytest.raises(RunError, match=re.escape(words)):
         read_settings(tmp_path / "study.json")
+
+
+def test_study_that_was_cut_while_it_was_made_gives_its_folder_to_the_same_study(tmp_path):
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "lock").touch()
+    (tmp_path / ".study.json.0123abcd.partial").touch()
+    assert not open_study(tmp_path, tiny_sweep(), "command")
+    assert open_study(tmp_path, tiny_sweep(), "command")
+
+
+def test_study_that_another_process_is_making_is_not_taken(tmp_path):
+    with held_lock(tmp_path), pytest.raises(TakenError, match="got one in use by process"):
+        open_study(tmp_path, tiny_sweep(), "command")
+    assert not (tmp_path / "study.json").exists()
+
+
+def test_study_with_a_link_for_its_cells_is_not_written_to(tmp_path):
+    open_study(tmp_path / "study", tiny_sweep(), "command")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "study" / "cells").rmdir()
+    (tmp_path / "study" / "cells").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RunError, match="cells: expected a file or folder of the run's own, got a link"):
+        run_sweep(tiny_sweep(), tmp_path / "study", num_processes=1, argv=[])
+    assert list((tmp_path / "elsewhere").iterdir()) == []
