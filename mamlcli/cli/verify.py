@@ -122,8 +122,9 @@ def runs_of(name: str, recipe: Recipe, num_seeds: int, directory: Path | None) -
 
 def train_seed(name: str, recipe: Recipe, path: Path, folder: Path) -> None:
     """Train one run of a verification, or go on with it."""
-    from mamlcli.runs.folder import RunDirectory, is_run
+    from mamlcli.runs.folder import RunDirectory
     from mamlcli.runs.going_on import recipe_changes
+    from mamlcli.runs.search import is_run
     from mamlcli.training.start import Start
 
     is_there = is_run(path)

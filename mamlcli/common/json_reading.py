@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeVar
 
+from mamlcli.common.errors import RunError
+
 Item = TypeVar("Item")
 
 MOST_BYTES = 1 << 26  # of a file that is read as a whole
@@ -68,6 +70,20 @@ def json_object(path: Path) -> dict[str, object]:
     if not isinstance(value, dict):
         raise ValueError(f"no JSON object but a {type(value).__name__}")
     return value
+
+
+def read_as(path: Path, make: Callable[[dict[str, object]], Item], *, expected: str, next_step: str) -> Item:
+    """Return what a JSON file of a run means.
+
+    Args:
+        path: the file.
+        make: makes it of the object in the file; ValueError for one that cannot be meant.
+        expected, next_step: of the RunError; what is wrong with the file stands in its `got`.
+    """
+    try:
+        return make(json_object(path))
+    except (OSError, ValueError) as error:
+        raise RunError(str(path), expected=expected, got=reason(error), next_step=next_step) from error
 
 
 def json_value(content: bytes) -> object:

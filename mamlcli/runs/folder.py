@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, TypeVar
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ from mamlcli.common.commands import command
 from mamlcli.common.disk import naming
 from mamlcli.common.errors import RunError
 from mamlcli.common.files import atomic_write, json_text
-from mamlcli.common.json_reading import file_bytes, json_object, opened_file, reason
+from mamlcli.common.json_reading import file_bytes, opened_file, read_as, reason
 from mamlcli.common.leftovers import remove_leftovers
 from mamlcli.recipe.files import load_recipe, recipe_to_yaml
 from mamlcli.recipe.places import data_path, path_of_run, with_whole_path
@@ -46,12 +46,10 @@ from mamlcli.runs.place import no_run_error, place_error, place_of_new_run
 from mamlcli.runs.recorded import recipe_note
 from mamlcli.runs.report import RunReport
 from mamlcli.runs.scores_table import FINAL_SCORES, final_scores_in, scores_in, scores_text
-from mamlcli.runs.search import CHECKPOINTS, MANIFEST, RECIPE
+from mamlcli.runs.search import CHECKPOINTS, MANIFEST, RECIPE, is_run
 from mamlcli.runs.suggestions import adapt_again
 
 _REPORT, _SCORES, _METRICS = "evaluation.json", "tasks.csv", "metrics.jsonl"
-
-_Content = TypeVar("_Content")
 
 
 class RunDirectory:
@@ -154,7 +152,7 @@ class RunDirectory:
     def manifest(self) -> Manifest:
         """What the run notes of itself, as it is on disk; RunError if it cannot be read."""
         next_step = "Restore the file, train again with --force, or name another run"
-        return self._read_json(MANIFEST, Manifest, expected="a readable manifest", next_step=next_step)
+        return read_as(self.path / MANIFEST, Manifest, expected="a readable manifest", next_step=next_step)
 
     @property
     def name(self) -> str:
@@ -170,16 +168,6 @@ class RunDirectory:
     def write_json(self, name: str, value: object) -> None:
         """Write a JSON file of the run."""
         atomic_write(self.path / name, json_text(value).encode())
-
-    def _read_json(
-        self, name: str, make: Callable[[dict[str, object]], _Content], *, expected: str, next_step: str
-    ) -> _Content:
-        """Return what a JSON file of the run means; a RunError says in `got` what is wrong with the file."""
-        path = self.path / name
-        try:
-            return make(json_object(path))
-        except (OSError, ValueError) as error:
-            raise RunError(str(path), expected=expected, got=reason(error), next_step=next_step) from error
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -289,7 +277,7 @@ class RunDirectory:
             RunError: there is none, or none that can be read.
         """
         expected, next_step = "a readable result", f"Run: {adapt_again(self.path)}"
-        return self._read_json(_REPORT, RunReport.from_json, expected=expected, next_step=next_step)
+        return read_as(self.path / _REPORT, RunReport.from_json, expected=expected, next_step=next_step)
 
     def remove_results(self) -> None:
         """Delete the result of the run, its report first: without it the rest is not taken for a result."""
@@ -326,8 +314,3 @@ class RunDirectory:
             scores: [num_tasks, num_inner_steps + 1, 4], columns as `SCORE_COLUMNS`.
         """
         atomic_write(self.path / _SCORES, scores_text(scores).encode())
-
-
-def is_run(path: Path) -> bool:
-    """Return whether a folder is a run directory, with a recipe and a manifest."""
-    return os.path.isfile(path / RECIPE) and os.path.isfile(path / MANIFEST)

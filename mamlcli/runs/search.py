@@ -95,3 +95,8 @@ def _numbers(base: Path, name: str) -> list[int]:
     names = os.listdir(base) if base.is_dir() else []
     tails = [entry.removeprefix(f"{name}-") for entry in names if entry.startswith(f"{name}-")]
     return [int(tail) for tail in tails if tail.isdecimal()]
+
+
+def is_run(path: Path) -> bool:
+    """Return whether a folder is a run directory, with a recipe and a manifest."""
+    return os.path.isfile(path / RECIPE) and os.path.isfile(path / MANIFEST)

@@ -11,7 +11,8 @@ from mamlcli.common.errors import Interrupted, is_out_of_memory
 from mamlcli.common.machine import now, peak_memory_mb
 from mamlcli.engine.execution import Execution
 from mamlcli.engine.state import TrainState
-from mamlcli.runs.folder import RunDirectory, is_run
+from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.search import is_run
 from mamlcli.runs.suggestions import resume
 from mamlcli.training.placement import memory_error
 from mamlcli.training.planned import PlannedRun

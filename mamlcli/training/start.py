@@ -14,13 +14,13 @@ from mamlcli.engine.sharing import ALONE, WorkerGroup
 from mamlcli.recipe.files import load_recipe, shipped_recipes
 from mamlcli.recipe.places import PATH_KEY, data_path, path_of_run
 from mamlcli.recipe.schema import Recipe
-from mamlcli.runs.folder import RunDirectory, is_run
+from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.going_on import LENGTH, Changes, change_words, recipe_changes
 from mamlcli.runs.models import run_folder
 from mamlcli.runs.own_files import is_begun
 from mamlcli.runs.place import check_free, check_idle, in_numbered_place
 from mamlcli.runs.report import RunReport
-from mamlcli.runs.search import newest_run_path, next_run_path
+from mamlcli.runs.search import is_run, newest_run_path, next_run_path
 from mamlcli.training.data_place import check_found, located, note_place
 from mamlcli.training.events import check_event_log
 from mamlcli.training.experiment import build

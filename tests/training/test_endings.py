@@ -13,7 +13,8 @@ from mamlcli.common.disk import EnvironmentFault, environment_error
 from mamlcli.common.errors import Interrupted, MamlError
 from mamlcli.common.files import atomic_write
 from mamlcli.engine.outer_loop import StepRecord, ValidationRecord
-from mamlcli.runs.folder import RunDirectory, is_run
+from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.search import is_run
 from mamlcli.training import checkpoints
 from mamlcli.training.endings import environment_told, way_on
 from mamlcli.training.events import EventLog

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mamlcli.recipe.tasks_schema import ImageKeys
-from mamlcli.runs.folder import RunDirectory, is_run
+from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.search import is_run
 from mamlcli.studies.claims.contrasts import LOSS
 from mamlcli.studies.claims.decisions import UNDECIDED
 from mamlcli.studies.claims.plan import PILOT_SEEDS, Family, Plan

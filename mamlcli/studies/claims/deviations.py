@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mamlcli.common.machine import short_versions
-from mamlcli.runs.folder import RunDirectory, is_run
+from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.search import is_run
 from mamlcli.studies.claims.evidence import is_diverged
 from mamlcli.studies.claims.plan import Family, OpenedPlan, Plan
 from mamlcli.studies.claims.registration import code_versions, how_to_get

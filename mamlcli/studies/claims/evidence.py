@@ -16,8 +16,9 @@ from mamlcli.engine.execution import Execution
 from mamlcli.recipe.changes import changed_recipe
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import ImageKeys
-from mamlcli.runs.folder import RunDirectory, is_run
+from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.scores_table import SCORE_COLUMNS
+from mamlcli.runs.search import is_run
 from mamlcli.studies.claims.contrasts import CAPPED_LOSS, COLLAPSED, LOG_ODDS, LOSS, OPERATOR, CellValue
 from mamlcli.studies.claims.decisions import log_odds
 from mamlcli.studies.claims.plan import Family

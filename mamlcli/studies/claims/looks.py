@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mamlcli.common.errors import RunError
-from mamlcli.runs.folder import RunDirectory, is_run
+from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.search import is_run
 from mamlcli.studies.claims.claims import decide_claims
 from mamlcli.studies.claims.contrasts import LOSS, Scores
 from mamlcli.studies.claims.costs import with_costs

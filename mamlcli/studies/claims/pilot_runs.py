@@ -8,8 +8,9 @@ from pathlib import Path
 from mamlcli.common.errors import RunError
 from mamlcli.recipe.changes import recipe_difference
 from mamlcli.recipe.schema import Recipe
-from mamlcli.runs.folder import RunDirectory, is_run
+from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.report import RunReport
+from mamlcli.runs.search import is_run
 from mamlcli.studies.sweeps.cells import finished_report
 from mamlcli.studies.sweeps.folder import DEVICE
 

@@ -15,10 +15,11 @@ from mamlcli.engine.choice import NUMBERS_WORTH_THREADS
 from mamlcli.engine.sizes import activation_size, count_parameters
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import SyntheticKeys
-from mamlcli.runs.folder import RunDirectory, is_run
+from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.going_on import recipe_changes
 from mamlcli.runs.own_files import check_no_link
 from mamlcli.runs.report import RunReport
+from mamlcli.runs.search import is_run
 from mamlcli.studies.sweeps.cell_result import COLLAPSE
 from mamlcli.studies.sweeps.collapsed import collapse_record
 from mamlcli.studies.sweeps.collapsed_control import write_control

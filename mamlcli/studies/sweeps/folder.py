@@ -17,10 +17,10 @@ from mamlcli.common.json_reading import items, json_object, mapping, maybe, reas
 from mamlcli.recipe.changes import recipe_difference
 from mamlcli.recipe.files import recipe_from_tree
 from mamlcli.recipe.places import PATH_KEY
-from mamlcli.runs.folder import RunDirectory, is_run
+from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.lock import held_lock
 from mamlcli.runs.own_files import CELLS, is_begun
-from mamlcli.runs.search import STUDY_MARK
+from mamlcli.runs.search import STUDY_MARK, is_run
 from mamlcli.studies.sweeps.collection import result_csv
 from mamlcli.studies.sweeps.figure import save_study_figure
 from mamlcli.studies.sweeps.result import StudyResult

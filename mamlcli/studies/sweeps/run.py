@@ -11,8 +11,9 @@ from mamlcli.common.files import atomic_write
 from mamlcli.common.machine import num_cores, threads_of
 from mamlcli.common.processes.pool import Job, Outcome, run_jobs
 from mamlcli.recipe.schema import Recipe
-from mamlcli.runs.folder import RunDirectory, is_run
+from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.report import RunReport
+from mamlcli.runs.search import is_run
 from mamlcli.studies.sweeps.cells import (
     PlannedCell,
     can_share,
