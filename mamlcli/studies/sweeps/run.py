@@ -13,6 +13,7 @@ from mamlcli.common.processes.pool import Job, Outcome, run_jobs
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory, is_run
 from mamlcli.runs.report import RunReport
+from mamlcli.studies.orphans import wait_for_orphans
 from mamlcli.studies.sweeps.cells import (
     PlannedCell,
     can_share,
@@ -92,6 +93,7 @@ def run_sweep(
     labels = {cell.name: cell.label for cell in wanted} | {job.key: job.key.replace("/", ": ") for job in extra_jobs}
     ends = _Ends(sweep, path / "cells", labels, on_end)
     with RunDirectory(path).lock():
+        wait_for_orphans(path / "cells" / cell.name for cell in wanted)
         missing = [cell for cell in wanted if not ends.tell_if_done_before(cell)]
         groups = cell_groups(missing, num_processes)
         names = {group[0].name: [cell.name for cell in group] for group in groups}
