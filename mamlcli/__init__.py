@@ -4,9 +4,8 @@ The functions of `mamlcli.api` are here by name (`mamlcli.train`, `load`, `adapt
 They are imported when they are first used: `import mamlcli` by itself loads no torch.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+# Nothing is imported here, be it `__future__` or typing: `python -m mamlcli` might take it from the current folder.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from mamlcli.api import Interrupted, MamlError, Prediction, Run, adapt, load, predict, reproduce, sweep, train

@@ -1,132 +1,113 @@
-"""Entry point: runs the command line and turns errors into messages and exit codes, here and nowhere else.
+"""Entry point: hears signals before anything slow is imported, and imports nothing from the current folder.
 
-0 done; 1 the user's input or environment; 2 usage (from typer); 3 a bug, with its traceback and the versions in a log;
-130 interrupted, by Ctrl-C, SIGTERM, a closed terminal (SIGHUP) or a batch system's warning (SIGUSR1, SIGUSR2, SIGXCPU).
+`python -m mamlcli` puts the current folder before all others, and Python has imported a little from there before it
+comes here. The command `mamlcli` does not, and neither does `python -P -m mamlcli` (Python 3.11 or newer).
 """
 
-from __future__ import annotations
-
 import os
-import re
 import sys
-import tempfile
-import traceback
-from types import FrameType
-
-from mamlcli.cli import console
-from mamlcli.cli.streams import give_up, read_names_as_utf8
-from mamlcli.common.commands import command
-from mamlcli.common.disk import environment_error
-from mamlcli.common.errors import Interrupted, MamlError, RecipeError, is_missing_on_mps, is_out_of_memory
-from mamlcli.common.machine import versions
-from mamlcli.common.processes.signals import handle_all
-from mamlcli.common.words import first_line
-
-EXIT_USER, EXIT_BUG, EXIT_INTERRUPTED = 1, 3, 130
 
 
-_NO_MPS = "Set PYTORCH_ENABLE_MPS_FALLBACK=1, which computes what is missing on the CPU, or use --device cpu."
-_SMALLER = "Lower execution.chunk (1 is the least), model.width, model.depth or inner.steps, or use another --device."
+def leave_out_current_folder() -> None:
+    """Take away the entry of sys.path that `python -m` has put first; those of PYTHONPATH stay."""
+    is_safe = sys.flags.isolated or getattr(sys.flags, "safe_path", False)
+    if not is_safe and sys.path and _is_current_folder(sys.path[0]):
+        del sys.path[0]
+
+
+def _is_current_folder(path: str) -> bool:
+    try:
+        return path in ("", os.getcwd())
+    except OSError:  # it was removed; the command line says so
+        return False
+
+
+# Before anything else is imported, be it `__future__`: all but os and sys could be a file of the current folder.
+if __name__ == "__main__":
+    leave_out_current_folder()
+
+import time  # noqa: E402
+from types import FrameType  # noqa: E402
+
+from mamlcli.common.processes.signals import handle_all  # noqa: E402
+
+EXIT_INTERRUPTED = 130
+
+# `timeout` and a closing terminal send two signals at once; a person takes longer from one Ctrl-C to the next.
+_INSISTS_S = 0.1
 
 
 def main() -> None:
-    """Run the command line."""
-    read_names_as_utf8()
-    handle_all(_as_interrupt)
+    """Run the command line; a signal ends it with one line and exit code 130, a second one at once."""
+    interruption = _Interruption()
+    interruption.listen()
     try:
-        _check_folder()
-        refuse_keys_as_options(sys.argv[1:])
-        from mamlcli.cli.app import app
+        from mamlcli.cli.entry import run
 
-        app(prog_name="mamlcli")  # also where it is started as python -m mamlcli, so that completion finds it
-    except MamlError as error:
-        console.error(f"{error}{_command_that_works(error)}")
-        sys.exit(EXIT_USER)
-    except Interrupted as error:
-        console.note(str(error))
-        sys.exit(EXIT_INTERRUPTED)
+        run()
     except KeyboardInterrupt:
-        console.note("interrupted")
+        interruption.is_last = True
+        _say_so()
         sys.exit(EXIT_INTERRUPTED)
-    except (BrokenPipeError, SystemExit) as ended:
-        # The reader of our output has left (as `head` does); there is nobody to tell. Rich and typer see it first.
-        if isinstance(ended, SystemExit) and not isinstance(ended.__context__, BrokenPipeError):
-            raise
-        give_up()
-        sys.exit(0)
-    except Exception as error:
-        if is_out_of_memory(error):
-            console.error(f"memory: expected enough for this recipe, got {first_line(error)}. {_SMALLER}")
-            sys.exit(EXIT_USER)
-        if (told := environment_error(error, next_step="Then run it again")) is not None:
-            console.error(str(told))
-            sys.exit(EXIT_USER)
-        if is_missing_on_mps(error):
-            console.error(
-                f"--device: expected one that can compute all of this, got mps: {first_line(error)}. {_NO_MPS}"
-            )
-            sys.exit(EXIT_USER)
-        what = f"{type(error).__name__}: {first_line(error)}"
-        console.error(f"{what}. This is a bug in mamlcli; its traceback is {_log()}")
-        sys.exit(EXIT_BUG)
+    finally:
+        interruption.is_last = True  # what is left is the end of Python itself, which would show an exception
 
 
-def refuse_keys_as_options(words: list[str]) -> None:
-    """Raise RecipeError where a key of recipes is given as an option, as in --inner.lr=1; it says what to type."""
-    if any(re.match(r"--?(\w+\.|seed\b|logging\b)", word) for word in words):
-        from mamlcli.recipe.habits import habit_among_options
+class _Interruption:
+    """Turns the first signal into KeyboardInterrupt where that can be raised.
 
-        if answer := habit_among_options(words):
-            raise RecipeError([f"command line: {answer}"])
+    Attributes:
+        is_last: whether the next signal ends the process without more ado.
+    """
+
+    def __init__(self) -> None:
+        self.is_last = False
+        self._first_s: float | None = None
+
+    def listen(self) -> None:
+        """Hear the signals that ask to stop from now on, but for those that the parent had ignored."""
+        handle_all(self._hear)
+        show = sys.unraisablehook
+
+        def end_or_show(raised: "sys.UnraisableHookArgs") -> None:
+            # KeyboardInterrupt in a finalizer, which Python would show and forget.
+            if issubclass(raised.exc_type, KeyboardInterrupt):
+                _end_at_once()
+            show(raised)
+
+        sys.unraisablehook = end_or_show
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.is_last or _is_importing(frame):
+            _end_at_once()
+        if self._first_s is None:
+            self._first_s = now
+            raise KeyboardInterrupt
+        if now - self._first_s > _INSISTS_S:
+            _end_at_once()
 
 
-def _check_folder() -> None:
-    # Before torch is loaded: its libraries end the process where the current folder is not there.
-    try:
-        os.getcwd()
-    except OSError as error:
-        next_step = "Change to one that is there: cd"
-        raise MamlError(
-            "the current folder", expected="a folder that is there", got="a removed one", next_step=next_step
-        ) from error
-
-
-def _command_that_works(error: MamlError) -> str:
-    """Return the command as it was typed with the changes that an error names; nothing where it names none."""
-    if not error.changes:
-        return ""
-    keys = tuple(f"{change.partition('=')[0]}=" for change in error.changes)
-    typed = [word for word in sys.argv[1:] if not word.startswith(keys)]
-    return f" Run: {command(*typed, *error.changes)}"
-
-
-def _as_interrupt(number: int, frame: FrameType | None) -> None:
-    # An exception inside torch's import would abort the process with a page of C++ frames. Nothing is open at an
-    # import, so the process can go at once.
+def _is_importing(frame: FrameType | None) -> bool:
+    """Return whether a module is being imported: an exception inside torch would end in a page of C++ frames."""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
-            console.note("interrupted")
-            os._exit(EXIT_INTERRUPTED)
+            return True
         frame = frame.f_back
-    raise KeyboardInterrupt
+    return False
 
 
-def _report() -> str:
-    """Return what a bug report needs: command, versions, traceback."""
-    lines = (f"{name} {version}" for name, version in versions().items())
-    return "\n".join((" ".join(sys.argv), "", *lines, "", traceback.format_exc()))
+def _end_at_once() -> None:
+    """End the process as interrupted; nothing that it still has open needs to be closed."""
+    _say_so()
+    os._exit(EXIT_INTERRUPTED)
 
 
-def _log() -> str:
-    """Write what a bug report needs to a file of its own and return where it is."""
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", prefix="mamlcli-", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace"
-        ) as stream:
-            stream.write(_report())
-        return f"in {stream.name}"
-    except OSError:  # there is no place for temporary files
-        return f"here:\n{_report()}"
+def _say_so() -> None:
+    try:  # contextlib would take time to load, before signals are heard
+        os.write(2, b"interrupted\n")
+    except OSError:  # nobody is there to read it
+        return
 
 
 if __name__ == "__main__":

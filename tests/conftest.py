@@ -53,6 +53,7 @@ def cli(tmp_path, monkeypatch, capsys, one_thread):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # typer sets its own
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     handlers = {number: signal.getsignal(number) for number in (*ASKED, *WARNED)}
 
     def run(*words: object) -> Finished:

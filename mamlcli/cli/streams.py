@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import IO, TextIO, cast
 
 from mamlcli.common.errors import MamlError
+from mamlcli.common.processes.fresh import program
 
 # Signs of our own texts, for encodings that lack them; every other character is written as its escape, \xfc.
 _PLAIN = {
@@ -83,7 +84,8 @@ def read_names_as_utf8() -> None:
     if sys.getfilesystemencoding().lower().replace("-", "") != "utf8":
         os.environ.setdefault("PYTHONIOENCODING", getattr(sys.stdout, "encoding", None) or "ascii")
         os.environ["PYTHONUTF8"] = "1"
-        os.execv(sys.executable, [sys.executable, "-X", "utf8=1", "-m", "mamlcli", *sys.argv[1:]])
+        python, *words = program(*sys.argv[1:])
+        os.execv(python, [python, "-X", "utf8=1", *words])
 
 
 def give_up() -> None:

@@ -104,7 +104,7 @@ def train(
     """
     from mamlcli.cli.next_commands import typed_recipe
 
-    with own_group() as group:
+    with own_group(workers) as group:
         if group and group.rank:
             follow(group)
             return

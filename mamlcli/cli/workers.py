@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +15,22 @@ import typer
 
 from mamlcli.cli import complete, console
 from mamlcli.common.errors import Interrupted, MamlError, NonFiniteError, WorkerError
-from mamlcli.common.processes.launch import EXIT_LOST, end_with_parent, run_workers
-from mamlcli.common.processes.place import place_in
+from mamlcli.common.machine import num_cores
+from mamlcli.common.processes.fresh import program
+from mamlcli.common.processes.launch import end_with_parent, run_workers
+from mamlcli.common.processes.lifeline import EXIT_LOST
+from mamlcli.common.processes.place import Place, place_in
 
 if TYPE_CHECKING:
     from mamlcli.engine.sharing import WorkerGroup
     from mamlcli.recipe.schema import Recipe
+
+
+# A run under a launcher is told of after this where the other workers have not come.
+_NOTE_AFTER_S = 5.0
+
+# A run's manifest may be a stranger's: of the workers that it names no more are started than this, or than the cores.
+_MOST_RECORDED = 8
 
 
 WorkersOption = Annotated[
@@ -33,34 +45,78 @@ WorkersOption = Annotated[
 
 
 @contextmanager
-def own_group() -> Iterator[WorkerGroup | None]:
+def own_group(workers: str | None) -> Iterator[WorkerGroup | None]:
     """Join the workers of the run that this process belongs to; yield None where it is alone.
 
     Workers other than 0 end quietly where worker 0 ends for the same reason, and says it.
+
+    Args:
+        workers: what `--workers` says.
     """
-    place = place_in(os.environ)
+    place = place_in(os.environ, workers)
     if place is None:
         yield None
         return
     end_with_parent(os.environ)
     from mamlcli.engine.sharing import joined
+    from mamlcli.engine.waiting import Waiting
 
+    waiting = Waiting()
+    note = _waiting_note(place)
     try:
-        with joined(place) as group:
+        with joined(place, waiting) as group:
+            note.cancel()
             try:
                 yield group
             finally:
                 group.dismiss()  # whatever happens to worker 0, the others do not wait for it
+    except WorkerError as error:
+        # Under a launcher each worker that meets no other says so; one that is lost later has nothing to add.
+        if place.rank == 0 or (place.address and error.where != "workers"):
+            raise
+        sys.exit(EXIT_LOST)
     except MamlError as error:
         if place.rank == 0:
             raise
-        if isinstance(error, NonFiniteError | WorkerError):
+        if isinstance(error, NonFiniteError):
             sys.exit(EXIT_LOST)
         raise _of_worker(place.rank, error) from error
     except (Interrupted, KeyboardInterrupt):
         if place.rank == 0:
             raise
         sys.exit(130)
+    finally:
+        note.cancel()
+        if waiting.is_given_up:
+            # Python would wait at its end for what was not waited for here.
+            atexit.register(_end_at_once, _exit_code(sys.exc_info()[1]))
+
+
+def _end_at_once(code: int) -> None:
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def _exit_code(error: BaseException | None) -> int:
+    """Return the exit code of a process that ends by an error, or by none."""
+    if isinstance(error, SystemExit):
+        return int(error.code or 0)
+    if isinstance(error, typer.Exit):
+        return error.exit_code
+    return 130 if isinstance(error, Interrupted | KeyboardInterrupt) else int(error is not None)
+
+
+def _waiting_note(place: Place) -> threading.Timer:
+    """Say after a while that this worker waits for the others, and where; nothing where that is cancelled before."""
+    from mamlcli.engine.sharing import TIMEOUT
+
+    where = f" at {place.address}" if place.address else ""
+    minutes = int(TIMEOUT.total_seconds() // 60)
+    text = f"worker {place.rank} waits{where} for the others of {place.num_workers}, for {minutes} minutes at most"
+    timer = threading.Timer(_NOTE_AFTER_S, console.note, [text])
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def _of_worker(rank: int, error: MamlError) -> MamlError:
@@ -70,7 +126,7 @@ def _of_worker(rank: int, error: MamlError) -> MamlError:
 
 
 def num_workers_of(text: str | None, recipe: Recipe, group: WorkerGroup | None, *, run: Path | None) -> int:
-    """Return how many workers a run has: as asked, as torchrun started, as recorded, or one.
+    """Return how many workers a run has: as asked, as a launcher started, as recorded, or one.
 
     Args:
         text: what `--workers` says.
@@ -86,7 +142,7 @@ def num_workers_of(text: str | None, recipe: Recipe, group: WorkerGroup | None, 
     if group and asked not in (None, number) and text != "auto":
         raise MamlError(
             "--workers",
-            expected=f"{number}, the processes that torchrun started (WORLD_SIZE)",
+            expected=f"{number}, the processes that a launcher such as torchrun started (WORLD_SIZE)",
             got=str(text),
             next_step="Leave it out under torchrun",
         )
@@ -136,12 +192,14 @@ def _recorded(path: Path) -> int:
     from mamlcli.training.scoring import finished_result
 
     run = RunDirectory.open(path)
-    return 1 if finished_result(run) is not None else recorded_workers(run)
+    if finished_result(run) is not None:
+        return 1
+    return max(1, min(recorded_workers(run), max(num_cores(), _MOST_RECORDED)))
 
 
 def run_in_workers(num_workers: int) -> int:
     """Run this same command in so many processes, show which of them failed, and return the exit code."""
-    ending = run_workers(num_workers, [sys.executable, "-m", "mamlcli", *sys.argv[1:]])
+    ending = run_workers(num_workers, program(*sys.argv[1:]))
     for line in ending.problems:
         console.error(line)
     return ending.code

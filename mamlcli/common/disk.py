@@ -127,6 +127,5 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = str(path)
-        del error.filename2  # set to None it would be shown
+        error.filename, error.filename2 = str(path), None
         raise

@@ -12,7 +12,7 @@ import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -23,13 +23,14 @@ import torch.distributed as dist
 from mamlcli.common.errors import DeviceError, WorkerError
 from mamlcli.common.processes.place import Place
 from mamlcli.engine.execution import MetaGradient
+from mamlcli.engine.waiting import STOP_S, Waiting
 
 Value = TypeVar("Value")
 
 
-# For a worker whose machine is lost without a word. One that ends, or is killed, is noticed at once. Long, because
-# worker 0 may read a large folder of images while the others wait for it.
-TIMEOUT = timedelta(hours=1)
+# For a worker that never comes, or whose machine is lost without a word. One that ends, or is killed, is noticed at
+# once. Minutes, because worker 0 may read a large folder of images while the others wait for it.
+TIMEOUT = timedelta(minutes=15)
 
 
 @dataclass
@@ -40,11 +41,13 @@ class WorkerGroup:
         place: of this worker; None for a run in one process.
         is_stopping: whether a worker was asked to stop, as all of them know since their last exchange.
         has_led: whether this is worker 0 and has sent its plan of the run.
+        waiting: how it waits for the others.
     """
 
     place: Place | None = None
     is_stopping: bool = False
     has_led: bool = False
+    waiting: Waiting = field(default_factory=Waiting)
     _is_asked: Callable[[], bool] = bool
     _gpus: dist.ProcessGroup | None = None
 
@@ -109,7 +112,7 @@ class WorkerGroup:
         """As worker 0, tell the others, which wait in `follow`, that there is no run; nothing if one has begun."""
         if self.place is not None and self.rank == 0 and not self.has_led:
             with suppress(WorkerError):
-                self._broadcast(None)
+                self._broadcast(None, most_s=STOP_S)
 
     def agree(self, is_asked: Callable[[], bool]) -> Callable[[], bool]:
         """Return a function that says whether to stop, the same in all workers after each exchange.
@@ -119,7 +122,7 @@ class WorkerGroup:
         """
         if self.place is None:
             return is_asked
-        self._is_asked = is_asked
+        self._is_asked = self.waiting.is_asked = is_asked
         return lambda: self.is_stopping
 
     def all_reduce(self, of_share: MetaGradient, num_tasks: int) -> MetaGradient:
@@ -147,7 +150,8 @@ class WorkerGroup:
         parts = [*(gradient * weight for gradient in of_share.gradients.values()), scores, flags]
         vector = torch.cat([part.reshape(-1) for part in parts])
         with self._exchange():
-            dist.all_reduce(vector, group=self._gpus)
+            work = dist.all_reduce(vector, group=self._gpus, async_op=True)
+            self.waiting.finish(work, on_gpus=self._gpus is not None)
             pieces = torch.split(vector, [part.numel() for part in parts])
             sums = [piece.view_as(part) for piece, part in zip(pieces, parts, strict=True)]
             self.is_stopping = bool(sums[-1].item())
@@ -166,7 +170,7 @@ class WorkerGroup:
         answer = (value, self._is_asked())
         answers = [answer] * self.num_workers  # each is replaced by its worker's
         with self._exchange():
-            dist.all_gather_object(answers, answer)
+            self.waiting.call(lambda: dist.all_gather_object(answers, answer))
         self.is_stopping = any(is_asked for _, is_asked in answers)
         return [value for value, _ in answers]
 
@@ -178,10 +182,10 @@ class WorkerGroup:
         """
         return value if self.place is None else self._broadcast(value)
 
-    def _broadcast(self, value: Value) -> Value:
+    def _broadcast(self, value: Value, *, most_s: float | None = None) -> Value:
         box = [value]
         with self._exchange():
-            dist.broadcast_object_list(box, src=0)
+            self.waiting.call(lambda: dist.broadcast_object_list(box, src=0), most_s=most_s)
         return box[0]
 
     @contextmanager
@@ -208,33 +212,39 @@ def share_of(num_tasks: int, rank: int, num_workers: int) -> range:
 
 
 @contextmanager
-def joined(place: Place) -> Iterator[WorkerGroup]:
+def joined(place: Place, waiting: Waiting | None = None) -> Iterator[WorkerGroup]:
     """Join the workers of a run, for as long as the context lasts.
+
+    Args:
+        place: of this worker.
+        waiting: how it waits for the others.
 
     Raises:
         WorkerError: they do not meet.
     """
+    group = WorkerGroup(place, waiting=waiting or Waiting())
     try:
-        _meet(place)
+        group.waiting.call(lambda: _meet(place))
     except (RuntimeError, ValueError) as error:
         where, expected = f"worker {place.rank}", f"to meet all {place.num_workers} workers"
         if (unmet := _NO_NETWORK.search(str(error))) is not None:
             why, next_step = _network_words()
             raise WorkerError(where, expected=expected, got=unmet[0], why=why, next_step=next_step) from error
         raise WorkerError(where, expected=expected, got=_first_line(error)) from error
-    group = WorkerGroup(place)
     try:
         yield group
     finally:
         # What is left of a failed exchange between GPUs could be waited for without end; the process ends anyway.
-        if group._gpus is None:
+        if group._gpus is None and not group.waiting.is_given_up:
             dist.destroy_process_group()
 
 
 def _meet(place: Place) -> None:
     if not dist.is_available():
         raise RuntimeError("a torch that is built without torch.distributed")
-    where = "env://" if place.rendezvous is None else Path(place.rendezvous).as_uri()
+    where = "env://" if place.address is None else f"tcp://{place.address}"
+    if place.rendezvous is not None:
+        where = Path(place.rendezvous).as_uri()
     dist.init_process_group("gloo", where, timeout=TIMEOUT, rank=place.rank, world_size=place.num_workers)
 
 

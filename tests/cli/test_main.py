@@ -134,6 +134,55 @@ def test_signal_while_torch_is_imported_ends_the_program_quietly(tmp_path, numbe
     assert (ended.code, ended.out, ended.err) == (130, "", "interrupted\n")
 
 
+# Each replaces the command line, so that nothing slow is loaded.
+MOMENTS = {
+    "while a slow module is loaded": "",
+    "in a finalizer, whose exceptions Python shows and forgets": """
+        class Last:
+            def __del__(self): signal.raise_signal(signal.SIGINT)
+        Last()
+        time.sleep(60)
+    """,
+    "at the end of Python": """
+        atexit.register(lambda: signal.raise_signal(signal.SIGINT))
+        sys.exit(0)
+    """,
+    "for the second time, where the first is not heard": """
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            time.sleep(0.2)
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(60)
+    """,
+    "before a command is read": "        signal.raise_signal(signal.SIGINT)",
+}
+MOMENT = """
+import atexit, signal, sys, time, types
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from mamlcli.__main__ import main
+class Entry:
+    def run():
+{body}
+sys.modules["mamlcli.cli.entry"] = Entry
+main()
+"""
+SLOW = "import sys, signal, time\nsignal.raise_signal(signal.SIGINT)\ntime.sleep(60)\n"
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_ctrl_c_at_any_moment_is_one_line(tmp_path, moment):
+    body, root = MOMENTS[moment], Path(mamlcli.__file__).parents[1]
+    (tmp_path / "rich").mkdir()
+    (tmp_path / "rich" / "__init__.py").write_text(SLOW)
+    code = MOMENT.format(body=body) if body else "from mamlcli.__main__ import main\nmain()"
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"}
+    if not body:
+        code = f"import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n{code}"
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "interrupted\n")
+
+
 @pytest.mark.parametrize(
     "words",
     [["recipes", "show", "logistic"], ["recipes", "ls"], ["train", "--help"]],

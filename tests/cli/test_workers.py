@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from mamlcli.cli.workers import num_workers_of
+from mamlcli.common.machine import num_cores
+from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.training.checkpoints import load_checkpoint
 from tests.helpers.processes import is_alive, wait_for
@@ -192,7 +195,7 @@ def test_torchruns_variables_half_set_are_one_line(cli, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     ended = cli("train", "linear-regression", *TINY)
     assert ended.code == 1
-    assert "got RANK, WORLD_SIZE without LOCAL_RANK, MASTER_ADDR, MASTER_PORT" in ended.errors[0]
+    assert "got RANK, WORLD_SIZE without MASTER_ADDR, MASTER_PORT" in ended.errors[0]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -201,9 +204,39 @@ def test_another_number_than_torchruns_is_one_line(program, tmp_path, monkeypatc
     ended = program("train", "linear-regression", *TINY, "--workers", 2)
     assert ended.code == 1
     assert ended.errors == [
-        "--workers: expected 1, the processes that torchrun started (WORLD_SIZE), got 2. Leave it out under torchrun."
+        "--workers: expected 1, the processes that a launcher such as torchrun started (WORLD_SIZE), got 2. Leave it "
+        "out under torchrun."
     ]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_tasks_of_srun_have_to_be_told_what_they_are(cli, tmp_path, monkeypatch):
+    for name, value in {"PROCID": 1, "NTASKS": 2, "STEP_ID": 0}.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    ended = cli("train", "linear-regression", *TINY)
+    assert ended.code == 1
+    assert "expected 2, to share one run among the tasks of srun, or 1, for a run in each" in ended.errors[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("recorded", "used"), [(500, max(num_cores(), 8)), (3, 3), (0, 1)])
+def test_a_manifest_does_not_choose_how_many_processes_are_started(monkeypatch, tmp_path, recorded, used):
+    name, recipe = load_recipe("linear-regression", ("outer.tasks=1000",))
+    run = RunDirectory.create(tmp_path / "run", recipe, name)
+    monkeypatch.setattr("mamlcli.training.manifest.recorded_workers", lambda run: recorded)
+    assert num_workers_of(None, recipe, None, run=run.path) == used
+
+
+def test_worker_whose_peers_never_come_says_where_it_waits_and_hears_ctrl_c(program, tmp_path, monkeypatch):
+    port = free_port()
+    set_torchruns(monkeypatch, port, rank=0, num_workers=2)
+    process = program.start("train", *WORDS, "--run-dir", "run")
+    line = process.stderr.readline()
+    assert line == f"worker 0 waits at 127.0.0.1:{port} for the others of 2, for 15 minutes at most\n"
+    process.send_signal(signal.SIGINT)
+    ended = end_of(process)
+    assert (ended.code, ended.err) == (130, "interrupted\n")
+    assert list(tmp_path.glob("run*")) == []
 
 
 def test_auto_is_one_worker_on_the_cpu(cli, tmp_path):

@@ -85,9 +85,11 @@ def work(folder: str) -> None:
         is_stopping = group.agree(lambda: place.rank == 1)
         told = group.broadcast({"from": place.rank})
         seen = in_order_of_tasks(group)
+        has_stopped = is_stopping()
+        group.agree(bool)  # from here on nobody was asked to stop
         kept = {
             **computed(group),
-            "stopping": is_stopping(),
+            "stopping": has_stopped,
             "told": told,
             "order": [seen.gradients["w"], seen.outer_loss, seen.accuracy],
             "gathered": group.gather(place.rank),

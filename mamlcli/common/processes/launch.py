@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mamlcli.common.errors import MamlError
+from mamlcli.common.processes.lifeline import EXIT_LOST, PATIENCE_S, end_after
 from mamlcli.common.processes.signals import signals_handled
 from mamlcli.common.words import first_line
 
@@ -26,14 +26,8 @@ from mamlcli.common.words import first_line
 # a pipe that ends with the parent.
 RENDEZVOUS, LIFELINE = "MAMLCLI_RENDEZVOUS", "MAMLCLI_LIFELINE"
 
-# Exit code of a worker that stops because another one has failed, or all for the same reason: it has nothing to add.
-EXIT_LOST = 75
-
 # How often the parent looks at its workers.
 _POLL_S = 0.05
-
-# How long the others may take to end, once one has failed or worker 0 is done, before they are killed.
-PATIENCE_S = 15.0
 
 # Lines of a worker's own words that are shown.
 _NUM_LAST_WORDS = 12
@@ -44,15 +38,9 @@ def end_with_parent(environment: Mapping[str, str]) -> None:
     if LIFELINE not in environment:
         return
     pipe = int(environment[LIFELINE])
-
-    def wait() -> None:
-        os.read(pipe, 1)  # nothing is ever written: this returns when the parent's end is closed
-        shutil.rmtree(Path(environment[RENDEZVOUS]).parent, ignore_errors=True)
-        os.kill(os.getpid(), signal.SIGTERM)  # saves the run where it can be saved
-        time.sleep(PATIENCE_S)
-        os._exit(EXIT_LOST)
-
-    threading.Thread(target=wait, daemon=True, name="lifeline").start()
+    meeting_place = Path(environment[RENDEZVOUS]).parent
+    # Nothing is ever written: reading ends when the parent's end is closed.
+    end_after(lambda: os.read(pipe, 1), lambda: shutil.rmtree(meeting_place, ignore_errors=True))
 
 
 # In the parent ------------------------------------------------------------------------------------------------
@@ -143,6 +131,9 @@ def run_workers(num_workers: int, command: Sequence[str]) -> Ending:
             for rank in range(num_workers):
                 workers.append(_Worker(rank, command, environment, Path(folder) / f"{rank}.log", pipe))
             _watch(workers, received)
+        except OSError as error:
+            expected, next_step = f"{num_workers} processes that can be started", "Use fewer, or raise: ulimit -u"
+            raise MamlError("--workers", expected=expected, got=first_line(error), next_step=next_step) from error
         finally:
             for worker in workers:
                 worker.kill()

@@ -1,28 +1,29 @@
 """A pool has processes that take job after job; one that dies fails its own job and no other.
 
-Processes are spawned, so each has its own interpreter and its own CUDA context, and imports torch once for all its
-jobs. The parent shares one pipe with each and no lock: a process can be killed at any moment without leaving the
-others to wait. While a job runs, the only thing that can arrive in its process's pipe is the word to stop, or the
-end of the parent.
+Each process is a fresh Python with its own CUDA context, and imports torch once for all its jobs. The parent shares
+pipes with each and no lock: a process can be killed at any moment without leaving the others to wait. While a job
+runs, the only thing that can arrive in its process's pipe is the word to stop, or the end of the parent.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import signal
+import subprocess
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import Connection, Pipe, wait
 from typing import NoReturn, cast
 
 from mamlcli.common.disk import environment_error
 from mamlcli.common.errors import Interrupted, MamlError, is_out_of_memory
+from mamlcli.common.processes.fresh import fresh_python
+from mamlcli.common.processes.lifeline import end_after
 from mamlcli.common.processes.signals import interruption_flag, left_to_parent
+from mamlcli.common.words import first_line
 
 IsStopped = Callable[[], bool]
 
@@ -88,15 +89,14 @@ class _Process:
     """Holds a process, the parent's end of its pipe, and the job it has."""
 
     def __init__(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        # Not daemonic: a daemon may have no children, and `git_state` runs git.
-        self.process: BaseProcess = context.Process(target=_work, args=(theirs,), daemon=False)
-        start_method = multiprocessing.get_start_method(allow_none=True)
-        with left_to_parent():
-            self.process.start()
-        multiprocessing.set_start_method(start_method, force=True)  # the start fixes it where nobody has yet
-        theirs.close()  # or the death of the process would not close the pipe
+        self.connection, theirs = Pipe()
+        # Nothing is sent through it: it tells the process of this one's end while a job is at work.
+        ends_with_parent, self.lifeline = Pipe(duplex=False)
+        handles = (theirs.fileno(), ends_with_parent.fileno())
+        code = f"from {__name__} import work\nwork{handles}"
+        with left_to_parent(), theirs, ends_with_parent:
+            self.process = _started(fresh_python(code), handles)
+        # Theirs are closed here now, or the death of the process would not close the pipe.
         self.job: Job | None = None
         self.attempt = 0
         self.began = 0.0
@@ -124,10 +124,10 @@ class _Process:
         """Return the outcome that the process sends, or how the process died."""
         try:
             outcome = self.connection.recv()
-        except (EOFError, ConnectionError):
-            self.process.join(_PATIENCE_S)
+        except (EOFError, OSError):
+            self.wait_or_kill(time.monotonic() + _PATIENCE_S)
             status = "interrupted" if was_interrupted else "failed"
-            return Outcome(key, status, reason=_death(self.process.exitcode), error="died")
+            return Outcome(key, status, reason=_death(self.process.returncode), error="died")
         assert isinstance(outcome, Outcome)
         return outcome
 
@@ -140,16 +140,40 @@ class _Process:
         if self.job is not None and not self.job.can_stop:
             self.process.terminate()
 
-    def close(self, *, is_patient: bool = True) -> None:
-        """End the process: asked first, then killed."""
-        self.tell_to_stop()
-        if not is_patient:
-            self.process.terminate()
-        self.process.join(_PATIENCE_S)
-        if self.process.is_alive():
+    def wait_or_kill(self, deadline: float) -> None:
+        """Wait for the end of the process until a time of `time.monotonic`, then kill it."""
+        try:
+            self.process.wait(max(deadline - time.monotonic(), 0.0))
+        except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.join()
-        self.connection.close()
+            self.process.wait()
+
+
+def _started(command: Sequence[str], handles: Sequence[int]) -> subprocess.Popen[bytes]:
+    """Start a process that has these ends of pipes."""
+    try:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=handles)
+    except OSError as error:
+        got, next_step = first_line(error), "Use fewer --jobs, or raise the limit of processes: ulimit -u"
+        raise MamlError("processes", expected="one more that can be started", got=got, next_step=next_step) from error
+
+
+def _close(processes: Sequence[_Process], *, is_patient: bool = True) -> None:
+    """End processes: asked first, then killed, all at the same time."""
+    deadline = time.monotonic() + _PATIENCE_S
+    try:
+        for process in processes:
+            process.tell_to_stop()
+            if not is_patient:
+                process.process.terminate()
+        for process in processes:
+            process.wait_or_kill(deadline)
+    finally:
+        for process in processes:
+            if process.process.poll() is None:  # Ctrl-C once more
+                process.process.kill()
+            process.connection.close()
+            process.lifeline.close()
 
 
 def run_jobs(
@@ -193,7 +217,7 @@ def run_jobs(
                     can_retry = outcome.status == "failed" and outcome.error not in hopeless
                     if can_retry:
                         processes.remove(process)  # whatever made it fail may still be in its memory
-                        process.close()
+                        _close([process])
                     if can_retry and outcome.attempts < max_attempts and not is_late:
                         queue.append((by_key[outcome.key], outcome.attempts + 1))
                         continue
@@ -202,8 +226,7 @@ def run_jobs(
                         on_end(outcome)
             is_clean = True
         finally:
-            for process in processes:
-                process.close(is_patient=is_clean)
+            _close(processes, is_patient=is_clean)
         if is_interrupted():
             raise Interrupted("interrupted")
     return outcomes
@@ -254,8 +277,10 @@ def _death(exit_code: int | None) -> str:
 # In a process of the pool --------------------------------------------------------------------------------------
 
 
-def _work(connection: Connection[Outcome, Job | None]) -> None:
-    """Take jobs until told to stop, or until the parent is gone."""
+def work(handle: int, ends_with_parent: int) -> None:
+    """Take jobs from one pipe until told to stop, or until the parent is gone and with it the other pipe."""
+    connection: Connection[Outcome, Job | None] = Connection(handle)
+    end_after(Connection(ends_with_parent, writable=False).recv)
     while True:
         try:
             job = connection.recv()

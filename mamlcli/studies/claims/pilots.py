@@ -27,6 +27,7 @@ from mamlcli.studies.claims.contrasts import CellValue
 from mamlcli.studies.claims.pilot_runs import DIVERGED, check_pilot, pilot_loss, pilot_report
 from mamlcli.studies.claims.plan import PILOT_SEEDS, PILOTS, Family, cell_changes
 from mamlcli.studies.claims.rate_search import chosen_rate, next_rates, refined_rates, where_best_is
+from mamlcli.studies.orphans import wait_for_orphans
 from mamlcli.studies.sweeps.cells import PlannedCell, run_cells
 from mamlcli.studies.sweeps.collection import final_scores
 from mamlcli.studies.sweeps.run import CellEnd
@@ -201,6 +202,7 @@ class _Pilots:
 
     def _run_round(self, pilots: Sequence[_Pilot]) -> None:
         self.num_known += len(pilots)
+        wait_for_orphans(self.folder / pilot.name for pilot in pilots)
         missing = []
         for pilot in pilots:
             check_pilot(self.folder / pilot.name, pilot.recipe)

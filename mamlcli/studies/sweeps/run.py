@@ -14,6 +14,7 @@ from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.report import RunReport
 from mamlcli.runs.search import is_run
+from mamlcli.studies.orphans import wait_for_orphans
 from mamlcli.studies.sweeps.cells import (
     PlannedCell,
     can_share,
@@ -93,6 +94,7 @@ def run_sweep(
     labels = {cell.name: cell.label for cell in wanted} | {job.key: job.key.replace("/", ": ") for job in extra_jobs}
     ends = _Ends(sweep, path / "cells", labels, on_end)
     with RunDirectory(path).lock():
+        wait_for_orphans(path / "cells" / cell.name for cell in wanted)
         missing = [cell for cell in wanted if not ends.tell_if_done_before(cell)]
         groups = cell_groups(missing, num_processes)
         names = {group[0].name: [cell.name for cell in group] for group in groups}

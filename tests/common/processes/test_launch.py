@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 import mamlcli
-from mamlcli.common.processes.launch import EXIT_LOST, Ending, run_workers
+from mamlcli.common.errors import MamlError
+from mamlcli.common.processes.launch import Ending, run_workers
+from mamlcli.common.processes.lifeline import EXIT_LOST
 from tests.helpers.processes import is_alive, wait_for
 
 # A worker that waits for its end; the others of its script do what is tested.
@@ -61,6 +63,15 @@ def test_worker_that_does_not_end_with_the_others_is_killed(monkeypatch):
     assert run_script("time.sleep(600 if rank else 0)") == Ending(0)
     ending = run_script("sys.exit(1) if rank else time.sleep(600)")
     assert ending.problems[0].startswith("worker 1: ")
+
+
+def test_worker_that_cannot_be_started_is_named(monkeypatch):
+    def fail(*args, **options):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", fail)
+    with pytest.raises(MamlError, match=r"--workers: expected 2 processes that can be started, got .*unavailable"):
+        run_script("")
 
 
 @pytest.fixture

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
-from mamlcli.common.errors import DataError, Interrupted
+from mamlcli.common.errors import DataError, Interrupted, MamlError
+from mamlcli.common.processes.fresh import fresh_python
 from mamlcli.common.processes.pool import Job, failure, run_jobs
 from mamlcli.common.processes.signals import interruption_flag
+from tests.helpers.processes import is_alive, wait_for
+from tests.helpers.strange_folders import strange_folder
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Stand in a folder of the test's own: the processes of a pool find no module in the current one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3]))
 
 
 def work(payload, is_stopped):
@@ -91,6 +104,62 @@ def test_failure_of_a_users_mistake_is_its_message_and_of_a_bug_has_the_tracebac
         fields = failure(error)
     assert (fields["reason"], fields["error"]) == ("ZeroDivisionError: no such luck", "ZeroDivisionError")
     assert fields["details"].startswith("Traceback")
+
+
+def test_jobs_run_no_file_of_the_current_folder(tmp_path, monkeypatch):
+    log = strange_folder(tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "run")
+    [outcome] = run_jobs([Job("a", work, {})], num_processes=1).values()
+    assert outcome.status == "done"
+    assert not log.exists()
+
+
+ORPHAN = """
+from mamlcli.common.processes.pool import Job, run_jobs
+from tests.common.processes.test_pool import wait_deaf
+run_jobs([Job("a", wait_deaf, {path!r})], num_processes=1)
+"""
+
+
+def wait_deaf(path, is_stopped):
+    """Be a job that never asks whether to stop, as one in its evaluation."""
+    Path(path).with_suffix(".new").write_text(str(os.getpid()))
+    Path(path).with_suffix(".new").rename(path)
+    time.sleep(600)
+
+
+def test_no_process_outlives_a_parent_that_is_killed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with subprocess.Popen(fresh_python(ORPHAN.format(path=str(tmp_path / "pid")))) as parent:
+        wait_for((tmp_path / "pid").exists)
+        parent.kill()
+    child = int((tmp_path / "pid").read_text())
+    wait_for(lambda: not is_alive(child))
+
+
+def test_second_ctrl_c_ends_jobs_that_do_not_stop(monkeypatch):
+    def start(job, pid):
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(0.2)  # a person takes longer, too
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(
+            [Job("a", work, {"wait_s": 600.0}), Job("b", work, {"wait_s": 600.0})], num_processes=2, on_start=start
+        )
+    assert time.monotonic() - began < 60
+
+
+def test_process_that_cannot_be_started_is_named(monkeypatch):
+    def fail(*args, **options):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", fail)
+    with pytest.raises(MamlError, match=r"processes: expected one more that can be started, got .*unavailable"):
+        run_jobs([Job("a", work, {})], num_processes=1)
 
 
 def test_start_method_of_the_users_processes_is_left_to_the_user():
