@@ -59,14 +59,15 @@ def kind_of_file(mode: int) -> str:
     return next((words for is_kind, words in kinds if is_kind(mode)), "a device")
 
 
-def refuse_unfolding(num_bytes: int, of_file: int) -> None:
+def refuse_unfolding(num_bytes: int, of_file: int, *, always: int = _ALWAYS_BYTES) -> None:
     """Raise BoundError where what a file unfolds to is out of all proportion to the file.
 
     Args:
         num_bytes: what it takes in memory, all copies together.
         of_file: the size of the file.
+        always: what any file may unfold to.
     """
-    most = _ALWAYS_BYTES + _RATIO * of_file
+    most = always + _RATIO * of_file
     if num_bytes > most:
         raise BoundError(f"{of_file:,} bytes that unfold to {num_bytes:,}, more than {most:,}")
 
