@@ -1,4 +1,4 @@
-"""Opens image files: regular ones alone, and none whose pixels, with all copies that are made of them, take too much."""
+"""Opens image files: regular ones alone, and none whose pixels, with all copies of them, take too much memory."""
 
 from __future__ import annotations
 
