@@ -311,12 +311,10 @@ def _check_fits(recipe: Recipe, input_shape: tuple[int, ...], num_outputs: int) 
 
 def build_network(recipe: Recipe, input_shape: tuple[int, ...], num_outputs: int) -> Network:
     """Return the network of `recipe.model` for inputs and outputs of these shapes."""
-    keys = recipe.model.model_dump(exclude={"kind", "init"})
     make = {"cnn": cnn, "mlp": mlp, "linear": linear}[recipe.model.kind]
-    return make(input_shape, num_outputs, **keys)  # type: ignore[operator,no-any-return]
+    return make(input_shape, num_outputs, **recipe.model.model_dump(exclude={"kind", "init"}))  # type: ignore[operator,no-any-return]
 
 
 def transform_for(spec: Transform) -> GradientTransform:
     """Return the gradient transform that `inner.transform` names."""
-    by_name = transforms_by_name(hidden_layers=spec.hidden_layers, hidden_width=spec.hidden_width)
-    return by_name[spec.name]
+    return transforms_by_name(hidden_layers=spec.hidden_layers, hidden_width=spec.hidden_width)[spec.name]

@@ -70,8 +70,29 @@ def opened_header(path: Path, formats: list[str]) -> Iterator[ImageFile]:
     """Open an image of which the header alone is to be read; raises as `opened_image`, but for large pictures."""
     from PIL import Image
 
-    with open_regular(path) as stream, Image.open(stream, formats=formats) as image:
+    with contextlib.ExitStack() as stack:
+        image = stack.enter_context(Image.open(stack.enter_context(open_regular(path)), formats=formats))
+        if image.format == "TIFF":
+            stack.enter_context(_stderr_closed())
         yield image
+
+
+@contextlib.contextmanager
+def _stderr_closed() -> Iterator[None]:
+    """Keep a library in C from writing to standard error itself, as libtiff does of every oddity in a file."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
+        os.close(null)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _bytes_of_pixel(image: ImageFile) -> int:
