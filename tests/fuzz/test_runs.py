@@ -35,8 +35,6 @@ def changed_json(draw, data: bytes) -> bytes:
     content = json.loads(data)
     below = [(key, name) for key, section in content.items() if isinstance(section, dict) for name in section]
     keys = [*((key,) for key in content), *below]
-        (key, low) for key, of in content.items() if isinstance(of, dict) for low in of
-    ]
     *path, last = draw(st.sampled_from(keys))
     section = content
     for key in path:
