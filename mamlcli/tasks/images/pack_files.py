@@ -34,7 +34,7 @@ class Header:
     """The header of an array says what it will be, before it is read."""
 
     shape: tuple[int, ...]
-    dtype: np.dtype[np.generic]
+    dtype: np.dtype[np.uint8] | np.dtype[np.int64] | np.dtype[np.str_]
 
     @property
     def num_bytes(self) -> int:

@@ -157,8 +157,9 @@ def read_header(path: Path) -> PackHeader:
     with opened_pack(path) as (archive, headers):
         _check_headers(str(path), headers)
         num_images, height, width, channels = headers["images"].shape
+        (num_classes,) = headers["class_names"].shape
         source = _source(read_array(archive, "source")) if "source" in headers else PackSource()
-        return PackHeader(num_images, height, width, channels, *headers["class_names"].shape, source)
+        return PackHeader(num_images, height, width, channels, num_classes, source)
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
