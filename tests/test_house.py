@@ -40,6 +40,7 @@ COMPUTING = ("tasks", "engine")
 OF_COMMON_FOR_COMPUTING = {
     "adapted",
     "architecture",
+    "bounded",
     "commands",
     "disk",
     "errors",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import reprlib
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,6 +30,29 @@ def _printed(char: str) -> str:
 
 
 _JOINERS = "\u200c\u200d"
+
+
+class _Brief(reprlib.Repr):
+    """Makes representations of a few hundred characters, however much there is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 3, 300, 300
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxfrozenset = 12
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Return the digits of a number; of one with thousands, which Python does not write, how many there are."""
+        return repr(x) if x.bit_length() < 1000 else f"an integer of about {x.bit_length() * 3 // 10:,} digits"
+
+
+_BRIEF = _Brief()
+_MOST_LETTERS = 600
+
+
+def brief(value: object) -> str:
+    """Return `repr(value)`, its middle or end left out where it is long: a list may hold another a million times."""
+    text = _BRIEF.repr(value)
+    return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}..."
 
 
 def lines_of(text: str) -> str:
@@ -57,6 +82,22 @@ def _as_utf8(text: str) -> str:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # half of a pair that stands for no byte
         return text
+
+
+_PATH_BYTES, _NAME_BYTES = 4095, 255  # of a path, and of each name in it
+
+
+def no_path(text: str) -> str | None:
+    """Return what a path of this text would have to be, where no file can have it; None where one can."""
+    if "\0" in text:
+        return "a path without a zero character"
+    try:
+        length = len(os.fsencode(text))
+    except UnicodeEncodeError:
+        return "a path of whole characters"
+    longest = max((len(os.fsencode(part)) for part in Path(text).parts), default=0)
+    is_short = length <= _PATH_BYTES and longest <= _NAME_BYTES
+    return None if is_short else f"a path of at most {_PATH_BYTES:,} bytes, each name of at most {_NAME_BYTES}"
 
 
 def composed(text: str) -> str:

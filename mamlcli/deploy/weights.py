@@ -15,13 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from mamlcli.common.bounded import open_regular, read_regular
 from mamlcli.common.disk import write_error
-from mamlcli.common.errors import RecipeError, RunError
+from mamlcli.common.errors import RunError
 from mamlcli.common.files import atomic_write, json_text
 from mamlcli.deploy.model_card import WeightsConfig, model_card
 from mamlcli.deploy.module_source import has_adapt, module_source
@@ -100,14 +100,29 @@ def load_module(folder: Path | str) -> Network:
     """
     path = Path(folder)
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        recipe = recipe_from_tree(config["recipe"], where=str(path / "config.json"))
+        return _module(path)
+    except Exception as error:  # whatever is in the files of another: JSON, recipes, safetensors and torch differ
+        expected = "a folder that mamlcli runs export --weights wrote"
+        raise RunError(str(path), expected=expected, got=str(error)[:500], next_step="Export it again") from error
+
+
+# What config.json has at most; it has a few kilobytes.
+_CONFIG_BYTES = 1_000_000
+
+
+def _module(path: Path) -> Network:
+    """Return the network of a folder; memory is taken for the weights in its file alone, whatever its config says."""
+    config = json.loads(read_regular(path / "config.json", at_most=_CONFIG_BYTES).decode())
+    recipe = recipe_from_tree(config["recipe"], where=str(path / "config.json"))
+    with torch.device("meta"):
         network = build_network(recipe, tuple(config["input_shape"]), config["num_outputs"])
         network.to(getattr(torch, recipe.execution.dtype))
-        network.load_state_dict(load_file(path / "model.safetensors"))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, RecipeError) as error:
-        expected = "a folder that mamlcli runs export --weights wrote"
-        raise RunError(str(path), expected=expected, got=str(error), next_step="Export it again") from error
+    with open_regular(path / "model.safetensors") as stream:  # the library would wait for a pipe
+        tensors = load_tensors(stream.read())
+    for name, value in network.named_parameters():
+        if name in tensors and tensors[name].dtype != value.dtype:
+            raise ValueError(f"{name} of {tensors[name].dtype} for {value.dtype}")
+    network.load_state_dict(tensors, assign=True)
     return network
 
 

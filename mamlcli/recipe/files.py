@@ -10,14 +10,20 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from mamlcli.common.bounded import BoundError, read_regular
 from mamlcli.common.errors import RecipeError
 from mamlcli.common.files import TextFileError, expanded, text_of
-from mamlcli.common.words import composed, nearest, shown
+from mamlcli.common.words import brief, composed, nearest, shown
 from mamlcli.recipe.habits import without_habits
 from mamlcli.recipe.problems import Draft, problem
 from mamlcli.recipe.reading import syntax_hint, tree_of, value_of
 from mamlcli.recipe.rules import conflicts
 from mamlcli.recipe.schema import Recipe
+
+# A recipe with every key and comments has a few kilobytes; one of this size takes seconds to read.
+MOST_BYTES = 256_000
+
+_MOST_PROBLEMS = 50
 
 _NEXT_STEP = "To start from one that works: mamlcli recipes cp glyphs-5way-1shot my.yaml"
 
@@ -76,7 +82,7 @@ def find_recipe(name_or_path: str) -> Path:
 
 def recipe_summary(path: Path) -> str:
     """Return the first line of a recipe file, a comment that says what the recipe is; empty where there is none."""
-    first = (text_of(path.read_bytes()).splitlines() or [""])[0]
+    first = recipe_text(path).partition("\n")[0]
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
@@ -110,6 +116,8 @@ def load_recipe(
 
 def recipe_from_tree(tree: dict[str, object], where: str = "recipe") -> Recipe:
     """Return the resolved recipe of a tree of Python values, once all of it is checked."""
+    if not isinstance(tree, dict):
+        raise RecipeError([f"{where}: expected keys and values (tasks, model, ...), got {brief(tree)}."])
     recipe, problems = _validated(Draft(where, where, tree))
     if recipe is None or problems:
         raise RecipeError(problems)
@@ -133,9 +141,11 @@ def recipe_text(path: Path) -> str:
         RecipeError: it cannot be read, or is no text.
     """
     try:
-        return text_of(path.read_bytes())
+        return text_of(read_regular(path, at_most=MOST_BYTES))
     except OSError as error:
         raise RecipeError([f"{shown(path)}: expected a readable file, got {error.strerror}."]) from error
+    except BoundError as error:
+        raise RecipeError([f"{shown(path)}: expected a recipe file, got {error}. {_NEXT_STEP}."]) from error
     except TextFileError as error:
         raise RecipeError([f"{shown(path)}: expected a YAML text file in UTF-8, got {error}. {_NEXT_STEP}."]) from error
 
@@ -174,11 +184,11 @@ def _override(draft: Draft, text: str) -> str | None:
     if dotted != dotted.rstrip():  # spaces on both sides of the sign
         dotted, raw = dotted.strip(), raw.strip()
     if not separator or not all(path):
-        return f"{draft.overridden_by}: expected key.path=value, got {text!r}. For example: inner.steps=5."
+        return f"{draft.overridden_by}: expected key.path=value, got {brief(text)}. For example: inner.steps=5."
     try:
         value = value_of(raw, path)
     except (yaml.YAMLError, ValueError, RecursionError):
-        return f"{draft.overridden_by}: {dotted}: expected a YAML value, got {raw!r}."
+        return f"{draft.overridden_by}: {dotted}: expected a YAML value, got {brief(raw)}."
     tree = draft.tree
     for position, key in enumerate(path[:-1]):
         below = tree.get(key)
@@ -199,6 +209,9 @@ def _validated(draft: Draft) -> tuple[Recipe | None, list[str]]:
     try:
         recipe = Recipe.model_validate(draft.tree)
     except ValidationError as error:
-        problems = [problem(draft, item) for item in error.errors()]
-        return None, list(dict.fromkeys(problems))
+        items = error.errors(include_url=False)
+        problems = [problem(draft, item) for item in items[:_MOST_PROBLEMS]]
+        num_more = len(items) - _MOST_PROBLEMS
+        more = [f"{draft.where}: {num_more} more problems"] if num_more > 0 else []
+        return None, [*dict.fromkeys(problems), *more]
     return recipe, [f"{draft.place(tuple(key.split('.')))}: {text}" for key, text in conflicts(recipe)]

@@ -171,6 +171,9 @@ def _key(name: str, field: FieldInfo) -> RecipeKey:
 _TYPES: dict[object, str] = {int: "integer", float: "number", str: "text"}
 
 
+_LENGTHS = (("min_length", "at least"), ("max_length", "at most"))
+
+
 _SIGNS = (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
 
 
@@ -205,9 +208,16 @@ def _joined(kinds: list[_Kind]) -> _Kind:
 
 
 def _bounds(metadata: Sequence[object]) -> tuple[str, ...]:
-    limits = [f"{sign} {getattr(part, name):g}" for part in metadata for name, sign in _SIGNS if hasattr(part, name)]
-    lengths = [length for part in metadata if (length := getattr(part, "min_length", None))]
-    return (*limits, *(f"at least {length}" for length in lengths))
+    return tuple(
+        f"{sign} {_as_written(limit)}"
+        for part in metadata
+        for name, sign in (*_SIGNS, *_LENGTHS)
+        if (limit := getattr(part, name, None)) is not None
+    )
+
+
+def _as_written(bound: float) -> str:
+    return str(bound) if isinstance(bound, int) and abs(bound) < 10**12 else f"{bound:g}"
 
 
 def as_yaml(value: object) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mamlcli.common.words import nearest
+from mamlcli.common.words import brief, nearest
 from mamlcli.recipe.keys import known_keys, section_at, tag_keys, tag_values
 from mamlcli.recipe.reading import KeyPath
 
@@ -51,36 +51,37 @@ def problem(draft: Draft, item: ErrorDetails) -> str:
         section = section_at(path[:-1], _tags(draft.tree))
         known = section.names if section else ()
         hint = f"{nearest(path[-1], known)} The keys are {', '.join(known)}."
-        return f"{place}: expected a known key, got {path[-1]!r}.{hint}"
+        return f"{place}: expected a known key, got {brief(path[-1])}.{hint}"
     if kind == "missing":
         return f"{place}: expected a value, got nothing."
     hint = _hint(path, got, _NAMED.findall(str(context["expected"])) if kind == "literal_error" else [])
-    return f"{place}: expected {_expected(kind, context, item['msg'])}, got {got!r}.{hint}"
+    return f"{place}: expected {_expected(kind, context, item['msg'])}, got {brief(got)}.{hint}"
 
 
 def _hint(path: KeyPath, got: object, names: list[str]) -> str:
     """Return what may have been meant by a wrong value: null, a decimal point, a text in quotes, the nearest name."""
     key = known_keys({}).get(".".join(path))
     types = key.types if key else ()
-    if repr(got) in ("'None'", "'none'") and "`null`" in types:
+    if brief(got) in ("'None'", "'none'") and "`null`" in types:
         return " None is written null."
     if isinstance(got, str) and re.fullmatch(r"[-+]?[0-9]+,[0-9]+", got):
         return " The decimal sign is a point."
     if isinstance(got, list | dict) and "text" in types:
         return " A text with brackets goes into quotes."
-    return nearest(str(got), names) if names else ""
+    return nearest(got, names) if names and isinstance(got, str) else ""
 
 
 def _problem_of_tag(draft: Draft, section: KeyPath, got: object, expected_tags: str) -> str:
     """Return what is wrong with tasks.source or model.kind, on which the other keys of the section depend."""
     if not isinstance(got, dict):
-        return f"{draft.place(section)}: expected keys and values, got {got!r}."
+        return f"{draft.place(section)}: expected keys and values, got {brief(got)}."
     path = (*section, tag_keys()[section[0]])
     names = [name for name in (part.strip(" '") for part in expected_tags.split(",")) if name]
     names = names or tag_values(section[0])
     tag = got.get(path[-1])
-    got_text = "nothing" if tag is None else repr(tag)
-    return f"{draft.place(path)}: expected one of {', '.join(names)}, got {got_text}.{nearest(str(tag), names)}"
+    got_text = "nothing" if tag is None else brief(tag)
+    hint = nearest(tag, names) if isinstance(tag, str) else ""
+    return f"{draft.place(path)}: expected one of {', '.join(names)}, got {got_text}.{hint}"
 
 
 def _expected(kind: str, context: Mapping[str, object], message: str) -> str:
@@ -100,11 +101,15 @@ def _expected(kind: str, context: Mapping[str, object], message: str) -> str:
     if kind in bounds:
         bound = context[bounds[kind]]
         noun = "an integer" if isinstance(bound, int) else "a number"
-        return f"{noun} {signs[bounds[kind]]} {bound:g}"
+        return f"{noun} {signs[bounds[kind]]} {bound if isinstance(bound, int) else format(bound, 'g')}"
     if kind == "literal_error":
         return str(context["expected"])
     if kind == "too_short":
         return "at least one entry"
+    if kind == "too_long":
+        return f"at most {context['max_length']} entries"
+    if kind == "string_too_long":
+        return f"at most {context['max_length']} characters"
     if kind == "finite_number":
         return "a finite number"
     if kind == "string_pattern_mismatch":
@@ -124,6 +129,5 @@ def _without_tag(path: KeyPath) -> KeyPath:
 def _tags(tree: dict[str, object]) -> dict[str, str]:
     """Return tasks.source and model.kind of a tree, by section, where they stand in it."""
     below = {section: tree.get(section) for section in tag_keys()}
-    return {
-        section: str(keys.get(tag_keys()[section], "")) for section, keys in below.items() if isinstance(keys, dict)
-    }
+    tags = {name: keys.get(tag_keys()[name], "") for name, keys in below.items() if isinstance(keys, dict)}
+    return {name: tag for name, tag in tags.items() if isinstance(tag, str)}

@@ -14,6 +14,7 @@ from functools import lru_cache
 
 import yaml
 
+from mamlcli.common.words import brief, first_line
 from mamlcli.recipe.keys import known_keys
 
 KeyPath = tuple[str, ...]
@@ -64,7 +65,9 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, Hashable):
                 raise yaml.MarkedYAMLError(problem="a key that is no name", problem_mark=key_node.start_mark)
             if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {brief(key)} stands twice", problem_mark=key_node.start_mark
+                )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -177,6 +180,10 @@ def _loaded(text: str, path: KeyPath) -> tuple[object, dict[KeyPath, int]]:
         typed = _Typed()
         node = typed.node(node, path)
         return loader.construct_document(node), typed.lines
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise
+    except Exception as error:  # what PyYAML raises for a value that is not what its tag says, as !!bool maybe
+        raise ValueError(f"a value that is not what its tag says ({first_line(error)})") from error
     finally:
         loader.dispose()
 
@@ -204,7 +211,9 @@ class _Typed:
     def _entry(self, key: yaml.Node, below: yaml.Node, path: KeyPath) -> tuple[yaml.Node, yaml.Node]:
         if key.tag == _MERGE:
             return key, self._merged(below, path)
-        if isinstance(key, yaml.ScalarNode) and key.style is None:
+        if not isinstance(key, yaml.ScalarNode):
+            raise yaml.MarkedYAMLError(problem="a key that is no name", problem_mark=key.start_mark)
+        if key.style is None:
             key = yaml.ScalarNode(f"{_TAG}str", key.value, key.start_mark, key.end_mark)
         inner = (*path, str(key.value))
         self.lines[inner] = key.start_mark.line + 1

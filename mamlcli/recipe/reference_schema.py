@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mamlcli.recipe.section import Positive, Rate, Section
+from mamlcli.recipe.section import NonNegative, Rate, Section, Steps
 
 
 class Reference(Section):
@@ -16,7 +16,7 @@ class Reference(Section):
         description="quantity on query sets; accuracy: in per cent; squared-error: the mean squared error, twice the "
         "loss of regression, which is half the squared error"
     )
-    value: float = Field(ge=0, allow_inf_nan=False, description="number to reach; an accuracy in per cent")
+    value: NonNegative = Field(description="number to reach; an accuracy in per cent")
     margin: Rate = Field(description="largest difference that counts as equal, in the unit of the value")
-    steps: Positive | None = Field(None, description="inner steps after which it holds; by default evaluation.steps")
+    steps: Steps | None = Field(None, description="inner steps after which it holds; by default evaluation.steps")
     source: str = Field("", description="origin of the number: paper or command, with its interval and protocol")

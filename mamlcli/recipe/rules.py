@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mamlcli.common.names import CLASS_SPLITS, GREY_SOURCES, HELD_BACK
+from mamlcli.common.words import brief
 from mamlcli.recipe.network_rules import network_conflicts
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import ImageKeys
@@ -54,7 +55,7 @@ def _value(recipe: Recipe, key: str) -> object:
 
 
 def _quoted(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else repr(value)
+    return str(value).lower() if isinstance(value, bool) else brief(value)
 
 
 def _is_beyond(recipe: Recipe) -> bool:

@@ -12,7 +12,22 @@ from pydantic import Field, field_validator, model_validator
 
 from mamlcli.common.names import CLASS_SPLITS, HELD_BACK, TransformName
 from mamlcli.recipe.reference_schema import Reference
-from mamlcli.recipe.section import Depth, NonNegative, Positive, Rate, Section, Several, Ways, Width
+from mamlcli.recipe.section import (
+    Depth,
+    Examples,
+    MetaBatch,
+    NonNegative,
+    Patterns,
+    Positive,
+    Rate,
+    Scored,
+    Section,
+    Seed,
+    Several,
+    Steps,
+    Ways,
+    Width,
+)
 from mamlcli.recipe.tasks_schema import ImageKeys, ImageTasks, Tasks
 
 Split = Literal["train", "validation", "test", "held-back"]
@@ -81,9 +96,7 @@ class Transform(Section):
     name: TransformName = Field(
         "none", description="name of the gradient transform U_xi; none: plain gradients, as in MAML"
     )
-    parameters: list[str] = Field(
-        ["*"], min_length=1, description="patterns of the parameter names that are transformed"
-    )
+    parameters: Patterns = Field(["*"], description="patterns of the parameter names that are transformed")
     adapted: bool = Field(
         False,
         description="whether the meta-parameters xi take a gradient step of their own from the second inner step on",
@@ -103,7 +116,7 @@ class Inner(Section):
         "fomaml is maml in first order",
     )
     lr: Rate = Field(0.1, description="inner learning rate, alpha")
-    steps: Positive = Field(5, description="inner steps of meta-training, K")
+    steps: Steps = Field(5, description="inner steps of meta-training, K")
     rates: Literal["fixed", "tensor", "step", "tensor-step"] = Field(
         "fixed",
         description="learned inner rates, all inner.lr at the start; tensor: one for each parameter tensor; "
@@ -112,7 +125,7 @@ class Inner(Section):
     first_order: bool = Field(
         False, description="whether inner gradients are taken as constants; always true for fomaml"
     )
-    adapt: Annotated[list[str], Field(min_length=1)] | None = Field(
+    adapt: Patterns | None = Field(
         None, description="patterns of the parameter names that adapt; by default the algorithm's"
     )
     joint_features: bool = Field(
@@ -159,7 +172,7 @@ class Outer(Section):
         "the last step alone throughout",
     )
     iterations: Positive = Field(1000, description="meta-iterations")
-    tasks: Positive = Field(16, description="tasks of a meta-batch")
+    tasks: MetaBatch = Field(16, description="tasks of a meta-batch")
     clip_norm: Rate | None = Field(None, description="largest norm of the meta-gradient; null for no clipping")
     checkpoint_every: Positive = Field(200, description="iterations between checkpoints")
 
@@ -168,7 +181,7 @@ class Validation(Section):
     """Meta-validation while training: it chooses the best checkpoint."""
 
     every: Positive | None = Field(200, description="iterations between validations; null for none")
-    tasks: Positive = Field(100, description="tasks of one validation, the same every time")
+    tasks: Scored = Field(100, description="tasks of one validation, the same every time")
     metric: Literal["accuracy", "loss"] | None = Field(
         None, description="metric by which weights are best; by default accuracy, for regression loss"
     )
@@ -183,10 +196,10 @@ class Evaluation(Section):
     ways: Ways | None = Field(
         None, description="classes of a task that is scored, of images only; by default tasks.ways"
     )
-    shots: Positive | None = Field(
+    shots: Examples | None = Field(
         None, description="support examples of a task that is scored, counted as in tasks; by default tasks.shots"
     )
-    queries: Positive | None = Field(
+    queries: Examples | None = Field(
         None, description="query examples of a task that is scored, counted as in tasks; by default tasks.queries"
     )
     batch_norm: Literal["joint", "support"] = Field(
@@ -195,8 +208,10 @@ class Evaluation(Section):
         "the task (transductive), as in meta-training; support: the support set alone, so that no prediction "
         "depends on another query image",
     )
-    steps: Positive | None = Field(None, description="inner steps; by default those of training")
-    seed: int = Field(0, description="seed of the tasks that are scored; the same for all runs that are to be compared")
+    steps: Steps | None = Field(None, description="inner steps; by default those of training")
+    seed: Seed = Field(
+        0, description="seed of the tasks that are scored; the same for all runs that are to be compared"
+    )
 
 
 class Execution(Section):
@@ -214,7 +229,7 @@ class Execution(Section):
         description="way to compute tasks; loop: one by one; batched: by vmap; explicit: as one "
         "tensor, with derivatives written out; auto: explicit where all layers have it, else batched",
     )
-    chunk: Positive | None = Field(
+    chunk: MetaBatch | None = Field(
         None, description="tasks at a time, unless path=loop; by default what fits the memory"
     )
     compile: Literal["auto"] | bool = Field(
@@ -236,7 +251,7 @@ class Execution(Section):
 class Recipe(Section):
     """One experiment, complete."""
 
-    seed: int = Field(0, description="seed of the initialisation and of the training tasks")
+    seed: Seed = Field(0, description="seed of the initialisation and of the training tasks")
     tasks: Tasks
     model: Model
     inner: Inner = Inner()

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-_MOST = 1_000_000_000
+# Whole numbers of anything that no machine would come to the end of; a tensor of so many numbers does not fit either.
+Positive = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
+# Inner steps, tasks of a meta-batch, tasks that are scored, examples of one task: of more, a single part of the work
+# would take hours before the first word of it.
+Steps = Annotated[int, Field(ge=1, le=100_000)]
 
-def _countable(value: int) -> int:
-    """Refuse a number of anything that no machine would come to the end of, and that the size of a tensor cannot be."""
-    if value > _MOST:
-        raise ValueError(f"expected an integer <= {_MOST}")
-    return value
+MetaBatch = Annotated[int, Field(ge=1, le=100_000)]
 
+Scored = Annotated[int, Field(ge=1, le=10_000_000)]
 
-Positive = Annotated[int, Field(ge=1), AfterValidator(_countable)]
+Several = Annotated[int, Field(ge=2, le=10_000_000)]
 
-Several = Annotated[int, Field(ge=2), AfterValidator(_countable)]
+Examples = Annotated[int, Field(ge=1, le=1_000_000)]
+
+# Seeds are hashed; a number of thousands of digits could be read and not be written.
+Seed = Annotated[int, Field(ge=-(10**18), le=10**18)]
 
 # More layers, wider ones or more classes are a slip of the hand; building them would take forever, or all memory.
 Depth = Annotated[int, Field(ge=1, le=1000)]
@@ -27,9 +31,13 @@ Width = Annotated[int, Field(ge=1, le=100_000)]
 
 Ways = Annotated[int, Field(ge=2, le=10_000)]
 
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# float32 holds numbers up to 3e38.
+Rate = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]
 
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)]
+
+# Shell patterns of parameter names.
+Patterns = Annotated[list[Annotated[str, Field(max_length=200)]], Field(min_length=1, max_length=256)]
 
 
 class Section(BaseModel):

@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from mamlcli.common.names import Augmentation, ImageSource
-from mamlcli.recipe.section import NonNegative, Positive, Rate, Section, Ways, Width
+from mamlcli.common.words import no_path
+from mamlcli.recipe.section import Examples, NonNegative, Rate, Section, Seed, Ways, Width
 
 
 class ImageKeys(Section):
@@ -16,17 +17,17 @@ class ImageKeys(Section):
     is_classification: ClassVar[bool] = True
 
     ways: Ways = Field(5, description="classes of a task, N")
-    shots: Positive = Field(1, description="support images of each class, K")
-    queries: Positive = Field(5, description="query images of each class")
+    shots: Examples = Field(1, description="support images of each class, K")
+    queries: Examples = Field(5, description="query images of each class")
     path: str | None = Field(
         None, description="file of the pack, if not the one found by name; for folder also the folder"
     )
-    split_seed: int = Field(0, description="seed of class splits drawn at random; not the seed of the run")
+    split_seed: Seed = Field(0, description="seed of class splits drawn at random; not the seed of the run")
     rotations: bool = Field(
         False,
         description="whether every class turned by 90, 180 and 270 degrees is a class of its own, too, in all splits",
     )
-    held_back: Annotated[int, Field(ge=0)] = Field(
+    held_back: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
         0,
         description="meta-train classes, drawn by split_seed, that are kept out of training and used by "
         "meta-validation instead of its own; a class and its rotations count as one",
@@ -36,6 +37,13 @@ class ImageKeys(Section):
         description="random changes of the colour images of meta-training, and of no others; flip: left and right "
         "exchanged; crop: a piece cut out of the padded image; colour: other brightness, contrast and saturation",
     )
+
+    @field_validator("path")
+    @classmethod
+    def _can_be_a_path(cls, value: str | None) -> str | None:
+        if value is not None and (problem := no_path(value)):
+            raise ValueError(f"expected {problem}")
+        return value
 
     @field_validator("augment", mode="before")
     @classmethod
@@ -83,7 +91,7 @@ class FolderTasks(ImageKeys):
         description="whether grey levels are inverted, dark ink on white to light on black; auto: "
         "where the border is bright",
     )
-    class_level: Positive | None = Field(
+    class_level: Annotated[int, Field(ge=1, le=100)] | None = Field(
         None,
         description="depth of the class folders in the path, or in its folders train, val and test; 1: right there; "
         "2: in folders of groups; null: found out, or refused where it is not clear",
@@ -100,15 +108,15 @@ class SyntheticKeys(Section):
 
     is_classification: ClassVar[bool] = False
 
-    shots: Positive = Field(10, description="support points of a task")
-    queries: Positive = Field(10, description="query points of a task")
+    shots: Examples = Field(10, description="support points of a task")
+    queries: Examples = Field(10, description="query points of a task")
 
 
 class InputKeys(SyntheticKeys):
     """Keys of tasks whose inputs are Gaussian."""
 
     dimension: Width = Field(10, description="number of inputs")
-    condition_number: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
+    condition_number: Annotated[float, Field(ge=1, le=1e30, allow_inf_nan=False)] = Field(
         1.0, description="ratio of the largest to the smallest eigenvalue of the input covariance; the largest is 1"
     )
     weight_scale: Rate = Field(1.0, description="standard deviation of each true weight under the task prior")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,6 +24,7 @@ from mamlcli.recipe.schema import Recipe, Transform
 from mamlcli.recipe.tasks_schema import ImageKeys
 from mamlcli.tasks.episodes import TaskDistribution
 from mamlcli.training.data import build_tasks
+from mamlcli.training.memory import check_fits
 from mamlcli.training.placement import (
     device_and_dtype,
     execution_for,
@@ -272,6 +274,7 @@ def build(recipe: Recipe, *, splits: tuple[str, ...], trained_by: Recipe | None 
     """
     device, dtype = device_and_dtype(recipe)
     tasks = build_tasks(recipe, splits=splits, device=device, dtype=dtype, trained_by=trained_by)
+    _check_fits(recipe, tasks.input_shape, tasks.num_outputs)
     network = build_network(recipe, tasks.input_shape, tasks.num_outputs)
     num_threads = threads_for(recipe, device)
     experiment = Experiment(recipe, device, dtype, network, tasks.scored, tasks.data, num_threads, tasks.training)
@@ -292,18 +295,26 @@ def build_without_data(recipe: Recipe, *, input_shape: tuple[int, ...], num_outp
         DeviceError: this machine does not have the recipe's device.
     """
     device, dtype = device_and_dtype(recipe)
+    _check_fits(recipe, input_shape, num_outputs)
     network = build_network(recipe, input_shape, num_outputs)
     return Experiment(recipe, device, dtype, network, {}, {}, threads_for(recipe, device))
 
 
+def _check_fits(recipe: Recipe, input_shape: tuple[int, ...], num_outputs: int) -> None:
+    """Raise MamlError where a recipe needs more memory than there is; none is taken for it."""
+    device, dtype = device_and_dtype(recipe)
+    with torch.device("meta"):
+        sketch = Experiment(recipe, device, dtype, build_network(recipe, input_shape, num_outputs), {}, {})
+        num_transform = sum(math.prod(shape) for shape in _xi_shapes(sketch).values())
+    check_fits(recipe, sketch.network, sketch.objective().inner.adapted, num_transform, device=device, dtype=dtype)
+
+
 def build_network(recipe: Recipe, input_shape: tuple[int, ...], num_outputs: int) -> Network:
     """Return the network of `recipe.model` for inputs and outputs of these shapes."""
-    keys = recipe.model.model_dump(exclude={"kind", "init"})
     make = {"cnn": cnn, "mlp": mlp, "linear": linear}[recipe.model.kind]
-    return make(input_shape, num_outputs, **keys)  # type: ignore[operator,no-any-return]
+    return make(input_shape, num_outputs, **recipe.model.model_dump(exclude={"kind", "init"}))  # type: ignore[operator,no-any-return]
 
 
 def transform_for(spec: Transform) -> GradientTransform:
     """Return the gradient transform that `inner.transform` names."""
-    by_name = transforms_by_name(hidden_layers=spec.hidden_layers, hidden_width=spec.hidden_width)
-    return by_name[spec.name]
+    return transforms_by_name(hidden_layers=spec.hidden_layers, hidden_width=spec.hidden_width)[spec.name]

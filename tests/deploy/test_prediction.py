@@ -216,7 +216,7 @@ def test_ink_cannot_be_cut_out_for_a_run_of_photographs(run, folders):
 
 
 def test_what_is_no_image_is_listed_and_the_rest_is_classified(run, folders, monkeypatch):
-    monkeypatch.setattr("mamlcli.tasks.images.reading.MAX_PIXELS", 1000)
+    monkeypatch.setattr("mamlcli.tasks.images.decoding.MAX_PIXELS", 1000)
     query = folders / "query"
     (query / "a" / "text.png").write_text("no picture")
     (query / "a" / "notes.txt").write_text("notes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -81,6 +82,46 @@ def test_a_damaged_export_is_an_error(trained, tmp_path, kind):
         shutil.copy(tmp_path / "two" / "model.safetensors", out)
     with pytest.raises(RunError, match="expected a folder that mamlcli runs export --weights wrote"):
         load_module(out)
+
+
+HOSTILE = {
+    "config.json": [
+        b"[" * 100_000,
+        b"1" * 5000,
+        b"[]",
+        b'{"recipe": 5, "input_shape": [1], "num_outputs": 1}',
+        b"\xff",
+        b" " * 2_000_000,
+    ],
+    "model.safetensors": [b"", b"\xff" * 8, (10**9).to_bytes(8, "little") + b"{}"],
+}
+
+
+@pytest.mark.parametrize(("name", "data"), [(name, data) for name, parts in HOSTILE.items() for data in parts])
+def test_files_of_strangers_are_an_error_in_a_few_words(trained, tmp_path, name, data):
+    export_weights(read_run(trained / "one"), tmp_path / "out")
+    (tmp_path / "out" / name).write_bytes(data)
+    with pytest.raises(RunError) as caught:
+        load_module(tmp_path / "out")
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_pipe_in_the_place_of_a_file_is_an_error_at_once(trained, tmp_path, name):
+    export_weights(read_run(trained / "one"), tmp_path / "out")
+    (tmp_path / "out" / name).unlink()
+    os.mkfifo(tmp_path / "out" / name)
+    with pytest.raises(RunError, match="got a pipe"):
+        load_module(tmp_path / "out")
+
+
+@pytest.mark.parametrize("shape", [[10**9], [10**12], [-1], ["a"], 5])
+def test_a_config_of_a_huge_network_takes_no_memory(trained, tmp_path, shape):
+    export_weights(read_run(trained / "one"), tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    (tmp_path / "out" / "config.json").write_text(json.dumps(config | {"input_shape": shape}))
+    with pytest.raises(RunError):
+        load_module(tmp_path / "out")
 
 
 @pytest.mark.usefixtures("with_glyphs")

@@ -8,6 +8,8 @@ from datetime import date
 import pytest
 import yaml
 
+from mamlcli.common.errors import RecipeError
+from mamlcli.common.words import no_path
 from mamlcli.recipe.files import load_recipe, recipe_from_tree, recipe_to_tree, recipe_to_yaml
 from mamlcli.recipe.keys import as_yaml, sections
 from mamlcli.recipe.reading import tree_of, value_of
@@ -212,12 +214,16 @@ def hostile_texts(number=300):
     return [*STRANGE, "None", "null", "~", "=", "", " a", "a ", "x" * 200, "a b " * 60, *made]
 
 
+def hostile_paths():
+    return [text for text in hostile_texts() if no_path(text) is None]
+
+
 def with_path(text):
     return recipe_from_tree({"tasks": {"source": "folder", "path": text}, "model": {"kind": "cnn"}})
 
 
 def test_recipe_of_any_text_is_read_back_equal(write):
-    for text in hostile_texts():
+    for text in hostile_paths():
         recipe = with_path(text)
         assert load_recipe(write(recipe_to_yaml(recipe)))[1] == recipe, repr(text)
 
@@ -230,7 +236,7 @@ def test_value_of_any_text_as_a_word_of_the_command_line_is_read_back_equal():
 
 def test_recipes_that_were_written_before_are_read_as_they_were(write):
     """Before, YAML's own types decided; what they wrote reads the same by ours."""
-    for text in hostile_texts():
+    for text in hostile_paths():
         written = yaml.safe_dump(recipe_to_tree(with_path(text)), sort_keys=False, allow_unicode=True)
         before = yaml.safe_load(written)["tasks"]["path"]
         if text != "None":
@@ -240,3 +246,46 @@ def test_recipes_that_were_written_before_are_read_as_they_were(write):
 
 def test_a_pattern_without_brackets_in_a_file_is_shown_as_it_was_written(write):
     assert problem(write(f"{SMALL}inner: {{adapt: 010}}\n")).endswith("inner.adapt: expected a list, got '010'.")
+
+
+# Texts of strangers ----------------------------------------------------------------------------------------------
+
+
+def nested(form: str, levels: int, last: str) -> str:
+    """Return YAML in which every level names the one before it several times."""
+    return "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} {form.format(n - 1)}\n" for n in range(1, levels)) + last
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        nested("{{x: *a{0}, y: *a{0}}}", 40, "seed: *a39"),
+        nested("[*a{0}, *a{0}, *a{0}, *a{0}]", 20, "seed: *a19"),
+        nested("[*a{0}, *a{0}, *a{0}, *a{0}]", 20, "? *a19\n: 1"),
+        nested("{{<<: [*a{0}, *a{0}]}}", 40, "<<: *a39").replace("[x, x]", "{k: v}"),
+        f"a: &a {'x' * 100_000}\nseed: [{', '.join(['*a'] * 9000)}]",
+        "a: &a [*a]",
+        "[" * 50_000,
+        "\n".join(f"key{n}: 1" for n in range(9000)),
+        "k" * 100_000 + ": 1",
+    ],
+)
+def test_texts_that_multiply_are_refused_in_a_few_words(write, text):
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(write(text))
+    assert len(str(caught.value)) < 100_000
+
+
+@pytest.mark.parametrize(
+    "value", ["!!bool maybe", "!!float ''", "!!timestamp x", "!!binary '#'", "!!set [a]", "!!omap {a: b}", "1" * 5000]
+)
+def test_a_value_that_is_not_what_its_tag_says_is_refused(write, value):
+    with pytest.raises(RecipeError):
+        load_recipe(write(f"seed: {value}"))
+    with pytest.raises(RecipeError):
+        load_recipe("sinusoid", [f"seed={value}"])
+
+
+def test_a_file_of_megabytes_is_refused_unread(write):
+    with pytest.raises(RecipeError, match="a file of more than 256,000 bytes"):
+        load_recipe(write("# " + "x" * 300_000))

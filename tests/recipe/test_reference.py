@@ -29,8 +29,8 @@ def test_recipe_reference_says_which_values_choose_a_table(path):
 
 
 def test_a_row_says_type_range_default_and_meaning():
-    assert "| `inner.steps` | integer | >= 1 | `5` | inner steps of meta-training, K |" in TEXT
-    assert "| `evaluation.steps` | integer or `null` | >= 1 | `null` |" in TEXT
+    assert "| `inner.steps` | integer | >= 1, <= 100000 | `5` | inner steps of meta-training, K |" in TEXT
+    assert "| `evaluation.steps` | integer or `null` | >= 1, <= 100000 | `null` |" in TEXT
 
 
 def test_every_row_of_a_table_has_its_cells():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from mamlcli.recipe.keys import sections
 from mamlcli.recipe.section import NonNegative, Positive, Rate, Section
 
 
@@ -55,3 +56,19 @@ def test_unknown_keys_are_all_refused():
 def test_section_is_frozen():
     with pytest.raises(ValidationError):
         Example().count = 3
+
+
+@pytest.mark.parametrize(("key", "most"), [("count", 10**9), ("rate", 1e30), ("noise", 1e30)])
+def test_numbers_have_an_upper_bound(key, most):
+    assert getattr(Example.model_validate({key: most}), key) == most
+    assert refused_keys(**{key: most * 10}) == [key]
+
+
+def test_every_number_of_a_recipe_has_both_bounds():
+    unbounded = [
+        key.name
+        for section in sections()
+        for key in section.keys
+        if {"integer", "number"} & set(key.types) and not ({word.split()[0][0] for word in key.bounds} >= {"<", ">"})
+    ]
+    assert unbounded == []

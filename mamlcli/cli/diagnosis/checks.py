@@ -207,12 +207,11 @@ def _missing_classes(source: str, path: Path) -> str:
     import numpy as np
 
     from mamlcli.tasks.images.class_splits import class_split
-    from mamlcli.tasks.images.packs import Pack
+    from mamlcli.tasks.images.packs import Pack, read_class_names
 
     if source == "glyphs":
         return ""
-    with np.load(path, allow_pickle=False) as arrays:
-        names = tuple(map(str, arrays["class_names"]))
+    names = read_class_names(path)
     # The lists of names are published: they need no images.
     splits = class_split(source, Pack(np.zeros((0, 1, 1, 1), np.uint8), np.zeros(0, np.int64), names))
     missing = {split: sum(name not in set(names) for name in listed) for split, listed in splits.items()}

@@ -8,15 +8,18 @@ import re
 import shutil
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
+from mamlcli.common.bounded import open_regular
 from mamlcli.common.disk import write_error
 from mamlcli.common.errors import DataError
 from mamlcli.common.leftovers import scratch_folder
 from mamlcli.common.words import first_line, shown
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _ZIP = (".zip",)
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
@@ -29,18 +32,26 @@ _MAX_RATIO = 100
 _MAX_MEMBERS = 2_000_000
 _CHUNK = 1 << 20
 
-_ERRORS = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zipfile.LargeZipFile,
-    OSError,
-    EOFError,
-    RuntimeError,  # a zip with a password
-    NotImplementedError,
-    ValueError,
-    zlib.error,
-    MemoryError,
+# A tar file may say of a name or of attributes that they have gigabytes; they are read whole, before any member.
+_NAME_BYTES = 1_000_000
+_NAME_TYPES = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
 )
+
+
+class _Member(tarfile.TarInfo):
+    """A member of a tar file whose name has no more bytes than a name may."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
+        member = super().frombuf(buf, encoding, errors)  # type: ignore[arg-type]
+        if member.type in _NAME_TYPES and member.size > _NAME_BYTES:
+            raise tarfile.ReadError(f"a name of {member.size:,} bytes")
+        return member
 
 
 def archive_stem(path: Path) -> str | None:
@@ -134,15 +145,17 @@ def unpack(archive: Path, target: Path) -> list[tuple[str, str]]:
     bound = _Bound(archive, target)
     try:
         target.mkdir(parents=True, exist_ok=True)
-        with archive.open("rb") as stream:
+        with open_regular(archive) as stream:
             if zipfile.is_zipfile(stream):
                 with zipfile.ZipFile(stream) as packed:
                     _unpack_zip(packed, target, bound)
             else:
                 stream.seek(0)
-                with tarfile.open(fileobj=stream, mode="r:*") as packed_tar:
+                with tarfile.open(fileobj=stream, mode="r:*", tarinfo=_Member) as packed_tar:
                     _unpack_tar(packed_tar, target, bound)
-    except _ERRORS as error:
+    except DataError:
+        raise
+    except Exception as error:  # the errors of zipfile, tarfile, zlib, bz2 and lzma have no common name
         raise DataError(
             shown(archive),
             expected="a whole archive (.zip, .tar or .tar.gz)",
@@ -181,6 +194,11 @@ class _Bound:
     def skip(self, name: str, reason: str) -> None:
         self.skipped.append((f"{self.where}: {shown(name)}", reason))
 
+    def check_size(self, num_bytes: int) -> None:
+        """Refuse a member that has more bytes than may still be unpacked."""
+        if num_bytes > self.max_bytes - self.num_bytes:
+            raise self._too_much(f"more than {self.max_bytes:,} bytes")
+
     def write(self, source: IO[bytes], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as out:
@@ -214,6 +232,7 @@ def _unpack_zip(packed: zipfile.ZipFile, target: Path, bound: _Bound) -> None:
 
 def _unpack_tar(packed: tarfile.TarFile, target: Path, bound: _Bound) -> None:
     for member in packed:
+        bound.check_size(member.size)  # also of one that is passed over, which is unfolded on the way
         path = bound.path(member.name, target) if not member.isdir() else None
         if path is None:
             continue

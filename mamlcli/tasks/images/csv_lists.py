@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from mamlcli.common.bounded import BoundError, read_regular
 from mamlcli.common.errors import DataError
 from mamlcli.common.words import composed, first_line, shown
 from mamlcli.tasks.images.folder_names import split_meant
@@ -92,11 +94,9 @@ def _places(root: Path, path: Path) -> list[Path]:
 def _rows(path: Path) -> Iterator[tuple[str, str]]:
     """Yield (file name, class) for each row."""
     try:
-        if path.stat().st_size > _MAX_LIST_BYTES:
-            raise DataError(shown(path), expected="a list of images", got=f"more than {_MAX_LIST_BYTES:,} bytes")
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-            rows = [row for row in csv.reader(stream) if row]
-    except (OSError, csv.Error) as error:
+        text = read_regular(path, at_most=_MAX_LIST_BYTES).decode("utf-8-sig", "surrogateescape")
+        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    except (OSError, BoundError, csv.Error) as error:
         raise DataError(shown(path), expected="a list of images", got=first_line(error)) from error
     if not rows:
         return

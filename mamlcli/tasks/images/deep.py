@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mamlcli.common.bounded import BoundError, open_regular
+from mamlcli.tasks.images.decoding import opened_image
+
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFile import ImageFile
@@ -61,7 +64,7 @@ def grey_8_bit(image: Image, white: int) -> Image:
     """
     from PIL import Image as pil
 
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(image).astype(np.int32)
     if values.min() < 0 or values.max() > FULL:
         raise ValueError("pixel values beyond 16 bits; save the image with 8 or 16 bits")
     return pil.fromarray(_in_8_bits(values, white))
@@ -78,7 +81,7 @@ def colours_8_bit(path: Path, formats: list[str], white: int) -> Image | None:
     return None if values is None else pil.fromarray(_in_8_bits(values, white))
 
 
-def _in_8_bits(values: NDArray[np.int64], white: int) -> NDArray[np.uint8]:
+def _in_8_bits(values: NDArray[np.int32], white: int) -> NDArray[np.uint8]:
     if white == FULL:
         return ((values + 128) // 257).astype(np.uint8)
     return np.minimum((2 * 255 * values + white) // (2 * white), 255).astype(np.uint8)
@@ -87,9 +90,9 @@ def _in_8_bits(values: NDArray[np.int64], white: int) -> NDArray[np.uint8]:
 def _may_be_deep(path: Path) -> bool:
     """Return whether a file may have more than 8 bits, by its first bytes, so that few files are decoded twice."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             head = stream.read(_HEADER)
-    except OSError:
+    except (OSError, BoundError):
         return False
     if head.startswith(b"\x89PNG") and len(head) == _HEADER:
         return head[_PNG_DEPTH] == 16
@@ -98,25 +101,22 @@ def _may_be_deep(path: Path) -> bool:
 
 def _largest_value(path: Path, formats: list[str]) -> int:
     """Return the largest value of a 16-bit file; 0 for one that has other values or cannot be read."""
-    from PIL import Image as pil
-
     try:
-        with pil.open(path, formats=formats) as image:
-            values = np.asarray(image).astype(np.int64) if is_deep(image) else _deep_colours(path, formats)
+        with opened_image(path, formats) as image:
+            values = np.asarray(image).astype(np.int32) if is_deep(image) else _deep_colours(path, formats)
     except Exception:  # whatever is wrong with the file is told where it is read
         return 0
     return int(values.max()) if values is not None and values.size and values.max() <= FULL else 0
 
 
-def _deep_colours(path: Path, formats: list[str]) -> NDArray[np.int64] | None:
+def _deep_colours(path: Path, formats: list[str]) -> NDArray[np.int32] | None:
     """Return the values of an image of 16-bit colours, upright, [height, width, channels]; None for other images."""
-    from PIL import Image as pil
     from PIL import ImageOps
 
-    with pil.open(path, formats=formats) as image, pil.open(path, formats=formats) as again:
+    with opened_image(path, formats) as image, opened_image(path, formats) as again:
         if image.mode not in ("RGB", "RGBA") or not _takes_lower_bytes(again):
             return None
-        upper, lower = (np.asarray(ImageOps.exif_transpose(part)).astype(np.int64) for part in (image, again))
+        upper, lower = (np.asarray(ImageOps.exif_transpose(part)).astype(np.int32) for part in (image, again))
     return 256 * upper + lower
 
 

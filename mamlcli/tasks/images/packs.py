@@ -5,9 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import struct
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,30 +12,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mamlcli.common.bounded import check_memory
 from mamlcli.common.disk import write_error
 from mamlcli.common.errors import DataError
 from mamlcli.common.files import cache_dir, data_dir, whole_file
 from mamlcli.common.words import composed, first_line
+from mamlcli.tasks.images.pack_files import NEEDED, Header, PackArray, no_pack, opened_pack, read_array
 
-# What is in a pack's file; a file that others made may hold anything else, which `_checked` refuses.
-PackArray = NDArray[np.uint8] | NDArray[np.int64] | NDArray[np.str_]
-
-# What NumPy and zipfile raise for a file that is damaged, depending on where the damage is.
-_READ_ERRORS = (
-    ValueError,
-    OSError,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    RuntimeError,
-    MemoryError,
-    OverflowError,
-    SyntaxError,
-    struct.error,
-    zlib.error,
-    zipfile.BadZipFile,
-    zipfile.LargeZipFile,
-)
+# Names of files have 255 bytes at most; a class may be named by its folder and the folders above it.
+_MOST_LETTERS = 1000
 
 
 @dataclass(frozen=True)
@@ -140,45 +122,17 @@ def find_pack(name: str) -> Path | None:
 
 
 def load_pack(path: Path) -> Pack:
-    """Read a pack and check that it is one.
+    """Read a pack and check that it is one; its arrays are read only where their headers fit together and the file.
 
     Raises:
-        DataError: the file is missing, no `.npz`, truncated, holds Python objects, lacks an array, or its
-            arrays do not have the dtypes and shapes of `Pack`.
+        DataError: the file is missing, no `.npz`, truncated, holds Python objects, lacks an array, unfolds to more
+            than a file of its size may, or its arrays do not have the dtypes and shapes of `Pack`.
     """
-    where = str(path)
-    not_pack = "Make a pack: mamlcli data import --help"
-    if not path.is_file():
-        got = "a folder" if path.is_dir() else "no such file"
-        raise DataError(where, expected="a pack (.npz file)", got=got, next_step="Run: mamlcli data ls")
-    try:
-        # Opened here, not by NumPy, which leaves a damaged file open.
-        with path.open("rb") as stream:
-            archive = np.load(stream, allow_pickle=False)
-            if isinstance(archive, np.ndarray):
-                raise DataError(where, expected="an .npz archive", got="a bare .npy array", next_step=not_pack)
-            missing = [key for key in ("images", "labels", "class_names") if key not in archive.files]
-            if missing:
-                raise DataError(
-                    where, expected=f"arrays {', '.join(missing)}", got=f"{archive.files}", next_step=not_pack
-                )
-            arrays = {key: archive[key] for key in archive.files}
-    except _READ_ERRORS as error:
-        raise _unreadable(where, error) from error
-    return _checked(where, arrays)
-
-
-def _unreadable(where: str, error: BaseException) -> DataError:
-    text = first_line(error)
-    # NumPy tells how to unpickle such a file, which nobody should do.
-    got = "no archive of plain arrays" if "pickle" in text else f"{type(error).__name__}: {text}"
-    return DataError(
-        where,
-        expected="a readable pack",
-        got=got,
-        why="The file is damaged, holds Python objects, or is not an .npz archive",
-        next_step="Make the pack again: mamlcli data import --help",
-    )
+    with opened_pack(path) as (archive, headers):
+        _check_headers(str(path), headers)
+        check_memory(sum(header.num_bytes for header in headers.values()), f"the arrays of {path}")
+        arrays = {key: read_array(archive, key) for key in headers}
+    return _checked(str(path), arrays)
 
 
 @dataclass(frozen=True)
@@ -199,26 +153,23 @@ def read_header(path: Path) -> PackHeader:
     Raises:
         DataError: the file is missing or no pack. The images themselves may still be damaged.
     """
-    try:
-        with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
-            num_images, height, width, channels = _array_shape(archive, "images")
-            (num_classes,) = _array_shape(archive, "class_names")
-            source = PackSource()
-            if "source.npy" in archive.namelist():
-                with archive.open("source.npy") as member:
-                    source = _source(np.lib.format.read_array(member, allow_pickle=False))
-    except _READ_ERRORS as error:
-        raise _unreadable(str(path), error) from error
-    return PackHeader(num_images, height, width, channels, num_classes, source)
+    with opened_pack(path) as (archive, headers):
+        _check_headers(str(path), headers)
+        num_images, height, width, channels = headers["images"].shape
+        (num_classes,) = headers["class_names"].shape
+        source = _source(read_array(archive, "source")) if "source" in headers else PackSource()
+        return PackHeader(num_images, height, width, channels, num_classes, source)
 
 
-def _array_shape(archive: zipfile.ZipFile, key: str) -> tuple[int, ...]:
-    from numpy.lib import format as npy
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """Read the names of a pack's classes without its images.
 
-    with archive.open(f"{key}.npy") as stream:
-        version = npy.read_magic(stream)
-        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        return header(stream)[0]
+    Raises:
+        DataError: the file is missing or no pack.
+    """
+    with opened_pack(path) as (archive, headers):
+        _check_headers(str(path), headers)
+        return tuple(map(str, read_array(archive, "class_names")))
 
 
 def _source(array: PackArray) -> PackSource:
@@ -226,30 +177,42 @@ def _source(array: PackArray) -> PackSource:
     return PackSource.from_json(json.loads(str(array)))
 
 
-def _checked(where: str, arrays: dict[str, PackArray]) -> Pack:
-    """Return the arrays as a Pack, or raise DataError for the first thing that is wrong with them."""
-    images, labels, names = arrays["images"], arrays["labels"], arrays["class_names"]
+def _wrong(where: str, expected: str, got: str) -> DataError:
+    return no_pack(where, expected, got, "Make the pack again: mamlcli data import --help")
 
-    def wrong(expected: str, got: str) -> DataError:
-        return DataError(where, expected=expected, got=got, next_step="Make the pack again: mamlcli data import --help")
 
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape[1:]:
-        raise wrong("images uint8 [num_images, height, width, 1 or 3]", f"{images.dtype} {list(images.shape)}")
-    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (len(images),):
-        raise wrong(f"labels int64 [{len(images)}]", f"{labels.dtype} {list(labels.shape)}")
-    if names.dtype.kind != "U" or names.ndim != 1 or len(set(names.tolist())) != len(names):
-        raise wrong("class_names unique str [num_classes]", f"{names.dtype} {list(names.shape)}")
-    if len(labels) == 0:
-        raise wrong("at least one image", "none")
-    if labels.min() < 0 or labels.max() >= len(names):
-        raise wrong(f"labels in [0, {len(names)})", f"{int(labels.min())} to {int(labels.max())}")
-    groups = arrays.get("class_groups")
+def _check_headers(where: str, headers: Mapping[str, Header]) -> None:
+    """Raise DataError for the first array whose type or shape is not that of a pack."""
+    images, labels, names = (headers[key] for key in NEEDED)
+    if images.dtype != np.uint8 or len(images.shape) != 4 or images.shape[3] not in (1, 3) or 0 in images.shape[1:]:
+        raise _wrong(where, "images uint8 [num_images, height, width, 1 or 3]", f"{images}")
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
+        raise _wrong(where, f"labels int64 [{images.shape[0]}]", f"{labels}")
+    if names.dtype.kind != "U" or len(names.shape) != 1:
+        raise _wrong(where, "class_names unique str [num_classes]", f"{names}")
+    if labels.shape[0] == 0:
+        raise _wrong(where, "at least one image", "none")
+    groups, source = headers.get("class_groups"), headers.get("source")
     if groups is not None and (groups.dtype.kind != "U" or groups.shape != names.shape):
-        raise wrong(f"class_groups str {list(names.shape)}", f"{groups.dtype} {list(groups.shape)}")
+        raise _wrong(where, f"class_groups str {list(names.shape)}", f"{groups}")
+    if source is not None and (source.dtype.kind != "U" or source.shape):
+        raise _wrong(where, "source to be a JSON string", f"{source}")
+
+
+def _checked(where: str, arrays: dict[str, PackArray]) -> Pack:
+    """Return arrays whose headers are right as a Pack, or raise DataError for the first thing that is wrong in them."""
+    images, labels, names = arrays["images"], arrays["labels"], arrays["class_names"]
+    if len(set(names.tolist())) != len(names):
+        raise _wrong(where, "class_names unique str [num_classes]", f"{names.dtype} {list(names.shape)}")
+    if labels.min() < 0 or labels.max() >= len(names):
+        raise _wrong(where, f"labels in [0, {len(names)})", f"{int(labels.min())} to {int(labels.max())}")
+    groups = arrays.get("class_groups")
+    for name in (*names.tolist(), *(() if groups is None else groups.tolist())):
+        _check_name(where, str(name))
     try:
         source = _source(arrays["source"]) if "source" in arrays else PackSource()
     except (ValueError, RecursionError) as error:
-        raise wrong("source to be a JSON string", f"{error}") from error
+        raise _wrong(where, "source to be a JSON string", first_line(error)) from error
     return Pack(
         images=images.astype(np.uint8, copy=False),
         labels=labels.astype(np.int64, copy=False),
@@ -257,6 +220,16 @@ def _checked(where: str, arrays: dict[str, PackArray]) -> Pack:
         class_groups=None if groups is None else tuple(groups.tolist()),
         source=source,
     )
+
+
+def _check_name(where: str, name: str) -> None:
+    """Raise DataError for a name of a class that cannot be written, or would fill the screen."""
+    if len(name) > _MOST_LETTERS:
+        raise _wrong(where, f"class names of at most {_MOST_LETTERS:,} characters", f"one of {len(name):,}")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise _wrong(where, "class names of whole characters", f"half of a pair: {name[:20]!r}") from None
 
 
 def save_pack(pack: Pack, path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
+from mamlcli.common.bounded import BoundError, open_regular
 from mamlcli.common.errors import DataError
 from mamlcli.common.words import first_line, shown
 
@@ -19,20 +20,10 @@ _MAX_DEPTH = 20
 # Kinds of numbers and text that an array may hold; the rest of the code is the size of one element.
 _DTYPE = re.compile(r"([<>|=]?)([biufSUa]\d+)")
 
-# Loading a damaged pickle can raise nearly anything; all of it means that the file is damaged.
-_PICKLE_ERRORS = (
-    pickle.UnpicklingError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    AssertionError,
-    MemoryError,
-    NotImplementedError,
-    RecursionError,
-)
+# What a file may have made besides what stands in it: so much, and so many times its own size. Python 2 writes an array
+# as text, which is made into bytes once.
+_MADE_BYTES = 100_000_000
+_MADE_RATIO = 3
 
 # What a file may name, each with what is made in its place. Python 2 and NumPy 1 call some of them otherwise.
 _NUMPY_CORE = ("numpy.core", "numpy._core")
@@ -125,8 +116,8 @@ def _encoded(*arguments: object) -> bytes:
 
 def _range(*bounds: object) -> list[int]:
     numbers = range(*(int(bound) for bound in bounds if isinstance(bound, int)))
-    if len(numbers) > 100_000_000:
-        raise pickle.UnpicklingError("a range of more than 100,000,000 numbers")
+    if len(numbers) > 1_000_000:
+        raise pickle.UnpicklingError("a range of more than 1,000,000 numbers")
     return list(numbers)
 
 
@@ -158,11 +149,26 @@ _MAKERS: dict[tuple[str, str], _Make] = {
 class _DataUnpickler(pickle.Unpickler):
     """Loads arrays, strings, numbers, lists and dictionaries, and refuses all else."""
 
+    bytes_left = _MADE_BYTES
+
     def find_class(self, module: str, name: str) -> object:
         try:
-            return _Maker(_MAKERS[module, name])
+            return _Maker(self._counted(_MAKERS[module, name]))
         except KeyError:
             raise pickle.UnpicklingError(f"{module}.{name} is not data") from None
+
+    def _counted(self, make: _Make) -> _Make:
+        """Return a function that makes the same, until too much is made: a few bytes may call it often."""
+
+        def counted(*arguments: object) -> object:
+            made = make(*arguments)
+            size = len(made) if isinstance(made, bytes) else 40 * len(made) if isinstance(made, list | dict) else 0
+            self.bytes_left -= size
+            if self.bytes_left < 0:
+                raise pickle.UnpicklingError("a file that unfolds to far more than its size")
+            return made
+
+        return counted
 
 
 def load_data(stream: BinaryIO, where: str, *, expected: str) -> object:
@@ -181,9 +187,11 @@ def load_data(stream: BinaryIO, where: str, *, expected: str) -> object:
     """
     try:
         # With "bytes" the strings of Python 2 stay as they are; those that are no bytes of an array become text below.
-        value = _DataUnpickler(stream, encoding="bytes").load()
-        return _plain(value, {}, 0)
-    except _PICKLE_ERRORS as error:
+        unpickler = _DataUnpickler(stream, encoding="bytes")
+        size = stream.seek(0, 2) - stream.seek(0)
+        unpickler.bytes_left = _MADE_BYTES + _MADE_RATIO * size
+        return _plain(unpickler.load(), {}, 0)
+    except Exception as error:  # loading a damaged pickle can raise nearly anything
         raise DataError(
             where,
             expected=expected,
@@ -201,9 +209,9 @@ def read_pickle(path: Path, *, expected: str) -> object:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise DataError(shown(path), expected=expected, got=f"a file of more than {_MAX_BYTES:,} bytes")
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             return load_data(stream, shown(path), expected=expected)
-    except OSError as error:
+    except (OSError, BoundError) as error:
         raise DataError(shown(path), expected="a file that can be read", got=first_line(error)) from error
 
 
@@ -223,14 +231,14 @@ def _plain(value: object, done: dict[int, object], depth: int) -> object:
     """Return a loaded value with arrays for what stood for them; what is named twice is made once, in `done`."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if isinstance(value, bytes):
-        return _text(value)
     if depth > _MAX_DEPTH:
         raise pickle.UnpicklingError("lists in lists in lists, without an end")
     if id(value) in done:
         return done[id(value)]
     plain: object
-    if isinstance(value, _Array):
+    if isinstance(value, bytes):
+        plain = _text(value)
+    elif isinstance(value, _Array):
         plain = value.value()
     elif isinstance(value, dict):
         plain = {_plain(key, done, depth + 1): _plain(item, done, depth + 1) for key, item in value.items()}

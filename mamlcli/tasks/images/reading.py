@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import struct
+import contextlib
 import warnings
-import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from mamlcli.common.errors import DataError
 from mamlcli.common.words import first_line
+from mamlcli.tasks.images.decoding import MAX_PIXELS, opened_header, opened_image
 from mamlcli.tasks.images.deep import FULL, colours_8_bit, grey_8_bit, is_deep, white_of
 from mamlcli.tasks.images.unreadable import OTHER_SUFFIXES, kind_not_read, register_optional_formats, what_is_wrong
 
@@ -51,24 +51,10 @@ IMAGE_SUFFIXES = frozenset(
     }
 )
 
-# Larger pictures are refused unread: a few kilobytes of file can unfold to gigabytes. Twice the size at which
-# Pillow warns, where it refuses too.
-MAX_PIXELS = 178_956_970
+_ORIENTATION = 0x0112  # the tag of EXIF that says how a picture is turned
 
-# What a decoder raises for a damaged file depends on the format; all of it means the same to the user.
-_DECODE_ERRORS = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    LookupError,
-    TypeError,
-    ArithmeticError,
-    EOFError,
-    NotImplementedError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-)
+# The largest side of an array that a run's images may have become; that of a recipe is at most 512.
+_MOST_SIDE = 4096
 
 
 @dataclass(frozen=True)
@@ -121,7 +107,7 @@ class Preprocessing:
                 "resample": str() as resample,
                 "white": int() as white,
                 **others,
-            } if not others:
+            } if not others and 1 <= size <= _MOST_SIDE and channels in (1, 3) and 1 <= white <= FULL:
                 return cls(size, channels, invert, fit, resample, white)
         raise TypeError(f"no preprocessing: {values}")
 
@@ -174,20 +160,28 @@ def open_image(path: Path, *, channels: int, white: int = FULL) -> Image:
     Raises:
         DataError: as for `read_image`.
     """
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     if (kind := kind_not_read(path)) is not None:
         raise DataError(str(path), expected="an image", got=kind)
+    with _decoding(path), opened_image(path, _known_formats()) as image:
+        colours = colours_8_bit(path, _known_formats(), white)
+        if colours is None and image.getexif().get(_ORIENTATION, 1) != 1:
+            colours = ImageOps.exif_transpose(image)
+        mode, opaque = "L" if channels == 1 else "RGB", _opaque_8_bit(colours or image, white)
+        # A copy of a photograph takes hundreds of megabytes.
+        return opaque.convert(mode) if opaque.mode != mode or opaque is image else opaque
+
+
+@contextlib.contextmanager
+def _decoding(path: Path) -> Iterator[None]:
+    """Say in one sentence what is wrong with an image file, whatever a decoder raises for it."""
     try:
-        # Pillow warns of oddities in files that it reads all the same; what it cannot read, it raises.
         with warnings.catch_warnings():
+            # Pillow warns of oddities in files that it reads all the same; what it cannot read, it raises.
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=_known_formats()) as image:
-                _refuse_huge(image)
-                colours = colours_8_bit(path, _known_formats(), white)
-                opaque = _opaque_8_bit(colours or ImageOps.exif_transpose(image), white)
-                return opaque.convert("L" if channels == 1 else "RGB")
-    except (*_DECODE_ERRORS, Image.DecompressionBombError) as error:
+            yield
+    except Exception as error:  # each of Pillow's formats has errors of its own for a damaged file
         raise DataError(str(path), expected="an image", got=what_is_wrong(path) or _reason(error)) from error
 
 
@@ -204,16 +198,9 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         DataError: as for `read_image`.
     """
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=_known_formats()) as image:
-                width, height = image.size
-                return int(width), int(height)
-    except (*_DECODE_ERRORS, Image.DecompressionBombError) as error:
-        raise DataError(str(path), expected="an image", got=what_is_wrong(path) or _reason(error)) from error
+    with _decoding(path), opened_header(path, _known_formats()) as image:
+        width, height = image.size
+        return int(width), int(height)
 
 
 def _known_formats() -> list[str]:
@@ -222,12 +209,6 @@ def _known_formats() -> list[str]:
     Image.init()
     register_optional_formats()
     return [name for name in _FORMATS if name in Image.OPEN]
-
-
-def _refuse_huge(image: Image) -> None:
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"{width} x {height} pixels, more than {MAX_PIXELS}")
 
 
 def _reason(error: BaseException) -> str:

@@ -7,6 +7,8 @@ import functools
 import importlib
 from pathlib import Path
 
+from mamlcli.common.bounded import BoundError, open_regular
+
 _HEIF = "a HEIF (HEIC) photograph, for which a package is missing: pip install pillow-heif"
 _RAW = "a raw camera file, which has no fixed look: develop it to JPEG or TIFF"
 _JXL = "a JPEG XL image, which is not read: convert it to PNG"
@@ -62,9 +64,9 @@ def kind_not_read(path: Path) -> str | None:
 def what_is_wrong(path: Path) -> str | None:
     """Return what a file is that could not be read, and what to do; None where its first bytes do not tell."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             head = stream.read(_HEADER)
-    except OSError:
+    except (OSError, BoundError):
         return None
     if not head:
         return "an empty file"

@@ -133,3 +133,12 @@ def test_a_folder_without_archives_needs_no_room_for_them(tmp_path):
     with unpacking(tmp_path / "set", tmp_path / "packs") as scratch:
         assert scratch is None
     assert not (tmp_path / "packs").exists()
+
+
+def test_a_name_of_gigabytes_in_a_tar_file_is_not_read(tmp_path):
+    member = tarfile.TarInfo("x")
+    member.type, member.size = tarfile.GNUTYPE_LONGNAME, 3_000_000_000
+    (tmp_path / "a.tar").write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(10_000))
+    with pytest.raises(DataError, match="whole archive"):
+        unpack(tmp_path / "a.tar", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []

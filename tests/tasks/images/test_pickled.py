@@ -146,3 +146,15 @@ def test_a_file_cut_off_anywhere_is_refused():
 def test_a_file_that_cannot_be_opened_is_named(tmp_path):
     with pytest.raises(DataError, match=r"none\.pkl"):
         read_pickle(tmp_path / "none.pkl", expected="a pickle")
+
+
+def test_a_few_bytes_that_make_gigabytes_are_refused(tmp_path):
+    """The same text is made into bytes, or the same range into a list, again and again."""
+    text = b"\x8c\x07_codecs\x8c\x06encode\x93\x94" + b"X" + (2_000_000).to_bytes(4, "little") + b"x" * 2_000_000
+    encode = text + b"\x94\x8c\x06latin1\x94\x86\x94" + b"0" + b"]("
+    encode = b"\x80\x04" + encode + b"h\x00h\x03R" * 2000 + b"e."
+    ranges = b"\x80\x04\x8c\x08builtins\x8c\x05range\x93\x94J\x40\x42\x0f\x00\x85\x94](" + b"h\x00h\x01R" * 2000 + b"e."
+    for data in (encode, ranges):
+        (tmp_path / "p.pickle").write_bytes(data)
+        with pytest.raises(DataError, match="unfolds to far more"):
+            read_pickle(tmp_path / "p.pickle", expected="data")

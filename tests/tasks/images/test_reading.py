@@ -156,7 +156,7 @@ def test_file_that_is_not_there_is_refused(tmp_path):
 
 
 def test_picture_too_large_to_unfold_is_refused_unread(tmp_path, monkeypatch):
-    monkeypatch.setattr("mamlcli.tasks.images.reading.MAX_PIXELS", 100)
+    monkeypatch.setattr("mamlcli.tasks.images.decoding.MAX_PIXELS", 100)
     with pytest.raises(DataError, match="11 x 10 pixels"):
         read(save(tmp_path / "a.png", noise(10, 11)))
 
