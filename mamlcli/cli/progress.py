@@ -63,8 +63,8 @@ class ProgressDisplay:
             console.note(f"resuming {begin}")
             for words in said_on_resume(manifest, iteration):
                 console.warn(words)
-            if words := holes_words(manifest):
-                console.note(words)
+            if found := holes_words(manifest):
+                console.note(found)
         for note in data_notes(self._recipe, manifest.get("data") or {}):
             console.note(note)
         self._training = TrainingProgress(self._recipe.outer.iterations, iteration).__enter__()
