@@ -10,6 +10,10 @@ import pytest
 from mamlcli.common.processes.signals import ASKED, WARNED
 from tests.helpers.running import Finished, Program
 
+# A shell without job control starts background jobs deaf to Ctrl-C, and so would be the tests of it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path, monkeypatch):

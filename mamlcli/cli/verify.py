@@ -15,6 +15,7 @@ from mamlcli.cli.study_display import again
 from mamlcli.cli.train import train_run
 from mamlcli.common.errors import Interrupted, MamlError, RunError
 from mamlcli.common.names import RUNS
+from mamlcli.runs.search import is_run
 
 if TYPE_CHECKING:
     from mamlcli.recipe.schema import Recipe
@@ -124,7 +125,6 @@ def train_seed(name: str, recipe: Recipe, path: Path, folder: Path) -> None:
     """Train one run of a verification, or go on with it."""
     from mamlcli.runs.folder import RunDirectory
     from mamlcli.runs.going_on import recipe_changes
-    from mamlcli.runs.search import is_run
     from mamlcli.training.start import Start
 
     is_there = is_run(path)

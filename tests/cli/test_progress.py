@@ -57,7 +57,7 @@ def test_validations_and_an_early_stop_are_lines_of_their_own(capsys, record, li
 
 def run_with(workers):
     manifest = Manifest({"device": "cpu", "execution": {"workers": workers}, "num_parameters": 28485})
-    return SimpleNamespace(name="glyphs", path=Path("runs/glyphs-1"), manifest=manifest)
+    return SimpleNamespace(name="glyphs", path=Path("runs/glyphs-1"), manifest=manifest, is_held=lambda: True)
 
 
 def test_the_start_of_a_run_says_where_it_runs_and_how_large_it_is(capsys):

@@ -107,7 +107,7 @@ def test_killed_worker_ends_the_run_and_is_named(cut):
     assert "2 workers" in cut.ended.err
     lost, killed = cut.ended.errors
     assert lost.startswith("workers: expected an answer of all 2, got ")
-    assert "Run: mamlcli train --resume --run-dir run" in lost
+    assert "Go on: mamlcli train --resume --run-dir run" in lost
     assert killed.startswith("worker 1: expected it to work to the end of the run, got killed (SIGKILL")
     assert "Traceback" not in cut.ended.err
     assert not any(map(is_alive, cut.workers))

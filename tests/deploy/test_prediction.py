@@ -15,6 +15,7 @@ from mamlcli.deploy.prediction import predict_run
 from mamlcli.deploy.report import PredictionRequest
 from mamlcli.deploy.tables import prediction_notes
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.tasks.images import reading
 from mamlcli.training.checkpoints import load_checkpoint, save_checkpoint
 from tests.helpers.image_files import class_folders, noise, save
 from tests.helpers.image_modes import SAVED
@@ -244,14 +245,14 @@ def test_image_of_20000_by_20000_pixels_is_listed_and_not_unfolded(run, folders)
 
 
 def test_unreadable_file_is_listed(run, folders, monkeypatch):
-    opened = Image.open
+    opened = reading.opened_image
 
     def forbidden(path, *args, **options):
         if "q1" in str(path):
             raise PermissionError(13, "Permission denied")
         return opened(path, *args, **options)
 
-    monkeypatch.setattr(Image, "open", forbidden)
+    monkeypatch.setattr(reading, "opened_image", forbidden)
     report = predict(run, folders).report.to_json()
     assert len(report["predictions"]) == 6
     assert {entry["reason"] for entry in report["skipped"]} == {"PermissionError: [Errno 13] Permission denied"}

@@ -68,12 +68,12 @@ def test_disk_that_is_full_from_any_write_on_leaves_a_run_that_goes_on(tmp_path,
     for nth in count():
         calls = 0
 
-        def full(*args, _nth=nth):
+        def full(*args, _nth=nth, **kept):
             nonlocal calls
             calls += 1
             if calls > _nth:
                 raise OSError(number, os.strerror(number))
-            return real(*args)
+            return real(*args, **kept)
 
         path = tmp_path / str(nth)
         with monkeypatch.context() as patch:
@@ -96,11 +96,11 @@ def test_disk_that_is_full_from_any_write_on_leaves_a_run_that_goes_on(tmp_path,
 def test_status_and_state_are_kept_where_one_write_alone_failed(tmp_path, monkeypatch, whole):
     real, calls = checkpoints.atomic_write, []
 
-    def once(path, data):
+    def once(path, data, **kept):
         calls.append(path.name)
         if calls.count("last.safetensors") == 1 and path.name == "last.safetensors":
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        real(path, data)
+        real(path, data, **kept)
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "atomic_write", once)
@@ -194,7 +194,7 @@ def raising(error, *, at):
 
 
 def test_interruption_that_cannot_be_saved_does_not_say_that_it_was(tmp_path, monkeypatch):
-    def full(path, data):
+    def full(path, data, **kept):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     def stop(record):

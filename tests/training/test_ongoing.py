@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mamlcli.common.disk import EnvironmentFault
-from mamlcli.common.errors import RunError
+from mamlcli.common.errors import RunError, TakenError
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.training.experiment import build
@@ -77,7 +77,7 @@ def test_run_that_cannot_be_opened_ends_by_its_error_and_the_others_are_in_work(
     assert isinstance(ongoing.ends[0], RunError)
     assert list(ongoing.runs) == list(ongoing.states) == [1]
     ongoing.end_all(KeyboardInterrupt())
-    assert [type(end) for end in ongoing.ends] == [RunError, KeyboardInterrupt]
+    assert [type(end) for end in ongoing.ends] == [TakenError, KeyboardInterrupt]
     assert [plan.directory.manifest["status"] for plan in plans] == ["created", "interrupted"]
 
 

@@ -15,7 +15,7 @@ NUM_GROUPS, NUM_RECIPES = 8, 30
 
 # `<place>: <key>: expected <what>`; what the data alone can tell names the data after the key.
 REFUSED = re.compile(r"(recipe: )?[a-z_]+(\.[a-z_]+)*( \+ [a-z_.]+)?( \(noise, .*?\))?: expected .*\.")
-OF_DATA = "tasks.class_split=folders: expected "
+OF_DATA = ("tasks.class_split=folders: expected ", "tasks.ways (noise): expected ")
 
 
 @pytest.mark.parametrize("group", range(NUM_GROUPS))

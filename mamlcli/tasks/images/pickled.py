@@ -190,7 +190,9 @@ def load_data(stream: BinaryIO, where: str, *, expected: str) -> object:
         unpickler = _DataUnpickler(stream, encoding="bytes")
         size = stream.seek(0, 2) - stream.seek(0)
         unpickler.bytes_left = _MADE_BYTES + _MADE_RATIO * size
-        return _plain(unpickler.load(), {}, 0)
+        loaded = unpickler.load()
+        del unpickler  # it keeps all that it has made
+        return _plain(loaded, {}, 0)
     except Exception as error:  # loading a damaged pickle can raise nearly anything
         raise DataError(
             where,

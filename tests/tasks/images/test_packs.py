@@ -134,7 +134,7 @@ def test_failed_write_leaves_the_old_pack_and_nothing_else(tmp_path, pack, monke
     before = path.read_bytes()
 
     def full_disk(*_args, **_kwargs):
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(packs.np, "savez_compressed", full_disk)
     with pytest.raises(DataError, match="No space left"):
