@@ -1,5 +1,6 @@
 """Packs: what is written is read back, and what is no pack is refused in one sentence."""
 
+import errno
 import io
 import stat
 
