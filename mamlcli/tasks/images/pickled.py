@@ -191,7 +191,7 @@ def load_data(stream: BinaryIO, where: str, *, expected: str) -> object:
         size = stream.seek(0, 2) - stream.seek(0)
         unpickler.bytes_left = _MADE_BYTES + _MADE_RATIO * size
         loaded = unpickler.load()
-        del unpickler  # it keeps all that it has made
+        unpickler.memo.clear()  # of all that it has made; the functions that made it keep the unpickler
         return _plain(loaded, {}, 0)
     except Exception as error:  # loading a damaged pickle can raise nearly anything
         raise DataError(
