@@ -127,5 +127,7 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename, error.filename2 = str(path), None
+        if error.errno is not None:
+            error.filename = str(path)
+            del error.filename2  # None would be shown as "-> None"
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -39,11 +40,12 @@ def test_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeyp
     atomic_write(path, b"old")
 
     def fail(*_):
-        raise OSError("no space left")
+        raise OSError(errno.ENOSPC, "No space left on device", "a.json.partial", None, "a.json")
 
     monkeypatch.setattr(os, step, fail)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(OSError) as caught:
         atomic_write(path, b"new")
+    assert str(caught.value) == f"[Errno {errno.ENOSPC}] No space left on device: {str(path)!r}"
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
