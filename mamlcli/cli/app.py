@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 import mamlcli
 from mamlcli.cli import console, data, models, recipes, runs
@@ -15,9 +16,23 @@ from mamlcli.cli.layers import layers
 from mamlcli.cli.reproduce import reproduce
 from mamlcli.cli.studies import add_linear, meta_opt, sweep_depth
 from mamlcli.cli.train import train
+from mamlcli.common.errors import Interrupted
+
+
+class _Commands(TyperGroup):
+    """Tells of a Ctrl-C in any command: typer says nothing or "Aborted", and ends with 130 or 1, by its version."""
+
+    def invoke(self, ctx) -> object:  # type: ignore[no-untyped-def]  # the type of ctx depends on typer's version
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise Interrupted("interrupted") from error
+
 
 app = typer.Typer(
     name="mamlcli",
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",

@@ -53,3 +53,12 @@ def test_an_unknown_command_is_a_mistake_of_usage(cli):
 
 def test_without_words_the_help_is_shown(cli):
     assert "Meta-train networks that adapt to a new task" in " ".join((cli().out + cli().err).split())
+
+
+def test_ctrl_c_in_a_command_is_told_and_ends_with_130(cli, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mamlcli.runs.catalogue.find_runs", interrupted)
+    ended = cli("runs", "ls")
+    assert (ended.code, ended.err) == (130, "interrupted\n")
