@@ -292,8 +292,8 @@ CLAIMS = (
     Claim(
         "C6",
         "All of this holds for ANIL as it does for MAML.",
-        "Under ANIL too, each deeper network, appended linear layers and linear KFO each adapt better than the network of "
-        "one block, the layers also better than collapsed as in C3 (not in plans of version 0.2.0 and before), and "
+        "Under ANIL too, each deeper network, appended linear layers and linear KFO each adapt better than the network "
+        "of one block, the layers also better than collapsed as in C3 (where the plan has that control), and "
         f"the advantage of KFO is smaller at depth {_DEEP} than at "
         f"depth {_SHALLOW}, or than at depth 1 where KFO is not run at depth {_SHALLOW}, {_BOTH}.",
         predicted.c6,

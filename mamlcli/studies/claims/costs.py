@@ -49,6 +49,9 @@ START_S = 5.0
 # Seconds that a run takes beside training and scoring: it is built, saved, its curve drawn.
 END_S = 1.5
 
+# Seconds of the report at the end, its operators and figures included.
+REPORT_S = 20.0
+
 # Rates that the pilots of a value try, as a rule: the grid with its growth, and the refinement.
 RATES_OF_PILOTS = 7
 
@@ -68,7 +71,7 @@ class Cost:
         num_done: of them, done before.
         num_pilots: runs that choose inner rates, about.
         total_s: seconds of everything that is missing, with the processes asked for: runs, pilots, controls of
-            appended layers, and the premise of C2.
+            appended layers, the premise of C2, starts of processes, and the report.
     """
 
     num_runs: int
@@ -95,7 +98,7 @@ def cost_of(plan: Plan, path: Path, *, num_processes: int, device: str | None = 
     cells = [cell for amount in amounts for cell in amount.to_measure]
     costs = iter(measured([cell.recipe for cell in cells], num_processes))
     totals = [amount.seconds(plan, [next(costs) for _ in amount.to_measure]) for amount in amounts]
-    starts_s = START_S * sum(total > 0 for total in totals)
+    starts_s = START_S * sum(total > 0 for total in totals) + (REPORT_S if any(totals) else 0.0)
     return Cost(
         sum(len(amount.cells) for amount in amounts),
         sum(len(amount.cells) - len(amount.missing) for amount in amounts),

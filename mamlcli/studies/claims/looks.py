@@ -1,8 +1,8 @@
 """The looks of a plan are taken here: the cells that each needs are run, then every claim is decided.
 
 At the first look every cell is run; at a later one only those of open predictions. It ends when all is decided, when
-no look is left, or when the hours are spent. A cell that failed leaves the claims that it serves as they are; the others
-go on. The same call on the same folder goes on, and tries again what failed.
+no look is left, or when the hours are spent. A cell that failed leaves the claims that it serves as they are; the
+others go on. The same call on the same folder goes on, and tries again what failed.
 """
 
 from __future__ import annotations

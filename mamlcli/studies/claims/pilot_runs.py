@@ -42,8 +42,8 @@ def pilots_words(folder: Path) -> str:
     """Return in words how far the pilots of a plan that is not yet made have come."""
     runs = [run for run in folder.glob("*/*") if is_run(run)]
     num_done = sum(pilot_loss(run) is not None for run in runs)
-    families = sorted({run.parent.name for run in runs})
-    return f"pilots alone, which choose inner learning rates: {num_done} of {len(runs)} begun are done ({', '.join(families)})"
+    families = ", ".join(sorted({run.parent.name for run in runs}))
+    return f"pilots alone, which choose inner learning rates: {num_done} of {len(runs)} begun are done ({families})"
 
 
 def pilots_command(folder: Path) -> str:
