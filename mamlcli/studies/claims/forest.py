@@ -56,7 +56,7 @@ class Layout:
     is_narrow: bool = False
 
 
-WIDE = Layout(width=TWO_COLUMNS, left=2.83, right=4.4, measure=2.27, verdict=5.83, chars=37, title_chars=92)
+WIDE = Layout(width=TWO_COLUMNS, left=2.83, right=4.4, measure=2.27, verdict=5.81, chars=37, title_chars=92)
 NARROW = Layout(
     width=ONE_COLUMN, left=0.75, right=2.2, measure=0.05, verdict=2.28, chars=48, title_chars=46, is_narrow=True
 )

@@ -8,7 +8,15 @@ from matplotlib.text import Text
 
 from mamlcli.common.figures import print_style
 from mamlcli.studies.claims.decisions import UNDECIDED
-from mamlcli.studies.claims.forest import NARROW, SHORT_MEASURES, VERDICT_COLOURS, WIDE, forest_figure, lines_of, ordered
+from mamlcli.studies.claims.forest import (
+    NARROW,
+    SHORT_MEASURES,
+    VERDICT_COLOURS,
+    WIDE,
+    forest_figure,
+    lines_of,
+    ordered,
+)
 from tests.helpers.made_reproduction import made_reproduction
 
 

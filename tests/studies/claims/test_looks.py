@@ -125,7 +125,9 @@ def test_a_cell_that_failed_leaves_its_claim_undecided_and_is_named_until_it_is_
 
 def test_a_cell_that_always_fails_ends_no_loop_and_the_other_claims_are_decided(taken):
     def c7_is_decided_late(study, value, seed):
-        return 1.0 + 0.1 * (seed % 2) if study == "linear-regression" and value == "depth 2" else clear(study, value, seed)
+        return (
+            1.0 + 0.1 * (seed % 2) if study == "linear-regression" and value == "depth 2" else clear(study, value, seed)
+        )
 
     done, scores, ended = taken(c7_is_decided_late, fails=[("logistic", "depth 3", 100)], until_decided=True)
     assert [look.look for look in ended] == [1, 2]

@@ -8,7 +8,14 @@ from mamlcli.common.errors import RunError
 from mamlcli.recipe.changes import changed_recipe
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
-from mamlcli.studies.claims.pilot_runs import DIVERGED, check_pilot, pilot_loss, pilot_report, pilots_command, pilots_words
+from mamlcli.studies.claims.pilot_runs import (
+    DIVERGED,
+    check_pilot,
+    pilot_loss,
+    pilot_report,
+    pilots_command,
+    pilots_words,
+)
 
 RECIPE = load_recipe("linear-regression")[1]
 
