@@ -113,7 +113,7 @@ def measured(recipes: Sequence[Recipe], num_processes: int) -> list[RunCost]:
     A run that is measured alone has all cores, their caches and the memory for itself, and seems faster than it is.
     """
     if num_processes == 1 or len(recipes) < 2:
-        return [dry_run(recipe) for recipe in recipes]
+        return [dry_run(recipe, with_probe=False) for recipe in recipes]
     num_threads = threads_of(num_processes)
     jobs = [Job(str(index), measure_run, (recipe, num_threads)) for index, recipe in enumerate(recipes)]
     outcomes = run_jobs(jobs, num_processes=min(num_processes, len(jobs)))

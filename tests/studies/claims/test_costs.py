@@ -59,7 +59,7 @@ def test_pilots_are_counted_for_values_without_a_rate(tmp_path, monkeypatch):
 
 def test_a_cost_is_that_of_training_scoring_starts_ends_and_the_report(tmp_path, monkeypatch):
     one = dry_run(load_recipe("linear-regression", [*LINREG.changes])[1])
-    monkeypatch.setattr(costs, "dry_run", lambda recipe: one)
+    monkeypatch.setattr(costs, "dry_run", lambda recipe, **how: one)
     cost = cost_of(tiny_plan(families=(LINREG,)), tmp_path, num_processes=1)
     runs = 4 * (one.training_s + one.evaluation_s + END_S)
     assert cost.total_s == pytest.approx(runs + START_S + REPORT_S)
