@@ -100,7 +100,7 @@ def verdict_table(claims: Sequence[ClaimResult], title: str) -> Table:
     table.add_column("verdict", min_width=10)
     table.add_column("predictions, exact checks", min_width=14)
     for claim in claims:
-        table.add_row(claim.id, claim.statement, claim.verdict, support_words(claim))
+        table.add_row(claim.id, claim.statement, claim.verdict_words, support_words(claim))
     return table
 
 
@@ -137,6 +137,8 @@ def result_parts(done: Reproduction, path: Path) -> Iterator[console.Part]:
     from mamlcli.studies.claims.calls import elapsed_words
 
     yield from look_parts(done)
+    if done.not_done:
+        yield console.Note(f"not done yet: {'; '.join(done.not_done)}")
     for words in done.deviations:
         yield console.Note(f"deviation from the plan: {words}")
     if done.calls:

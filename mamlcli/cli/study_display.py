@@ -80,6 +80,8 @@ class SweepProgress:
 
     def __init__(self, sweep: Sweep | None, num_processes: int) -> None:
         self.plan = "pilots" if sweep is None else _plan_words(sweep, num_processes)
+        # What pilots show decides how many more there are.
+        self._of = "" if sweep is not None else " of those known so far"
         self._num_processes = num_processes
         self._walls: list[float] = []
 
@@ -104,7 +106,7 @@ class SweepProgress:
         elif end.status != "interrupted":
             self._walls.append(end.wall_s)
             left = sum(self._walls) / len(self._walls) * (end.num_total - end.num_ended) / self._num_processes
-            text += f" ({duration(end.wall_s)}" + (f"; about {duration(left)} left)" if left > 0 else ")")
+            text += f" ({duration(end.wall_s)}" + (f"; about {duration(left)} left{self._of})" if left > 0 else ")")
         console.note(text)
 
 

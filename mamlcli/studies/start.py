@@ -16,8 +16,9 @@ from mamlcli.recipe.tasks_schema import SyntheticKeys
 from mamlcli.runs.place import in_numbered_place
 from mamlcli.studies.claims.calls import CallClock, read_calls
 from mamlcli.studies.claims.looks import Extent, Machine, take_looks
+from mamlcli.studies.claims.pilot_runs import pilots_command, pilots_words
 from mamlcli.studies.claims.pilots import run_pilots
-from mamlcli.studies.claims.plan import FIRST_SEED, PLAN_FILE, Family, Plan, read_plan
+from mamlcli.studies.claims.plan import FIRST_SEED, PILOTS, PLAN_FILE, Family, Plan, read_plan
 from mamlcli.studies.claims.registration import Draft, Request, draft, open_plan, plan_or_draft
 from mamlcli.studies.claims.reproduction import Reproduction, sweep_of
 from mamlcli.studies.sweeps.capacity import add_capacity, capacity_jobs
@@ -180,6 +181,14 @@ def read_reproduction(folder: Path, *, jobs: int | None = None, device: str | No
         MamlError: the folder has no plan.
     """
     opened = read_plan(folder)
+    if opened is None and (folder / PILOTS).is_dir():
+        raise MamlError(
+            str(folder),
+            expected=f"a reproduction with a plan, {PLAN_FILE}",
+            got=pilots_words(folder / PILOTS),
+            why="The plan is registered when every inner learning rate is chosen; no cell is tested before",
+            next_step=pilots_command(folder / PILOTS),
+        )
     if opened is None:
         raise MamlError(
             str(folder),

@@ -50,8 +50,13 @@ class RunCost:
         return {**vars(self), "execution": self.execution.to_json(), "notes": list(self.notes)}
 
 
-def dry_run(recipe: Recipe) -> RunCost:
-    """Return what a run of the recipe would cost, measured on a few meta-iterations of it."""
+def dry_run(recipe: Recipe, *, with_probe: bool = True) -> RunCost:
+    """Return what a run of the recipe would cost, measured on a few meta-iterations of it.
+
+    Args:
+        recipe: resolved.
+        with_probe: whether the run's evaluation fits linear probes, as that of `train` does and of studies does not.
+    """
     whole = build(recipe, splits=splits_of_training(recipe))
     whole.use_threads()
     how, num_transform = training_execution(whole), count_parameters(whole.initial_meta().transform)
@@ -67,7 +72,7 @@ def dry_run(recipe: Recipe) -> RunCost:
     share = num_weighted / recipe.outer.iterations
     kinds = ((share, 0), (1 - share, num_weighted))
     per_iteration = sum(part * seconds_at(iteration) for part, iteration in kinds if part)
-    sample = ScoredTasks(recipe.evaluation.split, min(20, recipe.evaluation.tasks))
+    sample = ScoredTasks(recipe.evaluation.split, min(20, recipe.evaluation.tasks), with_probe=with_probe)
     per_task = times_scored * _timed(lambda: score(experiment, [meta], sample), experiment.device) / sample.num_tasks
     validations = recipe.outer.iterations // recipe.validation.every if recipe.validation.every else 0
     return RunCost(

@@ -105,4 +105,4 @@ def test_pilots_are_shown_before_any_family(monkeypatch):
     notes = []
     monkeypatch.setattr(study_display.console, "note", lambda text: notes.append(str(text)))
     Display(2).show(CellEnd("pilot: depth 1, inner lr 0.2, seed 1", "done", 1, 4, wall_s=3.0))
-    assert notes == ["[1/4] pilot: depth 1, inner lr 0.2, seed 1: done (3 s; about 4 s left)"]
+    assert notes == ["[1/4] pilot: depth 1, inner lr 0.2, seed 1: done (3 s; about 4 s left of those known so far)"]

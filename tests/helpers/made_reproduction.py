@@ -50,7 +50,7 @@ def made_study(family, num_seeds, generator):
     is_image = family.role in ("maml", "anil")
     scores = {}
     values = {value.key: goodness(value) for value in family.values}
-    if family.role == "maml":
+    if is_image:
         values |= {v.key + COLLAPSED: 0.0 for v in family.values if v.layers}
     for key, good in values.items():
         for seed in range(FIRST_SEED, FIRST_SEED + num_seeds):

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
+from types import MappingProxyType
 
 from mamlcli.studies.claims import predicted
 from mamlcli.studies.claims.contrasts import (
@@ -27,7 +28,7 @@ from mamlcli.studies.claims.contrasts import (
 from mamlcli.studies.claims.decisions import FAILS, HOLDS, UNDECIDED, Looks, decide, decide_one
 from mamlcli.studies.claims.identity import IDENTITY_TOLERANCE, identity_error
 from mamlcli.studies.claims.plan import Family, Plan
-from mamlcli.studies.claims.predictions import ClaimResult, ExactCheck, Row, Study
+from mamlcli.studies.claims.predictions import ClaimResult, ExactCheck, FailedCell, Row, Study
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,29 @@ def contrasts_of(families: Sequence[Family]) -> tuple[Contrast, ...]:
     return tuple(chain.from_iterable(claim.predict(family) for claim in CLAIMS for family in families))
 
 
-def decide_claims(plan: Plan, studies: Sequence[Study]) -> list[ClaimResult]:
-    """Decide every claim on the plan's predictions and the studies' scores."""
-    return [_decided(claim, plan, studies) for claim in CLAIMS]
+# (family, value) -> its cells that failed
+FailedCells = Mapping[tuple[str, str], Sequence[FailedCell]]
+
+
+def decide_claims(
+    plan: Plan, studies: Sequence[Study], failed: FailedCells = MappingProxyType({})
+) -> list[ClaimResult]:
+    """Decide every claim on the plan's predictions and the studies' scores; what failed is named where it is needed."""
+    return [_with_failures(_decided(claim, plan, studies), plan, failed) for claim in CLAIMS]
+
+
+def _with_failures(result: ClaimResult, plan: Plan, failed: FailedCells) -> ClaimResult:
+    """Name in an undecided claim the cells that failed of those that its open predictions need."""
+    if result.verdict != UNDECIDED:
+        return result
+    decided = {row.contrast.key for row in result.deciding if row.decision.verdict == HOLDS}
+    needed = dict.fromkeys(
+        (contrast.study, value)
+        for contrast in plan.contrasts
+        if contrast.claim == result.id and contrast.decides and contrast.key not in decided
+        for value in contrast.cells
+    )
+    return replace(result, failed=tuple(cell for value in needed for cell in failed.get(value, ())))
 
 
 def _decided(claim: Claim, plan: Plan, studies: Sequence[Study]) -> ClaimResult:
@@ -271,8 +292,9 @@ CLAIMS = (
     Claim(
         "C6",
         "All of this holds for ANIL as it does for MAML.",
-        "Under ANIL too, each deeper network, appended linear layers (without the control of C3) and linear KFO each "
-        f"adapt better than the network of one block, and the advantage of KFO is smaller at depth {_DEEP} than at "
+        "Under ANIL too, each deeper network, appended linear layers and linear KFO each adapt better than the network "
+        "of one block, the layers also better than collapsed as in C3 (where the plan has that control), and "
+        f"the advantage of KFO is smaller at depth {_DEEP} than at "
         f"depth {_SHALLOW}, or than at depth 1 where KFO is not run at depth {_SHALLOW}, {_BOTH}.",
         predicted.c6,
     ),

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
+import torch
+
+from mamlcli.common.errors import RunError
+from mamlcli.common.machine import threads_of
+from mamlcli.common.processes.pool import IsStopped, Job, run_jobs
+from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import ImageKeys
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.search import is_run
@@ -31,9 +38,19 @@ from mamlcli.studies.claims.rest import (
     seeds_of_open,
 )
 from mamlcli.studies.sweeps.collapsed_control import NUM_RATES
-from mamlcli.studies.sweeps.sweep import Cell, cells_of
+from mamlcli.studies.sweeps.sweep import Cell, Sweep, cells_of
 from mamlcli.tasks.images.packs import find_pack
 from mamlcli.training.dry_run import RunCost, dry_run
+from mamlcli.training.placement import process_kept
+
+# Seconds until the processes of a family's sweep have started, with torch loaded; they do so for each family.
+START_S = 5.0
+
+# Seconds that a run takes beside training and scoring: it is built, saved, its curve drawn.
+END_S = 1.5
+
+# Seconds of the report at the end, its operators and figures included.
+REPORT_S = 20.0
 
 # Rates that the pilots of a value try, as a rule: the grid with its growth, and the refinement.
 RATES_OF_PILOTS = 7
@@ -54,7 +71,7 @@ class Cost:
         num_done: of them, done before.
         num_pilots: runs that choose inner rates, about.
         total_s: seconds of everything that is missing, with the processes asked for: runs, pilots, controls of
-            appended layers, and the premise of C2.
+            appended layers, the premise of C2, starts of processes, and the report.
     """
 
     num_runs: int
@@ -77,52 +94,100 @@ def cost_of(plan: Plan, path: Path, *, num_processes: int, device: str | None = 
         device: where to compute; by default what the recipes say.
     """
     families = [family for family in plan.families if family.pack is None or find_pack(family.pack) is not None]
-    costs = [_family_cost(plan, family, path / family.key, device) for family in families]
+    amounts = [_Amount.of(plan, family, path / family.key, device) for family in families]
+    cells = [cell for amount in amounts for cell in amount.to_measure]
+    costs = iter(measured([cell.recipe for cell in cells], num_processes))
+    totals = [amount.seconds(plan, [next(costs) for _ in amount.to_measure]) for amount in amounts]
+    starts_s = START_S * sum(total > 0 for total in totals) + (REPORT_S if any(totals) else 0.0)
     return Cost(
-        sum(cost.num_runs for cost in costs),
-        sum(cost.num_done for cost in costs),
-        sum(cost.num_pilots for cost in costs),
-        sum(cost.total_s for cost in costs) / num_processes,
+        sum(len(amount.cells) for amount in amounts),
+        sum(len(amount.cells) - len(amount.missing) for amount in amounts),
+        sum(amount.num_pilots * len(amount.without_rate) for amount in amounts),
+        sum(totals) / num_processes + starts_s,
     )
 
 
-def _family_cost(plan: Plan, family: Family, folder: Path, device: str | None) -> Cost:
-    """Return what is missing of one family, in seconds of one process."""
-    amounts, num_seeds = plan.amounts, plan.looks.seeds[0]
-    sweep = sweep_of(
-        family,
-        first_seed=plan.first_seed,
-        num_seeds=num_seeds,
-        control_tasks=amounts.control_tasks,
-        device=device,
-    )
-    cells, measured = cells_of(sweep), dict[str, RunCost]()
-    missing = [cell for cell in cells if not _is_done(folder / "cells" / cell.name)]
+def measured(recipes: Sequence[Recipe], num_processes: int) -> list[RunCost]:
+    """Return what a run of each recipe costs while as many processes are at work as will be, each with its threads.
 
-    def measure(cell: Cell) -> RunCost:
-        if cell.value.label not in measured:
-            measured[cell.value.label] = dry_run(cell.recipe)
-        return measured[cell.value.label]
+    A run that is measured alone has all cores, their caches and the memory for itself, and seems faster than it is.
+    """
+    if num_processes == 1 or len(recipes) < 2:
+        return [dry_run(recipe, with_probe=False) for recipe in recipes]
+    num_threads = threads_of(num_processes)
+    jobs = [Job(str(index), measure_run, (recipe, num_threads)) for index, recipe in enumerate(recipes)]
+    outcomes = run_jobs(jobs, num_processes=min(num_processes, len(jobs)))
+    if failed := [outcome.reason for outcome in outcomes.values() if not isinstance(outcome.value, RunCost)]:
+        raise RunError("cost", expected="a few meta-iterations of each value", got=failed[0])
+    return [cast(RunCost, outcomes[job.key].value) for job in jobs]
 
-    without_rate = [value.key for value in family.values if value.key not in family.rates]
-    of_each = RATES_OF_PILOTS * len(PILOT_SEEDS)
-    total = 0.0
-    for value in sweep.values:
-        of_value = [cell for cell in missing if cell.value is value]
-        if not of_value:
-            continue
-        cost = measure(of_value[0])
-        num_runs = len(of_value) + (of_each if value.label in without_rate else 0)
-        total += num_runs * (cost.training_s + cost.evaluation_s)
-        if sweep.control_tasks and of_value[0].recipe.model.linear_layers:
-            total += len(of_value) * control_seconds(of_value[0], cost, sweep.control_tasks)
-    if family.role == "maml" and not (folder / PREMISE).is_file():
-        networks = [(cell, measure(cell)) for cell in premise_cells(sweep)]
-        if len(networks) > 1:
-            num_fits = amounts.premise_tasks * amounts.premise_steps
-            shallow, *deeper = (premise_seconds(cell, cost) for cell, cost in networks)
-            total += num_fits * (shallow + SHARE_OF_DEEPER * sum(deeper))
-    return Cost(len(cells), len(cells) - len(missing), of_each * len(without_rate), total)
+
+def measure_run(payload: tuple[Recipe, int], is_stopped: IsStopped) -> RunCost:
+    """Measure one run in a process of a pool, with as many threads as a run has there."""
+    recipe, num_threads = payload
+    torch.set_num_threads(num_threads)
+    with process_kept():
+        return dry_run(recipe, with_probe=False)
+
+
+@dataclass(frozen=True)
+class _Amount:
+    """What is missing of one family.
+
+    Attributes:
+        sweep: of the family, at the first look.
+        cells, missing: all of it, and those that are not done.
+        without_rate: values that pilots choose a rate for, `num_pilots` each.
+        networks: the cells of the premise's networks, if it is missing and has a pair.
+    """
+
+    sweep: Sweep
+    cells: Sequence[Cell]
+    missing: Sequence[Cell]
+    without_rate: Sequence[str]
+    networks: Sequence[Cell]
+    num_pilots: int = RATES_OF_PILOTS * len(PILOT_SEEDS)
+
+    @classmethod
+    def of(cls, plan: Plan, family: Family, folder: Path, device: str | None) -> _Amount:
+        """Look at what a folder has of a family."""
+        sweep = sweep_of(
+            family,
+            first_seed=plan.first_seed,
+            num_seeds=plan.looks.seeds[0],
+            control_tasks=plan.control_tasks(family),
+            device=device,
+        )
+        cells = cells_of(sweep)
+        missing = [cell for cell in cells if not _is_done(folder / "cells" / cell.name)]
+        without_rate = [value.key for value in family.values if value.key not in family.rates]
+        is_premise_missing = family.role == "maml" and not (folder / PREMISE).is_file()
+        networks = premise_cells(sweep) if is_premise_missing else []
+        return cls(sweep, cells, missing, without_rate, networks if len(networks) > 1 else [])
+
+    @property
+    def to_measure(self) -> list[Cell]:
+        """One cell of each value that costs something."""
+        return list({cell.value.label: cell for cell in reversed([*self.missing, *self.networks])}.values())[::-1]
+
+    def seconds(self, plan: Plan, costs: Sequence[RunCost]) -> float:
+        """Return the seconds of one process, from the costs of `to_measure`."""
+        by_value = {cell.value.label: cost for cell, cost in zip(self.to_measure, costs, strict=True)}
+        total, control_tasks = 0.0, self.sweep.control_tasks
+        for value in self.sweep.values:
+            of_value = [cell for cell in self.missing if cell.value.label == value.label]
+            if not of_value:
+                continue
+            cost = by_value[value.label]
+            num_runs = len(of_value) + (self.num_pilots if value.label in self.without_rate else 0)
+            total += num_runs * (cost.training_s + cost.evaluation_s + END_S)
+            if control_tasks and of_value[0].recipe.model.linear_layers:
+                total += len(of_value) * control_seconds(of_value[0], cost, control_tasks)
+        if self.networks:
+            num_fits = plan.amounts.premise_tasks * plan.amounts.premise_steps
+            networks = [premise_seconds(cell, by_value[cell.value.label]) for cell in self.networks]
+            total += num_fits * (networks[0] + SHARE_OF_DEEPER * sum(networks[1:]))
+        return total
 
 
 def control_seconds(cell: Cell, cost: RunCost, control_tasks: int) -> float:
@@ -172,7 +237,7 @@ def with_costs(done: Reproduction, *, num_processes: int) -> Reproduction:
     claims = [claim for claim in done.claims if claim.verdict == UNDECIDED]
     rest = {row.contrast.key: rest_of(row, claim) for claim in claims for row in open_rows([claim])}
     new_seeds = most_seeds(list(rest.values()))
-    is_open = bool(done.look and later and rest)
+    is_open = bool(done.look and later and open_values(done.claims))
     return replace(
         done,
         rest=rest,

@@ -13,7 +13,8 @@ whenever one stops (a union bound). The first verdict that a look gives is final
 
 A claim holds when each of its predictions does. That is an intersection-union test: each at its full level gives that
 level for all together. It fails, or has no relevant effect, when one of its predictions has that verdict and Holm's
-procedure over sequential p-values rejects what the verdict denies. The level is that of one claim.
+procedure over sequential p-values rejects what the verdict denies. The level is that of one claim. Its verdict, too, is
+final at the first look that gives one, though later looks may add seeds to its cells, which other claims need.
 
 Differences that are all the same, as those of two models that always guess, say nothing of how others would vary: a
 t interval of width zero holds for no distribution, so they are undecided.
@@ -164,8 +165,11 @@ def decide(predictions: Sequence[Prediction], looks: Looks) -> tuple[str, list[D
         predictions: of one claim, at least one.
         looks: of the plan.
     """
-    decisions = [decide_one(prediction, looks) for prediction in predictions]
-    return _claim_verdict(decisions), decisions
+    verdict, decisions = UNDECIDED, [decide_one(prediction, looks) for prediction in predictions]
+    for look in range(1, len(looks.seeds) + 1):
+        if verdict == UNDECIDED:
+            verdict = _claim_verdict([decide_one(prediction, looks, until=look) for prediction in predictions])
+    return verdict, decisions
 
 
 def _claim_verdict(decisions: Sequence[Decision]) -> str:
@@ -192,10 +196,16 @@ def _rejected(decisions: Sequence[Decision]) -> list[Decision]:
     return rejected
 
 
-def decide_one(prediction: Prediction, looks: Looks) -> Decision:
-    """Decide one prediction by itself: the verdict of the first look that gives one is final."""
+def decide_one(prediction: Prediction, looks: Looks, *, until: int | None = None) -> Decision:
+    """Decide one prediction by itself: the verdict of the first look that gives one is final.
+
+    Args:
+        prediction: with the differences that there are.
+        looks: of the plan.
+        until: the look to end with, counted from 1; by default the last that is reached.
+    """
     data, margin = prediction.differences, prediction.margin
-    verdict, reached = UNDECIDED, [k for k, num in enumerate(looks.seeds) if num <= len(data)]
+    verdict, reached = UNDECIDED, [k for k, num in enumerate(looks.seeds[:until]) if num <= len(data)]
     interval, look = _interval(data, looks, 0), 0
     p_values = np.full(3, np.inf)
     for k in reached:

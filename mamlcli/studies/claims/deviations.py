@@ -10,6 +10,7 @@ from mamlcli.common.machine import short_versions
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.search import is_run
 from mamlcli.studies.claims.evidence import is_diverged
+from mamlcli.studies.claims.frozen import changed_recipes
 from mamlcli.studies.claims.plan import Family, OpenedPlan, Plan
 from mamlcli.studies.claims.registration import code_versions, how_to_get
 
@@ -32,6 +33,7 @@ def deviations(
             f"registered as {opened.registered[:12]}; nothing more is run, and the verdicts are not those of a "
             "registered plan"
         )
+    found += [f"this version has other recipes than the plan: {words}" for words in changed_recipes(plan)]
     found += [f"left out of the scale: {words}" for words in plan.left_out]
     for family in absent:
         found.append(f"{family.words}: its pack is not here any more ({how_to_get(str(family.pack))}); not run")

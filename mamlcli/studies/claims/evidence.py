@@ -91,7 +91,7 @@ class SeedScores:
 def _scores_of_seed(family: Family, key: str, run: RunDirectory, guessing: float) -> dict[str, SeedScores]:
     """Return the scores of a run, by its value's key, and of the control of its stack."""
     if not run.has_report:
-        has_control = family.role == "maml" and run.recipe.model.linear_layers > 0
+        has_control = family.role in ("maml", "anil") and run.recipe.model.linear_layers > 0
         keys = [key, key + COLLAPSED] if has_control else [key]
         return {name: SeedScores(guessing_scores(run.recipe, guessing)) for name in keys}
     found = {key: scores_of_run(run, guessing)}

@@ -7,12 +7,13 @@ shaded band from -1 to 1 then means the same in every row. The axis is linear in
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mamlcli.common.figures import BLUE, GREY, ONE_COLUMN, ORANGE, PURPLE, print_style, printed_figure
+from mamlcli.common.figures import BLUE, GREY, ONE_COLUMN, ORANGE, PURPLE, TWO_COLUMNS, print_style, printed_figure
 from mamlcli.studies.claims.contrasts import CAPPED_LOSS, LOG_ODDS, LOSS, OPERATOR
 from mamlcli.studies.claims.decisions import FAILS, HOLDS, NO_EFFECT, UNDECIDED
 from mamlcli.studies.claims.predictions import ClaimResult, Row
@@ -27,6 +28,7 @@ _MARKERS = {LOSS: "o", LOG_ODDS: "s", CAPPED_LOSS: "^", OPERATOR: "D"}
 VERDICT_COLOURS = {HOLDS: BLUE, FAILS: ORANGE, NO_EFFECT: PURPLE, UNDECIDED: GREY}
 
 _LINE = 0.155  # inches, from one line of text to the next
+_NO_BREAK = "\u00a0"
 _PALE = 0.5  # opacity of rows that decide nothing
 
 
@@ -54,7 +56,7 @@ class Layout:
     is_narrow: bool = False
 
 
-WIDE = Layout(width=8.9, left=3.65, right=6.2, measure=2.85, verdict=7.82, chars=48, title_chars=112)
+WIDE = Layout(width=TWO_COLUMNS, left=2.83, right=4.4, measure=2.27, verdict=5.81, chars=37, title_chars=92)
 NARROW = Layout(
     width=ONE_COLUMN, left=0.75, right=2.2, measure=0.05, verdict=2.28, chars=48, title_chars=46, is_narrow=True
 )
@@ -91,12 +93,17 @@ def lines_of(claims: Sequence[ClaimResult], layout: Layout) -> Iterator[Line]:
     """Yield the lines of the plot, from the top."""
     at = 0.0
     for claim in claims:
-        for text in textwrap.wrap(f"{claim.id} {claim.verdict}: {claim.statement}", layout.title_chars):
+        for text in textwrap.wrap(f"{claim.id} {claim.verdict_words}: {claim.statement}", layout.title_chars):
             yield Line(at, text, "bold")
             at += 1.0
         yield from (below := [*_checks(claim, at, layout)])
         at += len(below) + 0.1
+        is_beside = False
         for group in ordered(claim.rows):
+            if not (is_beside or group[0].contrast.decides):
+                is_beside = True
+                yield Line(at, "beside the claim, deciding nothing of it:", is_pale=True)
+                at += 1.25
             drawn = list(_group(group, at, layout))
             yield from drawn
             at = max(line.at for line in drawn) + 1.25
@@ -116,12 +123,10 @@ def _checks(claim: ClaimResult, at: float, layout: Layout) -> Iterator[Line]:
 def _group(group: Sequence[Row], at: float, layout: Layout) -> Iterator[Line]:
     """Yield the lines of one prediction: its words and study, and a row for each measure, beside or below them."""
     contrast, is_pale = group[0].contrast, not group[0].contrast.decides
-    beside = "beside: " if is_pale else ""
-    words = prose(contrast.words)
-    texts = textwrap.wrap(f"{beside}{words}", layout.chars)
-    texts += [group[0].study_words] if not layout.is_narrow else []
-    if layout.is_narrow:
-        texts = textwrap.wrap(f"{beside}{group[0].study_words}: {words}", layout.chars)
+    # Lines end neither within a study's name nor before the number of a depth.
+    words = re.sub(r"(?<=depth) (?=\d)", _NO_BREAK, prose(contrast.words))
+    study = group[0].study_words.replace(" ", _NO_BREAK)
+    texts = textwrap.wrap(f"{study}: {words}" if layout.is_narrow else f"{words} ({study})", layout.chars)
     yield from (Line(at + index, text, is_pale=is_pale) for index, text in enumerate(texts))
     start = at + len(texts) if layout.is_narrow else at + max(0, len(texts) - len(group)) / 2
     yield from (Line(start + index, row=row, is_pale=is_pale) for index, row in enumerate(group))
@@ -180,8 +185,7 @@ def _prepare_axis(axes: Axes, rows: Sequence[Row], layout: Layout) -> None:
         else ("band: too small to matter; beyond it logarithmic")
     )
     axes.set_xlabel(f"mean difference / margin\n({beyond})", labelpad=2, linespacing=1.2)
-    predicted = "predicted →" if layout.is_narrow else "as predicted →"
-    for where, text, side in ((0.0, "← opposite", "left"), (1.0, predicted, "right")):
+    for where, text, side in ((0.0, "← opposite", "left"), (1.0, "predicted →", "right")):
         # Above the labels of the ticks.
         axes.annotate(text, (where, 1.0), (0, 20), xycoords="axes fraction", textcoords="offset points", ha=side)
 
@@ -240,11 +244,13 @@ def _write(figure: Figure, axes: Axes, line: Line, layout: Layout) -> None:
         write(0.05, line.text, colour, weight=line.weight)
     if line.row is None:
         return
-    write(layout.measure, SHORT_MEASURES[line.row.contrast.measure], colour)
+    measure = SHORT_MEASURES[line.row.contrast.measure]
+    # The legend has its whole name beside its shape.
+    write(layout.measure, measure.removesuffix(" loss"), colour)
     interval, verdict = line.row.decision.interval, line.row.decision.verdict
     write(layout.verdict, verdict, VERDICT_COLOURS[verdict], alpha=_PALE + 0.2 if line.is_pale else 1.0)
     if not layout.is_narrow:
-        write(layout.right + 0.1, f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]", colour)
+        write(layout.right + 0.08, f"{interval.mean:+.3f} [{interval.low:.3f}, {interval.high:.3f}]", colour)
 
 
 def _legend(figure: Figure, layout: Layout) -> None:

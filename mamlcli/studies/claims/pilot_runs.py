@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from mamlcli.common.commands import command
 from mamlcli.common.errors import RunError
 from mamlcli.recipe.changes import recipe_difference
 from mamlcli.recipe.schema import Recipe
@@ -35,6 +36,21 @@ def check_pilot(folder: Path, recipe: Recipe) -> None:
             why="Its score would choose the inner rate of other cells than those that are tested",
             next_step="Name another --dir, or delete this folder and run the same command again",
         )
+
+
+def pilots_words(folder: Path) -> str:
+    """Return in words how far the pilots of a plan that is not yet made have come."""
+    runs = [run for run in folder.glob("*/*") if is_run(run)]
+    num_done = sum(pilot_loss(run) is not None for run in runs)
+    families = ", ".join(sorted({run.parent.name for run in runs}))
+    return f"pilots alone, which choose inner learning rates: {num_done} of {len(runs)} begun are done ({families})"
+
+
+def pilots_command(folder: Path) -> str:
+    """Return in words what goes on with pilots: the command that a run among them notes, if it is one."""
+    argvs = [RunDirectory(run).manifest.argv for run in sorted(folder.glob("*/*")) if is_run(run)]
+    words = next((argv[1:] for argv in argvs if argv[1:2] == ["reproduce"]), None)
+    return "Go on as it was begun" if words is None else f"Go on with its pilots: {command(*words)}"
 
 
 def pilot_report(folder: Path) -> RunReport | None:

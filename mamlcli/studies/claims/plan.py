@@ -16,7 +16,7 @@ from typing import Any
 from mamlcli.common.errors import MamlError
 from mamlcli.common.files import atomic_write, json_text
 from mamlcli.common.json_reading import json_object
-from mamlcli.studies.claims.contrasts import CellValue, Contrast
+from mamlcli.studies.claims.contrasts import COLLAPSED, CellValue, Contrast
 from mamlcli.studies.claims.decisions import Looks
 
 PLAN_FILE = "plan.json"
@@ -118,6 +118,8 @@ class Plan:
         rates_from: "scale", where the scale has the rates of earlier pilots, or "pilots", run for this plan.
         registered_amounts: of the controls; None in plans of before they were registered, which have the amounts
             of `Amounts()`.
+        registered_recipes: the resolved recipe of each cell, by the families' keys, as `frozen_recipes` returns them;
+            None in plans of before they were registered.
     """
 
     scale: str
@@ -132,11 +134,20 @@ class Plan:
     created: str
     rates_from: str = OF_SCALE
     registered_amounts: Amounts | None = None
+    registered_recipes: Mapping[str, Mapping[str, Any]] | None = None
 
     @property
     def amounts(self) -> Amounts:
         """How many tasks and steps the controls take."""
         return self.registered_amounts or Amounts()
+
+    def control_tasks(self, family: Family) -> int:
+        """Return the tasks of the control of a family's stacks; 0 where no prediction is about them collapsed."""
+        is_predicted = any(
+            contrast.study == family.key and any(value.endswith(COLLAPSED) for value, _ in contrast.terms)
+            for contrast in self.contrasts
+        )
+        return self.amounts.control_tasks if is_predicted else 0
 
     @property
     def digest(self) -> str:
@@ -156,8 +167,9 @@ class Plan:
         # Through JSON, so that a plan that was read has the digest of the one that was written.
         content: dict[str, Any] = json.loads(json_text(asdict(self)))
         # What a plan did not have when it was registered is not in its digest.
-        if self.registered_amounts is None:
-            del content["registered_amounts"]
+        for later in ("registered_amounts", "registered_recipes"):
+            if content[later] is None:
+                del content[later]
         return content
 
     @classmethod

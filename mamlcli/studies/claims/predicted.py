@@ -73,13 +73,7 @@ def c3(family: Family) -> list[Contrast]:
     """Predict that appended linear layers adapt better than none, and than themselves collapsed before adaptation."""
     if family.role != "maml":
         return []
-    rows = _layers("C3", family)
-    for value in _stacks(family):
-        for measure in ADAPTATION:
-            terms = better(value.key, value.key + COLLAPSED, measure)
-            words = f"{value.key} better than the same layers collapsed into one before adaptation"
-            rows.append(_contrast("C3", family, measure, words, terms, MARGINS[measure]))
-    return rows
+    return [*_layers("C3", family), *_collapsed("C3", family)]
 
 
 def c4(family: Family) -> list[Contrast]:
@@ -103,12 +97,16 @@ def c5(family: Family) -> list[Contrast]:
 
 
 def c6(family: Family) -> list[Contrast]:
-    """Predict under ANIL what C2 to C5 do under MAML: depth, appended layers, KFO, and its advantage over depth."""
+    """Predict under ANIL what C2 to C5 do under MAML: depth, appended layers, KFO, and its advantage over depth.
+
+    Plans of before the control of appended layers under ANIL have no prediction about it.
+    """
     if family.role != "anil":
         return []
     return [
         *_depths("C6", family),
         *_layers("C6", family),
+        *_collapsed("C6", family),
         *_better("C6", family, CellValue(1, optimizer=OPTIMIZER), SHALLOW, ADAPTATION),
         *(_shrinks("C6", family, C5_DEPTHS) or _shrinks("C6", family, (1, C5_DEPTHS[1]))),
     ]
@@ -150,6 +148,22 @@ def _depths(claim: str, family: Family) -> list[Contrast]:
 
 def _layers(claim: str, family: Family) -> list[Contrast]:
     return list(chain.from_iterable(_better(claim, family, value, SHALLOW, ADAPTATION) for value in _stacks(family)))
+
+
+def _collapsed(claim: str, family: Family) -> list[Contrast]:
+    """Predict that appended layers adapt better than themselves collapsed into one before adaptation."""
+    return [
+        _contrast(
+            claim,
+            family,
+            measure,
+            f"{value.key} better than the same layers collapsed into one before adaptation",
+            better(value.key, value.key + COLLAPSED, measure),
+            MARGINS[measure],
+        )
+        for value in _stacks(family)
+        for measure in ADAPTATION
+    ]
 
 
 def _shrinks(claim: str, family: Family, depths: tuple[int, int]) -> list[Contrast]:

@@ -45,6 +45,24 @@ class Study:
 
 
 @dataclass(frozen=True)
+class FailedCell:
+    """A failed cell is one that ended by an error, other than that its training diverged.
+
+    Attributes:
+        name: study and cell in words, as in "glyphs, MAML, depth 2, seed 101".
+        reason: in words.
+    """
+
+    name: str
+    reason: str
+
+    @property
+    def words(self) -> str:
+        """Which cell, and why."""
+        return f"{self.name}: {self.reason}"
+
+
+@dataclass(frozen=True)
 class ExactCheck:
     """An exact check is a statement that is true to rounding or false.
 
@@ -93,6 +111,7 @@ class ClaimResult:
         missing: deciding predictions that have no data, in words.
         notes: further numbers, in words; they decide nothing.
         beside_notes: of the rows beside the claim.
+        failed: cells that failed and that an undecided claim needs; it waits for them.
     """
 
     id: str
@@ -104,6 +123,15 @@ class ClaimResult:
     missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     beside_notes: tuple[str, ...] = ()
+    failed: tuple[FailedCell, ...] = ()
+
+    @property
+    def verdict_words(self) -> str:
+        """The verdict, and the cell whose failure keeps it from another one, if there is one."""
+        if not self.failed:
+            return self.verdict
+        more = f" and {len(self.failed) - 1} more" if len(self.failed) > 1 else ""
+        return f"{self.verdict}: cell {self.failed[0].name}{more} failed"
 
     @property
     def deciding(self) -> tuple[Row, ...]:

@@ -13,6 +13,7 @@ from mamlcli.common.words import nearest
 from mamlcli.studies.claims.calls import CALLS_FILE
 from mamlcli.studies.claims.claims import contrasts_of
 from mamlcli.studies.claims.decisions import UNTIL_DECIDED, Looks, one_look
+from mamlcli.studies.claims.frozen import frozen_recipes
 from mamlcli.studies.claims.plan import (
     FIRST_SEED,
     OF_PILOTS,
@@ -123,11 +124,12 @@ class Draft:
     def plan(self, families: Sequence[Family]) -> Plan:
         """Return the plan with the families' rates chosen."""
         request = self.request
+        first_seed = self.scale.first_seed if request.first_seed is None else request.first_seed
         return Plan(
             scale=self.scale.name,
             words=self.scale.words,
             looks=request.looks(self.scale),
-            first_seed=self.scale.first_seed if request.first_seed is None else request.first_seed,
+            first_seed=first_seed,
             pilot_seeds=PILOT_SEEDS,
             families=tuple(families),
             left_out=self.left_out,
@@ -136,6 +138,7 @@ class Draft:
             created=now(),
             rates_from=OF_PILOTS if self.needs_pilots else OF_SCALE,
             registered_amounts=self.scale.amounts,
+            registered_recipes=frozen_recipes(families, first_seed),
         )
 
 

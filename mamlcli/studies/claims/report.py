@@ -103,6 +103,8 @@ def _intro(done: Reproduction) -> Iterator[str]:
         f"Scale {plan.scale}: {plan.words}. The plan, registered before the first tested run, has the digest "
         f"{plan.digest[:12]}…; this is {reached}; {duration(done.wall_s)} of computing in all processes together."
     )
+    if done.not_done:
+        yield f"Not done yet: {'; '.join(done.not_done)}."
     if done.failures:
         yield f"Cells that failed: {'; '.join(done.failures)}."
 
@@ -110,7 +112,7 @@ def _intro(done: Reproduction) -> Iterator[str]:
 def _claim_blocks(
     claim: ClaimResult, done: Reproduction, pictures: Sequence[Picture], appendix: Appendix
 ) -> Iterator[str]:
-    yield heading(f"{claim.id}: {claim.verdict}", 3)
+    yield heading(f"{claim.id}: {claim.verdict_words}", 3)
     yield escape(claim.statement)
     yield escape(f"Predicted: {claim.rule}")
     yield escape(reason(claim))

@@ -29,7 +29,7 @@ _NO_BREAK = "\u00a0"  # a number in a narrow column of the page stays in one lin
 
 def verdict_grid(claims: Sequence[ClaimResult]) -> Grid:
     """Return one row for each claim: id, verdict, statement, and how its predictions and checks came out."""
-    rows = tuple((claim.id, claim.verdict, claim.statement, support_words(claim)) for claim in claims)
+    rows = tuple((claim.id, claim.verdict_words, claim.statement, support_words(claim)) for claim in claims)
     return Grid(("claim", "verdict", "statement", "predictions, exact checks"), rows)
 
 

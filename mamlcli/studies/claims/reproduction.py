@@ -41,6 +41,7 @@ class Reproduction:
         studies: what they rest on.
         deviations: from the plan, in words.
         failures: cells that failed, in words.
+        not_done: which runs of the last look that was asked for are not done, in words; none where it is complete.
         look: the last look that is complete for every cell it needs, from 1; 0 before the first.
         rest: what each open prediction needs, by its key.
         next_seeds, next_hours: the seeds of the plan's next look, and its cost with the processes that were used; None
@@ -62,6 +63,7 @@ class Reproduction:
     new_plan: NewPlan | None = None
     wall_s: float = 0.0
     calls: tuple[Call, ...] = ()
+    not_done: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """Return the content of result.json; result.schema.json says what is in it."""
@@ -82,6 +84,7 @@ class Reproduction:
             },
             "deviations": list(self.deviations),
             "failures": list(self.failures),
+            "not_done": list(self.not_done),
             "look": self.look,
             "next_look": None if self.next_seeds is None else {"seeds": self.next_seeds, "hours": self.next_hours},
             "new_plan": None if new_plan is None else asdict(new_plan),
@@ -111,8 +114,9 @@ def all_values(families: Sequence[Family]) -> list[tuple[str, str]]:
 
 
 def open_values(claims: Sequence[ClaimResult]) -> list[tuple[str, str]]:
-    """Return (family, value) of the cells that open predictions need."""
-    pairs = [(row.contrast.study, value) for row in open_rows(claims) for value in row.contrast.cells]
+    """Return (family, value) of the cells that open predictions need, but for claims that wait for failed cells."""
+    rows = open_rows([claim for claim in claims if not claim.failed])
+    pairs = [(row.contrast.study, value) for row in rows for value in row.contrast.cells]
     return list(dict.fromkeys(pairs))
 
 
@@ -128,12 +132,12 @@ def sweep_of(
         family: of a plan. A value without a rate gets the one that its pilots start from.
         first_seed: of its cells; they count up from it.
         num_seeds: of every value.
-        control_tasks: meta-validation tasks of C3's control, which the stacks of MAML have; 0 for no control.
+        control_tasks: meta-validation tasks of C3's control, which stacks have; 0 for no control.
         device: where to compute; by default what the recipe says.
     """
     overrides = [*family.changes, f"seed={first_seed}", *([f"execution.device={device}"] if device else [])]
     name, recipe = load_recipe(family.recipe, overrides)
-    # Collapsing is about appended layers; a linear model's own depth is not. The control is C3's.
+    # Collapsing is about appended layers; a linear model's own depth is not. The control is that of C3 and C6.
     has_layers = any(value.layers for value in family.values)
     values = tuple(_axis_value(family, value) for value in family.values)
     return Sweep(
@@ -144,7 +148,7 @@ def sweep_of(
         values,
         num_seeds=num_seeds,
         with_collapse=has_layers,
-        control_tasks=control_tasks if has_layers and family.role == "maml" else 0,
+        control_tasks=control_tasks if has_layers else 0,
     )
 
 

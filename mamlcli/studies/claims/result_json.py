@@ -30,7 +30,8 @@ def claim_to_json(claim: ClaimResult, *, first_seed: int, rest: Mapping[str, Res
         "missing": list(claim.missing),
         "notes": [*claim.notes, *claim.beside_notes],
     }
-    return {"id": claim.id, "statement": claim.statement, "verdict": claim.verdict, "evidence": evidence}
+    found = {"id": claim.id, "statement": claim.statement, "verdict": claim.verdict}
+    return {**found, "failed_cells": [cell.words for cell in claim.failed], "evidence": evidence}
 
 
 def _row_to_json(row: Row, first_seed: int, rest: Rest | None) -> dict[str, object]:

@@ -65,6 +65,8 @@ def reason(claim: ClaimResult) -> str:
     num = len(claim.deciding)
     if failed := [check.name for check in claim.checks if not check.holds]:
         return f"Why: {_are(len(failed), 'exact check fails', 'exact checks fail')}: {'; '.join(failed)}."
+    if claim.failed:
+        return f"Why: cells that it needs failed: {'; '.join(cell.words for cell in claim.failed)}."
     if claim.verdict == HOLDS:
         return f"Why: {_all_hold(num)}{', and so does every exact check' if claim.checks else ''}."
     if not num:

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from mamlcli.common.machine import num_cores
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.claims import costs
 from mamlcli.studies.claims.contrasts import CellValue
-from mamlcli.studies.claims.costs import RATES_OF_PILOTS, cost_of
+from mamlcli.studies.claims.costs import END_S, RATES_OF_PILOTS, REPORT_S, START_S, cost_of, measured
 from mamlcli.studies.claims.decisions import one_look
 from mamlcli.studies.claims.plan import Amounts
 from mamlcli.training.dry_run import RunCost, dry_run
@@ -16,15 +17,17 @@ from tests.helpers.reproductions import LINREG, PACKED, tiny_plan
 
 
 def ten_seconds(monkeypatch):
-    """Every run takes 8 s of training, 4 ms an iteration, and 2 s of evaluation."""
-    measured = []
+    """Every run takes 8 s of training, 4 ms an iteration, and 2 s of evaluation; nothing else takes time."""
+    found = []
 
-    def dry_run(recipe):
-        measured.append(recipe)
-        return RunCost("cpu", 1, 0, 0.004, 8.0, 2.0, None, None)
+    def measured(recipes, num_processes):
+        found.extend(recipes)
+        return [RunCost("cpu", 1, 0, 0.004, 8.0, 2.0, None, None) for _ in recipes]
 
-    monkeypatch.setattr(costs, "dry_run", dry_run)
-    return measured
+    monkeypatch.setattr(costs, "measured", measured)
+    for name in ("START_S", "END_S", "REPORT_S"):
+        monkeypatch.setattr(costs, name, 0.0)
+    return found
 
 
 def test_each_value_is_measured_once_for_the_runs_of_the_first_look(tmp_path, monkeypatch):
@@ -54,11 +57,19 @@ def test_pilots_are_counted_for_values_without_a_rate(tmp_path, monkeypatch):
     assert cost.total_s == 10.0 * (4 + 2 * RATES_OF_PILOTS)
 
 
-def test_a_cost_is_that_of_training_and_scoring(tmp_path, monkeypatch):
+def test_a_cost_is_that_of_training_scoring_starts_ends_and_the_report(tmp_path, monkeypatch):
     one = dry_run(load_recipe("linear-regression", [*LINREG.changes])[1])
-    monkeypatch.setattr(costs, "dry_run", lambda recipe: one)
+    monkeypatch.setattr(costs, "dry_run", lambda recipe, **how: one)
     cost = cost_of(tiny_plan(families=(LINREG,)), tmp_path, num_processes=1)
-    assert cost.total_s == 4 * (one.training_s + one.evaluation_s)
+    runs = 4 * (one.training_s + one.evaluation_s + END_S)
+    assert cost.total_s == pytest.approx(runs + START_S + REPORT_S)
+
+
+def test_runs_are_measured_at_once_in_as_many_processes_with_the_threads_that_they_will_have():
+    recipe = load_recipe("linear-regression", [*LINREG.changes])[1]
+    costs_of_two = measured([recipe, recipe], num_cores())
+    assert [cost.execution.threads for cost in costs_of_two] == [1, 1]
+    assert all(cost.training_s > 0 for cost in costs_of_two)
 
 
 def test_controls_of_layers_and_the_premise_are_in_the_estimate(tmp_path, monkeypatch):

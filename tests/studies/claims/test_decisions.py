@@ -180,6 +180,20 @@ def test_where_one_fails_and_another_has_no_relevant_effect_the_claim_fails():
     assert decide([at(-10.0, 1.0), at(0.0, 0.001)], one_look(4))[0] == FAILS
 
 
+def test_the_verdict_of_a_claim_is_final_at_the_first_look_that_gives_one():
+    """Other claims may add seeds to a decided claim's cells; a second prediction that fails then changes nothing."""
+    generator = np.random.default_rng(0)
+    no_effect = one(1e-4 * generator.standard_normal(10))
+    wide_then_fails = np.concatenate([[-2.0, 1.0, -1.0, 0.5, 0.2], -1.0 - 0.01 * generator.standard_normal(5)])
+    early = [no_effect, one(wide_then_fails[:5], key="b")]
+    late = [no_effect, one(np.concatenate([wide_then_fails, np.full(10, -1.0)]), key="b")]
+    assert decide(early, UNTIL_DECIDED)[0] == NO_EFFECT
+    verdict, (_, second) = decide(late, UNTIL_DECIDED)
+    assert second.verdict == FAILS
+    assert second.p_fails < ALPHA / 4
+    assert verdict == NO_EFFECT
+
+
 def test_seeds_needed_are_the_first_at_which_the_last_looks_level_decides():
     # mean 1, s = 1: t_{n-1}(0.975) / sqrt(n) < 1 first at n = 7 (2.4469 / 2.6458; n = 6: 2.5706 / 2.4495 > 1).
     assert decide_one(at(1.0, 1.0), one_look(4)).seeds_needed == 7

@@ -8,7 +8,15 @@ from matplotlib.text import Text
 
 from mamlcli.common.figures import print_style
 from mamlcli.studies.claims.decisions import UNDECIDED
-from mamlcli.studies.claims.forest import NARROW, VERDICT_COLOURS, WIDE, forest_figure, lines_of, ordered
+from mamlcli.studies.claims.forest import (
+    NARROW,
+    SHORT_MEASURES,
+    VERDICT_COLOURS,
+    WIDE,
+    forest_figure,
+    lines_of,
+    ordered,
+)
 from tests.helpers.made_reproduction import made_reproduction
 
 
@@ -49,6 +57,22 @@ def test_claim_stands_with_its_verdict_above_its_rows(claims):
         claim.id for claim in claims
     ]
     assert any(text.startswith(f"C2 {claims[1].verdict}: ") for text in texts)
+
+
+def test_the_wide_plot_fits_a_page_and_no_words_reach_into_the_next_column(claims):
+    figure = forest_figure(claims, "t", WIDE)
+    assert figure.get_figwidth() <= 7.0
+    renderer = figure.canvas.get_renderer()
+    pixel = 1.0 / figure.dpi
+    measures = {name.removesuffix(" loss") for name in SHORT_MEASURES.values()} | {"loss"}
+    for text in figure.axes[0].texts:
+        box, words = text.get_window_extent(renderer), text.get_text()
+        left, right = box.x0 * pixel, box.x1 * pixel
+        assert right <= WIDE.width, words
+        if text.get_weight() == "normal" and left < 1.0 and "exact checks" not in words:
+            assert right <= WIDE.measure, words
+        elif words in measures:
+            assert right <= WIDE.left, words
 
 
 def test_no_two_lines_stand_on_each_other(claims):

@@ -7,11 +7,13 @@ from dataclasses import replace
 import pytest
 
 from mamlcli.common.errors import Interrupted, RunError
+from mamlcli.recipe.files import load_recipe
+from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.claims import costs
 from mamlcli.studies.claims.costs import with_costs
 from mamlcli.studies.claims.decisions import HOLDS, NO_EFFECT, UNDECIDED, one_look
 from mamlcli.studies.claims.files import write_report
-from mamlcli.studies.claims.looks import Extent, Machine, num_begun, take_looks, without_gaps
+from mamlcli.studies.claims.looks import Extent, Machine, failure_before, num_begun, take_looks, without_gaps
 from mamlcli.studies.claims.plan import OpenedPlan
 from mamlcli.studies.claims.reproduction import runs_of
 from tests.helpers.reproductions import LINREG, PACKED, Pool, Scores, opened, tiny_plan
@@ -105,17 +107,44 @@ def test_a_prediction_without_relevant_effect_stays_open_until_its_claim_is_deci
     assert bool(done.rest) == (verdicts(done)["C1"] == UNDECIDED)
 
 
-def test_a_cell_that_failed_in_the_middle_leaves_the_look_incomplete(taken):
+def test_a_cell_that_failed_leaves_its_claim_undecided_and_is_named_until_it_is_mended(taken):
     plan = tiny_plan(families=(LINREG,))
     fails = [("linear-regression", "depth 2", 101)]
     done, scores, ended = taken(clear, plan=plan, fails=fails, until_decided=True)
-    assert (done.look, len(ended)) == (0, 1)
+    assert (done.look, len(ended)) == (1, 1)
     assert done.failures == ("linear regression, depth 2, seed 101: killed",)
+    words = "undecided: cell linear regression, depth 2, seed 101 failed"
+    assert {claim.id: claim.verdict_words for claim in done.claims if claim.failed} == {"C1": words, "C7": words}
+    assert done.not_done == ("1 of the 4 runs of the look at 2 seeds", "linear regression: 1")
     # Once it is mended the look is whole, with the planned seeds.
     scores.fails.clear()
     done, _, _ = taken(clear, plan=plan, scores=scores, until_decided=True)
     assert done.look == 1
     assert len(done.claims[0].deciding[0].decision.prediction.differences) == 2
+
+
+def test_a_cell_that_always_fails_ends_no_loop_and_the_other_claims_are_decided(taken):
+    def c7_is_decided_late(study, value, seed):
+        return (
+            1.0 + 0.1 * (seed % 2) if study == "linear-regression" and value == "depth 2" else clear(study, value, seed)
+        )
+
+    done, scores, ended = taken(c7_is_decided_late, fails=[("logistic", "depth 3", 100)], until_decided=True)
+    assert [look.look for look in ended] == [1, 2]
+    by_id = {claim.id: claim for claim in done.claims}
+    assert by_id["C1"].verdict_words == "undecided: cell logistic regression, depth 3, seed 100 failed"
+    assert (by_id["C7"].verdict, by_id["C7"].failed) == (HOLDS, ())
+    # The claim that waits gets no more seeds, and what failed is tried once in a call.
+    assert seeds_of(scores, "logistic", "depth 1") == [100, 101]
+    assert len(done.failures) == 1
+
+
+def test_a_run_that_failed_in_an_earlier_call_is_named_by_its_manifest(tmp_path):
+    _, recipe = load_recipe("linear-regression", [])
+    run = RunDirectory.create(tmp_path / "run", recipe, "x")
+    assert failure_before(run.path) == failure_before(tmp_path / "none") == ""
+    run.write_json("manifest.json", {**run.manifest.to_json(), "status": "failed", "reason": "no memory"})
+    assert failure_before(run.path) == "no memory"
 
 
 def test_seeds_behind_a_gap_are_in_no_look():

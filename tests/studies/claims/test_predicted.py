@@ -100,6 +100,7 @@ def test_c6_is_all_of_it_under_anil_and_all_of_it_decides(without, depths):
     assert shown(rows, decides=True) == {
         **{f"depth {depth} better than depth 1": ADAPTATION for depth in deeper},
         "depth 1, 2 linear layers better than depth 1": ADAPTATION,
+        "depth 1, 2 linear layers better than the same layers collapsed into one before adaptation": ADAPTATION,
         "depth 1, kfo better than depth 1": ADAPTATION,
         f"the advantage of kfo larger at depth {depths}": {LOSS: 0.04, LOG_ODDS: 0.1},
     }
