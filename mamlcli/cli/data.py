@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mamlcli.cli import complete, console
-from mamlcli.cli.options import JsonOption
+from mamlcli.cli.options import JsonOption, place_to_write
 from mamlcli.common.errors import DataError
 from mamlcli.common.files import data_dir
 from mamlcli.common.names import SPLITS
@@ -187,7 +187,7 @@ def show(
     queries: Annotated[int, typer.Option(min=0, help="Query images of each class.")] = 3,
     split: SplitOption = "train",
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws another episode.")] = 0,
-    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("sheet.png"),
+    out: Annotated[Path, typer.Option(help="The picture to write.", callback=place_to_write)] = Path("sheet.png"),
 ) -> None:
     """Draw an episode and save its images as one picture.
 
@@ -207,7 +207,7 @@ def show(
 @app.command("export")
 def export(
     name_or_path: NameOrPath,
-    out: Annotated[Path, typer.Option(help="The folder to write, new or empty.")],
+    out: Annotated[Path, typer.Option(help="The folder to write, new or empty.", callback=place_to_write)],
     split: SplitOption = "validation",
     classes: Annotated[
         int | None, typer.Option(min=1, help="As many classes, drawn by the seed.", show_default="all")

@@ -10,6 +10,7 @@ import typer
 
 from mamlcli.cli import complete, console
 from mamlcli.common.errors import MamlError
+from mamlcli.common.files import expanded
 from mamlcli.common.names import SCORED_SPLITS
 
 if TYPE_CHECKING:
@@ -126,6 +127,19 @@ DirOption = Annotated[
         show_default=False,
     ),
 ]
+
+
+def place_to_write(context: typer.Context, path: Path | None) -> Path | None:
+    """Return the place that an option names for what is written, unless a link in a run leads there.
+
+    Raises:
+        RunError: a link stands between a run's folder and this place.
+    """
+    if path is not None and not context.resilient_parsing:  # as in completion
+        from mamlcli.runs.own_files import check_no_link_below_run
+
+        check_no_link_below_run(expanded(path))
+    return path
 
 
 # What the words mean -------------------------------------------------------------------------------------------

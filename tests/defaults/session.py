@@ -1,0 +1,119 @@
+"""A session of a user with a strange name, home, host and environment, who runs every command once, without a network.
+
+`python -m tests.defaults.session UMASK` runs in the folder that it is started in and writes `session.json` there: for
+each command its words, exit code, output, and what reached for the network. All that is exported lies in `out/`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from mamlcli.bench import cases
+from mamlcli.studies.claims.scales import SCALES
+from tests.helpers.benches import TINY_CASE, make_bench_quick
+from tests.helpers.image_files import class_folders
+from tests.helpers.models import use_models_dir
+from tests.helpers.reproductions import LINREG, Pool, tiny_scale
+from tests.helpers.running import TINY, TINY_IMAGES
+from tests.helpers.studies import TINY as TINY_STUDY
+
+_ONE_CELL = ("--seeds", "1", "--jobs", "1")
+_PETS = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibex", "jay")
+
+
+def commands(here: Path) -> list[tuple[object, ...]]:
+    """Return the command lines; every path is whole, with the home in it. `data fetch` alone may want the network."""
+    out, runs = here / "out", here / "runs"
+    mine = here / "mine.yaml"
+    return [
+        ("doctor",),
+        ("models", "ls"),
+        ("models", "show", "glyphs-5way-1shot@1"),
+        ("recipes", "ls"),
+        ("recipes", "show", "logistic"),
+        ("recipes", "cp", "logistic", mine),
+        ("recipes", "check", mine),
+        ("data", "fetch", "omniglot"),
+        ("data", "import", "folder", here / "pets", "--size", 12),
+        ("data", "ls"),
+        ("data", "check", "pets"),
+        ("data", "show", "pets", "--ways", 2, "--queries", 1, "--split", "all", "--out", out / "episode.png"),
+        ("data", "export", "pets", "--split", "all", "--shots", 1, "--out", out / "classes"),
+        ("train", mine, *TINY, "--run-dir", runs / "a"),
+        ("train", mine, *TINY, "seed=1", "--run-dir", runs / "b"),
+        ("train", mine, *TINY, "seed=1", "outer.iterations=3", "--resume", "--run-dir", runs / "b"),
+        ("train", "folder", *TINY_IMAGES, "tasks.ways=2", "tasks.queries=1", f"tasks.path={here / 'pets'}", "--run-dir", runs / "p"),
+        ("train", "--from", runs / "a", *TINY, "--run-dir", runs / "c"),
+        ("adapt", runs / "a", "--tasks", 3, "--out", out / "adapted"),
+        ("adapt", runs / "p", "--support", out / "classes/support", "--query", out / "classes/query",
+         "--out", out / "predictions.csv", "--sheet", out / "sheet.png"),
+        ("layers", runs / "a", "--tasks", 3, "--out", out / "layers"),
+        ("runs", "ls", runs),
+        ("runs", "show", runs / "a"),
+        ("runs", "compare", runs / "a", runs / "b"),
+        *(("runs", "export", run, "--out", out / f"{run.name}.{end}") for run in (runs / "a", runs / "p")
+          for end in ("csv", "json", "md", "tex")),
+        *(("runs", "export", runs / "a", runs / "p", "--out", out / f"two.{end}") for end in ("csv", "json", "md", "tex")),
+        ("runs", "export", runs / "a", "--weights", out / "weights-a"),
+        ("runs", "export", runs / "p", "--weights", out / "weights-p"),
+        ("recipes", "verify", "logistic", *TINY, "--seeds", 2, "--dir", runs / "verify"),
+        ("sweep-depth", "linear-regression", *TINY_STUDY, "--depths", "1", *_ONE_CELL, "--dir", runs / "depth"),
+        ("add-linear", "logistic", *TINY_STUDY, "--layers", "1", *_ONE_CELL, "--dir", runs / "layers"),
+        ("add-linear", runs / "layers/cells/1-layer-seed-0", "--collapse", out / "small.safetensors"),
+        ("meta-opt", "logistic", *TINY_STUDY, "--optimizers", "none", *_ONE_CELL, "--dir", runs / "opt"),
+        ("reproduce", "--scale", "tiny", "--dir", out / "reproduction"),
+        ("bench", "--cases", "tiny", "--repeats", 1, "--device", "cpu", "--out", out / "bench"),
+        ("bench", "--tune", "logistic", *TINY[:2], "--repeats", 1, "--device", "cpu"),
+    ]  # fmt: skip
+
+
+def run(words: tuple[object, ...]) -> dict[str, object]:
+    """Run a command line in this process."""
+    from mamlcli.__main__ import main
+
+    sys.argv = ["mamlcli", *map(str, words)]
+    attempts = Path(os.environ["ATTEMPTS"])
+    attempts.write_text("")
+    text = io.StringIO()
+    code: object = 0
+    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code or 0
+    return {"words": sys.argv[1:], "code": code, "text": text.getvalue(), "network": attempts.read_text().splitlines()}
+
+
+def quickened(patch: pytest.MonkeyPatch, here: Path) -> None:
+    """Know a bench and a reproduction that take no time; trained models go to a folder here."""
+    patch.setitem(cases.CASES, "tiny", TINY_CASE)
+    make_bench_quick(patch)
+    patch.setitem(SCALES, "tiny", lambda: tiny_scale(families=(LINREG,)))
+    for module in ("sweeps.run", "claims.pilots"):
+        patch.setattr(f"mamlcli.studies.{module}.run_jobs", Pool())
+
+
+def main() -> None:
+    """Run the session."""
+    os.umask(int(sys.argv[1], 8))
+    here = Path.cwd()
+    class_folders(here / "pets", _PETS)
+    with pytest.MonkeyPatch.context() as patch:
+        quickened(patch, here)
+        done = [run(words) for words in commands(here)]
+        from mamlcli.deploy.shipping import ship_run
+
+        use_models_dir(patch, here / "out" / "models")
+        ship_run(here / "runs" / "a", "mine@1")
+    (here / "session.json").write_text(json.dumps(done))
+
+
+if __name__ == "__main__":
+    main()
