@@ -11,6 +11,7 @@ import io
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,7 @@ def run(words: tuple[object, ...]) -> dict[str, object]:
     sys.argv = ["mamlcli", *map(str, words)]
     attempts = Path(os.environ["ATTEMPTS"])
     attempts.write_text("")
+    begin = time.process_time()
     text = io.StringIO()
     code: object = 0
     with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
@@ -88,7 +90,7 @@ def run(words: tuple[object, ...]) -> dict[str, object]:
             main()
         except SystemExit as ended:
             code = ended.code or 0
-    return {"words": sys.argv[1:], "code": code, "text": text.getvalue(), "network": attempts.read_text().splitlines()}
+    return {"words": sys.argv[1:], "code": code, "text": text.getvalue(), "network": attempts.read_text().splitlines(), "s": time.process_time() - begin}
 
 
 def quickened(patch: pytest.MonkeyPatch, here: Path) -> None:

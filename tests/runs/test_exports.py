@@ -94,7 +94,7 @@ def test_csv_and_json_hold_any_name(exported, name):
 
 def test_json_of_a_run_has_its_recipe_and_result(exported):
     found = json.loads(export_runs([read_run(exported / "one")], "json"))
-    assert found["evaluation"] == json.loads((exported / "one" / "evaluation.json").read_text())
+    assert found["evaluation"] == json.loads((exported / "one" / "evaluation.json").read_text()) | {"run": "one"}
     assert found["recipe_keys"]["inner"]["steps"] == 3
 
 
