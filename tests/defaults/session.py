@@ -11,10 +11,11 @@ import io
 import json
 import os
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from mamlcli.bench import cases
 from mamlcli.studies.claims.scales import SCALES
@@ -46,14 +47,15 @@ def commands(here: Path) -> list[tuple[object, ...]]:
         ("data", "ls"),
         ("data", "check", "pets"),
         ("data", "show", "pets", "--ways", 2, "--queries", 1, "--split", "all", "--out", out / "episode.png"),
-        ("data", "export", "pets", "--split", "all", "--shots", 1, "--out", out / "classes"),
+        ("data", "export", "pets", "--split", "all", "--classes", 2, "--shots", 1, "--out", out / "classes"),
         ("train", mine, *TINY, "--run-dir", runs / "a"),
         ("train", mine, *TINY, "seed=1", "--run-dir", runs / "b"),
-        ("train", mine, *TINY, "seed=1", "outer.iterations=3", "--resume", "--run-dir", runs / "b"),
-        ("train", "folder", *TINY_IMAGES, "tasks.ways=2", "tasks.queries=1", f"tasks.path={here / 'pets'}", "--run-dir", runs / "p"),
+        ("train", "--resume", "--run-dir", runs / "b", "outer.iterations=3"),
+        ("train", "folder", *TINY_IMAGES, "tasks.ways=2", "tasks.queries=1", f"tasks.path={here / 'pets'}",
+         "--run-dir", runs / "p"),
         ("train", "--from", runs / "a", *TINY, "--run-dir", runs / "c"),
         ("adapt", runs / "a", "--tasks", 3, "--out", out / "adapted"),
-        ("adapt", runs / "p", "--support", out / "classes/support", "--query", out / "classes/query",
+        ("adapt", runs / "p", "--support", "out/classes/support", "--query", "out/classes/query",
          "--out", out / "predictions.csv", "--sheet", out / "sheet.png"),
         ("layers", runs / "a", "--tasks", 3, "--out", out / "layers"),
         ("runs", "ls", runs),
@@ -61,11 +63,12 @@ def commands(here: Path) -> list[tuple[object, ...]]:
         ("runs", "compare", runs / "a", runs / "b"),
         *(("runs", "export", run, "--out", out / f"{run.name}.{end}") for run in (runs / "a", runs / "p")
           for end in ("csv", "json", "md", "tex")),
-        *(("runs", "export", runs / "a", runs / "p", "--out", out / f"two.{end}") for end in ("csv", "json", "md", "tex")),
+        *(("runs", "export", runs / "a", runs / "p", "--out", out / f"two.{end}")
+          for end in ("csv", "json", "md", "tex")),
         ("runs", "export", runs / "a", "--weights", out / "weights-a"),
         ("runs", "export", runs / "p", "--weights", out / "weights-p"),
         ("recipes", "verify", "logistic", *TINY, "--seeds", 2, "--dir", runs / "verify"),
-        ("sweep-depth", "linear-regression", *TINY_STUDY, "--depths", "1", *_ONE_CELL, "--dir", runs / "depth"),
+        ("sweep-depth", "linear-regression", *TINY_STUDY, "--depths", "1", "--no-capacity", *_ONE_CELL, "--dir", runs / "depth"),
         ("add-linear", "logistic", *TINY_STUDY, "--layers", "1", *_ONE_CELL, "--dir", runs / "layers"),
         ("add-linear", runs / "layers/cells/1-layer-seed-0", "--collapse", out / "small.safetensors"),
         ("meta-opt", "logistic", *TINY_STUDY, "--optimizers", "none", *_ONE_CELL, "--dir", runs / "opt"),
@@ -75,22 +78,36 @@ def commands(here: Path) -> list[tuple[object, ...]]:
     ]  # fmt: skip
 
 
+def use_from_python(here: Path) -> None:
+    """Train, load and adapt from Python."""
+    import mamlcli
+
+    made = mamlcli.train("sinusoid", *TINY, "tasks.queries=4", run_dir=here / "runs" / "api")
+    mamlcli.load("glyphs-5way-1shot@1")
+    points = torch.linspace(-1, 1, 4)[:, None]
+    mamlcli.adapt(made, points, points)
+
+
 def run(words: tuple[object, ...]) -> dict[str, object]:
     """Run a command line in this process."""
     from mamlcli.__main__ import main
 
     sys.argv = ["mamlcli", *map(str, words)]
+    return watched(main)
+
+
+def watched(work: Callable[[], None]) -> dict[str, object]:
+    """Do some work; return how it ended, what it printed, and what it asked of the network."""
     attempts = Path(os.environ["ATTEMPTS"])
     attempts.write_text("")
-    begin = time.process_time()
     text = io.StringIO()
     code: object = 0
     with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
         try:
-            main()
+            work()
         except SystemExit as ended:
             code = ended.code or 0
-    return {"words": sys.argv[1:], "code": code, "text": text.getvalue(), "network": attempts.read_text().splitlines(), "s": time.process_time() - begin}
+    return {"words": sys.argv[1:], "code": code, "text": text.getvalue(), "network": attempts.read_text().splitlines()}
 
 
 def quickened(patch: pytest.MonkeyPatch, here: Path) -> None:
@@ -110,6 +127,8 @@ def main() -> None:
     with pytest.MonkeyPatch.context() as patch:
         quickened(patch, here)
         done = [run(words) for words in commands(here)]
+        sys.argv = ["mamlcli", "api"]
+        done.append(watched(lambda: use_from_python(here)))
         from mamlcli.deploy.shipping import ship_run
 
         use_models_dir(patch, here / "out" / "models")
