@@ -12,6 +12,7 @@ from mamlcli.cli import complete, console
 from mamlcli.common.errors import MamlError
 from mamlcli.common.files import expanded
 from mamlcli.common.names import SCORED_SPLITS
+from mamlcli.runs.own_files import check_no_link_below_run
 
 if TYPE_CHECKING:
     from mamlcli.recipe.schema import Recipe
@@ -136,8 +137,6 @@ def place_to_write(context: typer.Context, path: Path | None) -> Path | None:
         RunError: a link stands between a run's folder and this place.
     """
     if path is not None and not context.resilient_parsing:  # as in completion
-        from mamlcli.runs.own_files import check_no_link_below_run
-
         check_no_link_below_run(expanded(path))
     return path
 

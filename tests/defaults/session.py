@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,56 +27,60 @@ from tests.helpers.reproductions import LINREG, Pool, tiny_scale
 from tests.helpers.running import TINY, TINY_IMAGES
 from tests.helpers.studies import TINY as TINY_STUDY
 
-_ONE_CELL = ("--seeds", "1", "--jobs", "1")
 _PETS = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibex", "jay")
 
+# {here} is a whole path, with the home in it. `data fetch` alone may want the network.
+_COMMANDS = """
+doctor
+models ls
+models show glyphs-5way-1shot@1
+recipes ls
+recipes show logistic
+recipes cp logistic {here}/mine.yaml
+recipes check {here}/mine.yaml
+data fetch omniglot
+data import folder {here}/pets --size 12
+data ls
+data check pets
+data show pets --ways 2 --queries 1 --split all --out {out}/episode.png
+data export pets --split all --classes 2 --shots 1 --out {out}/classes
+train {here}/mine.yaml {tiny} --run-dir {runs}/a
+train {here}/mine.yaml {tiny} seed=1 --run-dir {runs}/b
+train --resume --run-dir {runs}/b outer.iterations=3
+train folder {images} tasks.ways=2 tasks.queries=1 tasks.path={here}/pets --run-dir {runs}/p
+train --from {runs}/a {tiny} --run-dir {runs}/c
+adapt {runs}/a --tasks 3 --out {out}/adapted
+adapt {runs}/p --support out/classes/support --query out/classes/query --out {out}/of.csv --sheet {out}/of.png
+layers {runs}/a --tasks 3 --out {out}/layers
+runs ls {runs}
+runs show {runs}/a
+runs compare {runs}/a {runs}/b
+runs export {runs}/a --weights {out}/weights-a
+runs export {runs}/p --weights {out}/weights-p
+recipes verify logistic {tiny} --seeds 2 --dir {runs}/verify
+sweep-depth linear-regression {study} --depths 1 --no-capacity --seeds 1 --jobs 1 --dir {runs}/depth
+add-linear logistic {study} --layers 1 --seeds 1 --jobs 1 --dir {runs}/layers
+add-linear {runs}/layers/cells/1-layer-seed-0 --collapse {out}/small.safetensors
+meta-opt logistic {study} --optimizers none --seeds 1 --jobs 1 --dir {runs}/opt
+reproduce --scale tiny --dir {out}/reproduction
+bench --cases tiny --repeats 1 --device cpu --out {out}/bench
+bench --tune logistic outer.tasks=2 --repeats 1 --device cpu
+"""
 
-def commands(here: Path) -> list[tuple[object, ...]]:
-    """Return the command lines; every path is whole, with the home in it. `data fetch` alone may want the network."""
-    out, runs = here / "out", here / "runs"
-    mine = here / "mine.yaml"
-    return [
-        ("doctor",),
-        ("models", "ls"),
-        ("models", "show", "glyphs-5way-1shot@1"),
-        ("recipes", "ls"),
-        ("recipes", "show", "logistic"),
-        ("recipes", "cp", "logistic", mine),
-        ("recipes", "check", mine),
-        ("data", "fetch", "omniglot"),
-        ("data", "import", "folder", here / "pets", "--size", 12),
-        ("data", "ls"),
-        ("data", "check", "pets"),
-        ("data", "show", "pets", "--ways", 2, "--queries", 1, "--split", "all", "--out", out / "episode.png"),
-        ("data", "export", "pets", "--split", "all", "--classes", 2, "--shots", 1, "--out", out / "classes"),
-        ("train", mine, *TINY, "--run-dir", runs / "a"),
-        ("train", mine, *TINY, "seed=1", "--run-dir", runs / "b"),
-        ("train", "--resume", "--run-dir", runs / "b", "outer.iterations=3"),
-        ("train", "folder", *TINY_IMAGES, "tasks.ways=2", "tasks.queries=1", f"tasks.path={here / 'pets'}",
-         "--run-dir", runs / "p"),
-        ("train", "--from", runs / "a", *TINY, "--run-dir", runs / "c"),
-        ("adapt", runs / "a", "--tasks", 3, "--out", out / "adapted"),
-        ("adapt", runs / "p", "--support", "out/classes/support", "--query", "out/classes/query",
-         "--out", out / "predictions.csv", "--sheet", out / "sheet.png"),
-        ("layers", runs / "a", "--tasks", 3, "--out", out / "layers"),
-        ("runs", "ls", runs),
-        ("runs", "show", runs / "a"),
-        ("runs", "compare", runs / "a", runs / "b"),
-        *(("runs", "export", run, "--out", out / f"{run.name}.{end}") for run in (runs / "a", runs / "p")
-          for end in ("csv", "json", "md", "tex")),
-        *(("runs", "export", runs / "a", runs / "p", "--out", out / f"two.{end}")
-          for end in ("csv", "json", "md", "tex")),
-        ("runs", "export", runs / "a", "--weights", out / "weights-a"),
-        ("runs", "export", runs / "p", "--weights", out / "weights-p"),
-        ("recipes", "verify", "logistic", *TINY, "--seeds", 2, "--dir", runs / "verify"),
-        ("sweep-depth", "linear-regression", *TINY_STUDY, "--depths", "1", "--no-capacity", *_ONE_CELL, "--dir", runs / "depth"),
-        ("add-linear", "logistic", *TINY_STUDY, "--layers", "1", *_ONE_CELL, "--dir", runs / "layers"),
-        ("add-linear", runs / "layers/cells/1-layer-seed-0", "--collapse", out / "small.safetensors"),
-        ("meta-opt", "logistic", *TINY_STUDY, "--optimizers", "none", *_ONE_CELL, "--dir", runs / "opt"),
-        ("reproduce", "--scale", "tiny", "--dir", out / "reproduction"),
-        ("bench", "--cases", "tiny", "--repeats", 1, "--device", "cpu", "--out", out / "bench"),
-        ("bench", "--tune", "logistic", *TINY[:2], "--repeats", 1, "--device", "cpu"),
-    ]  # fmt: skip
+# One run and several are other tables.
+_EXPORTS = "\n".join(
+    f"runs export {runs} --out {{out}}/{name}.{suffix}"
+    for name, runs in (("a", "{runs}/a"), ("p", "{runs}/p"), ("two", "{runs}/a {runs}/p"))
+    for suffix in ("csv", "json", "md", "tex")
+)
+
+
+def commands(here: Path) -> list[list[str]]:
+    """Return the command lines of the session."""
+    words = {"tiny": TINY, "images": TINY_IMAGES, "study": TINY_STUDY}
+    keys = {name: " ".join(map(shlex.quote, overrides)) for name, overrides in words.items()}
+    text = (_COMMANDS + _EXPORTS).format(here=here, out=here / "out", runs=here / "runs", **keys)
+    return [shlex.split(line) for line in text.strip().splitlines()]
 
 
 def use_from_python(here: Path) -> None:
@@ -88,11 +93,11 @@ def use_from_python(here: Path) -> None:
     mamlcli.adapt(made, points, points)
 
 
-def run(words: tuple[object, ...]) -> dict[str, object]:
+def run(words: list[str]) -> dict[str, object]:
     """Run a command line in this process."""
     from mamlcli.__main__ import main
 
-    sys.argv = ["mamlcli", *map(str, words)]
+    sys.argv = ["mamlcli", *words]
     return watched(main)
 
 
