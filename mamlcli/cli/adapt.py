@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mamlcli.cli import complete, console
-from mamlcli.cli.options import DeviceOption, JsonOption, RunArgument, SplitOption
+from mamlcli.cli.options import DeviceOption, JsonOption, RunArgument, SplitOption, place_to_write
 from mamlcli.common.errors import MamlError
 from mamlcli.common.words import shown
 from mamlcli.recipe.places import PATH_KEY
@@ -76,13 +76,18 @@ JointOption = Annotated[
 
 
 SheetOption = Annotated[
-    Path | None, typer.Option(help="Also draw your images under their predictions, a PNG.", show_default=False)
+    Path | None,
+    typer.Option(
+        help="Also draw your images under their predictions, a PNG.", show_default=False, callback=place_to_write
+    ),
 ]
 
 
 OutOption = Annotated[
     Path | None,
-    typer.Option(help="Also write a folder of results; with --query a table, FILE.csv or FILE.json."),
+    typer.Option(
+        help="Also write a folder of results; with --query a table, FILE.csv or FILE.json.", callback=place_to_write
+    ),
 ]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mamlcli.cli import complete, console
-from mamlcli.cli.options import DeviceOption, JsonOption, recipe_and_overrides
+from mamlcli.cli.options import DeviceOption, JsonOption, place_to_write, recipe_and_overrides
 from mamlcli.common.commands import command
 from mamlcli.common.errors import MamlError
 
@@ -55,11 +55,16 @@ TuneOption = Annotated[
 ]
 
 
-FigureOption = Annotated[Path | None, typer.Option(metavar="PNG", help="Draw it.", show_default=False)]
+FigureOption = Annotated[
+    Path | None, typer.Option(metavar="PNG", help="Draw it.", show_default=False, callback=place_to_write)
+]
 
 
 OutOption = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Folder for bench.json and bench.png.", show_default=False)
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Folder for bench.json and bench.png.", show_default=False, callback=place_to_write
+    ),
 ]
 
 

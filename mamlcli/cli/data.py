@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mamlcli.cli import complete, console
-from mamlcli.cli.options import JsonOption
+from mamlcli.cli.options import JsonOption, place_to_write
 from mamlcli.common.errors import DataError
 from mamlcli.common.files import data_dir
 from mamlcli.common.names import SPLITS
 from mamlcli.tasks.images.find import check_split_name, open_pack, present_classes
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from mamlcli.tasks.images.checks import Finding
 
 
@@ -83,8 +86,8 @@ def fetch(
     """
     from mamlcli.tasks.images.downloads import fetch as fetch_source
 
-    with _progress("packing") as progress:
-        path = fetch_source(source, data_dir(), force=force, progress=progress)
+    with _progress("downloading", "packing") as (downloading, packing):
+        path = fetch_source(source, data_dir(), force=force, downloading=downloading, progress=packing)
     console.result_text(f"Wrote {path}")
 
 
@@ -131,7 +134,7 @@ def import_(
     from mamlcli.tasks.images.sources import import_source, pack_path
 
     target = pack_path(source, path, name=name, force=force)
-    with _progress("reading") as progress:
+    with _progress("reading") as (progress,):
         report = import_source(
             source,
             path,
@@ -187,7 +190,7 @@ def show(
     queries: Annotated[int, typer.Option(min=0, help="Query images of each class.")] = 3,
     split: SplitOption = "train",
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws another episode.")] = 0,
-    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("sheet.png"),
+    out: Annotated[Path, typer.Option(help="The picture to write.", callback=place_to_write)] = Path("sheet.png"),
 ) -> None:
     """Draw an episode and save its images as one picture.
 
@@ -207,7 +210,7 @@ def show(
 @app.command("export")
 def export(
     name_or_path: NameOrPath,
-    out: Annotated[Path, typer.Option(help="The folder to write, new or empty.")],
+    out: Annotated[Path, typer.Option(help="The folder to write, new or empty.", callback=place_to_write)],
     split: SplitOption = "validation",
     classes: Annotated[
         int | None, typer.Option(min=1, help="As many classes, drawn by the seed.", show_default="all")
@@ -237,11 +240,15 @@ def export(
 
 
 @contextlib.contextmanager
-def _progress(label: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on stderr that appears with the first report and goes away at the end."""
+def _progress(*labels: str) -> Iterator[list[Callable[[int, int], None]]]:
+    """Show progress bars on stderr that appear with their first reports and go away at the end."""
     with console.progress_bar() as bar:
-        task = bar.add_task(label, total=None, visible=False)
-        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+        tasks = [bar.add_task(label, total=None, visible=False) for label in labels]
+
+        def advance(task: TaskID, done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, visible=True)
+
+        yield [partial(advance, task) for task in tasks]
 
 
 def _other_use(name_or_path: str, findings: list[Finding]) -> str | None:

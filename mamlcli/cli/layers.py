@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mamlcli.cli import console
-from mamlcli.cli.options import DeviceOption, JsonOption, RunArgument, SplitOption
+from mamlcli.cli.options import DeviceOption, JsonOption, RunArgument, SplitOption, place_to_write
 from mamlcli.common.errors import MamlError
 from mamlcli.common.names import RUNS
 from mamlcli.recipe.places import PATH_KEY
@@ -34,6 +34,7 @@ def layers(
         typer.Option(
             help="Folder for layers.png and layers.svg; by default the run's, of a shipped model runs/NAME-layers.",
             show_default=False,
+            callback=place_to_write,
         ),
     ] = None,
     as_json: JsonOption = False,

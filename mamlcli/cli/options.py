@@ -10,7 +10,9 @@ import typer
 
 from mamlcli.cli import complete, console
 from mamlcli.common.errors import MamlError
+from mamlcli.common.files import expanded
 from mamlcli.common.names import SCORED_SPLITS
+from mamlcli.runs.own_files import check_no_link_below_run
 
 if TYPE_CHECKING:
     from mamlcli.recipe.schema import Recipe
@@ -126,6 +128,17 @@ DirOption = Annotated[
         show_default=False,
     ),
 ]
+
+
+def place_to_write(context: typer.Context, path: Path | None) -> Path | None:
+    """Return the place that an option names for what is written, unless a link in a run leads there.
+
+    Raises:
+        RunError: a link stands between a run's folder and this place.
+    """
+    if path is not None and not context.resilient_parsing:  # as in completion
+        check_no_link_below_run(expanded(path))
+    return path
 
 
 # What the words mean -------------------------------------------------------------------------------------------

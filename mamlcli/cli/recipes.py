@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from mamlcli.cli import complete, console
-from mamlcli.cli.options import JsonOption
+from mamlcli.cli.options import JsonOption, place_to_write
 from mamlcli.cli.verify import verify
 from mamlcli.common.commands import command
 from mamlcli.common.disk import write_error
@@ -90,7 +90,7 @@ def show(
 @app.command("cp")
 def cp(
     recipe: RecipeArgument,
-    target: Annotated[Path, typer.Argument(help="The new file, such as my.yaml.")],
+    target: Annotated[Path, typer.Argument(help="The new file, such as my.yaml.", callback=place_to_write)],
 ) -> None:
     """Copy a recipe to a file of your own, to change it.
 

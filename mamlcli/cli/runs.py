@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mamlcli.cli import complete, console
-from mamlcli.cli.options import JsonOption
+from mamlcli.cli.options import JsonOption, place_to_write
 from mamlcli.common.commands import command
 from mamlcli.common.disk import write_error
 from mamlcli.common.errors import RunError
@@ -164,12 +164,16 @@ def export(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The file to write; by default the terminal.", show_default=False)
+        Path | None,
+        typer.Option(help="The file to write; by default the terminal.", show_default=False, callback=place_to_write),
     ] = None,
     weights: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Write one run's weights, as safetensors with a model card.", show_default=False
+            metavar="DIR",
+            help="Write one run's weights, as safetensors with a model card.",
+            show_default=False,
+            callback=place_to_write,
         ),
     ] = None,
     standalone: Annotated[bool, typer.Option("--standalone", help="latex: a whole document that compiles.")] = False,

@@ -21,6 +21,7 @@ from mamlcli.cli.options import (
     StudyArguments,
     has_recipe,
     integers,
+    place_to_write,
     rates,
     recipe_and_overrides,
     words,
@@ -44,6 +45,7 @@ CollapseOption = Annotated[
         metavar="OUT.safetensors",
         help="Train nothing: multiply the linear layers of RUN into one and write its weights here.",
         show_default=False,
+        callback=place_to_write,
     ),
 ]
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import json
 import math
 import os
 import re
 import shlex
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,6 +77,7 @@ def whole_file(path: Path, *, kept_as: Path | None = None) -> Iterator[IO[bytes]
         path, kept_as: as in `atomic_write`.
     """
     with naming(path):
+        _check_replaceable(path)
         remove_leftovers(path.parent, path.name)
     with naming(path), open_partial(path) as stream:
         try:
@@ -92,6 +95,14 @@ def whole_file(path: Path, *, kept_as: Path | None = None) -> Iterator[IO[bytes]
             with contextlib.suppress(OSError):
                 os.unlink(stream.name)
             raise
+
+
+def _check_replaceable(path: Path) -> None:
+    """Raise OSError where a device or a pipe stands, such as /dev/null, that a file would replace."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        mode = path.lstat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):
+            raise OSError(errno.EEXIST, "a device, a pipe or a socket, not a file", str(path))
 
 
 def json_text(value: object, *, is_ascii: bool = False) -> str:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from mamlcli.common.files import user_path
+from mamlcli.common.published import published_path
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import ImageKeys
 
@@ -49,3 +50,9 @@ def with_whole_path(recipe: Recipe) -> Recipe:
     """Return a recipe whose path of data, if it has one, is absolute."""
     typed = data_path(recipe)
     return recipe if typed is None else with_data_path(recipe, whole_path(typed))
+
+
+def with_published_path(recipe: Recipe) -> Recipe:
+    """Return a recipe whose path of data, if it has one, is as others may read it."""
+    typed = data_path(recipe)
+    return recipe if typed is None else with_data_path(recipe, published_path(typed))

@@ -10,12 +10,15 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mamlcli.common.files import json_text
+from mamlcli.common.published import published_names, published_path
 from mamlcli.common.statistics import Score
 from mamlcli.common.tables import PERCENT, with_interval
 from mamlcli.common.words import one_line, printable
 from mamlcli.recipe.files import recipe_to_tree, shipped_recipes
+from mamlcli.recipe.places import PATH_KEY, with_published_path
 from mamlcli.runs.catalogue import changed_keys
 from mamlcli.runs.comparison import check_finished, recipe_differences
 from mamlcli.runs.curve import batch_norm_words, step_words, task_words
@@ -56,23 +59,41 @@ def export_runs(runs: Sequence[RunEntry], form: str, *, is_standalone: bool = Fa
     for run in runs:
         check_finished(run)
     if form == "json":
-        return json_text(run_record(runs[0]) if len(runs) == 1 else [run_record(run) for run in runs])
+        records = [run_record(run, name) for run, name in zip(runs, _names(runs), strict=True)]
+        return json_text(records[0] if len(runs) == 1 else records)
     if form == "csv":
-        return _csv(curve_rows(runs[0]) if len(runs) == 1 else [flat_row(run) for run in runs])
+        several = [flat_row(run, name) for run, name in zip(runs, _names(runs), strict=True)]
+        return _csv(curve_rows(runs[0]) if len(runs) == 1 else several)
     table = curve_text_table(runs[0]) if len(runs) == 1 else runs_text_table(runs)
     if form == "markdown":
         return markdown(table)
     return latex_document(table) if is_standalone else latex(table)
 
 
+def _names(runs: Sequence[RunEntry]) -> list[str]:
+    """Return what runs are called in an export: no path of one machine."""
+    return published_names([run.folder for run in runs])
+
+
+def _published(key: str, value: object) -> object:
+    """Return the value of a recipe key as others may read it."""
+    return published_path(value) if key == PATH_KEY and isinstance(value, str) else value
+
+
 # Plain numbers ---------------------------------------------------------------------------------------------------
 
 
-def run_record(run: RunEntry) -> dict[str, object]:
-    """Return a run as JSON: its line of the list, its whole recipe and its result."""
-    report = _report_of(run)
+def run_record(run: RunEntry, name: str) -> dict[str, object]:
+    """Return a run as JSON: its line of the list, its whole recipe and its result.
+
+    Args:
+        run: finished.
+        name: what it is called.
+    """
+    report = replace(_report_of(run), run=name)
     assert run.recipe is not None
-    return {**run_row(run), "recipe_keys": recipe_to_tree(run.recipe), "evaluation": report.to_json()}
+    keys = recipe_to_tree(with_published_path(run.recipe))
+    return {**run_row(run), "run": name, "name": name, "recipe_keys": keys, "evaluation": report.to_json()}
 
 
 def curve_rows(run: RunEntry) -> list[dict[str, object]]:
@@ -82,14 +103,14 @@ def curve_rows(run: RunEntry) -> list[dict[str, object]]:
     return [{"inner_step": name, **_numbers(scores)} for name, scores in (*points, *report.references.items())]
 
 
-def flat_row(run: RunEntry) -> dict[str, object]:
-    """Return a run as one row: its name, its result, its protocol, and the recipe keys that it changes."""
+def flat_row(run: RunEntry, name: str) -> dict[str, object]:
+    """Return a run as one row: the name given, its result, its protocol, and the recipe keys that it changes."""
     report = _report_of(run)
     assert run.recipe is not None
     protocol = {f"protocol_{key}": value for key, value in report.protocol.to_json().items()}
-    changed = " ".join(f"{key}={value_text(here)}" for key, (_, here) in changed_keys(run).items())
+    changed = " ".join(f"{k}={value_text(_published(k, here))}" for k, (_, here) in changed_keys(run).items())
     return {
-        "run": run.folder,
+        "run": name,
         "recipe": run.recipe_name,
         "status": run.status,
         "seed": run.recipe.seed,
@@ -195,7 +216,9 @@ def _changes(runs: Sequence[RunEntry]) -> list[str]:
             same = [other for other in runs if other.recipe_name == run.recipe_name]
             values = {key: of_runs[run.folder] for key, of_runs in recipe_differences(same, run).items()}
         texts.append(
-            ", ".join(f"{k}={value_text(v)}" for k, v in values.items() if not k.startswith(_NOT_OF_THE_METHOD))
+            ", ".join(
+                f"{k}={value_text(_published(k, v))}" for k, v in values.items() if not k.startswith(_NOT_OF_THE_METHOD)
+            )
         )
     return texts
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from mamlcli.common.errors import RunError
 from mamlcli.common.leftovers import is_partial_name
 from mamlcli.runs.lock import LOCK
-from mamlcli.runs.search import CHECKPOINTS, MANIFEST, RECIPE
+from mamlcli.runs.search import CHECKPOINTS, MANIFEST, RECIPE, STUDY_MARK
 
 EVENTS, CELLS = "tensorboard", "cells"
 
@@ -69,6 +69,26 @@ def check_no_link(path: Path) -> None:
             why="Nothing is written or deleted through a link in a run",
             next_step="Move what it leads to here, in its place, or delete the link",
         )
+
+
+def check_no_link_below_run(path: Path) -> None:
+    """Raise RunError if a place to write to lies in a run or a study, and a link stands between the two.
+
+    A link to a run, or above it, is its user's own.
+    """
+    whole = path if path.is_absolute() else Path.cwd() / path
+    for folder in whole.parents:
+        if _is_whole_run(folder):
+            for part in (whole, *whole.parents):
+                if part == folder:
+                    break
+                check_no_link(part)
+
+
+def _is_whole_run(folder: Path) -> bool:
+    """Return whether a folder has what every run or study has; one mark alone may be in any project's folder."""
+    marks = ((MANIFEST, RECIPE), (STUDY_MARK,))
+    return any(all(os.path.lexists(folder / name) for name in names) for names in marks)
 
 
 def foreign_names(path: Path) -> list[str]:

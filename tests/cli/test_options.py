@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import typer
 
+from mamlcli.cli.app import app
 from mamlcli.cli.options import has_recipe, integers, rates, recipe_and_overrides, warn_about_selection, words
 from mamlcli.common.errors import MamlError
 
@@ -68,3 +70,37 @@ def test_the_device_option_outranks_a_key():
 def test_a_split_that_is_scored_and_chose_the_weights_is_warned_of(keys, is_warned, capsys):
     warn_about_selection(recipe_and_overrides(["glyphs-5way-1shot", *keys])[1])
     assert ("the result is a little optimistic" in capsys.readouterr().err) is is_warned
+
+
+def parameters_of(group, path=()):
+    """Yield (command, parameter) of every command below a group."""
+    for name, below in group.commands.items():
+        if hasattr(below, "commands"):
+            yield from parameters_of(below, (*path, name))
+        else:
+            yield from ((" ".join((*path, name)), parameter) for parameter in below.params)
+
+
+def test_every_option_that_names_a_place_to_write_looks_for_links_in_runs():
+    found = {
+        (command, parameter.name)
+        for command, parameter in parameters_of(typer.main.get_command(app))
+        if parameter.name in ("out", "sheet", "figure", "weights", "collapse", "target")
+    }
+    assert {command for command, _ in found} >= {"adapt", "layers", "bench", "runs export", "data show", "recipes cp"}
+    for command, parameter in parameters_of(typer.main.get_command(app)):
+        if (command, parameter.name) in found:
+            assert parameter.callback is not None, f"{command}: {parameter.name}"
+
+
+def test_nothing_is_written_through_a_link_in_a_run(tmp_path, cli):
+    run = tmp_path / "strange"
+    run.mkdir()
+    for name in ("manifest.json", "recipe.yaml"):
+        (run / name).touch()
+    (tmp_path / "mine").mkdir()
+    (run / "out").symlink_to(tmp_path / "mine")
+    done = cli("recipes", "cp", "logistic", run / "out" / "new.yaml")
+    assert done.code == 1
+    assert "Nothing is written or deleted through a link in a run" in done.errors[0]
+    assert list((tmp_path / "mine").iterdir()) == []

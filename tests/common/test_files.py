@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import stat
 import tempfile
 from pathlib import Path
 
@@ -241,3 +242,11 @@ def test_an_empty_path_is_not_taken_for_the_current_folder(text):
     with pytest.raises(DataError, match=r"^tasks\.path: expected a path, got"):
         user_path(text, "tasks.path")
     assert user_path(".", "tasks.path") == Path()
+
+
+def test_a_pipe_or_a_device_is_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="not a file"):
+        atomic_write(tmp_path / "pipe", b"x")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

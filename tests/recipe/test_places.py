@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mamlcli.recipe.files import load_recipe
-from mamlcli.recipe.places import data_path, path_of_run, whole_path, with_whole_path
+from mamlcli.recipe.places import data_path, path_of_run, whole_path, with_published_path, with_whole_path
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,10 @@ def test_folder_of_a_run_has_a_name(tmp_path, monkeypatch):
     assert path_of_run(Path("..")) == tmp_path.parent
     assert path_of_run("~/runs/a") == Path("/home/ann/runs/a")
     assert path_of_run("runs/a") == Path("runs/a")
+
+
+def test_a_published_recipe_tells_no_place_of_its_data(tmp_path):
+    recipe = load_recipe("folder", [f"tasks.path={tmp_path / 'ann' / 'pets'}"])[1]
+    assert data_path(with_published_path(recipe)) == "pets"
+    generated = load_recipe("logistic")[1]
+    assert with_published_path(generated) == generated

@@ -16,8 +16,9 @@ from markdown_it import MarkdownIt
 
 from mamlcli.common.errors import RunError
 from mamlcli.common.words import one_line
+from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.entry import read_run
-from mamlcli.runs.exports import export_runs, runs_text_table
+from mamlcli.runs.exports import SUFFIXES, export_runs, runs_text_table
 from mamlcli.runs.text_tables import latex, latex_document
 from tests.helpers.exported_runs import NASTY, train_one_of_each
 from tests.helpers.latex import check_latex, text_of_latex
@@ -51,10 +52,28 @@ def test_csv_of_a_run_is_its_curve(exported):
                 assert row[f"{name}_mean"] == ""
 
 
+@pytest.mark.parametrize("form", SUFFIXES)
+@pytest.mark.parametrize("num_runs", [1, 2])
+def test_no_path_of_a_machine_is_exported(exported, tmp_path, form, num_runs):
+    runs = []
+    for folder in ("ann-1", "ann-2"):
+        run = dataclasses.replace(read_run(exported / "one"), path=tmp_path / folder / "mine")
+        recipe = load_recipe("folder", [f"tasks.path={tmp_path / folder / 'pets'}"])[1]
+        runs.append(dataclasses.replace(run, recipe=recipe, report=dataclasses.replace(run.report, run=str(run.path))))
+    text = export_runs(runs[:num_runs], form)
+    assert "ann-" not in text
+    assert str(tmp_path) not in text
+    if form == "json":
+        records = json.loads(text) if num_runs == 2 else [json.loads(text)]
+        assert [record["run"] for record in records] == ["mine", "mine (2)"][:num_runs]
+        assert {record["evaluation"]["run"] for record in records} == {record["run"] for record in records}
+        assert records[0]["recipe_keys"]["tasks"]["path"] == "pets"
+
+
 def test_csv_of_several_runs_has_a_row_of_each(exported):
     runs = [read_run(exported / name) for name in ("one", "line")]
     rows = list(csv.DictReader(io.StringIO(export_runs(runs, "csv"))))
-    assert [row["run"] for row in rows] == [str(exported / "one"), str(exported / "line")]
+    assert [row["run"] for row in rows] == ["one", "line"]
     for row, run in zip(rows, runs, strict=True):
         assert float(row["query_loss_mean"]) == run.final("loss").mean
         assert row["protocol_shots"] == "4"
@@ -75,7 +94,7 @@ def test_csv_and_json_hold_any_name(exported, name):
 
 def test_json_of_a_run_has_its_recipe_and_result(exported):
     found = json.loads(export_runs([read_run(exported / "one")], "json"))
-    assert found["evaluation"] == json.loads((exported / "one" / "evaluation.json").read_text())
+    assert found["evaluation"] == json.loads((exported / "one" / "evaluation.json").read_text()) | {"run": "one"}
     assert found["recipe_keys"]["inner"]["steps"] == 3
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tracemalloc
 
 import pytest
@@ -97,3 +98,13 @@ def test_a_long_file_is_never_held(tmp_path):
         tracemalloc.stop()
     # A piece of a mebibyte has some 16,000 lines, whose records take 500 bytes each; the whole file would take 60 MB.
     assert peak < 20e6
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o022, 0o077])
+def test_rewound_file_has_the_mode_of_the_umask(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        rewound(tmp_path / "metrics.jsonl", iteration=0, last_validated=0)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "metrics.jsonl").stat().st_mode & 0o777 == 0o666 & ~umask

@@ -11,7 +11,14 @@ import mamlcli
 from mamlcli.common.errors import RunError
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
-from mamlcli.runs.own_files import RUN_FILES, check_no_links, foreign_names, is_begun, remove_files
+from mamlcli.runs.own_files import (
+    RUN_FILES,
+    check_no_link_below_run,
+    check_no_links,
+    foreign_names,
+    is_begun,
+    remove_files,
+)
 
 RECIPE = load_recipe("linear-regression")[1]
 
@@ -104,6 +111,24 @@ def test_run_with_a_link_where_it_is_written_to_is_refused(run, tmp_path, name):
         check_no_links(run)
     with pytest.raises(RunError, match="got a link to"), RunDirectory(run).lock():
         pass
+
+
+@pytest.mark.parametrize("name", ["plots", "plots/new", "plots/new/layers.png"])
+def test_place_behind_a_link_in_a_run_is_not_written_to(run, tmp_path, monkeypatch, name):
+    (tmp_path / "elsewhere").mkdir()
+    (run / "plots").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.chdir(run.parent)
+    for place in (run / name, Path(run.name) / name):
+        with pytest.raises(RunError, match="plots: expected a file or folder of the run's own, got a link to"):
+            check_no_link_below_run(place)
+
+
+def test_links_of_the_user_outside_of_runs_lead_to_where_he_writes(run, tmp_path):
+    (tmp_path / "project" / "checkpoints").mkdir(parents=True)  # which is no run for that
+    (tmp_path / "project" / "results").symlink_to(tmp_path)
+    (tmp_path / "linked").symlink_to(run)
+    for place in ("project/results/new", "project/results", "linked/layers.png", run / "layers.png"):
+        check_no_link_below_run(tmp_path / place)
 
 
 def test_folder_is_begun_until_more_than_making_it_is_done(run):

@@ -9,6 +9,7 @@ from pathlib import Path
 from mamlcli.common.commands import command
 from mamlcli.common.files import atomic_write, json_text
 from mamlcli.common.machine import short_versions
+from mamlcli.common.published import published_path
 from mamlcli.recipe.files import recipe_to_yaml
 from mamlcli.studies.claims.beside import (
     OPERATOR_WORDS,
@@ -93,7 +94,7 @@ def appendix_of(path: Path, done: Reproduction, operators: Mapping[str, StudyOpe
         for family in families
     }
     return Appendix(
-        command=command("reproduce", "--dir", path, "--report"),
+        command=command("reproduce", "--dir", published_path(path), "--report"),
         settings=settings_of(done.studies),
         recipes=recipes,
         seconds=seconds_of_parts(path, done.studies),

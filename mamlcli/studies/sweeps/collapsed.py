@@ -18,6 +18,7 @@ from mamlcli.common.commands import command
 from mamlcli.common.disk import write_error
 from mamlcli.common.errors import MamlError, RunError
 from mamlcli.common.files import atomic_write
+from mamlcli.common.published import published_path
 from mamlcli.engine.evaluation import Array, TaskStream, adapted_params, map_tasks
 from mamlcli.engine.execution import Execution
 from mamlcli.engine.linear_stack import (
@@ -31,6 +32,7 @@ from mamlcli.engine.networks import Params
 from mamlcli.engine.objective import MetaObjective, MetaParams
 from mamlcli.recipe.changes import changed_recipe
 from mamlcli.recipe.files import recipe_to_tree
+from mamlcli.recipe.places import with_published_path
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.sweeps.cell_result import CollapseRecord
 from mamlcli.studies.sweeps.sweep import DEPTH, LAYERS
@@ -143,7 +145,12 @@ def export_collapsed(run_path: Path, out: Path) -> CollapseRecord:
         "inner.head": "learned",
     }
     shallow = changed_recipe(recipe, keys | ({DEPTH: 1} if recipe.model.kind == "linear" else {}), "collapsed")
-    metadata = {"run": str(run_path), "weights": weights, "recipe": recipe_to_tree(shallow), "check": record.to_json()}
+    metadata = {
+        "run": published_path(run.label),
+        "weights": weights,
+        "recipe": recipe_to_tree(with_published_path(shallow)),
+        "check": record.to_json(),
+    }
     cpu = {name: value.detach().cpu().contiguous() for name, value in params.items()}
     try:
         atomic_write(out, save_tensors(cpu, metadata={STATE_KEY: json.dumps(metadata)}))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mamlcli.common.disk import write_error
 from mamlcli.common.errors import DataError
+from mamlcli.common.files import whole_file
 from mamlcli.common.words import one_line
 from mamlcli.tasks.images.fonts import FACES, font_folder
 from mamlcli.tasks.images.packs import Pack
@@ -266,7 +267,8 @@ def save_sheet(sheet: Image, path: Path) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(path, format="PNG")
+        with whole_file(path) as stream:
+            sheet.save(stream, format="PNG")
     except OSError as error:
         raise write_error(
             error,

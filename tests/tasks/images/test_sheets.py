@@ -127,3 +127,12 @@ def test_class_names_with_line_ends_are_drawn_in_one_line():
     columns = [[PredictedImage(images[0], 0.5)] for images in query]
     sheet = prediction_sheet(list(support), columns, ["a\nb", "c\td/e\r"])
     assert sheet.size == prediction_sheet(list(support), columns, ["a", "b"]).size
+
+
+def test_a_sheet_replaces_a_link_and_is_not_written_through_it(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "sheet.png").symlink_to(tmp_path / "mine")
+    save_sheet(Image.new("RGB", (2, 2)), tmp_path / "sheet.png")
+    assert (tmp_path / "mine").read_text() == "mine"
+    with Image.open(tmp_path / "sheet.png") as image:
+        assert image.size == (2, 2)
