@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -22,10 +22,10 @@ from mamlcli.common.errors import Interrupted
 class _Commands(TyperGroup):
     """Tells of a Ctrl-C in any command: typer says nothing or "Aborted", and ends with 130 or 1, by its version."""
 
-    def invoke(self, ctx) -> object:  # type: ignore[no-untyped-def]  # the type of ctx depends on typer's version
+    def invoke(self, *context: Any) -> Any:  # the type of a context depends on typer's version
         """Run a command."""
         try:
-            return super().invoke(ctx)
+            return super().invoke(*context)
         except KeyboardInterrupt as error:
             raise Interrupted("interrupted") from error
 
