@@ -6,10 +6,9 @@ import os
 from pathlib import Path
 
 from mamlcli.common.files import user_path
+from mamlcli.common.names import PATH_KEY
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import ImageKeys
-
-PATH_KEY = "tasks.path"
 
 
 def path_of_run(path: Path | str) -> Path:
