@@ -81,15 +81,17 @@ class _Strict(yaml.constructor.SafeConstructor, yaml.resolver.Resolver):
 for _name, _pattern in {"bool": _BOOLS, "int": _INTEGER, "float": _NUMBER, "merge": re.compile("<<")}.items():
     _Strict.add_implicit_resolver(f"{_TAG}{_name}", re.compile(rf"(?:{_pattern.pattern})\Z"), None)
 _Strict.add_implicit_resolver(f"{_TAG}null", re.compile(r"(?:~|null|Null|NULL|)\Z"), None)
-_Strict.add_constructor(f"{_TAG}int", _Strict.construct_decimal)
-_Strict.add_constructor(_NONE_WORD, _Strict.construct_none_word)
+_Strict.add_constructor(f"{_TAG}int", _Strict.construct_decimal)  # type: ignore[type-var]  # of every class of loaders
+_Strict.add_constructor(_NONE_WORD, _Strict.construct_none_word)  # type: ignore[type-var]
 
 
 class _Loader(_Strict, yaml.SafeLoader):
     """Loads any YAML; its messages are those that users see."""
 
 
-_FAST: type[yaml.SafeLoader] | None = None  # loads the same five times as fast, where PyYAML was built with libyaml
+_FAST: type[yaml.SafeLoader | yaml.CSafeLoader] | None = (
+    None  # loads the same five times as fast, where PyYAML was built with libyaml
+)
 if yaml.__with_libyaml__:
 
     class _FastLoader(_Strict, yaml.CSafeLoader):
@@ -199,7 +201,9 @@ def _loaded(text: str, path: KeyPath) -> tuple[object, dict[KeyPath, int]]:
     return _loaded_by(_Loader, text, path)
 
 
-def _loaded_by(kind: type[yaml.SafeLoader], text: str, path: KeyPath) -> tuple[object, dict[KeyPath, int]]:
+def _loaded_by(
+    kind: type[yaml.SafeLoader | yaml.CSafeLoader], text: str, path: KeyPath
+) -> tuple[object, dict[KeyPath, int]]:
     loader = kind(text)
     try:
         node = loader.get_single_node()

@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 from mamlcli.common.bounded import open_regular
+from mamlcli.common.files import whole_file
 from mamlcli.runs.metrics import MetricsRecord, is_kept, lines_in, pieces_of, records_of_lines
 
 _PIECE = 1 << 20
@@ -150,20 +150,9 @@ def rewound(path: Path, *, iteration: int, last_validated: int) -> tuple[Metrics
         OSError: it cannot be read or written; ValueError: it is no file.
     """
     mark, count = MetricsMark(), StepCount()
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as out:
-            with contextlib.suppress(FileNotFoundError), open_regular(path) as stream:
-                for piece in pieces_of(stream):
-                    _copy(piece, out, mark, count, iteration=iteration, last_validated=last_validated)
-            out.flush()
-            os.fsync(out.fileno())
-        with contextlib.suppress(OSError):
-            os.chmod(temporary, path.stat().st_mode & 0o777 if path.exists() else 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as out, contextlib.suppress(FileNotFoundError), open_regular(path) as stream:
+        for piece in pieces_of(stream):
+            _copy(piece, out, mark, count, iteration=iteration, last_validated=last_validated)
     count.end(iteration)
     return mark, count
 
