@@ -11,8 +11,8 @@ import typer
 from mamlcli.cli import complete, console
 from mamlcli.cli.options import DeviceOption, JsonOption, RunArgument, SplitOption, place_to_write
 from mamlcli.common.errors import MamlError
+from mamlcli.common.names import PATH_KEY
 from mamlcli.common.words import shown
-from mamlcli.recipe.places import PATH_KEY
 
 if TYPE_CHECKING:
     from mamlcli.deploy.report import PredictionReport, PredictionRequest, Predictions

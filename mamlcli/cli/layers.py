@@ -10,8 +10,7 @@ import typer
 from mamlcli.cli import console
 from mamlcli.cli.options import DeviceOption, JsonOption, RunArgument, SplitOption, place_to_write
 from mamlcli.common.errors import MamlError
-from mamlcli.common.names import RUNS
-from mamlcli.recipe.places import PATH_KEY
+from mamlcli.common.names import PATH_KEY, RUNS
 from mamlcli.runs.models import is_model
 
 PlaceArguments = Annotated[

@@ -16,7 +16,6 @@ from mamlcli.runs.lock import NO_LOCKS
 from mamlcli.training.data_notes import data_notes
 from mamlcli.training.experiment import Experiment
 from mamlcli.training.from_run import start_words
-from mamlcli.training.holes import holes_words
 from mamlcli.training.planned import Progress as RunProgress
 
 _LINES_OFF_TERMINAL = 10
@@ -63,8 +62,6 @@ class ProgressDisplay:
             console.note(f"resuming {begin}")
             for words in said_on_resume(manifest, iteration):
                 console.warn(words)
-            if found := holes_words(manifest):
-                console.note(found)
         for note in data_notes(self._recipe, manifest.get("data") or {}):
             console.note(note)
         self._training = TrainingProgress(self._recipe.outer.iterations, iteration).__enter__()

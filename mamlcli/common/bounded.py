@@ -47,7 +47,8 @@ def read_regular(path: Path | str, *, at_most: int) -> bytes:
         BoundError: as `open_regular`, or it has more bytes than `at_most`; OSError: it cannot be read.
     """
     with open_regular(path) as stream:
-        data = stream.read(at_most + 1)
+        # A buffer of the largest size would take longer than reading what is there.
+        data = stream.read(min(at_most, os.fstat(stream.fileno()).st_size) + 1)
     if len(data) > at_most:
         raise BoundError(f"a file of more than {at_most:,} bytes")
     return data

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import reprlib
-import stat
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
+from mamlcli.common.bounded import read_regular
 from mamlcli.common.errors import RunError
 
 Item = TypeVar("Item")
@@ -30,31 +28,13 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 # Files ------------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def opened_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open an ordinary file to read its bytes; nothing waits for the writer of a pipe.
-
-    Raises:
-        OSError: it cannot be opened; ValueError: it is a pipe, a device or a folder.
-    """
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with os.fdopen(handle, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise ValueError("a pipe or a device, and no file")
-        yield stream
-
-
 def file_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     """Return the content of an ordinary file of bounded size.
 
     Raises:
         OSError: it cannot be read; ValueError: it is no file, or larger than `most` bytes.
     """
-    with opened_file(path) as stream:
-        size = os.fstat(stream.fileno()).st_size
-        if size > most:
-            raise ValueError(f"{size:,} bytes, more than the {most:,} that are read")
-        return stream.read(most + 1)
+    return read_regular(path, at_most=most)
 
 
 def json_object(path: Path) -> dict[str, object]:

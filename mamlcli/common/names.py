@@ -9,6 +9,10 @@ from typing import Literal, get_args
 RUNS = Path("runs")
 
 
+# The key of a recipe with the place of its images.
+PATH_KEY = "tasks.path"
+
+
 SPLITS = ("train", "validation", "test")
 
 

@@ -6,11 +6,10 @@ import os
 from pathlib import Path
 
 from mamlcli.common.files import user_path
+from mamlcli.common.names import PATH_KEY
 from mamlcli.common.published import published_path
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import ImageKeys
-
-PATH_KEY = "tasks.path"
 
 
 def path_of_run(path: Path | str) -> Path:

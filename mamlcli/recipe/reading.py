@@ -51,8 +51,8 @@ class NoneWord:
         return "'None'"
 
 
-class _Loader(yaml.SafeLoader):
-    """Loads YAML safely, with decimal numbers alone, no dates, texts as keys, and no key twice."""
+class _Strict(yaml.constructor.SafeConstructor, yaml.resolver.Resolver):
+    """Makes values of YAML safely, with decimal numbers alone, no dates, texts as keys, and no key twice."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012 (a table of PyYAML, which is a class's own)
 
@@ -79,10 +79,33 @@ class _Loader(yaml.SafeLoader):
 
 
 for _name, _pattern in {"bool": _BOOLS, "int": _INTEGER, "float": _NUMBER, "merge": re.compile("<<")}.items():
-    _Loader.add_implicit_resolver(f"{_TAG}{_name}", re.compile(rf"(?:{_pattern.pattern})\Z"), None)
-_Loader.add_implicit_resolver(f"{_TAG}null", re.compile(r"(?:~|null|Null|NULL|)\Z"), None)
-_Loader.add_constructor(f"{_TAG}int", _Loader.construct_decimal)
-_Loader.add_constructor(_NONE_WORD, _Loader.construct_none_word)
+    _Strict.add_implicit_resolver(f"{_TAG}{_name}", re.compile(rf"(?:{_pattern.pattern})\Z"), None)
+_Strict.add_implicit_resolver(f"{_TAG}null", re.compile(r"(?:~|null|Null|NULL|)\Z"), None)
+_Strict.add_constructor(f"{_TAG}int", _Strict.construct_decimal)  # type: ignore[type-var]  # of every class of loaders
+_Strict.add_constructor(_NONE_WORD, _Strict.construct_none_word)  # type: ignore[type-var]
+
+
+class _Loader(_Strict, yaml.SafeLoader):
+    """Loads any YAML; its messages are those that users see."""
+
+
+_FAST: type[yaml.SafeLoader | yaml.CSafeLoader] | None = (
+    None  # loads the same five times as fast, where PyYAML was built with libyaml
+)
+if yaml.__with_libyaml__:
+
+    class _FastLoader(_Strict, yaml.CSafeLoader):
+        """Loads plain YAML alone: libyaml differs in tabs and in odd characters, and has no bound on levels."""
+
+    _FAST = _FastLoader
+
+_QUOTED = r"""'[ -&(-~]*'|"[ !#-\[\]-~]*\""""
+_WORD = rf"(?:[A-Za-z0-9_./][A-Za-z0-9_./+~*-]*|-[A-Za-z0-9_./]+|{_QUOTED})"
+_WORDS = r"[A-Za-z][A-Za-z0-9_./+~();,-]*(?: [A-Za-z0-9_./+~();,-]+)+"
+_VALUE = rf"(?:{_WORD}|{_WORDS}|\[(?:{_WORD}(?:, {_WORD})*)?\])"
+
+# What is plain: on each line a key with a value, an entry of a list, or a comment, on a few levels, in ASCII.
+_PLAIN = re.compile(rf"(?: {{0,12}}(?:#[ -~]*|(?:- {_VALUE}|[a-z_]+:(?: {_VALUE})?)(?: +#[ -~]*)?)?\n)*")
 
 
 def tree_of(text: str) -> tuple[object, dict[KeyPath, int]]:
@@ -172,7 +195,16 @@ def syntax_hint(error: yaml.MarkedYAMLError) -> str:
 
 
 def _loaded(text: str, path: KeyPath) -> tuple[object, dict[KeyPath, int]]:
-    loader = _Loader(text)
+    if _FAST is not None and _PLAIN.fullmatch(text):
+        with contextlib.suppress(yaml.YAMLError, ValueError):  # of which the other loader says more
+            return _loaded_by(_FAST, text, path)
+    return _loaded_by(_Loader, text, path)
+
+
+def _loaded_by(
+    kind: type[yaml.SafeLoader | yaml.CSafeLoader], text: str, path: KeyPath
+) -> tuple[object, dict[KeyPath, int]]:
+    loader = kind(text)
     try:
         node = loader.get_single_node()
         if node is None:
@@ -213,7 +245,7 @@ class _Typed:
             return key, self._merged(below, path)
         if not isinstance(key, yaml.ScalarNode):
             raise yaml.MarkedYAMLError(problem="a key that is no name", problem_mark=key.start_mark)
-        if key.style is None:
+        if _is_plain(key):
             key = yaml.ScalarNode(f"{_TAG}str", key.value, key.start_mark, key.end_mark)
         inner = (*path, str(key.value))
         self.lines[inner] = key.start_mark.line + 1
@@ -227,9 +259,14 @@ class _Typed:
         return self.node(below, path)
 
 
+def _is_plain(node: yaml.ScalarNode) -> bool:
+    """Return whether a scalar is in no quotes; libyaml's has an empty style."""
+    return not node.style
+
+
 def _typed_scalar(node: yaml.ScalarNode, kinds: frozenset[str]) -> yaml.ScalarNode:
     """Return a scalar as its key wants it; one in quotes, or with a tag of its own, says itself what it is."""
-    if node.style is not None:
+    if not _is_plain(node):
         return node
     if kinds & {"text", "texts"} and node.tag in (*_GUESSED, f"{_TAG}str"):
         if node.tag == f"{_TAG}null" and ("null" in kinds or not node.value):

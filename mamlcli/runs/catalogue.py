@@ -51,7 +51,7 @@ def resolve_run(text: str, base: Path) -> Path:
             return path
     if (path := run_folder(Path(text))) != Path(text):
         return path
-    names = [run.name for run in find_runs(base)] if base.is_dir() else []
+    names = [one_line(str(path.relative_to(base))) for path in run_folders(base) if path != base]
     got = "a file" if text.strip() and Path(text).exists() else "no such folder"
     hint = like_model(text) or nearest(text.removeprefix(f"{base}/"), names).strip() or None
     where, next_step = one_line(text).strip() or "RUN", "Run: mamlcli runs ls"

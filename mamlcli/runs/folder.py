@@ -27,11 +27,12 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from mamlcli.common.bounded import open_regular
 from mamlcli.common.commands import command
 from mamlcli.common.disk import naming
 from mamlcli.common.errors import RunError
 from mamlcli.common.files import atomic_write, json_text
-from mamlcli.common.json_reading import file_bytes, opened_file, read_as, reason
+from mamlcli.common.json_reading import file_bytes, read_as, reason
 from mamlcli.common.leftovers import remove_leftovers
 from mamlcli.recipe.files import load_recipe, recipe_to_yaml
 from mamlcli.recipe.places import data_path, path_of_run, with_whole_path
@@ -300,7 +301,7 @@ class RunDirectory:
         try:
             if is_model(self.path):
                 return final_scores_in(file_bytes(self.path / FINAL_SCORES))
-            with opened_file(path) as stream, io.TextIOWrapper(stream, encoding="utf-8") as lines:
+            with open_regular(path) as stream, io.TextIOWrapper(stream, encoding="utf-8") as lines:
                 return scores_in(lines)
         except (OSError, ValueError, OverflowError) as error:
             expected, where = "the scores of a run's tasks", str(path)

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from mamlcli.common.commands import command
 from mamlcli.common.errors import RunError
+from mamlcli.common.names import PATH_KEY
 from mamlcli.recipe.changes import recipe_difference
-from mamlcli.recipe.places import PATH_KEY, with_whole_path
+from mamlcli.recipe.places import with_whole_path
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.manifest import Manifest

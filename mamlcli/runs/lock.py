@@ -177,7 +177,7 @@ def _holder_words(content: bytes, next_step: str) -> tuple[str, str]:
     try:
         holder = json.loads(content)
         pid, host, since = int(holder["pid"]), str(holder["host"]), str(holder["since"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return "", next_step  # an earlier version wrote nothing
     if host == platform.node():
         return (f" by process {pid} since {since}", f"{next_step}: kill {pid}") if _is_alive(pid) else ("", next_step)

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TypedDict
 
+from mamlcli.common.bounded import open_regular
 from mamlcli.common.errors import RunError
-from mamlcli.common.json_reading import json_value, opened_file, reason
+from mamlcli.common.json_reading import json_value, reason
 
 _PIECE = 1 << 20  # bytes that are read at once; no line of ours has so many
 _TAIL_BYTES = 1 << 16  # more than the last record
@@ -92,7 +93,7 @@ def read_records(path: Path) -> Iterator[MetricsRecord]:
         RunError: it cannot be read.
     """
     try:
-        with opened_file(path) as stream:
+        with open_regular(path) as stream:
             yield from records_of(stream)
     except FileNotFoundError:
         return
@@ -108,7 +109,7 @@ def unreadable(path: Path, error: Exception) -> RunError:
 def last_record(path: Path) -> MetricsRecord:
     """Return the last whole record without reading all of the file; empty if there is none."""
     try:
-        with opened_file(path) as stream:
+        with open_regular(path) as stream:
             stream.seek(max(0, os.fstat(stream.fileno()).st_size - _TAIL_BYTES))
             return last_record_in(stream.read(_TAIL_BYTES))
     except (OSError, ValueError):

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from mamlcli.common.bounded import open_regular
 from mamlcli.common.files import whole_file
-from mamlcli.common.json_reading import opened_file
 from mamlcli.runs.metrics import MetricsRecord, is_kept, lines_in, pieces_of, records_of_lines
 
 _PIECE = 1 << 20
@@ -99,7 +99,7 @@ def is_as_marked(path: Path, mark: Mapping[str, object]) -> bool:
     left = mark["bytes"]
     assert isinstance(left, int)
     digest = hashlib.sha256()
-    with opened_file(path) as stream:
+    with open_regular(path) as stream:
         if os.fstat(stream.fileno()).st_size < left:
             return False
         while left and (data := stream.read(min(left, _PIECE))):
@@ -122,7 +122,7 @@ def noticed_in(path: Path, mark: Mapping[str, object] | None, num_steps: int) ->
         if is_as_marked(path, mark):
             return []
         count = StepCount()
-        with opened_file(path) as stream:
+        with open_regular(path) as stream:
             for piece in pieces_of(stream):
                 count.see(records_of_lines(lines_in(piece)))
     except FileNotFoundError:
@@ -150,7 +150,7 @@ def rewound(path: Path, *, iteration: int, last_validated: int) -> tuple[Metrics
         OSError: it cannot be read or written; ValueError: it is no file.
     """
     mark, count = MetricsMark(), StepCount()
-    with whole_file(path) as out, contextlib.suppress(FileNotFoundError), opened_file(path) as stream:
+    with whole_file(path) as out, contextlib.suppress(FileNotFoundError), open_regular(path) as stream:
         for piece in pieces_of(stream):
             _copy(piece, out, mark, count, iteration=iteration, last_validated=last_validated)
     count.end(iteration)

@@ -30,9 +30,12 @@ CARD = "README.md"
 _NAME = re.compile(r"[^\s/\\@=]+@[^\s/\\@=]*|@[^\s/\\@=]+")
 
 
+_MODELS_DIR = Path(__file__).parents[1] / "deploy" / "models"
+
+
 def models_dir() -> Path:
     """Return the folder of the shipped models."""
-    return Path(__file__).parents[1] / "deploy" / "models"
+    return _MODELS_DIR
 
 
 def shipped_models() -> dict[str, Path]:
@@ -64,12 +67,13 @@ def card_sections(folder: Path, titles: Container[str]) -> str:
 
 def is_model(path: Path) -> bool:
     """Return whether a folder is that of a shipped model."""
-    return path.parent == models_dir()
+    return "@" in path.name and path.parent == models_dir()
 
 
 def label_of(path: Path | str) -> str:
     """Return what messages and results call a run: its folder, or the name of a shipped model."""
-    return Path(path).name if is_model(Path(path)) else str(path)
+    folder = Path(path)
+    return folder.name if is_model(folder) else str(path)
 
 
 def run_folder(path: Path) -> Path:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mamlcli.common.json_reading import opened_file
+from mamlcli.common.bounded import open_regular
 from mamlcli.runs.metrics import MetricsRecord, pieces_of, records_in
 
 CURVE_NAMES = {
@@ -44,7 +44,7 @@ def training_curves(metrics: Path) -> dict[str, TrainingCurve]:
     """Return the curves of meta-training that a file of metrics holds, by name; none where it cannot be read."""
     curves = {name: TrainingCurve() for names in CURVE_NAMES.values() for name in names.values()}
     try:
-        with opened_file(metrics) as stream:
+        with open_regular(metrics) as stream:
             for piece in pieces_of(stream):
                 _read_piece(piece, curves)
     except (OSError, ValueError):

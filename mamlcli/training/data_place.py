@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mamlcli.common.errors import DataError, RunError
+from mamlcli.common.names import PATH_KEY
 from mamlcli.common.words import shown
-from mamlcli.recipe.places import PATH_KEY, data_path, whole_path, with_data_path, with_whole_path
+from mamlcli.recipe.places import data_path, whole_path, with_data_path, with_whole_path
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import FolderTasks, ImageKeys, ImageTasks
 from mamlcli.runs.folder import RunDirectory

@@ -10,10 +10,10 @@ import torch
 
 from mamlcli.common.errors import RunError
 from mamlcli.common.machine import device_name, git_state, now, versions
+from mamlcli.common.names import PATH_KEY
 from mamlcli.engine.execution import Execution
 from mamlcli.engine.sizes import count_parameters
 from mamlcli.engine.state import TrainState
-from mamlcli.recipe.places import PATH_KEY
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.going_on import LENGTH, ROUNDING, Changes, recipe_changes
 from mamlcli.runs.manifest import FINISHED, Manifest

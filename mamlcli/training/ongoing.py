@@ -25,7 +25,6 @@ from mamlcli.training.endings import end_noted, environment_told, way_on
 from mamlcli.training.events import EventLog, check_event_log, log_evaluation
 from mamlcli.training.experiment import Experiment
 from mamlcli.training.functions import training_execution
-from mamlcli.training.holes import note_holes
 from mamlcli.training.lengthening import without_extra_validation
 from mamlcli.training.manifest import (
     changes_now,
@@ -236,7 +235,6 @@ def opened(plan: PlannedRun, num_workers: int = 1, num_runs: int = 1) -> Iterato
         directory.remove_results()
         with end_noted(plan, state, record.how, wall_before), closing(directory):
             directory.rewind_metrics(state.iteration, state.last_validated)
-            note_holes(directory, state.iteration)
             if plan.progress.on_start:
                 plan.progress.on_start(experiment, directory, state.iteration)
             events = EventLog(experiment.recipe.logging, directory.path, state.iteration, directory.read_metrics())

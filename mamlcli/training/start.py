@@ -9,10 +9,10 @@ from pathlib import Path
 
 from mamlcli.common.commands import command
 from mamlcli.common.errors import MamlError, RunError
-from mamlcli.common.names import RUNS
+from mamlcli.common.names import PATH_KEY, RUNS
 from mamlcli.engine.sharing import ALONE, WorkerGroup
 from mamlcli.recipe.files import load_recipe, shipped_recipes
-from mamlcli.recipe.places import PATH_KEY, data_path, path_of_run
+from mamlcli.recipe.places import data_path, path_of_run
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.going_on import LENGTH, Changes, change_words, recipe_changes

@@ -35,7 +35,7 @@ def test_levels_are_counted_in_values_not_in_brackets(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
 def test_nothing_waits_for_the_writer_of_a_pipe(tmp_path):
     os.mkfifo(tmp_path / "a")
-    with pytest.raises(ValueError, match="a pipe or a device"):
+    with pytest.raises(ValueError, match="a pipe"):
         json_object(tmp_path / "a")
 
 
@@ -44,7 +44,7 @@ def test_a_folder_and_a_file_that_is_too_large_are_refused(tmp_path):
         file_bytes(tmp_path)
     (tmp_path / "a").write_bytes(b"12345")
     assert file_bytes(tmp_path / "a", 5) == b"12345"
-    with pytest.raises(ValueError, match="5 bytes, more than the 4"):
+    with pytest.raises(ValueError, match="more than 4 bytes"):
         file_bytes(tmp_path / "a", 4)
 
 

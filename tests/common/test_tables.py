@@ -7,6 +7,8 @@ import math
 
 import pytest
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from mamlcli.common.statistics import Score
 from mamlcli.common.tables import PERCENT, duration, number_text, plain_table, sparkline, with_interval
@@ -79,3 +81,45 @@ def test_sparkline_with_bounds_keeps_to_them():
     assert sparkline([0.0, 0.5, 1.0], low=0.0, high=1.0) == "▁▅█"
     assert sparkline([0.9, 1.0], low=0.0, high=1.0) == "▇█"
     assert sparkline([-5, 5], low=0.0, high=1.0) == "▁█"
+
+
+def _long_table(num_rows: int) -> Table:
+    table = plain_table(caption="a caption that is longer than the table is wide\nand another line of it")
+    table.add_column("run", overflow="fold")
+    table.add_column("recipe", min_width=9)
+    table.add_column("score", justify="right", no_wrap=True)
+    for number in range(num_rows):
+        table.add_row(Text(f"folder-{number}/", style="dim"), "", "")
+        table.add_row("  本-1", "linear", Text("12.5 ± 0.3", style="red"))
+    return table
+
+
+def _text_of(table: Table, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width, markup=False, highlight=False)
+    console.print(table)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [120, 40, 20])  # the last is too narrow for a row in one line
+@pytest.mark.parametrize("num_rows", [1, 60])
+def test_many_rows_are_laid_out_as_rich_lays_out_few(width, num_rows):
+    ours, of_rich = _long_table(num_rows), _long_table(num_rows)
+    of_rich.__class__ = Table
+    assert _text_of(ours, width) == _text_of(of_rich, width)
+
+
+@pytest.mark.parametrize("text", [Text("two\nlines"), Text.assemble("a ", ("part", "red"))])
+def test_a_long_table_with_a_cell_of_several_lines_or_styles_is_laid_out_by_rich(text):
+    ours, of_rich = _long_table(60), _long_table(60)
+    of_rich.__class__ = Table
+    for table in (ours, of_rich):
+        table.add_row(text, "", "1")
+    assert _text_of(ours, 80) == _text_of(of_rich, 80)
+
+
+def test_many_rows_are_laid_out_without_rich(monkeypatch):
+    def fail(*args: object) -> None:
+        raise AssertionError("laid out cell by cell")
+
+    monkeypatch.setattr(Table, "__rich_console__", fail)
+    assert "folder-59/" in _text_of(_long_table(60), 80)

@@ -7,10 +7,12 @@ from datetime import date
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mamlcli.common.errors import RecipeError
 from mamlcli.common.words import no_path
-from mamlcli.recipe.files import load_recipe, recipe_from_tree, recipe_to_tree, recipe_to_yaml
+from mamlcli.recipe.files import load_recipe, recipe_from_tree, recipe_to_tree, recipe_to_yaml, shipped_recipes
 from mamlcli.recipe.keys import as_yaml, sections
 from mamlcli.recipe.reading import tree_of, value_of
 from tests.helpers.recipes import SMALL, problem
@@ -289,3 +291,90 @@ def test_a_value_that_is_not_what_its_tag_says_is_refused(write, value):
 def test_a_file_of_megabytes_is_refused_unread(write):
     with pytest.raises(RecipeError, match="a file of more than 256,000 bytes"):
         load_recipe(write("# " + "x" * 300_000))
+
+
+# Two loaders -----------------------------------------------------------------------------------------------------
+
+
+def _outcome(text: str) -> object:
+    """Return what a text is read as, or the error with its line."""
+    try:
+        return repr(tree_of(text))
+    except yaml.MarkedYAMLError as error:
+        return (str(error.problem), error.problem_mark and error.problem_mark.line)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        return (type(error), str(error))
+
+
+def _slow_outcome(text: str) -> object:
+    """Return the outcome without libyaml."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mamlcli.recipe.reading._FAST", None)
+        return _outcome(text)
+
+
+_ODD = [
+    "",
+    "-",
+    "- a",
+    "-1",
+    "'a b'",
+    '"a: b"',
+    "'",
+    '"\\',
+    "[1, 2]",
+    "[a, 'b']",
+    "[",
+    "[]",
+    "{}",
+    "&a b",
+    "*a",
+    "a*.b",
+]
+_ODDER = [
+    "null",
+    "~",
+    "---",
+    "...",
+    "1e3",
+    "a, b; c",
+    "a b#c",
+    "a b # c",
+    "<<",
+    "!!int 1",
+    "| x",
+    "> x",
+    "a\tb",
+    "é",
+    ".5",
+]
+_VALUES = st.sampled_from([*STRANGE, *_ODD, *_ODDER])
+_LINES = st.builds(
+    lambda indent, start, value, end: f"{' ' * indent}{start}{value}{end}",
+    st.sampled_from([0, 0, 0, 2, 2, 4, 1, 13]),
+    st.sampled_from(["tasks:", "tasks: ", "path: ", "seed: ", "inner: ", "steps: ", "inner:", "- ", "# ", "", "a:b: "]),
+    _VALUES,
+    st.sampled_from(["", "", "  # why", "#", " "]),
+)
+
+
+@given(st.lists(_LINES, max_size=8).map("\n".join), st.sampled_from(["\n", ""]))
+def test_libyaml_reads_what_python_reads_and_refuses_what_it_refuses_by_the_same_words(text, end):
+    assert _outcome(text + end) == _slow_outcome(text + end)
+
+
+@pytest.mark.skipif(not yaml.__with_libyaml__, reason="PyYAML was built without libyaml")
+def test_what_we_write_is_read_by_libyaml(monkeypatch):
+    def fail(*args: object) -> None:
+        raise AssertionError("read by Python")
+
+    texts = [recipe_to_yaml(load_recipe(name)[1].without_reference()) for name in shipped_recipes()]
+    expected = list(map(_slow_outcome, texts))
+    monkeypatch.setattr("mamlcli.recipe.reading._Loader", fail)
+    assert list(map(_outcome, texts)) == expected
+
+
+@pytest.mark.parametrize("sign", ["- ", "[", "{a: ", "? "])
+def test_a_hundred_thousand_levels_are_refused_and_crash_nothing(sign):
+    with pytest.raises(RecursionError):
+        tree_of(sign * 100_000)

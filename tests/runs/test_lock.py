@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import platform
 import subprocess
 import sys
 
@@ -136,6 +137,14 @@ def test_lock_of_a_dead_process_is_no_obstacle_whatever_is_in_it(run, content):
     (run / "lock").write_text(content)
     with held_lock(run):
         assert json.loads((run / "lock").read_text())["pid"] == os.getpid()
+
+
+@posix_only
+@pytest.mark.parametrize("pid", ["1e999", "-1", "[]", "9" * 400])
+def test_a_lock_whose_holder_cannot_be_a_process_names_none(run, pid):
+    with held_lock(run):
+        (run / "lock").write_text(f'{{"pid": {pid}, "host": "{platform.node()}", "since": "x"}}')
+        assert "got one in use." in str(taken_error(run))
 
 
 @posix_only

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+from mamlcli.common import bounded
 from mamlcli.common.errors import RunError
 from mamlcli.recipe import files
 from mamlcli.runs.catalogue import find_runs
@@ -24,10 +26,23 @@ def edit(run, old, new):
 @pytest.fixture
 def parsed(monkeypatch):
     """The files that were read as YAML."""
-    read = []
-    real = files.tree_of
-    monkeypatch.setattr(files, "tree_of", lambda text: read.append(text) or real(text))
-    return read
+    return counted(monkeypatch, files, "tree_of")
+
+
+def counted(monkeypatch, module, name):
+    """Return a list to which each call of a function adds its first argument."""
+    calls = []
+    real = getattr(module, name)
+    monkeypatch.setattr(module, name, lambda first, *args, **keys: calls.append(first) or real(first, *args, **keys))
+    return calls
+
+
+def test_lists_open_no_file_of_a_run_twice(runs, monkeypatch):
+    change_manifest(runs / "two", recipe=None)
+    opened = counted(monkeypatch, bounded, "open_regular")
+    find_runs(runs)
+    assert {path.name for path in map(Path, opened)} == {"manifest.json", "evaluation.json", "recipe.yaml"}
+    assert len(set(opened)) == len(opened)
 
 
 def test_lists_read_no_yaml_of_runs_whose_recipe_is_as_noted(runs, parsed):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from mamlcli.common.disk import EnvironmentFault
-from mamlcli.common.errors import RunError, TakenError
+from mamlcli.common.errors import Interrupted, RunError, TakenError
+from mamlcli.engine.outer_loop import StepRecord
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.training.experiment import build
 from mamlcli.training.functions import splits_of_training
 from mamlcli.training.ongoing import OngoingRuns, opened
 from mamlcli.training.planned import PlannedRun, Progress
-from tests.helpers.running import TINY
+from tests.helpers.running import TINY, assert_same_results, train_tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -91,3 +94,62 @@ def test_error_ends_the_run_it_belongs_to_alone(tmp_path):
     assert [plan.directory.manifest["status"] for plan in plans] == ["failed", "running"]
     ongoing.end_all(KeyboardInterrupt())
     assert not any(plan.directory.is_held() for plan in plans)
+
+
+# Metrics of a run that goes on ------------------------------------------------------------------------------------
+
+WORDS = ("outer.iterations=8", "outer.checkpoint_every=2")
+
+
+def stop_at(iteration):
+    def look(record):
+        if isinstance(record, StepRecord) and record.iteration == iteration:
+            raise Interrupted("now")
+
+    return Progress(on_record=look)
+
+
+@pytest.fixture
+def cut(tmp_path, one_thread):
+    """A run that was interrupted after five of eight meta-iterations."""
+    with pytest.raises(Interrupted):
+        train_tiny(tmp_path / "run", "linear-regression", *WORDS, progress=stop_at(5))
+    return tmp_path / "run"
+
+
+def test_lines_lost_before_the_checkpoint_are_noted_and_said(cut, cli):
+    lines = (cut / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (cut / "metrics.jsonl").write_text("".join([*lines[:1], *lines[3:]]))
+    resumed = cli("train", "--resume", "--run-dir", cut)
+    assert resumed.code == 0, resumed.err
+    assert "the records of 2 steps are missing (iteration 2 to 3)" in " ".join(resumed.err.split())
+
+
+def test_torn_last_line_is_mended_without_a_word(cut, cli, tmp_path):
+    uncut = train_tiny(tmp_path / "uncut", "linear-regression", *WORDS)
+    with (cut / "metrics.jsonl").open("a") as stream:
+        stream.write('{"kind": "step", "iterati')
+    resumed = cli("train", "--resume", "--run-dir", cut)
+    assert resumed.code == 0, resumed.err
+    assert "metrics.jsonl" not in resumed.err
+    assert_same_results(uncut.path, cut)
+
+
+def test_metrics_are_on_the_disk_before_the_checkpoint_that_follows_them(tmp_path, monkeypatch, one_thread):
+    order, sync, replace = [], os.fsync, os.replace
+
+    def noted_sync(handle):
+        order.append(os.path.basename(os.readlink(f"/proc/self/fd/{handle}")))
+        sync(handle)
+
+    def noted_replace(source, target):
+        order.append(os.path.basename(target))
+        replace(source, target)
+
+    monkeypatch.setattr("os.fsync", noted_sync)
+    monkeypatch.setattr("os.replace", noted_replace)
+    train_tiny(tmp_path / "run", "linear-regression", *WORDS, "validation={every: 3, tasks: 3}")
+    saves = [index for index, name in enumerate(order) if name in ("last.safetensors", "best.safetensors")]
+    assert len(saves) >= 5
+    starts = [0, *saves]
+    assert all("metrics.jsonl" in order[start:save] for start, save in zip(starts, saves, strict=False))

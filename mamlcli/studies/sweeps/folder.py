@@ -14,9 +14,9 @@ from mamlcli.common.disk import write_error
 from mamlcli.common.errors import RunError, TakenError
 from mamlcli.common.files import atomic_write, json_text
 from mamlcli.common.json_reading import items, json_object, mapping, maybe, reason, text, whole
+from mamlcli.common.names import PATH_KEY
 from mamlcli.recipe.changes import recipe_difference
 from mamlcli.recipe.files import recipe_from_tree
-from mamlcli.recipe.places import PATH_KEY
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.lock import held_lock
 from mamlcli.runs.own_files import CELLS, is_begun
