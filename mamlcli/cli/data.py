@@ -157,9 +157,8 @@ def check(
 ) -> None:
     """Look for what is wrong with a pack and its class splits.
 
-    Tells of missing classes, classes with too few images, constant images,
-    the same images in two splits or classes, and drawings that look alike in two splits. The exit code is 1 if a command that
-    uses the pack would fail.
+    Tells of missing classes, classes with too few images, constant images, the same images in two splits or classes,
+    and drawings that look alike in two splits. The exit code is 1 if a command that uses the pack would fail.
 
     Examples:
 

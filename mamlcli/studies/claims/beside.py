@@ -26,8 +26,8 @@ from mamlcli.studies.layers.operators import MAX_OPERATOR_SIZE
 
 POOLED_WORDS = (
     "Means over studies of the same comparison, each study counting alike, with 95 % intervals over studies. I² is "
-    "the share of the variance of the studies' means that is between studies; Q is about the number of studies less one "
-    "where all have the same effect. They decide nothing."
+    "the share of the variance of the studies' means that is between studies; Q is about the number of studies less "
+    "one where all have the same effect. They decide nothing."
 )
 OPERATOR_WORDS = (
     "Image networks: the matrix by which a small inner step multiplies the gradient of the head (appended layers "
