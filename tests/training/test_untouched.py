@@ -42,7 +42,9 @@ def bits(state) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory):
-    return noise_pack(tmp_path_factory.mktemp("packs") / "noise.npz", [f"class {i}" for i in range(12)], shape=(8, 8, 1))
+    return noise_pack(
+        tmp_path_factory.mktemp("packs") / "noise.npz", [f"class {i}" for i in range(24)], shape=(8, 8, 1)
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
