@@ -56,7 +56,11 @@ CASES: dict[str, tuple[str, ...]] = {
     "appended linear layers": (*_POINTS, "model.linear_layers=2"),
     "outer sgd, cosine, decay and clipping": (
         *_POINTS,
-        "outer={optimizer: sgd, schedule: cosine, lr_min: 0.001, weight_decay: 0.1, clip_norm: 0.5}",
+        "outer.optimizer=sgd",
+        "outer.schedule=cosine",
+        "outer.lr_min=0.001",
+        "outer.weight_decay=0.1",
+        "outer.clip_norm=0.5",
     ),
     "linear regression": ("linear-regression",),
     "logistic": ("logistic", "inner.transform=kfo"),
@@ -81,7 +85,7 @@ def trace(name: str, folder: Path) -> dict[str, object]:
     """
     recipe, *changes = CASES[name]
     if recipe == "folder":
-        pack = noise_pack(folder / "noise.npz", [f"class {i}" for i in range(12)], shape=(8, 8, 1))
+        pack = noise_pack(folder / "noise.npz", [f"class {i}" for i in range(24)], shape=(8, 8, 1))
         changes += [f"tasks.path={pack}", "tasks.channels=1"]
     experiment = built(recipe, *_KEYS, *changes, splits=("train", "validation"))
     outer = experiment.outer_loop()

@@ -58,9 +58,8 @@ def made(name: str, folder) -> tuple[str, ...]:
         return (f"tasks.path={noise_pack(folder / 'own.npz', names, num_images=4, **record)}",)
     if source == "glyphs":
         return ()
-    parts = {"folders, seeded": ("",), "folders train, val, test": ("train", "val", "test")}.get(
-        name, ("train", "test")
-    )
+    parts = {"folders, seeded": ("",), "folders train and test alone": ("train", "test")}.get(name)
+    parts = parts or ("train", "val", "test")
     for index, part in enumerate(parts):
         class_folders(folder / "tree" / part, names[index :: len(parts)], num_images=4, side=8)
     # The numbers of class_folders are seeds of images: those of other parts begin again, and are other classes here.

@@ -42,9 +42,8 @@ def bits(state) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory):
-    return noise_pack(
-        tmp_path_factory.mktemp("packs") / "noise.npz", [f"class {i}" for i in range(24)], shape=(8, 8, 1)
-    )
+    path = tmp_path_factory.mktemp("packs") / "noise.npz"
+    return noise_pack(path, [f"class {i}" for i in range(24)], shape=(8, 8, 1))
 
 
 @pytest.mark.parametrize("method", METHODS)
