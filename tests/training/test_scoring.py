@@ -42,8 +42,11 @@ NUMBER = {"mean": float, "ci95_over_tasks": float}
 
 
 def form(value):
-    """Return the keys and types of a JSON value."""
+    """Return the keys and types of a JSON value; an interval may be absent, where all tasks score the same."""
     if isinstance(value, dict):
+        if value.keys() == NUMBER.keys():
+            assert isinstance(value["ci95_over_tasks"], float | None)
+            return NUMBER if isinstance(value["mean"], float) else value
         return {key: form(item) for key, item in value.items()}
     return [form(item) for item in value] if isinstance(value, list) else type(value)
 
