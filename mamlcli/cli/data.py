@@ -160,9 +160,8 @@ def check(
 ) -> None:
     """Look for what is wrong with a pack and its class splits.
 
-    Tells of missing classes, classes with too few images, constant images,
-    images that are in two splits, and drawings that look alike in two splits. The exit code is 1 if a command that
-    uses the pack would fail.
+    Tells of missing classes, classes with too few images, constant images, the same images in two splits or classes,
+    and drawings that look alike in two splits. The exit code is 1 if a command that uses the pack would fail.
 
     Examples:
 
@@ -268,7 +267,7 @@ def _findings(name_or_path: str, split: str | None) -> tuple[list[Finding], str]
     That its classes cannot be split is a finding, too.
     """
     from mamlcli.tasks.images.checks import Finding, check_pack
-    from mamlcli.tasks.images.class_splits import class_split
+    from mamlcli.tasks.images.class_splits import PUBLISHED_SOURCES, class_split
 
     wanted = SPLITS if split is None else (split,)
     for name in wanted:
@@ -278,4 +277,5 @@ def _findings(name_or_path: str, split: str | None) -> tuple[list[Finding], str]
         splits = class_split(source, pack)
     except DataError as error:
         return [Finding("error", "class split", str(error)), *check_pack(pack, {})], where
-    return check_pack(pack, {name: splits[name] for name in wanted}), where
+    is_published = source in PUBLISHED_SOURCES
+    return check_pack(pack, {name: splits[name] for name in wanted}, is_published=is_published), where

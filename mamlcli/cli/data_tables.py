@@ -128,7 +128,7 @@ class CheckedPack:
 
     def to_json(self) -> dict[str, object]:
         """Return the findings as primitives."""
-        return {"pack": self.pack, "findings": [vars(finding) for finding in self.findings]}
+        return {"pack": self.pack, "findings": [finding.to_json() for finding in self.findings]}
 
 
 def finding_parts(checked: CheckedPack) -> list[Table]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+# Values that differ by no more than this share of their size differ by rounding.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Estimate:
     Attributes:
         mean: of the values.
         ci95: half-width of the two-sided 95 % interval of the mean, from Student's t with `num - 1` degrees of
-            freedom; NaN for fewer than two values.
+            freedom; NaN where there is none: for fewer than two values, and where all are the same.
         num: values the mean is over.
     """
 
@@ -34,7 +36,7 @@ class Score:
 
     Attributes:
         mean: over tasks or over seeds.
-        ci95: half-width of its 95 % interval.
+        ci95: half-width of its 95 % interval; None where there is none, as where all tasks or seeds score the same.
     """
 
     mean: float | None
@@ -54,6 +56,9 @@ class Score:
 def estimate(values: ArrayLike) -> Estimate:
     """Return the mean of independent values with its 95 % interval: mean +- t_{0.975, n-1} * s / sqrt(n).
 
+    Values that are all the same have no interval: their s is zero, and an interval without width would never hold the
+    mean of what they are drawn from. `interval_note` says so.
+
     Args:
         values: [n] float, one per task or one per seed; which, the caller says in the name it gives the interval.
     """
@@ -62,7 +67,21 @@ def estimate(values: ArrayLike) -> Estimate:
         return Estimate(float(data.mean()) if data.size else math.nan, math.nan, int(data.size))
     # A score that overflowed makes these infinite or NaN, which the numbers say without a warning.
     with np.errstate(over="ignore", invalid="ignore"):
-        return Estimate(float(data.mean()), float(half_width_95(data)), int(data.size))
+        mean = float(data.mean())
+        return Estimate(mean, math.nan if is_without_spread(data) else float(half_width_95(data)), int(data.size))
+
+
+def is_without_spread(values: NDArray[np.float64], scale: float | None = None) -> bool:
+    """Return whether finite values are all the same but for rounding, so that their mean has no interval.
+
+    Args:
+        values: at least one.
+        scale: size of the numbers that they were computed from, by default the largest of them.
+    """
+    if not np.isfinite(values).all():
+        return False
+    size = float(np.abs(values).max()) if scale is None else scale
+    return float(np.ptp(values)) <= ROUNDING * size
 
 
 def half_width_95(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -83,35 +102,40 @@ def paired_difference(a: ArrayLike, b: ArrayLike) -> Estimate:
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     assert first.shape == second.shape, "paired values must be of the same tasks"
     with np.errstate(over="ignore", invalid="ignore"):
-        return estimate(first - second)
+        result, size = estimate(first - second), float(np.abs([first, second]).max(initial=0.0))
+        # Differences that are rounding alone, as of 0.3 - 0.2 and 0.2 - 0.1, are the same one.
+        return replace(result, ci95=math.nan) if first.size and is_without_spread(first - second, size) else result
 
 
 def welch_difference(a: ArrayLike, b: ArrayLike) -> Estimate:
     """Return the difference of the means of two independent samples, mean(a) - mean(b), with its 95 % interval.
 
-    +- t_{0.975, v} * sqrt(s_a^2 / n_a + s_b^2 / n_b), with the degrees of freedom v of Welch and Satterthwaite.
+    +- t_{0.975, v} * sqrt(e_a + e_b),   v = (e_a + e_b)^2 / (e_a^2 / (n_a - 1) + e_b^2 / (n_b - 1)),   e = s^2 / n
 
     Args:
         a, b: [n_a], [n_b] float, at least two values each; the sizes may differ.
 
     Returns:
-        The difference; its `num` is the smaller of the two sizes, its `ci95` NaN where a value is not finite.
+        The difference; its `num` is the smaller of the two sizes, its `ci95` NaN where a value is not finite, and
+        where neither sample has two values that differ.
 
-    Source: Welch 1947, Biometrika 34; the degrees of freedom as in Satterthwaite 1946; computed by scipy.
+    Source: Welch 1947, Biometrika 34; the degrees of freedom as in Satterthwaite 1946. No known deviation.
     """
-    from scipy.stats import ttest_ind  # takes most of a second to import, and few commands need it
+    from scipy.special import stdtrit  # as above
 
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     num = min(first.size, second.size)
-    with np.errstate(over="ignore", invalid="ignore"), warnings.catch_warnings():
+    with np.errstate(over="ignore", invalid="ignore"):
         mean = float(first.mean() - second.mean())
         if not math.isfinite(first.var() + second.var()):
             return Estimate(mean, math.nan, num)
-        if first.var() == second.var() == 0.0:
-            return Estimate(mean, 0.0, num)
-        warnings.simplefilter("ignore", RuntimeWarning)  # scipy warns where the values of a sample are all the same
-        interval = ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
-    return Estimate(mean, float(interval.high - interval.low) / 2, num)
+        errors = [float(sample.var(ddof=1)) / sample.size for sample in (first, second)]
+    # Numbers so small that their squares are zero have no variance to speak of, either.
+    if sum(errors) == 0 or (is_without_spread(first) and is_without_spread(second)):
+        return Estimate(mean, math.nan, num)
+    share = errors[0] / sum(errors)  # a power of the errors themselves could overflow
+    degrees = 1 / (share**2 / (first.size - 1) + (1 - share) ** 2 / (second.size - 1))
+    return Estimate(mean, float(stdtrit(degrees, 0.975)) * math.sqrt(sum(errors)), num)
 
 
 @dataclass(frozen=True)
@@ -139,6 +163,9 @@ def proportion(num_right: int, num_all: int) -> Proportion:
 
     (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)
 
+    It has a width for 0 and for all right, too. Counts come in steps, so that it covers 95 % on the average over
+    proportions; for a single one it is between 91 and 98 % with 10 to 50 images, between 93 and 97 % with 200.
+
     Source: Wilson 1927, Probable inference, the law of succession, and statistical inference; computed by scipy.
     """
     from scipy.stats import binomtest  # as above
@@ -156,8 +183,8 @@ def interval_note(values: ArrayLike, what: str, *, is_fraction: bool = False) ->
     """Return a sentence where the 95 % interval of `estimate` covers less often than that, else None.
 
     That is so where the mean of so many values is still skewed: where |skewness of the values| / sqrt(n) exceeds
-    0.25 + 2 / n (normal values of small samples stay below), or where all values of a fraction are the same, whose
-    interval has no width. In simulations with 10 to 2,000 tasks of 25 queries or log-normal losses, intervals without
+    0.25 + 2 / n (normal values of small samples stay below). Of values that are all the same it says that there is
+    none. In simulations with 10 to 2,000 tasks of 25 queries or log-normal losses, intervals without
     a note cover 92 % and more, but for ten values of a long tail, which no sample so small can show.
 
     Args:
@@ -171,11 +198,9 @@ def interval_note(values: ArrayLike, what: str, *, is_fraction: bool = False) ->
     data = np.asarray(values, dtype=np.float64)
     if data.size < 2 or not np.isfinite(data).all():
         return None
+    if is_without_spread(data):
+        return f"{what}: the same on all {data.size} tasks, so it has no interval."
     size = float(np.abs(data - data.mean()).max())
-    if size <= 1e-12 * float(np.abs(data).max()):
-        if not is_fraction:
-            return None
-        return f"{what}: the same on all {data.size} tasks, so its interval has no width and says nothing."
     deviations = (data - data.mean()) / size  # scaled, so that no power overflows
     skewness = float((deviations**3).mean() / (deviations**2).mean() ** 1.5)
     if abs(skewness) / math.sqrt(data.size) <= 0.25 + 2 / data.size:
@@ -203,7 +228,7 @@ class Equivalence:
             side of the reference; else "undecided".
         mean: of all values.
         gain: mean minus reference; reference minus mean where lower is better.
-        interval: ends of the 90 % interval of the gain.
+        interval: ends of the 90 % interval of the gain; None where all values are the same, which decide nothing.
         p_equivalent: p-value against a gain of the margin or more on either side, the larger of two.
         p_better: p-value against a gain of zero or less.
     """
@@ -211,7 +236,7 @@ class Equivalence:
     verdict: Verdict
     mean: float
     gain: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     p_equivalent: float
     p_better: float
 
@@ -251,6 +276,8 @@ def equivalence(values: ArrayLike, reference: float, *, margin: float, is_higher
     gain = mean - reference if is_higher_better else reference - mean
     samples = [sample for sample in (data.mean(axis=1), data.mean(axis=0)) if sample.size > 1]
     terms = [(sample.size - 1, float(sample.var(ddof=1)) / sample.size) for sample in samples]
+    if is_without_spread(data):
+        return Equivalence("undecided", mean, gain, None, 1.0, 1.0)
     half = _half_width(terms, LEVEL)
     low, high = gain - half, gain + half
     verdict: Verdict = "better" if low > 0 else "worse" if high < 0 else "undecided"

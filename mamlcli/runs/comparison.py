@@ -83,6 +83,15 @@ class RunDifference:
     num_overflowed: int
 
     @property
+    def why_no_interval(self) -> str | None:
+        """Why a difference that is a number has no interval, in words; None where it has one, or is no number."""
+        if self.difference.mean is None or self.difference.ci95 is not None:
+            return None
+        if self.num_pairs is None:
+            return "each run scores the same on all its tasks"
+        return f"it is the same on all {self.num_pairs} tasks" if self.num_pairs > 1 else "it is of one task"
+
+    @property
     def is_paired(self) -> bool:
         """Whether the runs were compared task by task."""
         return self.num_pairs is not None
@@ -97,6 +106,7 @@ class RunDifference:
             "is_paired": self.is_paired,
             "num_pairs": self.num_pairs,
             "num_overflowed": self.num_overflowed,
+            **({"why_no_interval": self.why_no_interval} if self.why_no_interval else {}),
         }
 
 

@@ -37,6 +37,9 @@ def comparison_parts(result: RunComparison) -> list[RenderableType]:
         if row.num_overflowed:
             words = f"{label[row.a]} and {label[row.b]}: {row.metric} is not finite on {row.num_overflowed}"
             parts.append(Text(f"{words} tasks, and has no difference.", style="yellow"))
+        if row.why_no_interval:
+            words = f"{label[row.a]} minus {label[row.b]}: the difference in {row.metric} has no interval"
+            parts.append(Text(f"{words}: {row.why_no_interval}.", style="yellow"))
     for run, found in result.notices.items():
         parts += [Text(f"{label[run]}: {words}.", style="yellow") for words in found]
     keys, rest = result.recipe_differences, result.other_differences

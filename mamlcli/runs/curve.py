@@ -32,7 +32,8 @@ def curve_table(report: RunReport) -> Table:
         f"{report.recipe}: adaptation on {protocol.num_tasks} {protocol.split} tasks\n"
         f"{task_words(protocol)}; batch norm: {batch_norm_words(protocol)}"
     )
-    caption = ["mean ± half-width of the 95 % interval over tasks", f"weights: {report.weights}", *report.notes]
+    interval = "mean ± half-width of the 95 % interval over tasks; none where all tasks score the same"
+    caption = [interval, f"weights: {report.weights}", *report.notes]
     table = plain_table(title, "\n".join(caption))
     table.add_column("inner step", justify="right")
     for name in _columns(report.has_accuracy):

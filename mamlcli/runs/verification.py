@@ -112,7 +112,7 @@ class Verification:
             "reference": self.reference.model_dump(mode="json"),
             "mean": result.mean,
             "gain": result.gain,
-            "interval90": list(result.interval),
+            "interval90": None if result.interval is None else list(result.interval),
             "interval_over": "tasks, one seed" if len(self.runs) == 1 else "seeds and tasks",
             "level": LEVEL,
             "p_equivalent": result.p_equivalent,

@@ -19,11 +19,14 @@ _VERDICTS = {
     "(evaluation.tasks) make it narrower",
 }
 
+_NO_INTERVAL = "undecided: all tasks score the same, so there is no interval; more tasks (evaluation.tasks) may differ"
+
 
 def verification_parts(done: Verification) -> list[RenderableType]:
     """Return a verification as a table of the numbers, and a sentence with the verdict."""
     of_one = "" if len(done.runs) > 1 else " One seed: this is said of its weights, not of other trainings."
-    return [_table(done), Text(f"Verdict: {_VERDICTS[done.result.verdict]}.{of_one}")]
+    words = _VERDICTS[done.result.verdict] if done.result.interval else _NO_INTERVAL
+    return [_table(done), Text(f"Verdict: {words}.{of_one}")]
 
 
 def _table(done: Verification) -> Table:
@@ -51,9 +54,9 @@ def _table(done: Verification) -> Table:
         table.add_row("mean", f"{result.mean:.{digits}f}{unit}", f"of {len(done.runs)} seeds")
     table.add_section()
     better = "mean minus reference" if is_accuracy else "reference minus mean: a smaller error is a gain"
-    low, high = (f"{end:+.{digits}f}" for end in result.interval)
     table.add_row("gain", f"{result.gain:+.{digits}f}{unit}", better)
-    table.add_row("90 % interval", f"{low} to {high}", _over(done))
+    ends = " to ".join(f"{end:+.{digits}f}" for end in result.interval or ())
+    table.add_row("90 % interval", ends or "none", _over(done))
     table.add_row("p", f"{result.p_equivalent:.2g}", "of the test that the gain is the margin or more, on either side")
     table.add_row("", f"{result.p_better:.2g}", "of the test that there is no gain")
     return table

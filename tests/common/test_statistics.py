@@ -7,11 +7,13 @@ import pytest
 
 from mamlcli.common.statistics import (
     LEVEL,
+    Score,
     equivalence,
     estimate,
     interval_note,
     paired_difference,
     proportion,
+    summary,
     welch_difference,
 )
 
@@ -37,11 +39,27 @@ def test_interval_covers_the_true_mean_as_often_as_it_says():
     assert abs(covered - 0.95) < 4 * 0.0034
 
 
-def test_paired_difference_is_exact_where_only_the_pairs_differ():
+def test_what_varies_between_pairs_is_not_in_the_interval_of_their_difference():
+    tasks, more = np.array([0.1, 0.9, 0.4, 0.7]), np.array([0.05, 0.06, 0.05, 0.06])
+    result = paired_difference(tasks + more, tasks)
+    assert result.mean == pytest.approx(0.055)
+    assert result.ci95 == pytest.approx(estimate(more).ci95)
+
+
+def test_values_that_are_all_the_same_have_no_interval():
+    for values in ([0.0] * 5, [1.0] * 600, [0.3] * 7, [2.5]):
+        assert math.isnan(estimate(values).ci95)
+        assert summary(values) == Score(pytest.approx(values[0]), None)
     tasks = np.array([0.1, 0.9, 0.4, 0.7])
-    result = paired_difference(tasks + 0.05, tasks)
-    assert result.mean == pytest.approx(0.05)
-    assert result.ci95 == pytest.approx(0.0, abs=1e-12)
+    assert paired_difference(tasks + 0.05, tasks).mean == pytest.approx(0.05)
+    assert math.isnan(paired_difference(tasks + 0.05, tasks).ci95)  # the same but for rounding
+    assert math.isnan(paired_difference(tasks, tasks).ci95)
+
+
+def test_values_that_are_no_numbers_have_neither_mean_nor_interval():
+    for values in ([math.nan, 0.5, 0.6], [math.inf, -math.inf], []):
+        assert summary(values) == Score(None, None)
+    assert paired_difference([math.nan, 1.0], [0.0, 1.0]).num == 2
 
 
 def test_welch_interval_matches_its_formula():
@@ -52,8 +70,20 @@ def test_welch_interval_matches_its_formula():
     assert result.num == 3
 
 
-def test_welch_interval_of_samples_without_spread_is_zero_and_of_overflowed_ones_not_a_number():
-    assert welch_difference([1.0, 1.0], [0.0, 0.0]).ci95 == 0.0
+def test_welch_interval_is_that_of_scipy():
+    from scipy.stats import ttest_ind
+
+    rng = np.random.default_rng(0)
+    for num, size in ((2, 1.0), (30, 1e-100), (600, 1e150)):
+        a, b = size * rng.normal(size=7), 3 * size * rng.normal(size=num)
+        interval = ttest_ind(a / size, b / size, equal_var=False).confidence_interval(0.95)
+        assert welch_difference(a, b).ci95 == pytest.approx(size * (interval.high - interval.low) / 2, rel=1e-9)
+
+
+def test_welch_interval_of_samples_without_spread_and_of_overflowed_ones_is_not_a_number():
+    same = welch_difference([1.0, 1.0], [0.0, 0.0])
+    assert same.mean == 1.0
+    assert math.isnan(same.ci95)
     overflowed = welch_difference([math.inf, 1.0], [0.0, 1.0])
     assert overflowed.mean == math.inf
     assert math.isnan(overflowed.ci95)
@@ -138,11 +168,11 @@ def test_verdict_is_where_the_interval_lies(mean, margin, verdict, is_higher_bet
     assert result.gain == pytest.approx(mean)
 
 
-def test_scores_that_are_all_the_same_number_decide_by_that_number():
-    for value, verdict in ((1.0, "equivalent"), (1.2, "better"), (0.8, "worse")):
+def test_scores_that_are_all_the_same_number_decide_nothing():
+    for value in (1.0, 1.2, 0.8):
         result = equivalence(np.full((2, 5), value), 1.0, margin=0.1, is_higher_better=True)
-        assert (result.verdict, result.interval[0]) == (verdict, result.interval[1])
-        assert result.p_equivalent == pytest.approx(0.0 if verdict == "equivalent" else 1.0, abs=1e-12)
+        assert (result.verdict, result.interval) == ("undecided", None)
+        assert (result.gain, result.p_equivalent, result.p_better) == (pytest.approx(value - 1.0), 1.0, 1.0)
 
 
 @pytest.mark.parametrize(("num_seeds", "spread"), [(1, 0.0), (2, 1.0), (3, 0.2), (3, 3.0)])
@@ -206,10 +236,11 @@ def test_ordinary_intervals_have_no_note(draw, parameter, num_tasks):
 
 def test_notes_say_why():
     assert interval_note([1.0] * 5, "Query accuracy", is_fraction=True) == (
-        "Query accuracy: the same on all 5 tasks, so its interval has no width and says nothing."
+        "Query accuracy: the same on all 5 tasks, so it has no interval."
     )
     assert "close to 1, and a few tasks decide it" in interval_note([1.0] * 99 + [0.9], "x", is_fraction=True)
     assert interval_note([0.0] * 99 + [1e200], "Query loss") == (
         "Query loss: its interval covers less than 95 %, as a few tasks decide it. More tasks mend that."
     )
-    assert interval_note([2.0] * 5, "x") is interval_note([1.0, math.nan], "x") is interval_note([], "x") is None
+    assert interval_note([2.0] * 5, "x") == "x: the same on all 5 tasks, so it has no interval."
+    assert interval_note([1.0, math.nan], "x") is interval_note([], "x") is None

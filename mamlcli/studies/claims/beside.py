@@ -25,9 +25,9 @@ from mamlcli.studies.layers.image_operators import HeadOperator, compare, head_o
 from mamlcli.studies.layers.operators import MAX_OPERATOR_SIZE
 
 POOLED_WORDS = (
-    "Means over studies of the same comparison, by a random-effects model with 95 % intervals over studies. I² is the "
-    "share of the variance of the studies' means that is between studies; Q is about the number of studies less one "
-    "where all have the same effect. They decide nothing."
+    "Means over studies of the same comparison, each study counting alike, with 95 % intervals over studies. I² is "
+    "the share of the variance of the studies' means that is between studies; Q is about the number of studies less "
+    "one where all have the same effect. They decide nothing."
 )
 OPERATOR_WORDS = (
     "Image networks: the matrix by which a small inner step multiplies the gradient of the head (appended layers "
@@ -79,11 +79,12 @@ def _pooled_row(rows: Sequence[Row]) -> tuple[str, ...] | None:
     if pooled is None or pooled.num < 2:
         return None
     low, high = pooled.mean - pooled.half_width, pooled.mean + pooled.half_width
+    interval = f"[{low:+.4f}, {high:+.4f}]" if math.isfinite(pooled.half_width) else "(all the same: no interval)"
     return (
         prose(rows[0].contrast.words),
         SHORT_MEASURES[rows[0].contrast.measure],
         str(pooled.num),
-        f"{pooled.mean:+.4f} [{low:+.4f}, {high:+.4f}]",
+        f"{pooled.mean:+.4f} {interval}",
         f"{PERCENT * pooled.i_squared:.0f} %",
         f"{pooled.q:.1f} ({pooled.p_same:.2g})",
     )

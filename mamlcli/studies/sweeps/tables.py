@@ -63,8 +63,17 @@ def interval_words(result: StudyResult) -> str:
         fewer = [f"{value_label(c.value)}: {len(c.seeds)}" for c in result.cells if len(c.seeds) != num]
         exceptions = f" ({'; '.join(fewer)})" if fewer else ""
         over = " (trainings and tasks, not classes)" if result.tasks else ""
-        return f"mean ± half-width of the 95 % interval over {num} seeds{over}{exceptions}"
-    return f"one seed; ± half-width of the 95 % interval over {protocol_of(result).num_tasks} tasks"
+        return f"mean ± half-width of the 95 % interval over {num} seeds{over}{exceptions}{_without_interval(result)}"
+    num_tasks = protocol_of(result).num_tasks
+    return f"one seed; ± half-width of the 95 % interval over {num_tasks} tasks{_without_interval(result)}"
+
+
+def _without_interval(result: StudyResult) -> str:
+    """Return why some of a result's numbers have no interval, in words; nothing where all have one."""
+    scores = [score for cell in result.cells for score in cell.final.values.values()]
+    scores += [comparison.difference for comparison in result.comparisons]
+    is_without = any(score is not None and score.mean is not None and score.ci95 is None for score in scores)
+    return f"; none where all {'seeds' if len(result.seeds) > 1 else 'tasks'} are the same" if is_without else ""
 
 
 def protocol_of(result: StudyResult) -> Protocol:

@@ -15,6 +15,25 @@ SEVERITIES = ("error", "warning", "note")
 
 
 @dataclass(frozen=True)
+class ImagePlace:
+    """An image place says where an image stands in a pack.
+
+    Attributes:
+        image: its index in the pack, from 0.
+        class_name: its class.
+        split: of the class; None where it is in no split that is checked.
+    """
+
+    image: int
+    class_name: str
+    split: str | None
+
+    def __str__(self) -> str:
+        where = f"image {self.image}" if self.split is None else f"{self.split}, image {self.image}"
+        return f"{self.class_name} ({where})"
+
+
+@dataclass(frozen=True)
 class Finding:
     """A finding is one thing that a check has to say of a pack.
 
@@ -23,19 +42,27 @@ class Finding:
             "note": good to know.
         check: which check, a few words.
         message: what was found, one sentence.
+        same: of duplicate images, all groups of images that are the same.
     """
 
     severity: str
     check: str
     message: str
+    same: tuple[tuple[ImagePlace, ...], ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """Return the finding as primitives; `same` only where there is any."""
+        words = {"severity": self.severity, "check": self.check, "message": self.message}
+        return {**words, **({"same": [[vars(place) for place in group] for group in self.same]} if self.same else {})}
 
 
-def check_pack(pack: Pack, splits: Mapping[str, Sequence[str]]) -> list[Finding]:
+def check_pack(pack: Pack, splits: Mapping[str, Sequence[str]], *, is_published: bool = False) -> list[Finding]:
     """Check a pack and the splits of its classes; errors come first.
 
     Args:
         pack: the images.
         splits: class names of each split to check; {} checks the pack alone.
+        is_published: whether others compare results by these splits, so that images in two of them stay there.
 
     Returns:
         The findings. At least the class counts are always among them.
@@ -45,7 +72,7 @@ def check_pack(pack: Pack, splits: Mapping[str, Sequence[str]]) -> list[Finding]
         findings += _count_findings(pack, splits)
         findings += _split_findings(pack, splits)
         findings += _constant_findings(pack)
-        findings += _duplicate_findings(pack, splits)
+        findings += _duplicate_findings(pack, splits, is_published=is_published)
         findings += _twin_findings(pack, splits)
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
@@ -112,28 +139,32 @@ def _constant_findings(pack: Pack) -> list[Finding]:
     return [Finding("warning", "constant images", f"{len(constant)} of a single value: {_shown(names)}")]
 
 
-def _duplicate_findings(pack: Pack, splits: Mapping[str, Sequence[str]]) -> list[Finding]:
+def _duplicate_findings(pack: Pack, splits: Mapping[str, Sequence[str]], *, is_published: bool) -> list[Finding]:
     """Report images that are the same byte for byte: in two splits, in two classes, or twice in one class."""
     split_of = {name: split for split, names in splits.items() for name in names}
-    across, between, within = [], [], 0
-    for group in _same_images(pack.images):
-        names = list(dict.fromkeys(pack.class_names[pack.labels[index]] for index in group))
-        if len({split_of.get(name) for name in names} - {None}) > 1:
-            across.append(" = ".join(names))
-        elif len(names) > 1:
-            between.append(" = ".join(names))
-        else:
-            within += len(group) - 1
+    across, between, within = [], [], []
+    for indices in _same_images(pack.images):
+        names = [pack.class_names[pack.labels[index]] for index in indices]
+        group = tuple(ImagePlace(i, name, split_of.get(name)) for i, name in zip(indices, names, strict=True))
+        several_splits = len({place.split for place in group} - {None}) > 1
+        (across if several_splits else between if len({*names}) > 1 else within).append(group)
+    left = "They are left where the published split has them, so that results compare with others'"
+    removal = "Remove one of each, or results on one split are partly on images of another"
     findings = []
     if across:
-        message = f"{len(across)} images are in two splits: {_shown(across)}"
-        findings.append(Finding("warning", "duplicate images", message))
+        message = f"{len(across)} images are in two splits: {_same(across)}. {left if is_published else removal}"
+        findings.append(Finding("warning", "duplicate images", message, tuple(across)))
     if between:
-        message = f"{len(between)} images are in two classes: {_shown(between)}"
-        findings.append(Finding("note", "duplicate images", message))
+        message = f"{len(between)} images are in two classes: {_same(between)}"
+        findings.append(Finding("note", "duplicate images", message, tuple(between)))
     if within:
-        findings.append(Finding("note", "duplicate images", f"{within} repeat another image of their class"))
+        message = f"{sum(len(group) - 1 for group in within)} repeat another image of their class"
+        findings.append(Finding("note", "duplicate images", message, tuple(within)))
     return findings
+
+
+def _same(groups: Sequence[Sequence[ImagePlace]]) -> str:
+    return _shown([" = ".join(map(str, group)) for group in groups])
 
 
 def _twin_findings(pack: Pack, splits: Mapping[str, Sequence[str]]) -> list[Finding]:

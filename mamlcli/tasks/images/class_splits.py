@@ -18,6 +18,9 @@ from mamlcli.tasks.images.packs import Pack
 # for meta-testing. Of these 423, 100 are kept for meta-validation here.
 _OMNIGLOT_SEEDED = (1200, 100, 323)
 
+# Sources whose default class split is a published one, by which others compare their results.
+PUBLISHED_SOURCES = ("omniglot", "cifar-fs", "fc100", "mini-imagenet")
+
 # The proportions of mini-ImageNet and CIFAR-FS: 64, 16 and 20 of 100 classes.
 _FOLDER_FRACTIONS = (0.64, 0.16, 0.20)
 

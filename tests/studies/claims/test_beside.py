@@ -28,13 +28,18 @@ def studies(**roles):
 
 def test_a_comparison_of_two_studies_has_its_mean_over_them_with_heterogeneity():
     # Means 0.3 and 0.5, standard errors 0.1 and 0.1: m_w = 0.4, Q = (0.1^2 + 0.1^2) / 0.1^2 = 2, I^2 = (2 - 1) / 2;
-    # tau^2 = (2 - 1) / (200 - 20000 / 200) = 0.01, u = 1 / 0.02, q = 50 * 0.02 / 1 = 1,
-    # half-width = t_1(0.975) sqrt(1 / 100) = 1.2706; p = P(chi^2_1 > 2) = 0.157.
+    # s^2 = 0.02, half-width = t_1(0.975) sqrt(0.02 / 2) = 1.2706; p = P(chi^2_1 > 2) = 0.157.
     rows = [of_study("glyphs", (0.2, 0.4)), of_study("omniglot", (0.4, 0.6))]
     grid = pooled_grid(claim("holds", rows), studies(glyphs="maml", omniglot="maml"))
     assert grid.rows == (
         ("2 linear layers better than none", "loss", "2", "+0.4000 [-0.8706, +1.6706]", "50 %", "2.0 (0.16)"),
     )
+
+
+def test_studies_of_one_mean_have_no_interval_and_a_word_says_so():
+    rows = [of_study("glyphs", (0.2, 0.4)), of_study("omniglot", (0.1, 0.5))]
+    [row] = pooled_grid(claim("holds", rows), studies(glyphs="maml", omniglot="maml")).rows
+    assert row[3] == "+0.3000 (all the same: no interval)"
 
 
 def test_one_study_other_measures_other_words_and_other_roles_are_not_averaged():

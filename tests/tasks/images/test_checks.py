@@ -85,14 +85,51 @@ def test_image_in_two_splits_is_a_warning():
     images = noise(12, 6, 6, 1)
     images[11] = images[0]
     assert ("warning", "duplicate images") in found(sound_pack(images))
-    assert message(sound_pack(images), "duplicate images") == "1 images are in two splits: a = d"
+    assert message(sound_pack(images), "duplicate images") == (
+        "1 images are in two splits: a (train, image 0) = d (test, image 11). Remove one of each, or results on one "
+        "split are partly on images of another"
+    )
+
+
+def test_image_in_two_published_splits_is_said_to_stay_there():
+    images = noise(12, 6, 6, 1)
+    images[11] = images[6] = images[0]
+    [finding] = [f for f in check_pack(sound_pack(images), SPLITS, is_published=True) if f.check == "duplicate images"]
+    assert finding.severity == "warning"
+    assert finding.message == (
+        "1 images are in two splits: a (train, image 0) = c (validation, image 6) = d (test, image 11). They are left "
+        "where the published split has them, so that results compare with others'"
+    )
+
+
+def test_every_image_that_is_there_twice_is_listed_for_machines_however_many_there_are():
+    images = np.concatenate([noise(60, 6, 6, 1)] * 2)  # class a again as c, b as d
+    finding = check_pack(Pack(images, np.repeat(np.arange(4), 30), ("a", "b", "c", "d")), SPLITS)[0]
+    assert "and 52 more" in finding.message
+    same = finding.to_json()["same"]
+    assert len(same) == 60
+    assert same[31] == [
+        {"image": 31, "class_name": "b", "split": "train"},
+        {"image": 91, "class_name": "d", "split": "test"},
+    ]
+    assert "same" not in check_pack(sound_pack(), SPLITS)[0].to_json()
+
+
+def test_class_in_no_split_that_is_checked_has_none():
+    images = noise(12, 6, 6, 1)
+    images[11] = images[0]
+    assert message(sound_pack(images), "duplicate images", {"train": ("a",)}) == (
+        "1 images are in two classes: a (train, image 0) = d (image 11)"
+    )
 
 
 def test_image_in_two_classes_of_a_split_is_noted():
     images = noise(12, 6, 6, 1)
     images[3] = images[0]
     assert ("note", "duplicate images") in found(sound_pack(images))
-    assert message(sound_pack(images), "duplicate images") == "1 images are in two classes: a = b"
+    assert message(sound_pack(images), "duplicate images") == (
+        "1 images are in two classes: a (train, image 0) = b (train, image 3)"
+    )
 
 
 def test_image_twice_in_a_class_is_noted():
