@@ -22,7 +22,7 @@ from mamlcli.common.errors import Interrupted
 class _Commands(TyperGroup):
     """Tells of a Ctrl-C in any command: typer says nothing or "Aborted", and ends with 130 or 1, by its version."""
 
-    def invoke(self, *context: Any) -> Any:  # the type of a context depends on typer's version
+    def invoke(self, *context: Any) -> object:  # type: ignore[explicit-any]  # typer names no type for it
         """Run a command."""
         try:
             return super().invoke(*context)

@@ -13,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mamlcli.common.files import json_text
+from mamlcli.common.names import PATH_KEY
 from mamlcli.common.published import published_names, published_path
 from mamlcli.common.statistics import Score
 from mamlcli.common.tables import PERCENT, with_interval
 from mamlcli.common.words import one_line, printable
 from mamlcli.recipe.files import recipe_to_tree, shipped_recipes
-from mamlcli.recipe.places import PATH_KEY, with_published_path
+from mamlcli.recipe.places import with_published_path
 from mamlcli.runs.catalogue import changed_keys
 from mamlcli.runs.comparison import check_finished, recipe_differences
 from mamlcli.runs.curve import batch_norm_words, step_words, task_words

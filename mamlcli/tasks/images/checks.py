@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,9 @@ class ImagePlace:
         return f"{self.class_name} ({where})"
 
 
+SameImages: TypeAlias = tuple[ImagePlace, ...]
+
+
 @dataclass(frozen=True)
 class Finding:
     """A finding is one thing that a check has to say of a pack.
@@ -48,7 +52,7 @@ class Finding:
     severity: str
     check: str
     message: str
-    same: tuple[tuple[ImagePlace, ...], ...] = ()
+    same: tuple[SameImages, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """Return the finding as primitives; `same` only where there is any."""
@@ -142,7 +146,7 @@ def _constant_findings(pack: Pack) -> list[Finding]:
 def _duplicate_findings(pack: Pack, splits: Mapping[str, Sequence[str]], *, is_published: bool) -> list[Finding]:
     """Report images that are the same byte for byte: in two splits, in two classes, or twice in one class."""
     split_of = {name: split for split, names in splits.items() for name in names}
-    across, between, within = [], [], []
+    across, between, within = list[SameImages](), list[SameImages](), list[SameImages]()
     for indices in _same_images(pack.images):
         names = [pack.class_names[pack.labels[index]] for index in indices]
         group = tuple(ImagePlace(i, name, split_of.get(name)) for i, name in zip(indices, names, strict=True))
