@@ -138,15 +138,14 @@ def schema(
 
       mamlcli recipes schema --out recipe.schema.json
     """
-    from mamlcli.recipe.editors import write_schema
+    from mamlcli.recipe.editors import editor_line, write_schema
     from mamlcli.recipe.json_schema import schema_text
 
     if out is None:
         console.result_text(schema_text())
         return
     write_schema(out, schema_text())
-    line = f"# yaml-language-server: $schema={out.name}"
-    console.note(f"Written: {out}. Recipes beside it name it in their first line: {line}")
+    console.note(f"Written: {out}. Recipes beside it name it in their first line: {editor_line(out.name).rstrip()}")
 
 
 @app.command("check")

@@ -17,8 +17,6 @@ from mamlcli.common.words import shown
 
 SCHEMA_FILE = "recipe.schema.json"
 
-EDITOR_LINE = f"# yaml-language-server: $schema={SCHEMA_FILE}\n"
-
 # Any such line, with the end of the line.
 _ANY_EDITOR_LINE = re.compile(r"^#[ \t]+yaml-language-server[ \t]*:.*\n?", re.MULTILINE)
 
@@ -28,9 +26,14 @@ SCHEMA_COMMENT = "Written by: mamlcli recipes schema"
 _MOST_BYTES = 2_000_000
 
 
+def editor_line(name: str) -> str:
+    """Return the line of a recipe that names the file of the schema beside it."""
+    return f"# yaml-language-server: $schema={name}\n"
+
+
 def with_editor_line(text: str) -> str:
     """Return the text of a recipe with the line for editors at its top, in the place of any other such line."""
-    return EDITOR_LINE + without_editor_line(text)
+    return editor_line(SCHEMA_FILE) + without_editor_line(text)
 
 
 def without_editor_line(text: str) -> str:

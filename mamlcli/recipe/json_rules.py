@@ -28,6 +28,10 @@ TRUE_WORDS = ("yes", "Yes", "YES", "on", "On", "ON")
 FALSE_WORDS = ("no", "No", "NO", "off", "Off", "OFF")
 
 
+# A key is completed by what the section says of it; the YAML language server would offer a rule's beside it.
+_UNSUGGESTED = {"doNotSuggest": True}
+
+
 def one_of(*values: object) -> JsonSchemaValue:
     """Return the schema of a value that is one of these."""
     return {"enum": list(values)}
@@ -53,11 +57,11 @@ class Form:
     def schema(self, key: str, sentence: str) -> JsonSchemaValue:
         """Return the rule about a key; editors show the sentence where it is broken."""
         cases = [_holds(name, value, self.when) for name, value in self.when.items()]
-        then = {**self.then, "errorMessage": sentence}
+        then = {**self.then, "errorMessage": sentence, **_UNSUGGESTED}
         may_lack = self.is_of_written or _takes(then, key, {})
         return {
             "if": cases[0] if len(cases) == 1 else {"allOf": cases},
-            "then": _at(key, then, may_lack=may_lack, sentence=sentence),
+            "then": _at(key, then, may_lack=may_lack, words={"errorMessage": sentence, **_UNSUGGESTED}),
         }
 
 
@@ -72,12 +76,17 @@ def _holds(key: str, wanted: JsonSchemaValue, case: Mapping[str, JsonSchemaValue
     return _at(key, wanted, may_lack=_takes(wanted, key, {"model": kinds[0]} if len(kinds) == 1 else {}))
 
 
-def _at(key: str, wanted: JsonSchemaValue, *, may_lack: bool, sentence: str = "") -> JsonSchemaValue:
-    """Return the schema of recipes whose key holds what is wanted; or that lack it, where they may."""
-    message = {"errorMessage": sentence} if sentence else {}
+def _at(key: str, wanted: JsonSchemaValue, *, may_lack: bool, words: JsonSchemaValue | None = None) -> JsonSchemaValue:
+    """Return the schema of recipes whose key holds what is wanted; or that lack it, where they may.
+
+    Args:
+        key, wanted: dotted, and the schema of its value.
+        may_lack: whether the key may be left out.
+        words: what editors are told of every level.
+    """
     for name in reversed(key.split(".")):
-        needed = {} if may_lack else {"type": "object", "required": [name], **message}
-        wanted = {"properties": {name: wanted}, **needed}
+        needed = {} if may_lack else {"type": "object", "required": [name]}
+        wanted = {"properties": {name: wanted}, **needed, **(words or {})}
     return wanted
 
 

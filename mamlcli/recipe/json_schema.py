@@ -22,10 +22,13 @@ from pydantic.json_schema import JsonSchemaValue
 from mamlcli.common.files import atomic_write, json_text
 from mamlcli.recipe.editors import SCHEMA_COMMENT
 from mamlcli.recipe.json_rules import FALSE_WORDS, TRUE_WORDS, rule_forms
+from mamlcli.recipe.keys import as_yaml
 from mamlcli.recipe.schema import Recipe
 
 # An editor's message where a text does not match a pattern.
 _MESSAGE = "patternErrorMessage"
+
+_KEYS = "expected keys and values"
 
 # Of pydantic's schemas, what is written here anew or says nothing to a person.
 _REPLACED = ("title", "default", "discriminator", "oneOf", "anyOf", "$ref")
@@ -43,8 +46,9 @@ def recipe_schema() -> JsonSchemaValue:
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "$comment": SCHEMA_COMMENT,
-        **whole,
         "title": "mamlcli recipe",
+        "type": "object",
+        **whole,
         "allOf": rule_forms(),
     }
 
@@ -63,36 +67,34 @@ class _Walk:
         if not sections:
             return {"title": path, **_key(node)}
         section = self.section(self.definition(sections[0]), path)
-        if "description" in node:
-            section["description"] = node["description"]
-        if any(part.get("type") == "null" for part in node.get("anyOf", ())):
-            section["type"] = ["object", "null"]
-        return _or_name(section) if path == "inner.transform" else section
+        doc = section.pop("description")
+        types = ["object", "null"] if "anyOf" in node else "object"
+        # Below allOf, so that an editor that completes the section's name does not write all of its defaults.
+        whole = {"title": path, "description": node.get("description", doc), "type": types, "errorMessage": _KEYS}
+        names = _section_or_name(section) if path == "inner.transform" else {}
+        return {**whole, **names, "allOf": [section]}
 
     def section(self, section: JsonSchemaValue, path: str) -> JsonSchemaValue:
         """Return a section with its keys; others are refused."""
         prefix = f"{path}." if path else ""
         keys = {name: self.node(below, f"{prefix}{name}") for name, below in section["properties"].items()}
         needed = {"required": section["required"]} if "required" in section else {}
-        described = {"title": path, "description": section["description"], "type": "object"}
-        return {**described, "properties": keys, **needed, "additionalProperties": False}
+        return {"description": section["description"], "properties": keys, **needed, "additionalProperties": False}
 
     def chosen(self, node: JsonSchemaValue, path: str) -> JsonSchemaValue:
         """Return a section that its tag chooses, tasks.source or model.kind: its other keys depend on the tag."""
         tag = node["discriminator"]["propertyName"]
         sections = [self.section(self.definition(part), path) for part in node["oneOf"]]
+        described = {"title": f"{path}.{tag}", "description": f"{tag} of the {path}"}
         names = []
         for section in sections:
-            del section["type"]  # said once
-            section["properties"][tag] = {**_closed(section["properties"][tag]), "description": f"{tag} of the {path}"}
+            section["properties"][tag] = {**described, **_closed(section["properties"][tag])}
             names.append(section["properties"][tag]["enum"])
-        known = {"title": f"{path}.{tag}", "description": f"{tag} of the {path}"}
-        known["enum"] = [name for those in names for name in those]
         return {
             "title": path,
             "description": f"{path}; the other keys depend on {path}.{tag}",
             "type": "object",
-            "properties": {tag: known},
+            "properties": {tag: {**described, "enum": [name for those in names for name in those]}},
             "required": [tag],
             "allOf": [
                 {"if": {"properties": {tag: {"enum": those}}, "required": [tag]}, "then": section}
@@ -109,18 +111,23 @@ class _Walk:
 def _key(node: JsonSchemaValue) -> JsonSchemaValue:
     """Return what a key may hold: one flat schema without alternatives, of which editors would list every failure."""
     parts = node.get("anyOf", [node])
-    types = [part["type"] for part in parts]
+    # The first type is the one that editors take a default for; the YAML language server fails at null for a text.
+    types = sorted((part["type"] for part in parts), key=lambda name: name != "null")
     key = {name: value for part in (*parts, node) for name, value in part.items() if name not in _REPLACED}
     key = _closed(key)
     if "enum" in key and "null" in types:
         key["enum"] = [*key["enum"], None]
     key |= {"type": types[0] if len(types) == 1 else types}
-    key |= {"default": node["default"]} if "default" in node else {}
+    if "default" in node:
+        key["default"] = node["default"]
+        key["description"] += f". Default: {as_yaml(node['default'])}" if node["default"] is not None else ""
     if "boolean" in types or "yes" in key.get("enum", ()):
         return _with_words(key)
     if "array" in types and "enum" in key["items"]:
         return _or_one(key)
-    if "string" in types and not {"enum", "pattern"} & set(key):
+    if "string" in types and "pattern" in key:
+        key[_MESSAGE] = f"expected a text such as {', '.join(key['examples'])}"
+    elif "string" in types and "enum" not in key:
         key["type"] = [*types, "number", "boolean"]
     return key
 
@@ -147,10 +154,9 @@ def _or_one(key: JsonSchemaValue) -> JsonSchemaValue:
     return {**key, "type": ["array", "string"], "uniqueItems": True, **_one_of_names(names)}
 
 
-def _or_name(transform: JsonSchemaValue) -> JsonSchemaValue:
-    """Return the section of the transform, of which the name alone is enough."""
-    names = transform["properties"]["name"]["enum"]
-    return {**transform, "type": ["object", "string"], **_one_of_names(names)}
+def _section_or_name(transform: JsonSchemaValue) -> JsonSchemaValue:
+    """Return what is to be said of the transform beside its keys: its name alone is enough."""
+    return {"type": ["object", "string"], **_one_of_names(transform["properties"]["name"]["enum"])}
 
 
 def _one_of_names(names: list[str]) -> JsonSchemaValue:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from mamlcli.common.errors import MamlError
-from mamlcli.recipe.editors import EDITOR_LINE, SCHEMA_FILE, with_editor_line, without_editor_line, write_schema
+from mamlcli.recipe.editors import SCHEMA_FILE, editor_line, with_editor_line, without_editor_line, write_schema
 from mamlcli.recipe.files import load_recipe, recipe_summary, shipped_recipes
 from mamlcli.recipe.json_schema import schema_text
 
+EDITOR_LINE = editor_line(SCHEMA_FILE)
 TEXT = "# What it is\n#\n# More.\nseed: 0\n"
 
 
@@ -36,9 +37,7 @@ def test_the_line_stands_once_and_first(text):
     assert without_editor_line(text) == TEXT
 
 
-@pytest.mark.parametrize(
-    "text", ["", "seed: 0", "path: '# yaml-language-server: x'\n", "# about it\n"]
-)
+@pytest.mark.parametrize("text", ["", "seed: 0", "path: '# yaml-language-server: x'\n", "# about it\n"])
 def test_other_text_stays(text):
     assert without_editor_line(text) == text
     assert with_editor_line(text) == EDITOR_LINE + text

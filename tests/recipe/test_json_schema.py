@@ -173,13 +173,11 @@ def test_what_an_editor_takes_for_another_type_may_be_a_recipe(text, key, write)
 def keys_in(schema, prefix=""):
     """Yield every dotted key of a part of the schema, with what it may hold."""
     for name, below in schema.get("properties", {}).items():
-        if "properties" in below or "allOf" in below:
-            yield from keys_in(below, f"{prefix}{name}.")
+        if "allOf" in below:
+            for case in below["allOf"]:
+                yield from keys_in(case.get("then", case), f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", below
-    if prefix:  # at the top there are the rules
-        for case in schema.get("allOf", ()):
-            yield from keys_in(case["then"], prefix)
 
 
 def test_every_key_has_its_meaning_its_default_and_its_values():
@@ -200,9 +198,9 @@ def test_every_section_refuses_other_keys_and_says_what_it_is():
     schema = recipe_schema()
     assert schema["additionalProperties"] is False
     for path in ("inner", "outer", "validation", "evaluation", "execution", "reference"):
-        section = schema["properties"][path]
+        [section] = schema["properties"][path]["allOf"]
         assert section["additionalProperties"] is False
-        assert section["description"] == next(part.doc for part in sections() if part.path == path)
+        assert schema["properties"][path]["description"] == next(part.doc for part in sections() if part.path == path)
     for path in ("tasks", "model"):
         cases = schema["properties"][path]["allOf"]
         assert all(case["then"]["additionalProperties"] is False for case in cases)
