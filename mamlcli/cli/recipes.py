@@ -16,6 +16,7 @@ from mamlcli.common.commands import command
 from mamlcli.common.disk import write_error
 from mamlcli.common.errors import MamlError, RecipeError, RunError
 from mamlcli.common.files import atomic_write
+from mamlcli.recipe.editors import SCHEMA_FILE, editor_line, with_editor_line, write_schema
 
 app = typer.Typer(help="List, show, copy, check and verify recipes.", no_args_is_help=True)
 
@@ -98,7 +99,6 @@ def cp(
 
       mamlcli recipes cp glyphs-5way-1shot my.yaml
     """
-    from mamlcli.recipe.editors import SCHEMA_FILE, with_editor_line
     from mamlcli.recipe.files import find_recipe, load_recipe, recipe_text
 
     load_recipe(recipe)
@@ -114,7 +114,6 @@ def cp(
 
 def _write_beside(schema: Path, recipe: Path) -> None:
     """Write the schema that editors check a recipe by beside it; where that cannot be, the recipe is good without."""
-    from mamlcli.recipe.editors import write_schema
     from mamlcli.recipe.json_schema import schema_text
 
     try:
@@ -138,7 +137,6 @@ def schema(
 
       mamlcli recipes schema --out recipe.schema.json
     """
-    from mamlcli.recipe.editors import editor_line, write_schema
     from mamlcli.recipe.json_schema import schema_text
 
     if out is None:

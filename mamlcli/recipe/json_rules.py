@@ -97,11 +97,11 @@ def _takes(wanted: JsonSchemaValue, key: str, tags: Mapping[str, str]) -> bool:
         return False
     value = value_of(default, tuple(key.split(".")))
     if "enum" in wanted:
-        return value in wanted["enum"]
+        return any(value == known for known in wanted["enum"])
     if not isinstance(value, int | float):
         return False
     is_above = value > wanted.get("exclusiveMinimum", float("-inf")) and value >= wanted.get("minimum", float("-inf"))
-    return is_above and value <= wanted.get("maximum", float("inf"))
+    return bool(is_above and value <= wanted.get("maximum", float("inf")))
 
 
 def _sources(is_wanted: Callable[[type[Section]], bool]) -> JsonSchemaValue:
