@@ -14,7 +14,7 @@ help:
 	@echo "               more by ARGS: make reproduce ARGS='--until-decided --hours 2 --dir runs/decided'"
 	@echo "make check     lint, types and format; changes nothing"
 	@echo "make fix       mend what lint and format can mend"
-	@echo "make docs      write docs/recipes.md from the schema, and the map in CONTRIBUTING"
+	@echo "make docs      write docs/recipes.md and recipes/recipe.schema.json from the schema, and the map in CONTRIBUTING"
 	@echo "make dist      build wheel and sdist into dist/ and check them"
 	@echo "make clean     remove $(VENV) and caches (runs stay)"
 
@@ -71,6 +71,7 @@ fix: $(VENV)/installed-dev
 
 docs: $(VENV)/installed
 	$(BIN)/python -m mamlcli.recipe.reference docs/recipes.md
+	$(BIN)/python -m mamlcli.recipe.json_schema recipes/recipe.schema.json
 	$(BIN)/python -m tests.helpers.layouts docs/data.md
 	$(BIN)/python -m tests.helpers.house_map CONTRIBUTING.md
 

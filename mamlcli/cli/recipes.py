@@ -1,4 +1,4 @@
-"""`mamlcli recipes` lists, shows, copies, checks and verifies recipes."""
+"""`mamlcli recipes` lists, shows, copies, checks and verifies recipes, and prints their schema for editors."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from mamlcli.cli.options import JsonOption, place_to_write
 from mamlcli.cli.verify import verify
 from mamlcli.common.commands import command
 from mamlcli.common.disk import write_error
-from mamlcli.common.errors import RecipeError, RunError
+from mamlcli.common.errors import MamlError, RecipeError, RunError
 from mamlcli.common.files import atomic_write
+from mamlcli.recipe.editors import SCHEMA_FILE, editor_line, with_editor_line, write_schema
 
 app = typer.Typer(help="List, show, copy, check and verify recipes.", no_args_is_help=True)
 
@@ -92,22 +93,57 @@ def cp(
     recipe: RecipeArgument,
     target: Annotated[Path, typer.Argument(help="The new file, such as my.yaml.", callback=place_to_write)],
 ) -> None:
-    """Copy a recipe to a file of your own, to change it.
+    """Copy a recipe to a file of your own, to change it; beside it comes the schema by which editors check it.
 
     Examples:
 
       mamlcli recipes cp glyphs-5way-1shot my.yaml
     """
-    from mamlcli.recipe.files import find_recipe, load_recipe
+    from mamlcli.recipe.files import find_recipe, load_recipe, recipe_text
 
     load_recipe(recipe)
     if target.exists():
         raise RunError(str(target), expected="a new file", got="one that exists", next_step="Name another")
     try:
-        atomic_write(target, find_recipe(recipe).read_bytes())
+        atomic_write(target, with_editor_line(recipe_text(find_recipe(recipe))).encode())
     except OSError as error:
         raise write_error(error, str(target), expected="a place that can be written") from error
     console.note(f"Written: {target}. Next: {command('train', target)}")
+    _write_beside(target.parent / SCHEMA_FILE, target)
+
+
+def _write_beside(schema: Path, recipe: Path) -> None:
+    """Write the schema that editors check a recipe by beside it; where that cannot be, the recipe is good without."""
+    from mamlcli.recipe.json_schema import schema_text
+
+    try:
+        if write_schema(schema, schema_text()):
+            console.note(f"Written: {schema}, by which editors complete and check {recipe.name}")
+    except MamlError as error:
+        console.warn(f"{error} Editors will not check {recipe.name} as it stands.")
+
+
+@app.command("schema")
+def schema(
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; by default the terminal.", show_default=False)
+    ] = None,
+) -> None:
+    """Print the JSON Schema of recipes, by which editors complete and check them.
+
+    Examples:
+
+      mamlcli recipes schema
+
+      mamlcli recipes schema --out recipe.schema.json
+    """
+    from mamlcli.recipe.json_schema import schema_text
+
+    if out is None:
+        console.result_text(schema_text())
+        return
+    write_schema(out, schema_text())
+    console.note(f"Written: {out}. Recipes beside it name it in their first line: {editor_line(out.name).rstrip()}")
 
 
 @app.command("check")

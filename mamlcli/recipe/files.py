@@ -14,6 +14,7 @@ from mamlcli.common.bounded import BoundError, read_regular
 from mamlcli.common.errors import RecipeError
 from mamlcli.common.files import TextFileError, expanded, text_of
 from mamlcli.common.words import brief, composed, nearest, shown
+from mamlcli.recipe.editors import without_editor_line
 from mamlcli.recipe.habits import without_habits
 from mamlcli.recipe.problems import Draft, problem
 from mamlcli.recipe.reading import syntax_hint, tree_of, value_of
@@ -81,8 +82,11 @@ def find_recipe(name_or_path: str) -> Path:
 
 
 def recipe_summary(path: Path) -> str:
-    """Return the first line of a recipe file, a comment that says what the recipe is; empty where there is none."""
-    first = recipe_text(path).partition("\n")[0]
+    """Return the first line of a recipe file, a comment that says what the recipe is; empty where there is none.
+
+    A line for editors does not count.
+    """
+    first = without_editor_line(recipe_text(path)).partition("\n")[0]
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 

@@ -39,6 +39,30 @@ cost. The same overrides work
 [from Python](python.md): `mamlcli.train("sinusoid", "inner.steps=5")`. `recipes verify` runs a recipe with several
 seeds and tests whether it [reproduces](algorithms.md#is-a-number-reproduced) the number in its section `reference`.
 
+## In an editor
+
+VS Code (with the extension YAML by Red Hat), Neovim, Helix, Zed and others with the YAML language server complete keys
+and values, show what a key means, and underline what is wrong, as you type. They find the schema by the first line of a
+recipe, without a network:
+
+```yaml
+# yaml-language-server: $schema=recipe.schema.json
+```
+
+`recipes cp` writes this line and, beside the copy, the file that it names; a file of that name which is not ours stays,
+with a warning. For recipes elsewhere, and after an upgrade, `recipes schema` writes the file (JSON Schema, draft 7):
+
+```
+mamlcli recipes schema --out recipe.schema.json
+```
+
+The schema refuses what `recipes check` refuses, at the same keys, but for what it cannot say: numbers of several keys
+compared with one another (such as `outer.lr_min` with `outer.lr`), layers that do not fit the images, patterns that
+match no parameter, and how a value is written (`5.0` for an integer, `0x10`, a text in quotes where `true` is wanted).
+An editor marks `1_000`, which a recipe may have. So `recipes check` has the last word.
+
+## Words of the tables
+
 In the tables, *required* means that there is no default, `null` that the key may be left empty.
 """
 

@@ -38,6 +38,58 @@ def test_cp_makes_a_recipe_of_ones_own(cli, tmp_path):
     assert ended.code == 0
     assert "mamlcli train mine.yaml" in ended.err
     assert (tmp_path / "mine.yaml").read_bytes() == SHIPPED["logistic"].read_bytes()
+    assert "recipe.schema.json, by which editors complete and check mine.yaml" in ended.err
+    assert (tmp_path / "recipe.schema.json").read_text() == cli("recipes", "schema").out
+
+
+def test_a_second_copy_says_nothing_of_the_schema_that_is_there(cli, tmp_path):
+    cli("recipes", "cp", "logistic", "mine.yaml")
+    assert "schema" not in cli("recipes", "cp", "sinusoid", "other.yaml").err
+
+
+def test_cp_of_a_recipe_without_the_line_for_editors_adds_it(cli, tmp_path):
+    text = "# Mine\ntasks: {source: logistic}\nmodel: {kind: mlp}\n"
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-16")
+    (tmp_path / "below").mkdir()
+    assert cli("recipes", "cp", "mine.yaml", "below/copy.yaml").code == 0
+    line = "# yaml-language-server: $schema=recipe.schema.json\n"
+    assert (tmp_path / "below" / "copy.yaml").read_text(encoding="utf-8") == line + text
+    assert (tmp_path / "below" / "recipe.schema.json").is_file()
+
+
+def test_cp_leaves_another_file_of_that_name_and_warns(cli, tmp_path):
+    (tmp_path / "recipe.schema.json").write_text("mine")
+    ended = cli("recipes", "cp", "logistic", "mine.yaml")
+    assert ended.code == 0
+    assert "warning: recipe.schema.json: expected a new file, got another file." in ended.err
+    assert "Editors will not check mine.yaml" in ended.err
+    assert (tmp_path / "recipe.schema.json").read_text() == "mine"
+    assert (tmp_path / "mine.yaml").read_bytes() == SHIPPED["logistic"].read_bytes()
+
+
+def test_schema_is_printed_or_written(cli, tmp_path):
+    printed = cli("recipes", "schema")
+    assert printed.code == 0
+    assert json.loads(printed.out)["title"] == "mamlcli recipe"
+    for _ in range(2):  # one of ours is replaced
+        ended = cli("recipes", "schema", "--out", "s.json")
+        assert (ended.code, ended.out) == (0, "")
+        assert "Written: s.json" in ended.err
+        assert "# yaml-language-server: $schema=s.json" in ended.err
+        assert (tmp_path / "s.json").read_text() == printed.out
+
+
+def test_schema_overwrites_nothing_and_makes_no_folder(cli, tmp_path):
+    (tmp_path / "mine.json").write_text("mine")
+    for target, expected in (
+        ("mine.json", "mine.json: expected a new file, got another file. Name another"),
+        (".", ".: expected a new file, got a folder. Name another"),
+        ("nothing/s.json", "nothing/s.json: expected a place that can be written, got no such file or directory"),
+    ):
+        ended = cli("recipes", "schema", "--out", target)
+        assert (ended.code, ended.out) == (1, "")
+        assert ended.errors[0].startswith(expected)
+    assert (tmp_path / "mine.json").read_text() == "mine"
 
 
 def test_cp_overwrites_nothing(cli, tmp_path):
