@@ -26,8 +26,10 @@ def test_notes_say_where_fewer_seeds_are_behind_a_line():
 def test_notes_say_why_a_number_has_no_interval():
     result = depth_result()
     first, second = result.cells
-    final = replace(second.final, values={key: Score(0.5) for key in second.final.values})
-    without = replace(result, cells=(first, replace(second, final=final)))
+    *earlier, last = second.curve
+    scores = replace(last.scores, values={key: Score(0.5) for key in last.scores.values})
+    changed = replace(second, curve=(*earlier, replace(last, scores=scores)))
+    without = replace(result, cells=(first, changed))
     assert interval_words(without).endswith("over 3 seeds; none where all seeds are the same")
 
 
