@@ -20,7 +20,7 @@ from tests.helpers.running import TINY_IMAGES, train_tiny
 
 
 def test_model_card_says_what_data_protocol_result_and_limits(trained, tmp_path, with_glyphs):
-    run = train_tiny(tmp_path / "run", "glyphs-5way-1shot", "tasks.shots=1", *TINY_IMAGES)
+    run = train_tiny(tmp_path / "run", "glyphs-5way-1shot", "tasks.shots=1", *TINY_IMAGES, "evaluation.tasks=20")
     export_weights(read_run(run.path), tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     _, front, body = card.split("---\n", 2)

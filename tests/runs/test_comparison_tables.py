@@ -47,6 +47,17 @@ def test_runs_of_one_recipe_are_said_to_be_so(runs):
     assert "The recipes are the same." in shown(compared(runs, "one", "again"))
 
 
+def test_a_difference_that_is_the_same_on_all_tasks_has_no_interval_and_a_word_says_why(runs):
+    shutil.copytree(runs / "one", runs / "again")
+    result = compare_runs([read_run(runs / name) for name in ("one", "again")])
+    text = " ".join(shown(comparison_parts(result)).split())
+    assert "B minus A: the difference in loss has no interval: it is the same on all 3 tasks." in text
+    assert "0.000 ±" not in text
+    row = result.to_json()["comparisons"][0]
+    assert row["difference"] == {"mean": 0.0, "ci95_over_tasks": None}
+    assert row["why_no_interval"] == "it is the same on all 3 tasks"
+
+
 def test_a_comparison_fits_80_columns(runs):
     shutil.copytree(runs / "two", runs / ("a-very-long-name" * 6))
     text = shown(compared(runs, "one", "five", "a-very-long-name" * 6))

@@ -52,7 +52,10 @@ DAMAGE = {
         lambda run: (run / "evaluation.json").write_text("{}"),
         "evaluation.json: curve: expected a list, got None",
     ),
-    "folder": (lambda run: ((run / "manifest.json").unlink(), (run / "manifest.json").mkdir()), "manifest.json: a folder"),
+    "folder": (
+        lambda run: ((run / "manifest.json").unlink(), (run / "manifest.json").mkdir()),
+        "manifest.json: a folder",
+    ),
 }
 
 

@@ -47,6 +47,16 @@ def test_table_states_reference_margin_protocol_seeds_and_interval():
         assert words in text
 
 
+def test_scores_that_are_all_the_same_have_no_interval_and_a_word_says_why():
+    done = verification()
+    same = equivalence([[98.9] * 4] * 2, 98.7, margin=0.4, is_higher_better=True)
+    done = dataclasses.replace(done, result=same)
+    text = text_of(done)
+    assert "90 % interval none" in text
+    assert "Verdict: undecided: all tasks score the same, so there is no interval" in text
+    assert done.to_json()["interval90"] is None
+
+
 def test_one_seed_is_called_one_seed_and_has_no_mean():
     text = text_of(verification(num_seeds=1))
     assert "over 600 tasks, one seed: other trainings are not in it" in text

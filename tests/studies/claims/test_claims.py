@@ -164,7 +164,7 @@ def test_equal_numbers_of_parameters_are_said_not_to_be_tested_where_they_are_no
 def test_the_rule_of_c6_names_its_depths():
     rule = next(claim.rule for claim in CLAIMS if claim.id == "C6")
     assert "smaller at depth 4 than at depth 2" in rule
-    assert "without the control of C3" in rule
+    assert "better than collapsed as in C3 (where the plan has that control)" in rule
 
 
 def test_c1_says_how_much_of_the_excess_over_the_floor_is_removed():

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
+from mamlcli.common.statistics import Score
 from mamlcli.studies.sweeps.cell_result import RateCandidate
 from mamlcli.studies.sweeps.tables import curves_table, interval_words, value_table
 from tests.helpers.studies import depth_result
@@ -20,6 +21,16 @@ def test_notes_say_where_fewer_seeds_are_behind_a_line():
     first, second = result.cells
     fewer = replace(result, cells=(first, replace(second, seeds=(0, 2))))
     assert interval_words(fewer).endswith("over 3 seeds (2: 2)")
+
+
+def test_notes_say_why_a_number_has_no_interval():
+    result = depth_result()
+    first, second = result.cells
+    *earlier, last = second.curve
+    scores = replace(last.scores, values={key: Score(0.5) for key in last.scores.values})
+    changed = replace(second, curve=(*earlier, replace(last, scores=scores)))
+    without = replace(result, cells=(first, changed))
+    assert interval_words(without).endswith("over 3 seeds; none where all seeds are the same")
 
 
 def test_a_rate_at_the_edge_of_the_list_is_named():
