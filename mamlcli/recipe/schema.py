@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
 from mamlcli.common.names import CLASS_SPLITS, HELD_BACK, TransformName
+from mamlcli.common.plugins import NO_TRACKER, OWN_TRACKERS
 from mamlcli.recipe.reference_schema import Reference
 from mamlcli.recipe.section import (
     Depth,
@@ -259,10 +260,32 @@ class Recipe(Section):
     validation: Validation = Validation()
     evaluation: Evaluation = Evaluation()
     execution: Execution = Execution()
-    logging: Literal["none", "tensorboard"] = Field(
-        "none", description="event files beside metrics.jsonl; tensorboard: in the run's folder"
+    logging: list[Annotated[str, Field(max_length=64)]] = Field(
+        [NO_TRACKER],
+        min_length=1,
+        max_length=16,
+        description="trackers that are told of the run beside metrics.jsonl, one or several of none, tensorboard (event "
+        "files), csv (tables), mlflow (the folder mlruns, or MLFLOW_TRACKING_URI), or of names that installed packages "
+        "add by the entry point mamlcli.trackers; tensorboard and csv write into the run's folder",
+        examples=[NO_TRACKER, *OWN_TRACKERS],
     )
     reference: Reference | None = None
+
+    @field_validator("logging", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("logging")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        if len(set(value)) < len(value) or (NO_TRACKER in value and len(value) > 1):
+            raise ValueError(f"expected each name once, and {NO_TRACKER} alone")
+        return value
+
+    @field_serializer("logging")
+    def _one_as_text(self, value: list[str]) -> str | list[str]:
+        return value[0] if len(value) == 1 else value  # as recipes had it before there were several
 
     @model_validator(mode="before")
     @classmethod
@@ -288,6 +311,11 @@ class Recipe(Section):
     def without_reference(self) -> Recipe:
         """Return what is run, without the number that the recipe as it stands should reproduce."""
         return self.model_copy(update={"reference": None})
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """The trackers that `logging` names."""
+        return tuple(name for name in self.logging if name != NO_TRACKER)
 
     @property
     def is_classification(self) -> bool:

@@ -22,7 +22,6 @@ from mamlcli.runs.report import RunReport
 from mamlcli.runs.suggestions import resume
 from mamlcli.training.checkpoints import check_best, checkpoint_path, load_checkpoint, save_checkpoint
 from mamlcli.training.endings import end_noted, environment_told, way_on
-from mamlcli.training.events import EventLog, check_event_log, log_evaluation
 from mamlcli.training.experiment import Experiment
 from mamlcli.training.functions import training_execution
 from mamlcli.training.holes import note_holes
@@ -37,6 +36,7 @@ from mamlcli.training.manifest import (
 from mamlcli.training.placement import use_threads
 from mamlcli.training.planned import PlannedRun
 from mamlcli.training.scoring import evaluation_report, write_evaluation
+from mamlcli.training.trackers.told import ToldTrackers
 from mamlcli.training.trained import best_weights
 
 
@@ -49,7 +49,7 @@ class OngoingRun:
         state: of its training.
         outer: the settings of its outer loop.
         how: how the tasks of a meta-batch are run.
-        events: its event files.
+        trackers: what is told of it as it goes on.
         started: time.monotonic() at the start of training here.
         noted: of the state that the metrics and the best checkpoint are up to date with, (meta-iterations done,
             meta-iterations done at its last validation).
@@ -62,7 +62,7 @@ class OngoingRun:
     state: TrainState
     outer: OuterLoop
     how: Execution
-    events: EventLog
+    trackers: ToldTrackers
     started: float
     noted: tuple[int, int]
     saved: int = 0
@@ -82,7 +82,7 @@ class OngoingRun:
             directory.sync_metrics()
             save_checkpoint(directory, "best", state.params, best)
         self.noted = state.iteration, state.last_validated
-        self.events.write(line)
+        self.trackers.take(line)
         if self.plan.progress.on_record:
             self.plan.progress.on_record(record)
         if is_stopping:
@@ -115,7 +115,6 @@ class OngoingRun:
         """Save the state where it is not saved yet, and let go of what only training needs."""
         if not self.is_saved:
             self.save()
-        self.events.close()
         self.is_trained = True
 
     def begin_evaluation(self, *, is_stopping: bool) -> tuple[MetaParams, str]:
@@ -135,7 +134,7 @@ class OngoingRun:
         steps = spec.steps or experiment.recipe.inner.steps
         report = evaluation_report(directory, experiment, evaluation, weights, split=spec.split, num_steps=steps)
         write_evaluation(directory.path, evaluation, report)
-        log_evaluation(experiment.recipe.logging, directory.path, report)
+        self.trackers.take_report(report, {"curve": directory.curve_path})
         return report
 
 
@@ -217,7 +216,6 @@ def opened(plan: PlannedRun, num_workers: int = 1, num_runs: int = 1) -> Iterato
             is.
     """
     directory, experiment = plan.directory, plan.experiment
-    check_event_log(experiment.recipe.logging)
     with environment_told(directory), directory.lock():
         experiment.use_threads()
         outer = experiment.outer_loop()
@@ -239,10 +237,10 @@ def opened(plan: PlannedRun, num_workers: int = 1, num_runs: int = 1) -> Iterato
             note_holes(directory, state.iteration)
             if plan.progress.on_start:
                 plan.progress.on_start(experiment, directory, state.iteration)
-            events = EventLog(experiment.recipe.logging, directory.path, state.iteration, directory.read_metrics())
+            trackers = ToldTrackers(directory, experiment.recipe, state.iteration, plan.progress.warn)
             noted = state.iteration, state.last_validated
-            run = OngoingRun(plan, state, outer, record.how, events, time.monotonic(), noted, state.iteration)
-            with closing(events), _saved_at_an_error(run):
+            run = OngoingRun(plan, state, outer, record.how, trackers, time.monotonic(), noted, state.iteration)
+            with trackers.until_the_end(lambda: state.is_stopped), _saved_at_an_error(run):
                 yield run
 
 
