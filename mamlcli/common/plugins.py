@@ -23,11 +23,10 @@ def installed(group: str) -> Mapping[str, tuple[EntryPoint, ...]]:
     """
     found: dict[str, tuple[EntryPoint, ...]] = {}
     for point in sorted(entry_points(group=group), key=lambda point: point.name):
-        # A name of another form could not be typed, or would be a path.
-        if re.fullmatch(r"[a-z][a-z0-9_-]{0,63}", point.name) and point.value not in [
-            other.value for other in found.get(point.name, ())
-        ]:
-            found[point.name] = (*found.get(point.name, ()), point)
+        others = found.get(point.name, ())
+        # A name of another form could not be typed, or would be a path. A package may be listed twice.
+        if re.fullmatch(r"[a-z][a-z0-9_-]{0,63}", point.name) and point.value not in [other.value for other in others]:
+            found[point.name] = (*others, point)
     return found
 
 

@@ -264,9 +264,9 @@ class Recipe(Section):
         [NO_TRACKER],
         min_length=1,
         max_length=16,
-        description="trackers that are told of the run beside metrics.jsonl, one or several of none, tensorboard (event "
-        "files), csv (tables), mlflow (the folder mlruns, or MLFLOW_TRACKING_URI), or of names that installed packages "
-        "add by the entry point mamlcli.trackers; tensorboard and csv write into the run's folder",
+        description="trackers that are told of the run; tensorboard: event files; csv: tables, both in the run's "
+        "folder; mlflow: the folder mlruns, or what MLFLOW_TRACKING_URI names; installed packages add names by the "
+        "entry point mamlcli.trackers",
         examples=[NO_TRACKER, *OWN_TRACKERS],
     )
     reference: Reference | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from mamlcli.common.disk import EnvironmentFault
 from mamlcli.common.errors import RunError, TakenError
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory

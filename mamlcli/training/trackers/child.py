@@ -1,4 +1,4 @@
-"""The process of one tracker: takes its calls from stdin, line by line, and says on stdout why it ends before its time."""
+"""The process of one tracker takes its calls from stdin, line by line, and says on stdout why it ends too early."""
 
 from __future__ import annotations
 
@@ -67,6 +67,7 @@ def serve(tracker: Tracker) -> None:
     timer.start()
     if has_begun:
         tracker.end("interrupted")
+    timer.cancel()
 
 
 def _run_of(fields: dict[str, object]) -> TrackedRun:

@@ -6,7 +6,6 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
 
 from mamlcli.common.files import atomic_write
 from mamlcli.training.trackers.interface import TrackedRun, Tracker
@@ -23,9 +22,6 @@ SCORES = ("step", "query_loss", "query_accuracy", "support_loss", "support_accur
 class CsvFiles(Tracker):
     """Writes every record as a line that is in its file when the call returns; a resumed run's tables are rewound."""
 
-    def __init__(self) -> None:
-        self._files: dict[str, TextIO] = {}
-
     def begin(self, run: TrackedRun) -> None:
         self._folder = run.folder
         settings = [{"key": key, "value": value} for key, value in run.settings.items()]
@@ -34,7 +30,6 @@ class CsvFiles(Tracker):
         for kind, name in FILES.items():
             past = ({"step": step, **values} for of_kind, step, values in run.past() if of_kind == kind)
             _write(run.folder / name, COLUMNS[kind], past)
-            self._files[kind] = (run.folder / name).open("a", newline="", encoding="utf-8")
 
     def record(self, step: int, values: Mapping[str, float]) -> None:
         self._append("step", {"step": step, **values})
@@ -43,15 +38,11 @@ class CsvFiles(Tracker):
         self._append("validation", {"step": step, **values})
 
     def _append(self, kind: str, row: Mapping[str, float]) -> None:
-        self._files[kind].write(_lines(COLUMNS[kind], [row]))
-        self._files[kind].flush()
+        with (self._folder / FILES[kind]).open("a", newline="", encoding="utf-8") as file:
+            file.write(_lines(COLUMNS[kind], [row]))
 
     def scores(self, curve: Sequence[Mapping[str, float]]) -> None:
         _write(self._folder / "scores.csv", SCORES, curve)
-
-    def end(self, status: str) -> None:
-        for file in self._files.values():
-            file.close()
 
 
 def _lines(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:

@@ -86,4 +86,8 @@ class EventFiles(Tracker):
             writer.add_image(name, np.asarray(image.convert("RGB")), dataformats="HWC")
 
     def end(self, status: str) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the event files."""
         self._writer.close()

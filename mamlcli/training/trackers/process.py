@@ -43,7 +43,7 @@ class ProcessTracker(Tracker):
         self._name = name
 
     def begin(self, run: TrackedRun) -> None:
-        self._words = tempfile.TemporaryFile()  # what it prints
+        self._words = tempfile.TemporaryFile()  # noqa: SIM115 (what it prints, until `close`)
         self._process = subprocess.Popen(
             fresh_python(_CODE, self._name),
             stdin=subprocess.PIPE,

@@ -103,8 +103,8 @@ class ToldTrackers:
             yield
         except Exception as error:
             failed = self._on.pop(name, None)
-            if isinstance(failed, ProcessTracker):
-                with suppress(Exception):  # it may not have begun
+            with suppress(Exception):  # it may not have begun
+                if isinstance(failed, ProcessTracker | EventFiles):
                     failed.close()
             self._warn(_warning(name, error))
 
