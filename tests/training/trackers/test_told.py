@@ -62,7 +62,7 @@ def test_tracker_of_a_package_is_told_all(monkeypatch, tmp_path, plain):
         "record 3 outer_loss accuracy grad_norm lr",
         "record 4 outer_loss accuracy grad_norm lr",
         "validation 4 loss accuracy",
-        "scores 0 1 step query_loss query_accuracy support_loss support_accuracy",
+        "scores 0 1 2 3 4 5 step query_loss query_accuracy support_loss support_accuracy",
         "figure curve PNG",
         "end done",
     ]
