@@ -14,7 +14,6 @@ from mamlcli.training.planned import Progress
 from tests.helpers.running import assert_same_results, report_of, train_tiny
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore")]
-mlflow = pytest.importorskip("mlflow", reason="the package mlflow-skinny is not installed (extra mlflow)")
 
 KEYS = (
     "logging=mlflow",
@@ -32,6 +31,7 @@ class Cut(Exception):
 @pytest.fixture(autouse=True)
 def in_own_folder(tmp_path, monkeypatch):
     """Work in the test's folder, with no setting of MLflow but what opening a store of files here needs."""
+    pytest.importorskip("mlflow", reason="the package mlflow-skinny is not installed (extra mlflow)")
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -47,7 +47,9 @@ def trained(path, *keys, **progress):
 
 
 def client_of(folder: Path):
-    return mlflow.MlflowClient(tracking_uri=folder.absolute().as_uri())
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=folder.absolute().as_uri())
 
 
 def run_id(path: Path) -> str:
