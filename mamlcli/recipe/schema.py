@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_serializer, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mamlcli.common.names import CLASS_SPLITS, HELD_BACK, TransformName
 from mamlcli.common.plugins import NO_TRACKER, OWN_TRACKERS
@@ -26,6 +26,7 @@ from mamlcli.recipe.section import (
     Seed,
     Several,
     Steps,
+    Trackers,
     Ways,
     Width,
 )
@@ -260,32 +261,14 @@ class Recipe(Section):
     validation: Validation = Validation()
     evaluation: Evaluation = Evaluation()
     execution: Execution = Execution()
-    logging: list[Annotated[str, Field(max_length=64)]] = Field(
+    logging: Trackers = Field(
         [NO_TRACKER],
-        min_length=1,
-        max_length=16,
         description="trackers that are told of the run; tensorboard: event files; csv: tables, both in the run's "
         "folder; mlflow: the folder mlruns, or what MLFLOW_TRACKING_URI names; installed packages add names by the "
         "entry point mamlcli.trackers",
         examples=[NO_TRACKER, *OWN_TRACKERS],
     )
     reference: Reference | None = None
-
-    @field_validator("logging", mode="before")
-    @classmethod
-    def _one_is_a_list(cls, value: object) -> object:
-        return [value] if isinstance(value, str) else value
-
-    @field_validator("logging")
-    @classmethod
-    def _each_once(cls, value: list[str]) -> list[str]:
-        if len(set(value)) < len(value) or (NO_TRACKER in value and len(value) > 1):
-            raise ValueError(f"expected each name once, and {NO_TRACKER} alone")
-        return value
-
-    @field_serializer("logging")
-    def _one_as_text(self, value: list[str]) -> str | list[str]:
-        return value[0] if len(value) == 1 else value  # as recipes had it before there were several
 
     @model_validator(mode="before")
     @classmethod

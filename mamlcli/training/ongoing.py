@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 
@@ -237,11 +237,21 @@ def opened(plan: PlannedRun, num_workers: int = 1, num_runs: int = 1) -> Iterato
             note_holes(directory, state.iteration)
             if plan.progress.on_start:
                 plan.progress.on_start(experiment, directory, state.iteration)
-            trackers = ToldTrackers(directory, experiment.recipe, state.iteration, plan.progress.warn)
+            trackers = ToldTrackers(directory, experiment.recipe, state.iteration, _warning_of(plan))
             noted = state.iteration, state.last_validated
             run = OngoingRun(plan, state, outer, record.how, trackers, time.monotonic(), noted, state.iteration)
             with trackers.until_the_end(lambda: state.is_stopped), _saved_at_an_error(run):
                 yield run
+
+
+def _warning_of(plan: PlannedRun) -> Callable[[str], None]:
+    """Return what takes a warning: the caller of the run, else its manifest."""
+
+    def note(text: str) -> None:
+        with suppress(Exception):  # a full disk, perhaps; training goes on as long as it can
+            plan.directory.update_manifest({"noticed": [*plan.directory.manifest.noticed, text]})
+
+    return plan.progress.on_warning or note
 
 
 @contextmanager

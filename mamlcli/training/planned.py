@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,7 +17,8 @@ class Progress:
     Attributes:
         on_start: called once with the experiment, the run and the iteration it starts from.
         on_record: called with every engine record.
-        on_warning: called with what went wrong beside the training, a tracker that is off; by default a Python warning.
+        on_warning: called with what went wrong beside the training, a tracker that is off; where it is
+            None, the manifest notes it, and `mamlcli runs show` tells of it.
         on_evaluation: called before the final evaluation with its number of tasks.
     """
 
@@ -26,13 +26,6 @@ class Progress:
     on_record: Callable[[Record], None] | None = None
     on_evaluation: Callable[[int], None] | None = None
     on_warning: Callable[[str], None] | None = None
-
-    def warn(self, text: str) -> None:
-        """Tell of what went wrong beside the training."""
-        if self.on_warning:
-            self.on_warning(text)
-        else:
-            warnings.warn(text, stacklevel=2)
 
 
 @dataclass(frozen=True)

@@ -95,9 +95,10 @@ def test_removal_that_is_cut_leaves_no_run(run, monkeypatch):
     assert {path.name for path in run.iterdir()} <= {"lock"}
 
 
-@pytest.mark.parametrize(
-    "name", ["checkpoints", "tensorboard", "tensorboard/evaluation", "trackers", "metrics.jsonl", "cells"]
-)
+WRITTEN = ("checkpoints", "tensorboard", "tensorboard/evaluation", "trackers", "metrics.jsonl", "cells")
+
+
+@pytest.mark.parametrize("name", WRITTEN)
 def test_run_with_a_link_where_it_is_written_to_is_refused(run, tmp_path, name):
     (run / "checkpoints").rmdir()
     (run / name).parent.mkdir(exist_ok=True)

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 from mamlcli.common.plugins import TRACKERS, installed
@@ -52,7 +51,7 @@ _CALLS = ("begin", "record", "validation", "scores", "figure", "end")
 
 def serve(tracker: Tracker) -> None:
     """Call the tracker for every line; the end of the lines without a last word is that of an interrupted run."""
-    calls: dict[str, Callable[..., object]] = {name: getattr(tracker, name) for name in _CALLS}
+    calls = {name: getattr(tracker, name) for name in _CALLS}
     calls["begin"] = lambda run: tracker.begin(_run_of(run))
     calls["figure"] = lambda name, path: tracker.figure(name, Path(path))
     has_begun = False

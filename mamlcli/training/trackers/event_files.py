@@ -35,7 +35,7 @@ def _writer(folder: Path, purge_step: int | None = None) -> _Writer:
     """Return what writes the event files of a folder; records from `purge_step` on are hidden from readers."""
     from torch.utils.tensorboard import SummaryWriter
 
-    made: _Writer = SummaryWriter(str(folder), purge_step=purge_step)  # type: ignore[no-untyped-call]
+    made: _Writer = SummaryWriter(str(folder), purge_step=purge_step)
     return made
 
 

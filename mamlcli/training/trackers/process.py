@@ -16,7 +16,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mamlcli.common.processes.fresh import fresh_python
-from mamlcli.common.words import first_line
 from mamlcli.training.trackers.interface import TrackedRun, Tracker
 
 # How long the end of a run waits for its tracker to have written all.
@@ -112,7 +111,7 @@ class ProcessTracker(Tracker):
         """Return why the process has ended: what it says itself, else the last line that it printed."""
         assert self._process.stdout is not None
         if said := self._process.stdout.read(10_000).decode(errors="replace").strip():
-            return TrackerError(first_line(said))
+            return TrackerError(said)
         self._words.seek(0)
         lines = self._words.read()[-10_000:].decode(errors="replace").strip().splitlines()
         return TrackerError(f"its process ended by {self._process.returncode}" + (f": {lines[-1]}" if lines else ""))

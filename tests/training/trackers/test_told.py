@@ -111,10 +111,11 @@ def test_run_that_ends_by_an_error_tells_so(monkeypatch, tmp_path):
     assert ends == ["failed"]
 
 
-def test_warning_is_one_of_python_where_nobody_takes_it(monkeypatch, tmp_path):
+def test_manifest_notes_the_warning_where_nobody_takes_it(monkeypatch, tmp_path):
     monkeypatch.setattr(CsvFiles, "begin", lambda *_: 1 / 0)
-    with pytest.warns(UserWarning, match="logging=csv is off from here on"):
-        train_tiny(tmp_path / "run", "logistic", *KEYS, "logging=csv")
+    run = train_tiny(tmp_path / "run", "logistic", *KEYS, "logging=csv")
+    [noticed] = run.manifest.noticed
+    assert noticed.startswith("logging=csv is off from here on")
 
 
 def test_run_by_itself_is_of_no_study(tmp_path):
