@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 
@@ -33,6 +33,11 @@ def installed(group: str) -> Mapping[str, tuple[EntryPoint, ...]]:
 def tracker_names() -> tuple[str, ...]:
     """Return what the recipe key `logging` may name: the trackers that ship with mamlcli, then installed ones."""
     return (NO_TRACKER, *OWN_TRACKERS, *(name for name in installed(TRACKERS) if name not in OWN_TRACKERS))
+
+
+def named_trackers(logging: Iterable[str]) -> tuple[str, ...]:
+    """Return the trackers that a recipe's `logging` names; none stands for none."""
+    return tuple(name for name in logging if name != NO_TRACKER)
 
 
 def unknown_tracker(name: str) -> str | None:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from mamlcli.common.bounded import BoundError, read_regular
 from mamlcli.common.errors import RecipeError
 from mamlcli.common.files import TextFileError, expanded, text_of
-from mamlcli.common.plugins import tracker_names, unknown_tracker
+from mamlcli.common.plugins import named_trackers, tracker_names, unknown_tracker
 from mamlcli.common.words import brief, composed, nearest, shown
 from mamlcli.recipe.habits import without_habits
 from mamlcli.recipe.problems import Draft, problem
@@ -126,7 +126,7 @@ def _unknown_trackers(draft: Draft, recipe: Recipe) -> list[str]:
     """Return a problem for each tracker that no installed package has."""
     return [
         f"{draft.place(('logging',))}: expected {expected}, got {brief(name)}.{nearest(name, tracker_names())}"
-        for name in recipe.trackers
+        for name in named_trackers(recipe.logging)
         if (expected := unknown_tracker(name))
     ]
 

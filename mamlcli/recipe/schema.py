@@ -296,11 +296,6 @@ class Recipe(Section):
         return self.model_copy(update={"reference": None})
 
     @property
-    def trackers(self) -> tuple[str, ...]:
-        """The trackers that `logging` names."""
-        return tuple(name for name in self.logging if name != NO_TRACKER)
-
-    @property
     def is_classification(self) -> bool:
         return self.tasks.is_classification
 

@@ -270,5 +270,5 @@ def test_recipe_of_a_run_is_read_where_its_tracker_is_not_installed(write):
     name = write(f"{SMALL}logging: [csv, of-a-package]\n")
     assert "'of-a-package'" in problem(name)
     (Path(name).parent / "manifest.json").write_text("{}")
-    assert load_recipe(name)[1].trackers == ("csv", "of-a-package")
+    assert load_recipe(name)[1].logging == ["csv", "of-a-package"]
     assert "'other'" in problem(name, "logging=other")

@@ -9,7 +9,7 @@ from pathlib import Path
 from mamlcli.common.commands import command
 from mamlcli.common.errors import Interrupted
 from mamlcli.common.files import json_text
-from mamlcli.common.plugins import TRACKERS, installed, tracker_names
+from mamlcli.common.plugins import TRACKERS, installed, named_trackers, tracker_names
 from mamlcli.common.words import first_line
 from mamlcli.recipe.changes import flat_recipe
 from mamlcli.recipe.schema import Recipe
@@ -48,7 +48,7 @@ class ToldTrackers:
         self._run = run
         self._warn = warn
         self._on: dict[str, Tracker] = {}
-        for name in recipe.trackers:
+        for name in named_trackers(recipe.logging):
             self._begin(name, recipe, iteration)
 
     def _begin(self, name: str, recipe: Recipe, iteration: int) -> None:
