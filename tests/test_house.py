@@ -174,6 +174,7 @@ SLOW_PACKAGES = {
     "PIL",
     "yaml",
     "tensorboard",
+    "mlflow",
     "higher",
     "pydantic",
     "torchopt",

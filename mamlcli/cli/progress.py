@@ -44,7 +44,12 @@ class ProgressDisplay:
 
     def callbacks(self) -> RunProgress:
         """Return what the run calls as it goes on."""
-        return RunProgress(on_start=self._show_start, on_record=self._show_record, on_evaluation=self._show_evaluation)
+        return RunProgress(
+            on_start=self._show_start,
+            on_record=self._show_record,
+            on_evaluation=self._show_evaluation,
+            on_warning=console.warn,
+        )
 
     def _show_start(self, experiment: Experiment, run: RunDirectory, iteration: int) -> None:
         manifest = run.manifest

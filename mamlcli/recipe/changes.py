@@ -26,9 +26,14 @@ def changed_recipe(recipe: Recipe, changes: Mapping[str, object], where: str) ->
 
 def recipe_difference(a: Recipe, b: Recipe) -> dict[str, tuple[object, object]]:
     """Return the dotted keys in which two recipes differ, with both values; their references do not count."""
-    flat_a, flat_b = (_flat(recipe_to_tree(recipe.without_reference())) for recipe in (a, b))
+    flat_a, flat_b = flat_recipe(a), flat_recipe(b)
     keys = [*flat_a, *(key for key in flat_b if key not in flat_a)]
     return {key: (flat_a.get(key), flat_b.get(key)) for key in keys if flat_a.get(key) != flat_b.get(key)}
+
+
+def flat_recipe(recipe: Recipe) -> dict[str, object]:
+    """Return the values of a recipe by their dotted keys, without its reference."""
+    return _flat(recipe_to_tree(recipe.without_reference()))
 
 
 def _flat(tree: dict[str, object], prefix: str = "") -> dict[str, object]:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from mamlcli.common.bounded import BoundError, read_regular
 from mamlcli.common.errors import RecipeError
 from mamlcli.common.files import TextFileError, expanded, text_of
+from mamlcli.common.plugins import named_trackers, tracker_names, unknown_tracker
 from mamlcli.common.words import brief, composed, nearest, shown
 from mamlcli.recipe.editors import without_editor_line
 from mamlcli.recipe.habits import without_habits
@@ -25,6 +26,9 @@ from mamlcli.recipe.schema import Recipe
 MOST_BYTES = 256_000
 
 _MOST_PROBLEMS = 50
+
+# The file beside the recipe of a run.
+MANIFEST = "manifest.json"
 
 _NEXT_STEP = "To start from one that works: mamlcli recipes cp glyphs-5way-1shot my.yaml"
 
@@ -106,16 +110,29 @@ def load_recipe(
     Raises:
         RecipeError: with every problem there is, each with its place.
     """
-    draft = _read(find_recipe(name_or_path))
+    path = find_recipe(name_or_path)
+    draft = _read(path)
     draft.overridden_by = overridden_by
     words, unlike_ours = without_habits(overrides)
     problems = [f"{overridden_by}: {text}" for text in unlike_ours]
     problems += [wrong for text in words if (wrong := _override(draft, text))]
     recipe, schema_problems = _validated(draft)
     problems += schema_problems
+    # What a run names was there when it was made; where it is not, the run can be read all the same.
+    if recipe is not None and (("logging",) in draft.overridden or not (path.parent / MANIFEST).is_file()):
+        problems += _unknown_trackers(draft, recipe)
     if problems or recipe is None:
         raise RecipeError(problems)
     return draft.name, recipe.resolved()
+
+
+def _unknown_trackers(draft: Draft, recipe: Recipe) -> list[str]:
+    """Return a problem for each tracker that no installed package has."""
+    return [
+        f"{draft.place(('logging',))}: expected {expected}, got {brief(name)}.{nearest(name, tracker_names())}"
+        for name in named_trackers(recipe.logging)
+        if (expected := unknown_tracker(name))
+    ]
 
 
 def recipe_from_tree(tree: dict[str, object], where: str = "recipe") -> Recipe:

@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic.fields import FieldInfo
 
 from mamlcli.common.names import CLASS_SPLITS
+from mamlcli.common.plugins import tracker_names
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.section import Section
 
@@ -110,6 +111,7 @@ def known_keys(tags: Mapping[str, str]) -> dict[str, RecipeKey]:
             keys[key.name] = _merged(keys[key.name], key) if key.name in keys else key
             if key.name == "inner.transform.name":  # a name alone is enough
                 keys[section.path] = replace(key, name=section.path)
+    keys["logging"] = replace(keys["logging"], values=tracker_names())
     if tags.get("tasks") in CLASS_SPLITS:
         name = "tasks.class_split"
         keys[name] = replace(keys[name], values=CLASS_SPLITS[tags["tasks"]])

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mamlcli.common.names import CLASS_SPLITS, HELD_BACK, TransformName
+from mamlcli.common.plugins import NO_TRACKER, OWN_TRACKERS
 from mamlcli.recipe.reference_schema import Reference
 from mamlcli.recipe.section import (
     Depth,
@@ -25,6 +26,7 @@ from mamlcli.recipe.section import (
     Seed,
     Several,
     Steps,
+    Trackers,
     Ways,
     Width,
 )
@@ -259,8 +261,12 @@ class Recipe(Section):
     validation: Validation = Validation()
     evaluation: Evaluation = Evaluation()
     execution: Execution = Execution()
-    logging: Literal["none", "tensorboard"] = Field(
-        "none", description="event files beside metrics.jsonl; tensorboard: in the run's folder"
+    logging: Trackers = Field(
+        [NO_TRACKER],
+        description="trackers that are told of the run; tensorboard: event files; csv: tables, both in the run's "
+        "folder; mlflow: the folder mlruns, or what MLFLOW_TRACKING_URI names; installed packages add names by the "
+        "entry point mamlcli.trackers",
+        examples=[NO_TRACKER, *OWN_TRACKERS],
     )
     reference: Reference | None = None
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+from mamlcli.common.plugins import NO_TRACKER
 
 # Whole numbers of anything that no machine would come to the end of; a tensor of so many numbers does not fit either.
 Positive = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -38,6 +40,22 @@ NonNegative = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)]
 
 # Shell patterns of parameter names.
 Patterns = Annotated[list[Annotated[str, Field(max_length=200)]], Field(min_length=1, max_length=256)]
+
+
+def _each_once(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names) or (NO_TRACKER in names and len(names) > 1):
+        raise ValueError(f"expected each name once, and {NO_TRACKER} alone")
+    return names
+
+
+# One or several names; one is written without brackets, as recipes had it before there were several.
+Trackers = Annotated[
+    list[Annotated[str, Field(max_length=64)]],
+    Field(min_length=1, max_length=16),
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+    AfterValidator(_each_once),
+    PlainSerializer(lambda names: names[0] if len(names) == 1 else names),
+]
 
 
 class Section(BaseModel):

@@ -12,6 +12,9 @@ from mamlcli.runs.search import CHECKPOINTS, MANIFEST, RECIPE, STUDY_MARK
 
 EVENTS, CELLS = "tensorboard", "cells"
 
+# What trackers keep in a run's folder, each in a folder of its name; all in it is the run's.
+TRACKER_FILES = "trackers"
+
 # Files that commands write to the folder of a run, those of studies included. The manifest is deleted first, so that
 # what a cut removal leaves is no run; the recipe last.
 RUN_FILES = (
@@ -39,7 +42,7 @@ _BEGUN = (RECIPE, LOCK, "error.log")
 _OF_SYSTEM = (".DS_Store", "Thumbs.db", "desktop.ini")
 
 # Where a run or a study writes, so that no link may stand there.
-_WRITTEN = (CHECKPOINTS, EVENTS, f"{EVENTS}/evaluation", "metrics.jsonl", CELLS, "capacity")
+_WRITTEN = (CHECKPOINTS, EVENTS, f"{EVENTS}/evaluation", TRACKER_FILES, "metrics.jsonl", CELLS, "capacity")
 
 
 def is_begun(path: Path) -> bool:
@@ -97,14 +100,14 @@ def foreign_names(path: Path) -> list[str]:
     for entry in _entries(path):
         if entry.name in (CHECKPOINTS, EVENTS) and entry.is_dir(follow_symlinks=False):
             names += [f"{entry.name}/{name}" for name in _foreign_in(Path(entry.path))]
-        elif not _is_file_of_run(entry):
+        elif not (entry.name == TRACKER_FILES and entry.is_dir(follow_symlinks=False)) and not _is_file_of_run(entry):
             names.append(entry.name)
     return sorted(names)
 
 
 def _is_file_of_run(entry: os.DirEntry[str]) -> bool:
     is_named = entry.name in (*RUN_FILES, *_OF_SYSTEM) or is_partial_name(entry.name)
-    is_link = entry.is_symlink() and entry.name in (CHECKPOINTS, EVENTS)
+    is_link = entry.is_symlink() and entry.name in (CHECKPOINTS, EVENTS, TRACKER_FILES)
     return is_link or (is_named and not entry.is_dir(follow_symlinks=False))
 
 

@@ -19,7 +19,7 @@ RUN_MARKS = (RECIPE, MANIFEST, CHECKPOINTS)
 STUDY_MARK = "study.json"
 
 
-_NOT_SEARCHED = (CHECKPOINTS, "tensorboard")
+_NOT_SEARCHED = (CHECKPOINTS, "tensorboard", "trackers")
 
 
 def run_folders(base: Path) -> Iterator[Path]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 
@@ -22,7 +22,6 @@ from mamlcli.runs.report import RunReport
 from mamlcli.runs.suggestions import resume
 from mamlcli.training.checkpoints import check_best, checkpoint_path, load_checkpoint, save_checkpoint
 from mamlcli.training.endings import end_noted, environment_told, way_on
-from mamlcli.training.events import EventLog, check_event_log, log_evaluation
 from mamlcli.training.experiment import Experiment
 from mamlcli.training.functions import training_execution
 from mamlcli.training.lengthening import without_extra_validation
@@ -36,6 +35,7 @@ from mamlcli.training.manifest import (
 from mamlcli.training.placement import use_threads
 from mamlcli.training.planned import PlannedRun
 from mamlcli.training.scoring import evaluation_report, write_evaluation
+from mamlcli.training.trackers.told import ToldTrackers
 from mamlcli.training.trained import best_weights
 
 
@@ -48,7 +48,7 @@ class OngoingRun:
         state: of its training.
         outer: the settings of its outer loop.
         how: how the tasks of a meta-batch are run.
-        events: its event files.
+        trackers: what is told of it as it goes on.
         started: time.monotonic() at the start of training here.
         noted: of the state that the metrics and the best checkpoint are up to date with, (meta-iterations done,
             meta-iterations done at its last validation).
@@ -61,7 +61,7 @@ class OngoingRun:
     state: TrainState
     outer: OuterLoop
     how: Execution
-    events: EventLog
+    trackers: ToldTrackers
     started: float
     noted: tuple[int, int]
     saved: int = 0
@@ -81,7 +81,7 @@ class OngoingRun:
             directory.sync_metrics()
             save_checkpoint(directory, "best", state.params, best)
         self.noted = state.iteration, state.last_validated
-        self.events.write(line)
+        self.trackers.take(line)
         if self.plan.progress.on_record:
             self.plan.progress.on_record(record)
         if is_stopping:
@@ -114,7 +114,6 @@ class OngoingRun:
         """Save the state where it is not saved yet, and let go of what only training needs."""
         if not self.is_saved:
             self.save()
-        self.events.close()
         self.is_trained = True
 
     def begin_evaluation(self, *, is_stopping: bool) -> tuple[MetaParams, str]:
@@ -134,7 +133,7 @@ class OngoingRun:
         steps = spec.steps or experiment.recipe.inner.steps
         report = evaluation_report(directory, experiment, evaluation, weights, split=spec.split, num_steps=steps)
         write_evaluation(directory.path, evaluation, report)
-        log_evaluation(experiment.recipe.logging, directory.path, report)
+        self.trackers.take_report(report, {"curve": directory.curve_path})
         return report
 
 
@@ -216,7 +215,6 @@ def opened(plan: PlannedRun, num_workers: int = 1, num_runs: int = 1) -> Iterato
             is.
     """
     directory, experiment = plan.directory, plan.experiment
-    check_event_log(experiment.recipe.logging)
     with environment_told(directory), directory.lock():
         experiment.use_threads()
         outer = experiment.outer_loop()
@@ -237,11 +235,21 @@ def opened(plan: PlannedRun, num_workers: int = 1, num_runs: int = 1) -> Iterato
             directory.rewind_metrics(state.iteration, state.last_validated)
             if plan.progress.on_start:
                 plan.progress.on_start(experiment, directory, state.iteration)
-            events = EventLog(experiment.recipe.logging, directory.path, state.iteration, directory.read_metrics())
+            trackers = ToldTrackers(directory, experiment.recipe, state.iteration, _warning_of(plan))
             noted = state.iteration, state.last_validated
-            run = OngoingRun(plan, state, outer, record.how, events, time.monotonic(), noted, state.iteration)
-            with closing(events), _saved_at_an_error(run):
+            run = OngoingRun(plan, state, outer, record.how, trackers, time.monotonic(), noted, state.iteration)
+            with trackers.until_the_end(lambda: state.is_stopped), _saved_at_an_error(run):
                 yield run
+
+
+def _warning_of(plan: PlannedRun) -> Callable[[str], None]:
+    """Return what takes a warning: the caller of the run, else its manifest."""
+
+    def note(text: str) -> None:
+        with suppress(Exception):  # a full disk, perhaps; training goes on as long as it can
+            plan.directory.update_manifest({"noticed": [*plan.directory.manifest.noticed, text]})
+
+    return plan.progress.on_warning or note
 
 
 @contextmanager

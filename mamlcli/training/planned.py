@@ -17,12 +17,15 @@ class Progress:
     Attributes:
         on_start: called once with the experiment, the run and the iteration it starts from.
         on_record: called with every engine record.
+        on_warning: called with what went wrong beside the training, a tracker that is off; where it is
+            None, the manifest notes it, and `mamlcli runs show` tells of it.
         on_evaluation: called before the final evaluation with its number of tasks.
     """
 
     on_start: Callable[[Experiment, RunDirectory, int], None] | None = None
     on_record: Callable[[Record], None] | None = None
     on_evaluation: Callable[[int], None] | None = None
+    on_warning: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from mamlcli.runs.place import check_free, check_idle, in_numbered_place
 from mamlcli.runs.report import RunReport
 from mamlcli.runs.search import is_run, newest_run_path, next_run_path
 from mamlcli.training.data_place import check_found, located, note_place
-from mamlcli.training.events import check_event_log
 from mamlcli.training.experiment import build
 from mamlcli.training.from_run import first_weights, save_first_weights
 from mamlcli.training.functions import splits_of_training
@@ -86,7 +85,6 @@ class Start:
         Raises:
             RunError: another run is there, or there is none to go on with, or it is of another recipe, or a model that
                 ships with mamlcli, or it cannot go on to another number of meta-iterations.
-            MamlError: what the recipe's logging needs is not installed.
         """
         if self.is_resumed:
             run = RunDirectory.open(self.path)
@@ -108,7 +106,6 @@ class Start:
         else:
             check_free(self.path, is_forced=True)
             check_idle(self.path)
-        check_event_log(self.recipe.logging)
         return None
 
     def notes(self) -> list[str]:

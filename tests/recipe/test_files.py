@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from mamlcli.common.errors import RecipeError
@@ -230,3 +232,43 @@ def test_command_of_a_shipped_recipe_is_one_that_runs_it(name):
 
 def test_summary_of_a_recipe_without_a_comment_is_empty(small, tmp_path):
     assert recipe_summary(tmp_path / small) == ""
+
+
+# Trackers -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [("csv", ["csv"]), ("[csv,tensorboard]", ["csv", "tensorboard"]), ("csv, mlflow", ["csv", "mlflow"])],
+)
+def test_logging_takes_one_tracker_or_several(small, write, text, names):
+    assert load_recipe(small, [f"logging={text}"])[1].logging == names
+    in_file = text if "[" in text or "," not in text else f"[{text}]"
+    recipe = load_recipe(write(f"{SMALL}logging: {in_file}\n"))[1]
+    assert recipe.logging == names
+    assert recipe_from_tree(recipe_to_tree(recipe)) == recipe
+
+
+@pytest.mark.parametrize("name", ["none", "tensorboard"])
+def test_logging_of_one_tracker_is_written_as_it_was_before_there_were_several(small, name):
+    assert recipe_to_tree(load_recipe(small, [f"logging={name}"])[1])["logging"] == name
+
+
+@pytest.mark.parametrize("overrides", [["logging=tensorbord"], ["logging=[csv,tensorbord]"]])
+def test_tracker_that_is_not_there_is_refused_with_those_that_are(small, overrides):
+    text = problem(small, *overrides)
+    assert "logging: expected one or several of none, tensorboard, csv, mlflow" in text
+    assert text.endswith("got 'tensorbord'. Did you mean 'tensorboard'?")
+
+
+@pytest.mark.parametrize("text", ["[csv, csv]", "[none, csv]", "[]"])
+def test_trackers_are_named_once_and_none_alone(small, text):
+    assert "logging: expected" in problem(small, f"logging={text}")
+
+
+def test_recipe_of_a_run_is_read_where_its_tracker_is_not_installed(write):
+    name = write(f"{SMALL}logging: [csv, of-a-package]\n")
+    assert "'of-a-package'" in problem(name)
+    (Path(name).parent / "manifest.json").write_text("{}")
+    assert load_recipe(name)[1].logging == ["csv", "of-a-package"]
+    assert "'other'" in problem(name, "logging=other")

@@ -28,6 +28,10 @@ def test_keys_that_change_no_result_beyond_rounding_may_change(run, key):
     assert list(recipe_changes(run, recipe(f"execution.{key}"))) == [f"execution.{key.partition('=')[0]}"]
 
 
+def test_trackers_may_change(run):
+    assert recipe_changes(run, recipe("logging=csv")) == {"logging": ("none", "csv")}
+
+
 def test_other_keys_are_all_named_with_both_values(run):
     other = recipe("seed=7", "execution.dtype=float64", "execution.threads=1", "inner.lr=0.5")
     with pytest.raises(RunError) as caught:

@@ -33,6 +33,8 @@ def fill(run):
     for name in ("metrics.jsonl", "evaluation.json", "curve.png", ".last.safetensors.0123abcd.partial"):
         (run / name).write_text("x")
     (run / "checkpoints" / "last.safetensors").write_text("x")
+    (run / "trackers" / "csv").mkdir(parents=True)
+    (run / "trackers" / "csv" / "steps.csv").write_text("x")
     (run / "tensorboard" / "evaluation").mkdir(parents=True)
     for folder in ("tensorboard", "tensorboard/evaluation"):
         (run / folder / "events.out.tfevents.1.host.2.3").write_text("x")
@@ -100,7 +102,10 @@ def test_removal_that_is_cut_leaves_no_run(run, monkeypatch):
     assert {path.name for path in run.iterdir()} <= {"lock"}
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "tensorboard", "tensorboard/evaluation", "metrics.jsonl", "cells"])
+WRITTEN = ("checkpoints", "tensorboard", "tensorboard/evaluation", "trackers", "metrics.jsonl", "cells")
+
+
+@pytest.mark.parametrize("name", WRITTEN)
 def test_run_with_a_link_where_it_is_written_to_is_refused(run, tmp_path, name):
     (run / "checkpoints").rmdir()
     (run / name).parent.mkdir(exist_ok=True)

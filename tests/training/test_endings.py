@@ -17,7 +17,6 @@ from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.search import is_run
 from mamlcli.training import checkpoints
 from mamlcli.training.endings import environment_told, way_on
-from mamlcli.training.events import EventLog
 from mamlcli.training.planned import Progress
 from tests.helpers.running import assert_same_results, train_tiny
 
@@ -157,16 +156,6 @@ def test_any_error_of_a_display_saves_what_was_trained(tmp_path, error, kind):
     seen = Progress(on_start=lambda *told: started.append(told[2]))
     train_tiny(tmp_path / "run", "linear-regression", *RARELY, progress=seen)
     assert started == [2]
-
-
-def test_any_error_of_the_event_log_saves_what_was_trained(tmp_path, monkeypatch):
-    def fail(log, record):
-        raise Other("events")
-
-    monkeypatch.setattr(EventLog, "write", fail)
-    with pytest.raises(Other):
-        train_tiny(tmp_path / "run", "linear-regression", *RARELY)
-    assert (tmp_path / "run" / "checkpoints" / "last.safetensors").is_file()
 
 
 def test_error_in_the_middle_of_an_update_saves_nothing_of_it(tmp_path, monkeypatch, whole):

@@ -28,11 +28,12 @@ _PACKAGE = Path(__file__).parents[2]
 EXTRAS = {
     "bench": "bench leaves these peers out",
     "tensorboard": "logging=tensorboard does not work",
+    "mlflow": "logging=mlflow does not work",
 }
 
 
 # Where the name to import is not that of the package.
-_MODULES = {"pyyaml": "yaml", "pillow": "PIL", "markdown-it-py": "markdown_it"}
+_MODULES = {"pyyaml": "yaml", "pillow": "PIL", "markdown-it-py": "markdown_it", "mlflow-skinny": "mlflow"}
 
 
 _SMALLEST_PYTHON = (3, 10)

@@ -23,7 +23,6 @@ from mamlcli.recipe.files import recipe_to_tree
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import SyntheticKeys
 from mamlcli.studies.sweeps.scores import Value, value_to_json
-from mamlcli.training.events import check_event_log
 from mamlcli.training.experiment import Experiment, build, build_network
 from mamlcli.training.functions import splits_of_training
 from mamlcli.training.placement import resolve_device
@@ -215,7 +214,6 @@ def check_sweep(sweep: Sweep) -> Experiment:
     by_value = {cell.value.label: cell for cell in cells_of(sweep)}
     first = next(iter(by_value.values())).recipe
     resolve_device(first.execution.device)
-    check_event_log(first.logging)
     # On the CPU: the parent of a sweep on CUDA computes nothing and should hold no memory there.
     on_cpu = changed_recipe(first, {"execution.device": "cpu", "inner.transform": {"name": "none"}}, "recipe")
     base = build(on_cpu, splits=splits_of_training(first))

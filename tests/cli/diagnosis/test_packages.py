@@ -28,7 +28,7 @@ def test_a_package_that_cannot_be_imported_or_is_old_is_broken(monkeypatch):
 def test_extras_that_are_not_installed_are_lacking(monkeypatch):
     monkeypatch.setattr(packages.importlib.util, "find_spec", lambda _: None)
     found = {finding.name: finding for finding in packages.extras_findings()}
-    assert set(found) == {"bench", "tensorboard"}
+    assert set(found) == {"bench", "tensorboard", "mlflow"}
     assert found["bench"].status == LACKING
     assert found["bench"].remedy == "pip install 'mamlcli[bench]'"
     assert "higher not installed" in found["bench"].found
@@ -39,7 +39,7 @@ def test_requirements_are_those_of_the_package():
     config.read(Path(mamlcli.__file__).parents[1] / "setup.cfg")
     wanted = config["options"]["install_requires"].split()
     assert [f"{needed.name}>={needed.smallest}" for needed in requirements() if needed.extra is None] == wanted
-    assert {needed.extra for needed in requirements()} == {None, "bench", "tensorboard"}
+    assert {needed.extra for needed in requirements()} == {None, "bench", "tensorboard", "mlflow"}
 
 
 def test_requirements_of_an_installed_package(monkeypatch, tmp_path):

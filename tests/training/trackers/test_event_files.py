@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 
 import pytest
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mamlcli.common.errors import Interrupted, MamlError
-from mamlcli.engine.outer_loop import StepRecord
-from mamlcli.recipe.files import load_recipe
-from mamlcli.recipe.schema import Recipe
-from mamlcli.runs.folder import RunDirectory
-from mamlcli.training.events import EventLog, check_event_log
-from mamlcli.training.experiment import build
-from mamlcli.training.functions import splits_of_training
+from mamlcli.common.errors import Interrupted
 from mamlcli.training.ongoing import OngoingRun
 from mamlcli.training.planned import Progress
-from tests.helpers.running import TINY, results, train_run, train_tiny
+from mamlcli.training.trackers.event_files import EventFiles
+from tests.helpers.running import results, train_tiny
+from tests.helpers.trackers import tracked
 
 LOGGED = (
     "logging=tensorboard",
@@ -134,41 +129,29 @@ def test_an_evaluation_that_was_cut_is_not_logged_twice(tmp_path, monkeypatch):
 
 
 def test_what_is_written_can_be_read_at_once(tmp_path):
-    log = EventLog("tensorboard", tmp_path, 0, [])
-    record = {"kind": "step", **vars(StepRecord(1, 0.5, None, math.inf, 0.1)), "elapsed_s": 1.0}
-    log.write(record)
+    events = EventFiles()
+    events.begin(tracked(tmp_path))
+    events.record(1, {"outer_loss": 0.5, "grad_norm": math.inf, "lr": 0.1})
+    events.validation(1, {"loss": 0.25})
     found = scalars(tmp_path / "tensorboard")
-    log.close()
-    assert found == {"outer_loss": [(1, 0.5)], "grad_norm": [(1, math.inf)], "lr": [(1, pytest.approx(0.1))]}
+    events.end("done")
+    assert found == {
+        "outer_loss": [(1, 0.5)],
+        "grad_norm": [(1, math.inf)],
+        "lr": [(1, pytest.approx(0.1))],
+        "validation/loss": [(1, 0.25)],
+    }
 
 
-def test_a_missing_package_is_an_error_before_anything_is_trained(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorboard", None)
-    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
-    with pytest.raises(MamlError, match="pip install tensorboard"):
-        check_event_log("tensorboard")
-    check_event_log("none")
-    recipe = load_recipe("logistic", [*TINY, "logging=tensorboard"])[1]
-    run = RunDirectory.create(tmp_path / "run", recipe, "logistic")
-    with pytest.raises(MamlError, match="pip install tensorboard"):
-        train_run(run, build(recipe, splits=splits_of_training(recipe)), argv=[])
-    assert run.manifest["status"] == "created"
-
-
-def test_the_command_makes_no_run_where_the_package_is_missing(cli, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorboard", None)
-    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
-    ended = cli("train", "logistic", *TINY, "logging=tensorboard")
-    assert ended.code == 1
-    assert ended.errors[0].startswith("logging: expected the package tensorboard for logging=tensorboard")
-    assert not (tmp_path / "runs").exists()
-
-
-def test_an_unknown_kind_of_logging_is_refused(cli):
-    ended = cli("train", "logistic", "logging=tensorbord")
-    assert ended.code == 1
-    assert "logging: expected 'none' or 'tensorboard', got 'tensorbord'." in ended.errors[0]
-
-
-def test_a_recipe_of_before_the_key_is_read_without_logging():
-    assert Recipe.model_validate({"tasks": {"source": "logistic"}, "model": {"kind": "mlp"}}).logging == "none"
+def test_settings_and_the_picture_of_the_curve_are_there(tmp_path):
+    run = train_tiny(tmp_path / "run", "logistic", *LOGGED)
+    reader = EventAccumulator(str(run.path / "tensorboard"))
+    reader.Reload()
+    [settings] = reader.Tensors("settings/text_summary")
+    assert "| inner.steps |" in settings.tensor_proto.string_val[0].decode()
+    figures = EventAccumulator(str(run.path / "tensorboard" / "evaluation"))
+    figures.Reload()
+    [image] = figures.Images("curve")
+    assert image.encoded_image_string.startswith(b"\x89PNG")
+    with Image.open(run.curve_path) as drawn:
+        assert (image.width, image.height) == drawn.size
