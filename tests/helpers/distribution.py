@@ -60,13 +60,14 @@ def version_when_installed(wheel: Path, folder: Path) -> str:
     venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"
     options = ["--no-deps", "--no-index", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore"]
-    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", *options, str(wheel)]
-    subprocess.run(pip, check=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", *options, str(wheel.resolve())]
+    # pip takes a folder of built metadata, in the current folder or PYTHONPATH, for an installation.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run(pip, cwd=folder, env=environment, check=True)
     # After the environment's own packages, so that no other mamlcli is taken.
     places = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
     next(folder.glob("lib/python*/site-packages")).joinpath("needs.pth").write_text("\n".join(places))
     command = [folder / "bin" / "mamlcli", "--version"]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
