@@ -67,7 +67,7 @@ def version_when_installed(wheel: Path, folder: Path) -> str:
     # After the environment's own packages, so that no other mamlcli is taken.
     places = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
     next(folder.glob("lib/python*/site-packages")).joinpath("needs.pth").write_text("\n".join(places))
-    command = [folder / "bin" / "mamlcli", "--version"]
+    command = [str(folder / "bin" / "mamlcli"), "--version"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
