@@ -16,7 +16,7 @@ help:
 	@echo "make check     lint, types and format; changes nothing"
 	@echo "make fix       mend what lint and format can mend"
 	@echo "make docs      write docs/recipes.md and recipes/recipe.schema.json from the schema, and the map in CONTRIBUTING"
-	@echo "make dist      build wheel and sdist into dist/ and check them"
+	@echo "make dist      build wheel and sdist into dist/, check them, say how to publish them"
 	@echo "make clean     remove $(VENV) and caches (runs stay)"
 
 # One stamp for each set of dependencies; setup.cfg is what they depend on.
@@ -87,6 +87,8 @@ dist: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check build twine
 	$(BIN)/python -m build
 	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python -m tests.helpers.distribution dist
+	@echo "To publish: $(BIN)/python -m twine upload dist/*"
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

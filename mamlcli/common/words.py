@@ -9,6 +9,9 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
+# torchvision's compiled parts belong to one build of torch.
+TORCH_PAIR = "Install torch and torchvision together, from one index: https://pytorch.org/get-started/locally"
+
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, without its full stop."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import mamlcli
 from mamlcli.cli.diagnosis.findings import BROKEN, LACKING, OK, Finding
-from mamlcli.common.words import first_line
+from mamlcli.common.words import TORCH_PAIR, first_line
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -34,6 +34,10 @@ EXTRAS = {
 
 # Where the name to import is not that of the package.
 _MODULES = {"pyyaml": "yaml", "pillow": "PIL", "markdown-it-py": "markdown_it", "mlflow-skinny": "mlflow"}
+
+
+# Packages without which the bare commands work: the status then, what does not work, and the remedy.
+_WITHOUT = {"torchvision": (LACKING, "mamlcli data fetch does not work", TORCH_PAIR)}
 
 
 _SMALLEST_PYTHON = (3, 10)
@@ -117,28 +121,23 @@ def package_findings() -> Iterator[Finding]:
 
 def package_finding(name: str, smallest: str) -> Finding:
     """Look at one package: whether it is installed, can be imported, and is new enough."""
-    effect, remedy = "bare commands fail", f"pip install '{name}>={smallest}'"
+    need = f"'{name}>={smallest}'"
+    bad, effect, again = _WITHOUT.get(name, (BROKEN, "bare commands fail", f"pip install --force-reinstall {need}"))
+    remedy = again if name in _WITHOUT else f"pip install {need}"
     try:
         version = metadata.version(name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a package's own; they are not about the installation
             importlib.import_module(_MODULES.get(name, name))
     except metadata.PackageNotFoundError:
-        return Finding("packages", name, BROKEN, "not installed", effect, remedy)
+        return Finding("packages", name, bad, "not installed", effect, remedy)
     except Exception as error:
         words = f"{version}, which cannot be imported ({type(error).__name__}: {first_line(error)})"
-        again = f"pip install --force-reinstall '{name}>={smallest}'"
-        return Finding("packages", name, BROKEN, words, effect, again, {"version": version})
+        return Finding("packages", name, bad, words, effect, again, {"version": version})
     if not is_at_least(version, smallest):
-        return Finding(
-            "packages",
-            name,
-            BROKEN,
-            f"{version}, older than {smallest}",
-            "commands may fail",
-            remedy,
-            {"version": version},
-        )
+        words = f"{version}, older than {smallest}"
+        effect = effect if name in _WITHOUT else "commands may fail"
+        return Finding("packages", name, bad, words, effect, remedy, {"version": version})
     return Finding("packages", name, OK, version, details={"version": version})
 
 

@@ -15,6 +15,7 @@ from mamlcli.common.disk import environment_error, write_error
 from mamlcli.common.errors import DataError
 from mamlcli.common.files import cache_dir, whole_file
 from mamlcli.common.leftovers import scratch_folder
+from mamlcli.common.words import TORCH_PAIR
 from mamlcli.tasks.images.sources import FETCHABLE, import_source, require_free, require_source
 from mamlcli.tasks.images.tree_reading import Progress
 
@@ -61,8 +62,15 @@ def fetch(
 
 def _download(source: str, folder: Path, progress: Progress | None) -> None:
     """Download the archives into `folder`; torchvision knows the addresses and checksums."""
-    from torchvision.datasets import CIFAR100, Omniglot
-
+    try:
+        from torchvision.datasets import CIFAR100, Omniglot
+    except (ImportError, OSError, RuntimeError) as error:  # its compiled parts are for another build of torch
+        raise DataError(
+            command("data", "fetch", source),
+            expected="a torchvision that can be imported",
+            got=" ".join(f"{type(error).__name__}: {error}".split()),
+            next_step=TORCH_PAIR,
+        ) from error
     if source != "omniglot":
         _download_file(CIFAR100.url, folder / CIFAR100.filename, CIFAR100.tgz_md5, progress)
         return

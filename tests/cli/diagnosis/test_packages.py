@@ -25,6 +25,16 @@ def test_a_package_that_cannot_be_imported_or_is_old_is_broken(monkeypatch):
     assert "OSError: libtorch.so: cannot open shared object file)" in found.found
 
 
+def test_a_torchvision_of_another_build_than_torch_stops_only_what_needs_it(monkeypatch):
+    def fail(name):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(packages.importlib, "import_module", fail)
+    found = packages.package_finding("torchvision", "0.21")
+    assert (found.status, found.effect) == (LACKING, "mamlcli data fetch does not work")
+    assert "from one index" in found.remedy
+
+
 def test_extras_that_are_not_installed_are_lacking(monkeypatch):
     monkeypatch.setattr(packages.importlib.util, "find_spec", lambda _: None)
     found = {finding.name: finding for finding in packages.extras_findings()}

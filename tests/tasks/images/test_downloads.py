@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import shutil
+import sys
 import threading
 import urllib.error
 from concurrent.futures import ThreadPoolExecutor
@@ -166,6 +167,12 @@ def test_full_disk_says_what_to_free(tmp_path, server, monkeypatch):
     with pytest.raises(EnvironmentFault, match=f"{CIFAR}: expected room on the disk"):
         fetch("cifar-fs", tmp_path / "data")
     assert left_in_cache() == []
+
+
+def test_a_torchvision_that_cannot_be_imported_is_one_sentence_with_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
+    with pytest.raises(DataError, match=r"expected a torchvision that can be imported, got .*from one index"):
+        fetch("omniglot", tmp_path / "data")
 
 
 def test_interrupted_download_leaves_nothing(tmp_path, server):
