@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mamlcli.common.errors import Interrupted, MamlError
 from mamlcli.common.files import expanded
 from mamlcli.deploy.prediction import predict_run
 from mamlcli.deploy.report import PredictionRequest
 from mamlcli.deploy.tensors import adapted_network, class_probabilities, network_with
+from mamlcli.engine.foreign import with_batch_statistics
 from mamlcli.engine.networks import Network, Params
 from mamlcli.engine.objective import MetaParams
 from mamlcli.engine.outer_loop import Record
@@ -37,14 +38,29 @@ from mamlcli.studies.sweeps.axes import sweep_over
 from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.run import CellEnd
 from mamlcli.studies.sweeps.sweep import DEPTH, least_tasks
+from mamlcli.tasks.few_shot_data import few_shot_tasks
 from mamlcli.training.experiment import Experiment
+from mamlcli.training.given import Given, parts_given
 from mamlcli.training.placement import process_kept
 from mamlcli.training.planned import Progress
 from mamlcli.training.scoring import finished_result
 from mamlcli.training.start import override_words, start_of
 from mamlcli.training.trained import num_inner_steps, open_trained, recipe_elsewhere
 
-__all__ = ["Interrupted", "MamlError", "Prediction", "Run", "adapt", "load", "predict", "reproduce", "sweep", "train"]
+__all__ = [
+    "Interrupted",
+    "MamlError",
+    "Prediction",
+    "Run",
+    "adapt",
+    "few_shot_tasks",
+    "load",
+    "predict",
+    "reproduce",
+    "sweep",
+    "train",
+    "with_batch_statistics",
+]
 
 PathLike: TypeAlias = str | Path
 
@@ -75,6 +91,7 @@ class Run:
     transform_params: Params
     _experiment: Experiment = field(compare=False)
     _meta: MetaParams = field(compare=False)
+    _given: Given = field(compare=False)
 
     @property
     def module(self) -> Network:
@@ -133,6 +150,9 @@ def train(
     resume: bool = False,
     force: bool = False,
     start_from: PathLike | None = None,
+    network: nn.Module | Callable[[], nn.Module] | None = None,
+    tasks: object = None,
+    transform: object = None,
     on_record: Callable[[Record], None] | None = None,
 ) -> Run:
     """Meta-train a recipe, score it on tasks it has never seen, and return the run; `mamlcli train` in Python.
@@ -143,6 +163,11 @@ def train(
         run_dir: where the run goes; by default `runs/<recipe>-<number>` under the current folder.
         resume, force: continue the run in `run_dir` (one that is done is returned as it is), or replace it.
         start_from: a trained run, or a model's name, whose weights a new run starts from.
+        network: your own network in place of the recipe's `model`: any torch.nn.Module, [n, *input_shape] -> [n, ways];
+            or a function without arguments that makes one (its weights are drawn by the recipe's seed).
+        tasks: your own tasks in place of the recipe's `tasks`: what `few_shot_tasks` returns; an object with
+            `sample`; or a mapping of train, validation and test to such objects. See docs/python.md.
+        transform: your own gradient transform in place of `inner.transform`, an object with `init` and `apply`.
         on_record: called with the record of every meta-iteration and meta-validation (see `mamlcli.engine.outer_loop`).
 
     Raises:
@@ -158,28 +183,43 @@ def train(
     words = override_words(overrides, where=where)
     if resume and run_dir is None:
         raise MamlError(where, expected="run_dir with resume=True", got="none", next_step="Name it: run_dir='runs/X-1'")
-    start = start_of(recipe, words, run_dir, start_from, is_resumed=resume, is_forced=force, changed_by=where)
-    report = start.finished()
-    if report is None:
-        report = start.train(argv=sys.argv, progress=Progress(on_record=on_record))
-    return load(start.path_of(report))
+    given = Given(network, tasks, transform)
+    with parts_given(given):
+        start = start_of(recipe, words, run_dir, start_from, is_resumed=resume, is_forced=force, changed_by=where)
+        report = start.finished()
+        if report is None:
+            report = start.train(argv=sys.argv, progress=Progress(on_record=on_record))
+        return _opened(start.path_of(report), given)
 
 
 @process_kept()
-def load(path: PathLike, *, device: str | None = None) -> Run:
+def load(
+    path: PathLike,
+    *,
+    device: str | None = None,
+    network: nn.Module | Callable[[], nn.Module] | None = None,
+    transform: object = None,
+) -> Run:
     """Return a trained run, or a model that ships with mamlcli; its data need not be here.
 
     Args:
         path: the run directory, or the name of a trained model that ships with mamlcli, as in `mamlcli models ls`.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps"; by default what the recipe says.
+        network, transform: as in `train`, of a run that was trained with them; its weights are the run's.
 
     Raises:
-        RunError: there is no such run or model, or no checkpoint; DeviceError: this machine does not have the device.
+        RunError: there is no such run or model, or no checkpoint, or it was trained with another network;
+        DeviceError: this machine does not have the device; MamlError: the network that it needs is not given.
     """
     if not isinstance(path, str | Path):
         raise MamlError("mamlcli.load", expected="a run or model", got=repr(path), next_step="Run: mamlcli models ls")
-    directory = RunDirectory.open(expanded(path))
-    trained = open_trained(directory, recipe_elsewhere(directory, where="mamlcli.load", device=device))
+    return _opened(expanded(path), Given(network, None, transform), device)
+
+
+def _opened(path: Path, given: Given, device: str | None = None) -> Run:
+    directory = RunDirectory.open(path)
+    with parts_given(given):
+        trained = open_trained(directory, recipe_elsewhere(directory, where="mamlcli.load", device=device))
     report = finished_result(directory)
     return Run(
         path=directory.path,
@@ -190,6 +230,7 @@ def load(path: PathLike, *, device: str | None = None) -> Run:
         transform_params=trained.meta.transform,
         _experiment=trained.experiment,
         _meta=trained.meta,
+        _given=given,
     )
 
 
@@ -216,7 +257,8 @@ def adapt(run: Run | PathLike, support_x: Tensor, support_y: Tensor, *, steps: i
         MamlError: tensors of other shapes or types, labels that are no output, or an inner loop that diverged.
     """
     opened = _as_run(run)
-    return adapted_network(opened._experiment, opened._meta, support_x, support_y, num_steps=_steps(opened, steps))
+    with parts_given(opened._given):
+        return adapted_network(opened._experiment, opened._meta, support_x, support_y, num_steps=_steps(opened, steps))
 
 
 @process_kept()
@@ -250,7 +292,15 @@ def predict(
         MamlError: a run that does not classify, or an option that does not suit.
         DataError: too few or too many classes, or no image that can be read.
     """
-    opened, where = _as_run(run), "mamlcli.predict"
+    opened = _as_run(run)
+    with parts_given(opened._given):
+        return _predicted(opened, support, query, steps=steps, joint=joint, invert=invert, frame=frame)
+
+
+def _predicted(
+    opened: Run, support: Support, query: Query, *, steps: int | None, joint: bool, invert: str, frame: str
+) -> Prediction:
+    where = "mamlcli.predict"
     if isinstance(support, tuple) and isinstance(query, Tensor):
         if (invert, frame) != ("auto", "file"):
             raise MamlError(where, expected="invert and frame for folders of images only", got="tensors")

@@ -32,7 +32,7 @@ from mamlcli.recipe.tasks_schema import ImageKeys
 from mamlcli.runs.comparison import check_finished
 from mamlcli.runs.entry import RunEntry
 from mamlcli.runs.folder import RunDirectory
-from mamlcli.training.experiment import build_network
+from mamlcli.training.networks import build_network
 from mamlcli.training.scoring import CHOSEN_HERE
 from mamlcli.training.trained import TrainedRun, open_trained, recipe_elsewhere
 

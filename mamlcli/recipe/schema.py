@@ -87,14 +87,27 @@ class LinearModel(ModelKeys):
     bias: bool = Field(True, description="whether each layer has a bias")
 
 
-Model = Annotated[CNNModel | MLPModel | LinearModel, Field(discriminator="kind")]
+class GivenModel(Section):
+    """A torch.nn.Module that is given from Python: mamlcli.train(..., network=...)."""
+
+    kind: Literal["python"]
+    norm: Literal["batch", "none"] = Field(
+        "none",
+        description="batch where the module normalises by statistics of the batch at hand (transductive); set by what "
+        "is given",
+    )
+
+
+Model = Annotated[CNNModel | MLPModel | LinearModel | GivenModel, Field(discriminator="kind")]
 
 
 class Transform(Section):
     """The gradient transform, the paper's meta-optimizer."""
 
-    name: TransformName = Field(
-        "none", description="name of the gradient transform U_xi; none: plain gradients, as in MAML"
+    name: TransformName | Literal["python"] = Field(
+        "none",
+        description="name of the gradient transform U_xi; none: plain gradients, as in MAML; python: an object given "
+        "from Python, mamlcli.train(..., transform=...)",
     )
     parameters: Patterns = Field(["*"], description="patterns of the parameter names that are transformed")
     adapted: bool = Field(
