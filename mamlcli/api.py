@@ -26,7 +26,7 @@ from mamlcli.deploy.prediction import predict_run
 from mamlcli.deploy.report import PredictionRequest
 from mamlcli.deploy.tensors import adapted_network, class_probabilities, network_with
 from mamlcli.engine.foreign import with_batch_statistics
-from mamlcli.engine.networks import Network, Params
+from mamlcli.engine.networks import Params
 from mamlcli.engine.objective import MetaParams
 from mamlcli.engine.outer_loop import Record
 from mamlcli.recipe.files import load_recipe
@@ -94,12 +94,13 @@ class Run:
     _given: Given = field(compare=False)
 
     @property
-    def module(self) -> Network:
+    def module(self) -> nn.Module:
         """The network with the learned initialisation, a `torch.nn.Module` of its own at each call.
 
-        [n, *input_shape] float -> [n, num_outputs]. It is not adapted to any task: see `adapt`.
+        [n, *input_shape] float -> [n, num_outputs]. It is not adapted to any task: see `adapt`. Of a run with a network
+        of your own it is a copy of that, under whose names the weights are.
         """
-        return network_with(self._experiment.network, self.params)
+        return network_with(self._experiment.network, self.params).holder
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -235,7 +236,7 @@ def _opened(path: Path, given: Given, device: str | None = None) -> Run:
 
 
 @process_kept()
-def adapt(run: Run | PathLike, support_x: Tensor, support_y: Tensor, *, steps: int | None = None) -> Network:
+def adapt(run: Run | PathLike, support_x: Tensor, support_y: Tensor, *, steps: int | None = None) -> nn.Module:
     """Return the network adapted to one task by the run's inner loop: its rate, its steps, its gradient transform.
 
     phi_0 = theta;  phi_{k+1} = phi_k - alpha * U_xi(grad L_S(phi_k));  the network returned is that of phi_K.
@@ -258,7 +259,8 @@ def adapt(run: Run | PathLike, support_x: Tensor, support_y: Tensor, *, steps: i
     """
     opened = _as_run(run)
     with parts_given(opened._given):
-        return adapted_network(opened._experiment, opened._meta, support_x, support_y, num_steps=_steps(opened, steps))
+        num_steps = _steps(opened, steps)
+        return adapted_network(opened._experiment, opened._meta, support_x, support_y, num_steps=num_steps).holder
 
 
 @process_kept()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -52,7 +53,7 @@ class ForeignTransform:
         updates: Params = self.given.apply(dict(xi), dict(gradients), step)
         return updates
 
-    @property
+    @cached_property
     def unmapped(self) -> str | None:
         """Why tasks are computed one by one; None where `apply` goes through vmap."""
         params = {"weight": torch.ones(2, 3), "bias": torch.ones(2)}

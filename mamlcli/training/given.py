@@ -18,9 +18,11 @@ from torch import nn
 
 from mamlcli.common.errors import MamlError, RunError
 from mamlcli.common.seeds import key_seed
+from mamlcli.engine.execution import why_unmapped
 from mamlcli.engine.foreign import ForeignNetwork, foreign_network, has_batch_norm
 from mamlcli.engine.foreign_checks import shapes_of
 from mamlcli.engine.foreign_transform import ForeignTransform, foreign_transform
+from mamlcli.engine.objective import MetaObjective
 from mamlcli.engine.transforms import AroundAnother
 from mamlcli.recipe.schema import GivenModel, Recipe
 from mamlcli.recipe.tasks_schema import GivenClassTasks, GivenTasks
@@ -192,6 +194,18 @@ def transform_given(recipe: Recipe) -> ForeignTransform:
     part = part_of(recipe, "transform")
     transform: ForeignTransform = given_now().made("transform", lambda: foreign_transform(part))
     return transform
+
+
+def path_notes(objective: MetaObjective) -> list[str]:
+    """Say how the tasks of a network or transform that was given are computed, and what that costs."""
+    if (why := why_unmapped(objective)) is not None:
+        return [f"Tasks are computed one by one, not together: {why}. Many small tasks take several times as long."]
+    if isinstance(objective.network, ForeignNetwork):
+        return [
+            "The network was given from Python: tasks are mapped by vmap, which takes about twice the time of a "
+            "network of mamlcli's own, whose derivatives are written out."
+        ]
+    return []
 
 
 # Recipes and manifests --------------------------------------------------------------------------------------------

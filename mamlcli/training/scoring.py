@@ -19,6 +19,7 @@ from mamlcli.runs.manifest import FINISHED
 from mamlcli.runs.models import label_of
 from mamlcli.runs.report import Point, Protocol, RunReport, Scores
 from mamlcli.training.experiment import Experiment
+from mamlcli.training.given import path_notes
 
 # Meta-validation draws its tasks from a stream of its own: those that choose the weights are never those scored.
 SELECTION_STREAM = "selection"
@@ -196,7 +197,7 @@ def evaluation_report(
         curve=curve_of(evaluation),
         references={name: _reference_scores(reference) for name, reference in evaluation.references.items()},
         chance_accuracy=evaluation.chance_accuracy,
-        notes=notes_on(evaluation),
+        notes=(*notes_on(evaluation), *path_notes(experiment.objective())),
     )
 
 
