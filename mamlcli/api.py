@@ -12,8 +12,8 @@ Mistakes raise `mamlcli.MamlError`, whose text says where, what was expected, wh
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -29,15 +29,11 @@ from mamlcli.engine.foreign import with_batch_statistics
 from mamlcli.engine.networks import Params
 from mamlcli.engine.objective import MetaParams
 from mamlcli.engine.outer_loop import Record
-from mamlcli.recipe.files import load_recipe
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.models import label_of
-from mamlcli.studies.start import reproduce, run_study
-from mamlcli.studies.sweeps.axes import sweep_over
-from mamlcli.studies.sweeps.result import StudyResult
-from mamlcli.studies.sweeps.run import CellEnd
-from mamlcli.studies.sweeps.sweep import DEPTH, least_tasks
+from mamlcli.studies.from_python import sweep
+from mamlcli.studies.start import reproduce
 from mamlcli.tasks.few_shot_data import few_shot_tasks
 from mamlcli.training.experiment import Experiment
 from mamlcli.training.given import Given, parts_given
@@ -318,48 +314,6 @@ def _predicted(
     predictions = predict_run(RunDirectory.open(opened.path), request)
     report = predictions.report
     return Prediction(report.classes, torch.from_numpy(predictions.probabilities), report.to_json())
-
-
-def sweep(
-    recipe: PathLike = "logistic",
-    *overrides: Override,
-    depths: Sequence[int] = (),
-    layers: Sequence[int] = (),
-    optimizers: Sequence[str] = (),
-    seeds: int = 3,
-    inner_lrs: Sequence[float] = (),
-    jobs: int | None = None,
-    folder: PathLike | None = None,
-    on_end: Callable[[CellEnd], None] | None = None,
-) -> StudyResult:
-    """Train a recipe at every value of an axis with several seeds, and compare: a study of the paper.
-
-    Args:
-        recipe, overrides: as in `train`; the key of the axis is left to the study.
-        depths: values of model.depth, as `mamlcli sweep-depth`.
-        layers: values of model.linear_layers, as `mamlcli add-linear`.
-        optimizers: values of inner.transform.name, as `mamlcli meta-opt`; with depths, the grid of both.
-        seeds: how many, from the recipe's upwards.
-        inner_lrs: inner learning rates to choose from for each value; by default the recipe's own.
-        jobs: cells at a time, in processes; by default the cores, and 1 on CUDA.
-        folder: where the study goes, or one to finish; by default `runs/<study>-<recipe>-<number>`.
-        on_end: called when a cell ends.
-
-    Returns:
-        The result of the cells that are done; `failures` names the others, `to_json()` is result.json.
-
-    Raises:
-        MamlError: mistakes in the recipe, the overrides and the values; no axis, or two that make no study.
-        Interrupted: Ctrl-C; what was done is saved, and the same call with `folder` goes on.
-    """
-    where = "mamlcli.sweep"
-    words = override_words(overrides, where=where)
-    name, loaded = load_recipe(str(recipe), words, overridden_by=where)
-    study = sweep_over(
-        name, loaded, depths=depths, layers=layers, optimizers=optimizers, num_seeds=seeds, inner_lrs=inner_lrs
-    )
-    study = replace(study, least_tasks=least_tasks(loaded, words))
-    return run_study(study, folder, jobs=jobs, with_capacity=None if study.axis == DEPTH else False, on_end=on_end)
 
 
 def _as_run(run: Run | PathLike) -> Run:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mamlcli.cli.options import DEFAULT_RECIPE, has_recipe
 from mamlcli.common.commands import command
-from mamlcli.recipe.schema import GivenModel, Recipe
+from mamlcli.recipe.given_schema import GivenModel
+from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.suggestions import is_recipe
 
 

@@ -27,7 +27,8 @@ from mamlcli.deploy.model_card import WeightsConfig, model_card
 from mamlcli.deploy.module_source import has_adapt, module_source
 from mamlcli.engine.networks import Network
 from mamlcli.recipe.files import recipe_from_tree
-from mamlcli.recipe.schema import GivenModel, Recipe
+from mamlcli.recipe.given_schema import GivenModel
+from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import ImageKeys
 from mamlcli.runs.comparison import check_finished
 from mamlcli.runs.entry import RunEntry

@@ -147,9 +147,7 @@ class TaskProblem:
 
 def adapts_head_only(network: Network, inner: InnerLoop) -> bool:
     """Return whether the inner loop leaves the features as they are."""
-    if not network.is_split or len(network.body) == 0:
-        return False
-    return set(inner.adapted) <= set(network.head_parameter_names())
+    return network.is_split and len(network.body) > 0 and set(inner.adapted) <= set(network.head_parameter_names())
 
 
 def task_features(

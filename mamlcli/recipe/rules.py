@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from mamlcli.common.names import CLASS_SPLITS, GREY_SOURCES, HELD_BACK
 from mamlcli.common.words import brief
+from mamlcli.recipe.given_schema import GivenModel
 from mamlcli.recipe.network_rules import network_conflicts
-from mamlcli.recipe.schema import GivenModel, Recipe
+from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import ClassKeys, GivenTasks, ImageKeys, SyntheticKeys
 
 

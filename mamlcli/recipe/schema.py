@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mamlcli.common.names import CLASS_SPLITS, HELD_BACK, TransformName
+from mamlcli.recipe.given_schema import GivenModel
 from mamlcli.recipe.reference_schema import Reference
 from mamlcli.recipe.section import (
     Depth,
@@ -85,17 +86,6 @@ class LinearModel(ModelKeys):
         None, description="width of the layers between input and output; by default the number of inputs"
     )
     bias: bool = Field(True, description="whether each layer has a bias")
-
-
-class GivenModel(Section):
-    """A torch.nn.Module that is given from Python: mamlcli.train(..., network=...)."""
-
-    kind: Literal["python"]
-    norm: Literal["batch", "none"] = Field(
-        "none",
-        description="batch where the module normalises by statistics of the batch at hand (transductive); set by what "
-        "is given",
-    )
 
 
 Model = Annotated[CNNModel | MLPModel | LinearModel | GivenModel, Field(discriminator="kind")]

@@ -20,7 +20,8 @@ from mamlcli.engine.rates import with_rates
 from mamlcli.engine.state import OuterLoop
 from mamlcli.engine.threads import give_back_large_blocks
 from mamlcli.engine.transforms import GradientTransform, Identity, OfFirstOutputs, Selected
-from mamlcli.recipe.schema import GivenModel, Recipe
+from mamlcli.recipe.given_schema import GivenModel
+from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import ClassKeys
 from mamlcli.tasks.episodes import TaskDistribution
 from mamlcli.training.data import build_tasks

@@ -6,7 +6,7 @@ at hand: `parts_given` puts them there for a block, and `build` takes them from 
 
 from __future__ import annotations
 
-import hashlib
+import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,18 +16,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from mamlcli.common.errors import MamlError, RunError
+from mamlcli.common.errors import MamlError
 from mamlcli.common.seeds import key_seed
-from mamlcli.engine.execution import why_unmapped
+from mamlcli.common.words import first_line
 from mamlcli.engine.foreign import ForeignNetwork, foreign_network, has_batch_norm
-from mamlcli.engine.foreign_checks import shapes_of
 from mamlcli.engine.foreign_transform import ForeignTransform, foreign_transform
-from mamlcli.engine.objective import MetaObjective
-from mamlcli.engine.transforms import AroundAnother
-from mamlcli.recipe.schema import GivenModel, Recipe
+from mamlcli.recipe.given_schema import GivenModel
+from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import GivenClassTasks, GivenTasks
 from mamlcli.tasks.few_shot_data import FewShotData
-from mamlcli.tasks.given import TaskSizes, name_of, sizes_of
+from mamlcli.tasks.given import TaskSizes, sizes_of
 
 # The key of a recipe that says that a part is given from Python, by the argument that it is given by.
 _KEYS = {"network": "model.kind", "tasks": "tasks.source", "transform": "inner.transform.name"}
@@ -61,6 +59,28 @@ class Given:
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
+
+    def pickled(self) -> bytes:
+        """Return the parts for another process, which `from_pickled` reads there.
+
+        Raises:
+            MamlError: they cannot be pickled, or are of code that only the script that runs now has.
+        """
+        where, expected = ", ".join(self.parts), "parts that other processes can import"
+        next_step = "Define them in a file of their own and import it, or call mamlcli.train for each run"
+        try:
+            content = pickle.dumps(self.parts)
+        except Exception as error:  # whatever an object raises that cannot be pickled
+            raise MamlError(where, expected=expected, got=first_line(error), next_step=next_step) from error
+        if b"__main__" in content:
+            got = "some that are defined in the script itself (__main__)"
+            raise MamlError(where, expected=expected, got=got, next_step=next_step)
+        return content
+
+    @classmethod
+    def from_pickled(cls, content: bytes) -> Given:
+        """Return the parts of which `pickled` gave the content; none of empty content."""
+        return cls(**pickle.loads(content)) if content else cls()
 
 
 _NOTHING = Given()
@@ -196,19 +216,7 @@ def transform_given(recipe: Recipe) -> ForeignTransform:
     return transform
 
 
-def path_notes(objective: MetaObjective) -> list[str]:
-    """Say how the tasks of a network or transform that was given are computed, and what that costs."""
-    if (why := why_unmapped(objective)) is not None:
-        return [f"Tasks are computed one by one, not together: {why}. Many small tasks take several times as long."]
-    if isinstance(objective.network, ForeignNetwork):
-        return [
-            "The network was given from Python: tasks are mapped by vmap, which takes about twice the time of a "
-            "network of mamlcli's own, whose derivatives are written out."
-        ]
-    return []
-
-
-# Recipes and manifests --------------------------------------------------------------------------------------------
+# Recipes ------------------------------------------------------------------------------------------------------------
 
 
 def with_given_parts(tree: dict[str, Any]) -> dict[str, Any]:
@@ -246,56 +254,3 @@ def _tasks_section(section: Mapping[str, Any], tasks: Any) -> dict[str, Any]:
         "shots": sizes.num_support,
         "queries": sizes.num_query,
     }
-
-
-def record_given(recipe: Recipe, network: object, transform: object) -> dict[str, object]:
-    """Return what a manifest notes of the parts that are given: names, shapes and digests, no code."""
-    record: dict[str, object] = {}
-    given = given_now()
-    while isinstance(transform, AroundAnother):
-        transform = transform.transform
-    if isinstance(network, ForeignNetwork):
-        constants = {
-            **{name: p for name, p in network.module.named_parameters() if not p.requires_grad},
-            **dict(network.module.named_buffers()),
-        }
-        record["network"] = {
-            "class": name_of(network.module),
-            "parameters": shapes_of(dict(network.named_parameters())),
-            "digest": _digest(dict(network.named_parameters())),
-            "constants": _digest(constants) if constants else None,
-            "one_by_one": network.unmapped,
-        }
-    if "tasks" in parts_needed(recipe) and given.tasks is not None:
-        record["tasks"] = {"class": name_of(given.tasks)}
-    if isinstance(transform, ForeignTransform):
-        record["transform"] = {"class": name_of(transform.given), "one_by_one": transform.unmapped}
-    return record
-
-
-def check_given(label: str, noted: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-    """Raise RunError where the network at hand is another than a run notes: other names, shapes or constants."""
-    then, now = noted.get("network"), record.get("network")
-    if not isinstance(then, dict) or not isinstance(now, dict):
-        return
-    for key, what in (("parameters", "parameters of the same names and shapes"), ("constants", "the same constants")):
-        if _plain(then.get(key)) != _plain(now.get(key)):
-            got = f"{now['class']} with other {'parameters' if key == 'parameters' else 'buffers or frozen parameters'}"
-            expected = f"the network that it was trained with, {then.get('class')}: {what}"
-            raise RunError(label, expected=expected, got=got, next_step="Give the same network, or train a new run")
-
-
-def _plain(shapes: object) -> object:
-    """Return names and shapes without types: a run may be opened in another precision."""
-    return [entry[:2] for entry in shapes] if isinstance(shapes, list) else shapes
-
-
-def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
-    """Return a digest of tensors, as float32 where they are floating: a run may be opened in another precision."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, value in sorted(tensors.items()):
-        plain = value.detach().cpu()
-        plain = plain.float() if plain.is_floating_point() else plain
-        digest.update(f"{name} {list(plain.shape)}\n".encode())
-        digest.update(plain.contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -20,7 +20,7 @@ from mamlcli.runs.manifest import FINISHED, Manifest
 from mamlcli.runs.parts import new_part, parts_with
 from mamlcli.training.data_place import check_same
 from mamlcli.training.experiment import Experiment
-from mamlcli.training.given import check_given, record_given
+from mamlcli.training.given_record import check_given, record_given
 
 # The versions that a result depends on; a run may go on with others, which is noted.
 _CODE = ("mamlcli", "python", "torch", "numpy")

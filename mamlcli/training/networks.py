@@ -9,7 +9,8 @@ from mamlcli.engine.foreign import ForeignNetwork, initial_values
 from mamlcli.engine.initial import initial_params
 from mamlcli.engine.networks import Network, Params, cnn, linear, mlp
 from mamlcli.engine.transforms import GradientTransform, transforms_by_name
-from mamlcli.recipe.schema import GivenModel, Recipe
+from mamlcli.recipe.given_schema import GivenModel
+from mamlcli.recipe.schema import Recipe
 from mamlcli.training.given import network_given, transform_given
 from mamlcli.training.placement import device_and_dtype
 

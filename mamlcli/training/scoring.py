@@ -19,7 +19,7 @@ from mamlcli.runs.manifest import FINISHED
 from mamlcli.runs.models import label_of
 from mamlcli.runs.report import Point, Protocol, RunReport, Scores
 from mamlcli.training.experiment import Experiment
-from mamlcli.training.given import path_notes
+from mamlcli.training.given_record import path_notes
 
 # Meta-validation draws its tasks from a stream of its own: those that choose the weights are never those scored.
 SELECTION_STREAM = "selection"

@@ -21,7 +21,7 @@ from mamlcli.tasks.images.ink import ImageRecord
 from mamlcli.training.checkpoints import is_the_one_before, load_checkpoint
 from mamlcli.training.data_place import check_found, check_same, located
 from mamlcli.training.experiment import Experiment, build, build_without_data
-from mamlcli.training.given import check_given, record_given
+from mamlcli.training.given_record import check_given, record_given
 
 
 @dataclass(frozen=True)
