@@ -8,7 +8,20 @@ They are imported when they are first used: `import mamlcli` by itself loads no 
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from mamlcli.api import Interrupted, MamlError, Prediction, Run, adapt, load, predict, reproduce, sweep, train
+    from mamlcli.api import (
+        Interrupted,
+        MamlError,
+        Prediction,
+        Run,
+        adapt,
+        few_shot_tasks,
+        load,
+        predict,
+        reproduce,
+        sweep,
+        train,
+        with_batch_statistics,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
@@ -18,11 +31,13 @@ __all__ = [
     "Run",
     "__version__",
     "adapt",
+    "few_shot_tasks",
     "load",
     "predict",
     "reproduce",
     "sweep",
     "train",
+    "with_batch_statistics",
 ]
 
 

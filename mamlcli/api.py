@@ -12,39 +12,51 @@ Mistakes raise `mamlcli.MamlError`, whose text says where, what was expected, wh
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mamlcli.common.errors import Interrupted, MamlError
 from mamlcli.common.files import expanded
 from mamlcli.deploy.prediction import predict_run
 from mamlcli.deploy.report import PredictionRequest
 from mamlcli.deploy.tensors import adapted_network, class_probabilities, network_with
-from mamlcli.engine.networks import Network, Params
+from mamlcli.engine.foreign import with_batch_statistics
+from mamlcli.engine.networks import Params
 from mamlcli.engine.objective import MetaParams
 from mamlcli.engine.outer_loop import Record
-from mamlcli.recipe.files import load_recipe
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.models import label_of
-from mamlcli.studies.start import reproduce, run_study
-from mamlcli.studies.sweeps.axes import sweep_over
-from mamlcli.studies.sweeps.result import StudyResult
-from mamlcli.studies.sweeps.run import CellEnd
-from mamlcli.studies.sweeps.sweep import DEPTH, least_tasks
+from mamlcli.studies.from_python import sweep
+from mamlcli.studies.start import reproduce
+from mamlcli.tasks.few_shot_data import few_shot_tasks
 from mamlcli.training.experiment import Experiment
+from mamlcli.training.given import Given, parts_given
 from mamlcli.training.placement import process_kept
 from mamlcli.training.planned import Progress
 from mamlcli.training.scoring import finished_result
 from mamlcli.training.start import override_words, start_of
 from mamlcli.training.trained import num_inner_steps, open_trained, recipe_elsewhere
 
-__all__ = ["Interrupted", "MamlError", "Prediction", "Run", "adapt", "load", "predict", "reproduce", "sweep", "train"]
+__all__ = [
+    "Interrupted",
+    "MamlError",
+    "Prediction",
+    "Run",
+    "adapt",
+    "few_shot_tasks",
+    "load",
+    "predict",
+    "reproduce",
+    "sweep",
+    "train",
+    "with_batch_statistics",
+]
 
 PathLike: TypeAlias = str | Path
 
@@ -75,14 +87,16 @@ class Run:
     transform_params: Params
     _experiment: Experiment = field(compare=False)
     _meta: MetaParams = field(compare=False)
+    _given: Given = field(compare=False)
 
     @property
-    def module(self) -> Network:
+    def module(self) -> nn.Module:
         """The network with the learned initialisation, a `torch.nn.Module` of its own at each call.
 
-        [n, *input_shape] float -> [n, num_outputs]. It is not adapted to any task: see `adapt`.
+        [n, *input_shape] float -> [n, num_outputs]. It is not adapted to any task: see `adapt`. Of a run with a network
+        of your own it is a copy of that, under whose names the weights are.
         """
-        return network_with(self._experiment.network, self.params)
+        return network_with(self._experiment.network, self.params).holder
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -133,6 +147,9 @@ def train(
     resume: bool = False,
     force: bool = False,
     start_from: PathLike | None = None,
+    network: nn.Module | Callable[[], nn.Module] | None = None,
+    tasks: object = None,
+    transform: object = None,
     on_record: Callable[[Record], None] | None = None,
 ) -> Run:
     """Meta-train a recipe, score it on tasks it has never seen, and return the run; `mamlcli train` in Python.
@@ -143,6 +160,11 @@ def train(
         run_dir: where the run goes; by default `runs/<recipe>-<number>` under the current folder.
         resume, force: continue the run in `run_dir` (one that is done is returned as it is), or replace it.
         start_from: a trained run, or a model's name, whose weights a new run starts from.
+        network: your own network in place of the recipe's `model`: any torch.nn.Module, [n, *input_shape] -> [n, ways];
+            or a function without arguments that makes one (its weights are drawn by the recipe's seed).
+        tasks: your own tasks in place of the recipe's `tasks`: what `few_shot_tasks` returns; an object with
+            `sample`; or a mapping of train, validation and test to such objects. See docs/python.md.
+        transform: your own gradient transform in place of `inner.transform`, an object with `init` and `apply`.
         on_record: called with the record of every meta-iteration and meta-validation (see `mamlcli.engine.outer_loop`).
 
     Raises:
@@ -158,28 +180,43 @@ def train(
     words = override_words(overrides, where=where)
     if resume and run_dir is None:
         raise MamlError(where, expected="run_dir with resume=True", got="none", next_step="Name it: run_dir='runs/X-1'")
-    start = start_of(recipe, words, run_dir, start_from, is_resumed=resume, is_forced=force, changed_by=where)
-    report = start.finished()
-    if report is None:
-        report = start.train(argv=sys.argv, progress=Progress(on_record=on_record))
-    return load(start.path_of(report))
+    given = Given(network, tasks, transform)
+    with parts_given(given):
+        start = start_of(recipe, words, run_dir, start_from, is_resumed=resume, is_forced=force, changed_by=where)
+        report = start.finished()
+        if report is None:
+            report = start.train(argv=sys.argv, progress=Progress(on_record=on_record))
+        return _opened(start.path_of(report), given)
 
 
 @process_kept()
-def load(path: PathLike, *, device: str | None = None) -> Run:
+def load(
+    path: PathLike,
+    *,
+    device: str | None = None,
+    network: nn.Module | Callable[[], nn.Module] | None = None,
+    transform: object = None,
+) -> Run:
     """Return a trained run, or a model that ships with mamlcli; its data need not be here.
 
     Args:
         path: the run directory, or the name of a trained model that ships with mamlcli, as in `mamlcli models ls`.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps"; by default what the recipe says.
+        network, transform: as in `train`, of a run that was trained with them; its weights are the run's.
 
     Raises:
-        RunError: there is no such run or model, or no checkpoint; DeviceError: this machine does not have the device.
+        RunError: there is no such run or model, or no checkpoint, or it was trained with another network;
+        DeviceError: this machine does not have the device; MamlError: the network that it needs is not given.
     """
     if not isinstance(path, str | Path):
         raise MamlError("mamlcli.load", expected="a run or model", got=repr(path), next_step="Run: mamlcli models ls")
-    directory = RunDirectory.open(expanded(path))
-    trained = open_trained(directory, recipe_elsewhere(directory, where="mamlcli.load", device=device))
+    return _opened(expanded(path), Given(network, None, transform), device)
+
+
+def _opened(path: Path, given: Given, device: str | None = None) -> Run:
+    directory = RunDirectory.open(path)
+    with parts_given(given):
+        trained = open_trained(directory, recipe_elsewhere(directory, where="mamlcli.load", device=device))
     report = finished_result(directory)
     return Run(
         path=directory.path,
@@ -190,11 +227,12 @@ def load(path: PathLike, *, device: str | None = None) -> Run:
         transform_params=trained.meta.transform,
         _experiment=trained.experiment,
         _meta=trained.meta,
+        _given=given,
     )
 
 
 @process_kept()
-def adapt(run: Run | PathLike, support_x: Tensor, support_y: Tensor, *, steps: int | None = None) -> Network:
+def adapt(run: Run | PathLike, support_x: Tensor, support_y: Tensor, *, steps: int | None = None) -> nn.Module:
     """Return the network adapted to one task by the run's inner loop: its rate, its steps, its gradient transform.
 
     phi_0 = theta;  phi_{k+1} = phi_k - alpha * U_xi(grad L_S(phi_k));  the network returned is that of phi_K.
@@ -216,7 +254,9 @@ def adapt(run: Run | PathLike, support_x: Tensor, support_y: Tensor, *, steps: i
         MamlError: tensors of other shapes or types, labels that are no output, or an inner loop that diverged.
     """
     opened = _as_run(run)
-    return adapted_network(opened._experiment, opened._meta, support_x, support_y, num_steps=_steps(opened, steps))
+    with parts_given(opened._given):
+        num_steps = _steps(opened, steps)
+        return adapted_network(opened._experiment, opened._meta, support_x, support_y, num_steps=num_steps).holder
 
 
 @process_kept()
@@ -250,7 +290,15 @@ def predict(
         MamlError: a run that does not classify, or an option that does not suit.
         DataError: too few or too many classes, or no image that can be read.
     """
-    opened, where = _as_run(run), "mamlcli.predict"
+    opened = _as_run(run)
+    with parts_given(opened._given):
+        return _predicted(opened, support, query, steps=steps, joint=joint, invert=invert, frame=frame)
+
+
+def _predicted(
+    opened: Run, support: Support, query: Query, *, steps: int | None, joint: bool, invert: str, frame: str
+) -> Prediction:
+    where = "mamlcli.predict"
     if isinstance(support, tuple) and isinstance(query, Tensor):
         if (invert, frame) != ("auto", "file"):
             raise MamlError(where, expected="invert and frame for folders of images only", got="tensors")
@@ -266,48 +314,6 @@ def predict(
     predictions = predict_run(RunDirectory.open(opened.path), request)
     report = predictions.report
     return Prediction(report.classes, torch.from_numpy(predictions.probabilities), report.to_json())
-
-
-def sweep(
-    recipe: PathLike = "logistic",
-    *overrides: Override,
-    depths: Sequence[int] = (),
-    layers: Sequence[int] = (),
-    optimizers: Sequence[str] = (),
-    seeds: int = 3,
-    inner_lrs: Sequence[float] = (),
-    jobs: int | None = None,
-    folder: PathLike | None = None,
-    on_end: Callable[[CellEnd], None] | None = None,
-) -> StudyResult:
-    """Train a recipe at every value of an axis with several seeds, and compare: a study of the paper.
-
-    Args:
-        recipe, overrides: as in `train`; the key of the axis is left to the study.
-        depths: values of model.depth, as `mamlcli sweep-depth`.
-        layers: values of model.linear_layers, as `mamlcli add-linear`.
-        optimizers: values of inner.transform.name, as `mamlcli meta-opt`; with depths, the grid of both.
-        seeds: how many, from the recipe's upwards.
-        inner_lrs: inner learning rates to choose from for each value; by default the recipe's own.
-        jobs: cells at a time, in processes; by default the cores, and 1 on CUDA.
-        folder: where the study goes, or one to finish; by default `runs/<study>-<recipe>-<number>`.
-        on_end: called when a cell ends.
-
-    Returns:
-        The result of the cells that are done; `failures` names the others, `to_json()` is result.json.
-
-    Raises:
-        MamlError: mistakes in the recipe, the overrides and the values; no axis, or two that make no study.
-        Interrupted: Ctrl-C; what was done is saved, and the same call with `folder` goes on.
-    """
-    where = "mamlcli.sweep"
-    words = override_words(overrides, where=where)
-    name, loaded = load_recipe(str(recipe), words, overridden_by=where)
-    study = sweep_over(
-        name, loaded, depths=depths, layers=layers, optimizers=optimizers, num_seeds=seeds, inner_lrs=inner_lrs
-    )
-    study = replace(study, least_tasks=least_tasks(loaded, words))
-    return run_study(study, folder, jobs=jobs, with_capacity=None if study.axis == DEPTH else False, on_end=on_end)
 
 
 def _as_run(run: Run | PathLike) -> Run:

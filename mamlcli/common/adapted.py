@@ -57,7 +57,14 @@ def _check_what_adapts(
             got=", ".join(of_head),
             next_step="Use inner.algorithm=maml to adapt the head",
         )
-    if algorithm == "anil" and of_body:
+    if not adapted:
+        raise MamlError(
+            "inner.algorithm",
+            expected="maml, or inner.adapt with the parameters that adapt",
+            got=algorithm,
+            why="The network has no linear layer that computes its outputs, which would be the head",
+        )
+    if algorithm == "anil" and of_body and names.head:
         raise MamlError(
             "inner.adapt",
             expected="parameters of the head with inner.algorithm=anil",

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.func import vmap
 from torch.nn import functional
 
+from mamlcli.engine.execution import why_unmapped
 from mamlcli.engine.inner_loop import adapt
 from mamlcli.engine.networks import BatchStatisticsNorm, Params, apply_network
 from mamlcli.engine.objective import MetaObjective, MetaParams
@@ -126,8 +128,10 @@ class SupportClassifier:
 
     def _fast_weights(self, x: Tensor, y: Tensor, weights: Tensor, outputs: Tensor) -> list[tuple[Params, Tensor]]:
         """Return the fast weights of each assignment, with the outputs of its classes."""
-        run = vmap(lambda chosen: adapt_to_support(self.objective, self.meta, x, y, weights, chosen))
-        fast = run(outputs)
+        run = partial(adapt_to_support, self.objective, self.meta, x, y, weights)
+        if why_unmapped(self.objective) is not None:
+            return [(run(chosen), chosen) for chosen in outputs]
+        fast = vmap(run)(outputs)
         return [({name: value[row] for name, value in fast.items()}, chosen) for row, chosen in enumerate(outputs)]
 
     def _query_outputs(self, fast: Params, support_x: Tensor, query_x: Tensor) -> Tensor:

@@ -69,6 +69,10 @@ _LOSSES = {
 }
 
 
+# These serve who does not know the network; in this file `load` states what it is.
+_NOT_EXPORTED = ("num_outputs", "is_split", "has_features", "unmapped", "holder", "with_params")
+
+
 def has_adapt(experiment: Experiment) -> bool:
     """Return whether module.py has `adapt`: it does where the inner loop is plain gradient descent of one rate."""
     inner = experiment.recipe.inner
@@ -104,9 +108,10 @@ def _layer_sources(network: Network) -> list[str]:
     """Return the source of every class and function that the network's layers need."""
     blocks = [inspect.getsource(BatchStatisticsNorm), inspect.getsource(norm_layer), inspect.getsource(ConvBlock)]
     has_blocks = any(isinstance(layer, ConvBlock) for layer in network.body)
-    # `num_outputs` serves who does not know the network; in this file `load` states it.
-    num_outputs = inspect.getsource(vars(Network)["num_outputs"].fget)
-    network_source = inspect.getsource(Network).replace(num_outputs, "")
+    network_source = inspect.getsource(Network)
+    for name in _NOT_EXPORTED:
+        member = vars(Network)[name]
+        network_source = network_source.replace(inspect.getsource(getattr(member, "fget", member)), "")
     return [*(blocks if has_blocks else []), inspect.getsource(GlobalMean), network_source]
 
 

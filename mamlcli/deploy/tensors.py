@@ -20,8 +20,8 @@ def network_with(network: Network, params: Mapping[str, Tensor]) -> Network:
     module = copy.deepcopy(network)
     for name, value in params.items():
         parent, _, last = name.rpartition(".")
-        setattr(module.get_submodule(parent), last, nn.Parameter(value.detach().clone()))
-    return module.eval()
+        setattr(module.holder.get_submodule(parent), last, nn.Parameter(value.detach().clone()))
+    return module.eval() if network.is_split else module  # one that was given stays in its mode
 
 
 def checked_inputs(experiment: Experiment, x: Tensor, where: str) -> Tensor:

@@ -27,12 +27,13 @@ from mamlcli.deploy.model_card import WeightsConfig, model_card
 from mamlcli.deploy.module_source import has_adapt, module_source
 from mamlcli.engine.networks import Network
 from mamlcli.recipe.files import recipe_from_tree
+from mamlcli.recipe.given_schema import GivenModel
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import ImageKeys
 from mamlcli.runs.comparison import check_finished
 from mamlcli.runs.entry import RunEntry
 from mamlcli.runs.folder import RunDirectory
-from mamlcli.training.experiment import build_network
+from mamlcli.training.networks import build_network
 from mamlcli.training.scoring import CHOSEN_HERE
 from mamlcli.training.trained import TrainedRun, open_trained, recipe_elsewhere
 
@@ -60,6 +61,10 @@ def export_weights(run: RunEntry, folder: Path, *, is_forced: bool = False) -> l
         next_step = "Name another --weights, or add --force"
         raise RunError(str(folder), expected="a new or empty folder", got=got, next_step=next_step)
     directory = RunDirectory.open(run.path)
+    if isinstance(directory.recipe.model, GivenModel):
+        expected, got = "a run whose network mamlcli makes", "one of a module that was given from Python"
+        next_step = "Save it from Python: mamlcli.load(run, network=...).module.state_dict()"
+        raise RunError(run.where, expected=expected, got=got, next_step=next_step)
     trained = open_trained(directory, recipe_elsewhere(directory, where=run.where, device="cpu"))
     config = weights_config(run, trained)
     _, meta = trained.experiment.objective().with_learned_head(trained.meta)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mamlcli.engine.execution import Execution
+from mamlcli.engine.execution import Execution, why_unmapped
 from mamlcli.engine.explicit.objective import explicit_objective
 from mamlcli.engine.objective import MetaObjective
 from mamlcli.engine.sizes import activation_size
@@ -52,6 +52,8 @@ def choose_execution(
         num_threads: threads of the CPU.
     """
     network = objective.network
+    if why_unmapped(objective) is not None:
+        return Execution("loop", 1)
     num_parameters = sum(parameter.numel() for parameter in network.parameters())
     activations = activation_size(network)
     numbers = activations * num_support + num_parameters

@@ -23,6 +23,7 @@ from mamlcli.engine.multi_step import StepWeights
 from mamlcli.engine.networks import Params
 from mamlcli.engine.objective import MetaObjective, MetaParams
 from mamlcli.engine.threads import thread_pool
+from mamlcli.engine.transforms import AroundAnother
 from mamlcli.tasks.episodes import Episode
 
 Part = TypeVar("Part")
@@ -66,6 +67,14 @@ class MetaGradient:
     gradients: Params
     outer_loss: Tensor
     accuracy: Tensor
+
+
+def why_unmapped(objective: MetaObjective) -> str | None:
+    """Return why the tasks of an objective are computed one by one; None where they can be mapped by vmap."""
+    transform = objective.inner.transform
+    while isinstance(transform, AroundAnother):
+        transform = transform.transform
+    return objective.network.unmapped or getattr(transform, "unmapped", None)
 
 
 def chunks(episode: Episode, execution: Execution) -> Iterator[Episode]:

@@ -81,7 +81,7 @@ def _features_of_task(
 
 
 def _learns_features(network: Network) -> bool:
-    return len(network.parameter_names()) > len(network.head_parameter_names())
+    return network.has_features and len(network.parameter_names()) > len(network.head_parameter_names())
 
 
 def fitted_probe(kernel: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

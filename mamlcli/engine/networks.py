@@ -42,16 +42,22 @@ class BatchStatisticsNorm(nn.Module):
     2.15: the test that compares execution paths fails with it).
     """
 
-    def __init__(self, num_channels: int) -> None:
+    def __init__(self, num_channels: int, epsilon: float = NORM_EPSILON) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_channels))
         self.bias = nn.Parameter(torch.empty(num_channels))
+        self.epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
-        variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
-        scale = self.weight * torch.rsqrt(variance + NORM_EPSILON)
+        return self.normalised(x, x)
+
+    def normalised(self, x: Tensor, batch: Tensor) -> Tensor:
+        """Return inputs [n, num_channels, ...] normalised by the statistics of a batch [m, num_channels, ...]."""
+        variance, mean = torch.var_mean(batch, dim=(0, *range(2, x.ndim)), correction=0)
+        scale = self.weight * torch.rsqrt(variance + self.epsilon)
         shift = self.bias - mean * scale
-        return x * scale[:, None, None] + shift[:, None, None]
+        of_channel = (-1, *[1] * (x.ndim - 2))
+        return x * scale.view(of_channel) + shift.view(of_channel)
 
 
 def norm_layer(name: str, num_channels: int) -> nn.Module:
@@ -111,6 +117,31 @@ class Network(nn.Module):
             return self.head(x)  # type: ignore[no-any-return]
         return self.head(self.body(x))  # type: ignore[no-any-return]
 
+    def with_params(self, params: Mapping[str, Tensor], x: Tensor, part: str = "all") -> Tensor:
+        """Return what `forward` does, with other parameters; see `apply_network`."""
+        out: Tensor = functional_call(self, dict(params), (x,), {"part": part})
+        return out
+
+    @property
+    def is_split(self) -> bool:
+        """Whether the outputs are those of the head on the features of the body, so that each can be computed alone."""
+        return True
+
+    @property
+    def has_features(self) -> bool:
+        """Whether the inputs of the output layer are known."""
+        return True
+
+    @property
+    def unmapped(self) -> str | None:
+        """Why tasks are computed one by one, and not together by vmap; None where they can be."""
+        return None
+
+    @property
+    def holder(self) -> nn.Module:
+        """The module in which parameters have the names that `parameter_names` gives them."""
+        return self
+
     def parameter_names(self) -> tuple[str, ...]:
         """Return the names of all parameters, those of the body first."""
         return tuple(name for name, _ in self.named_parameters())
@@ -148,8 +179,7 @@ def apply_network(network: Network, params: Mapping[str, Tensor], x: Tensor, par
     Returns:
         [n, num_outputs], or [n, num_features] for the body.
     """
-    out: Tensor = functional_call(network, dict(params), (x,), {"part": part})
-    return out
+    return network.with_params(params, x, part)
 
 
 def linear_head(

@@ -147,7 +147,7 @@ class TaskProblem:
 
 def adapts_head_only(network: Network, inner: InnerLoop) -> bool:
     """Return whether the inner loop leaves the features as they are."""
-    return set(inner.adapted) <= set(network.head_parameter_names()) and len(network.body) > 0
+    return network.is_split and len(network.body) > 0 and set(inner.adapted) <= set(network.head_parameter_names())
 
 
 def task_features(

@@ -10,14 +10,12 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from mamlcli.engine.linear_stack import head_layer_names
 from mamlcli.engine.networks import Network, Params
 
 
 def output_layer_names(network: Network) -> tuple[str, ...]:
     """Return the names of the output layer's parameters: its weight and, where it has one, its bias."""
-    weight, bias = head_layer_names(network)[-1]
-    return (weight,) if bias is None else (weight, bias)
+    return network.names_by_part().output
 
 
 def start_params(network: Network, head: str, theta: Mapping[str, Tensor]) -> Params:

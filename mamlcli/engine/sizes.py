@@ -17,9 +17,8 @@ def forward_flops(network: Network) -> int:
     """
     from torch.utils.flop_counter import FlopCounterMode  # takes a third of a second to import
 
-    template = {name: torch.empty_like(value, device="meta") for name, value in network.named_parameters()}
     with FlopCounterMode(display=False) as counter:
-        apply_network(network, template, torch.empty((1, *network.input_shape), device="meta"))
+        _sketched(network)
     return int(counter.get_total_flops())
 
 
@@ -32,15 +31,26 @@ def activation_size(network: Network) -> int:
     """Return how many numbers one input leaves in all layers together, a measure of memory per image."""
     total = 0
 
-    def count(module: nn.Module, args: object, output: Tensor) -> None:
+    def count(module: nn.Module, args: object, output: object) -> None:
         nonlocal total
-        total += output.numel()
+        total += output.numel() if isinstance(output, Tensor) else 0  # a layer that was given may return several
 
     hooks = [m.register_forward_hook(count) for m in network.modules() if not list(m.children())]
     try:
-        template = {name: torch.empty_like(value, device="meta") for name, value in network.named_parameters()}
-        apply_network(network, template, torch.empty((1, *network.input_shape), device="meta"))
+        _sketched(network)
     finally:
         for hook in hooks:
             hook.remove()
     return total
+
+
+def _sketched(network: Network) -> None:
+    """Pass one input through a network; without memory, but through a module that was given from Python."""
+    if network.is_split:
+        template = {name: torch.empty_like(value, device="meta") for name, value in network.named_parameters()}
+        apply_network(network, template, torch.empty((1, *network.input_shape), device="meta"))
+        return
+    params = {name: value.detach() for name, value in network.named_parameters()}
+    like = next(iter(params.values()))
+    with torch.no_grad():
+        apply_network(network, params, like.new_zeros(1, *network.input_shape))

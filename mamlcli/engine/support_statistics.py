@@ -5,24 +5,20 @@ from __future__ import annotations
 import copy
 from functools import lru_cache
 
-import torch
 from torch import Tensor
 
-from mamlcli.engine.networks import NORM_EPSILON, BatchStatisticsNorm, Network
+from mamlcli.engine.networks import BatchStatisticsNorm, Network
 
 
 class FirstImagesNorm(BatchStatisticsNorm):
     """Normalises as `BatchStatisticsNorm` does, by the statistics of the first `num_first` images of the batch."""
 
     def __init__(self, norm: BatchStatisticsNorm, num_first: int) -> None:
-        super().__init__(len(norm.weight))
+        super().__init__(len(norm.weight), norm.epsilon)
         self.weight, self.bias, self.num_first = norm.weight, norm.bias, num_first
 
     def forward(self, x: Tensor) -> Tensor:
-        variance, mean = torch.var_mean(x[: self.num_first], dim=(0, 2, 3), correction=0)
-        scale = self.weight * torch.rsqrt(variance + NORM_EPSILON)
-        shift = self.bias - mean * scale
-        return x * scale[:, None, None] + shift[:, None, None]
+        return self.normalised(x, x[: self.num_first])
 
 
 # Tasks of a run have support sets of one size; making the copy would cost more than a small network's forward pass.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,11 @@ def recipe_summary(path: Path) -> str:
 
 
 def load_recipe(
-    name_or_path: str, overrides: Iterable[str] = (), *, overridden_by: str = "command line"
+    name_or_path: str,
+    overrides: Iterable[str] = (),
+    *,
+    overridden_by: str = "command line",
+    rewritten: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> tuple[str, Recipe]:
     """Read a recipe, apply dotted overrides and check all of it.
 
@@ -103,6 +107,7 @@ def load_recipe(
         name_or_path: a file, or the name of a shipped recipe.
         overrides: `key.path=value` strings; texts count as they are, other values are read as YAML.
         overridden_by: how messages name the place of the overrides.
+        rewritten: called with the tree of the file before the overrides; returns the one to use.
 
     Returns:
         The recipe's name (the file's stem) and the resolved recipe.
@@ -112,7 +117,7 @@ def load_recipe(
     """
     path = find_recipe(name_or_path)
     draft = _read(path)
-    draft.overridden_by = overridden_by
+    draft.overridden_by, draft.tree = overridden_by, rewritten(draft.tree)
     words, unlike_ours = without_habits(overrides)
     problems = [f"{overridden_by}: {text}" for text in unlike_ours]
     problems += [wrong for text in words if (wrong := _override(draft, text))]

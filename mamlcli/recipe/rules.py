@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from mamlcli.common.names import CLASS_SPLITS, GREY_SOURCES, HELD_BACK
 from mamlcli.common.words import brief
+from mamlcli.recipe.given_schema import GivenModel
 from mamlcli.recipe.network_rules import network_conflicts
 from mamlcli.recipe.schema import Recipe
-from mamlcli.recipe.tasks_schema import ImageKeys
+from mamlcli.recipe.tasks_schema import ClassKeys, GivenTasks, ImageKeys, SyntheticKeys
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ def _has_rates_without_gradient(recipe: Recipe) -> bool:
     inner, model = recipe.inner, recipe.model
     is_idle = inner.head != "learned" and inner.steps == 1
     # Patterns may choose the output layer alone; the names they match are known with the network only.
+    if isinstance(model, GivenModel):
+        return is_idle and "tensor" in inner.rates and inner.algorithm != "anil" and inner.adapt is None
     adapts_below = model.linear_layers > 0 or (model.depth > 1 if model.kind == "linear" else inner.algorithm != "anil")
     return is_idle and "tensor" in inner.rates and inner.adapt is None and adapts_below
 
@@ -103,7 +106,7 @@ def _holds_too_few_back(recipe: Recipe) -> bool:
 
 def _has_too_many_ways(recipe: Recipe) -> bool:
     ways, tasks = recipe.evaluation.ways, recipe.tasks
-    return ways is not None and recipe.inner.head == "learned" and isinstance(tasks, ImageKeys) and ways > tasks.ways
+    return ways is not None and recipe.inner.head == "learned" and isinstance(tasks, ClassKeys) and ways > tasks.ways
 
 
 def _augments_grey_images(recipe: Recipe) -> bool:
@@ -116,7 +119,7 @@ RULES = (
     Rule(
         "model.kind",
         "`model.kind=cnn` needs images: a source of images, or `folder`.",
-        lambda recipe: recipe.model.kind == "cnn" and not isinstance(recipe.tasks, ImageKeys),
+        lambda recipe: recipe.model.kind == "cnn" and isinstance(recipe.tasks, SyntheticKeys),
         "mlp or linear for tasks.source={tasks.source}",
     ),
     Rule(
@@ -259,8 +262,8 @@ RULES = (
     ),
     Rule(
         "evaluation.ways",
-        "`evaluation.ways` needs images.",
-        lambda recipe: recipe.evaluation.ways is not None and not isinstance(recipe.tasks, ImageKeys),
+        "`evaluation.ways` needs images, or examples of classes (`tasks.source=python-classes`).",
+        lambda recipe: recipe.evaluation.ways is not None and not isinstance(recipe.tasks, ClassKeys),
         "null for tasks.source={tasks.source}",
     ),
     Rule(
@@ -268,6 +271,24 @@ RULES = (
         "`evaluation.ways` above `tasks.ways` needs `inner.head=zero` or `shared`: a learned head has no more outputs.",
         _has_too_many_ways,
         "at most tasks.ways={tasks.ways}, the outputs of a learned head (inner.head=zero or shared takes more)",
+    ),
+    Rule(
+        "evaluation.shots",
+        "`evaluation.shots` needs another source than `python`, whose tasks have the sizes that it gives them.",
+        lambda recipe: recipe.evaluation.shots is not None and isinstance(recipe.tasks, GivenTasks),
+        "null for tasks.source=python, whose tasks have the sizes that it gives them",
+    ),
+    Rule(
+        "evaluation.queries",
+        "`evaluation.queries` needs another source than `python`, whose tasks have the sizes that it gives them.",
+        lambda recipe: recipe.evaluation.queries is not None and isinstance(recipe.tasks, GivenTasks),
+        "null for tasks.source=python, whose tasks have the sizes that it gives them",
+    ),
+    Rule(
+        "inner.joint_features",
+        "`inner.joint_features=true` does not go with `model.kind=python`: it is not split into body and head.",
+        lambda recipe: recipe.inner.joint_features and isinstance(recipe.model, GivenModel),
+        "false for model.kind=python, which is not split into body and head",
     ),
     Rule(
         "evaluation.batch_norm",

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mamlcli.common.names import CLASS_SPLITS, HELD_BACK, TransformName
 from mamlcli.common.plugins import NO_TRACKER, OWN_TRACKERS
+from mamlcli.recipe.given_schema import GivenModel
 from mamlcli.recipe.reference_schema import Reference
 from mamlcli.recipe.section import (
     Depth,
@@ -89,14 +90,16 @@ class LinearModel(ModelKeys):
     bias: bool = Field(True, description="whether each layer has a bias")
 
 
-Model = Annotated[CNNModel | MLPModel | LinearModel, Field(discriminator="kind")]
+Model = Annotated[CNNModel | MLPModel | LinearModel | GivenModel, Field(discriminator="kind")]
 
 
 class Transform(Section):
     """The gradient transform, the paper's meta-optimizer."""
 
-    name: TransformName = Field(
-        "none", description="name of the gradient transform U_xi; none: plain gradients, as in MAML"
+    name: TransformName | Literal["python"] = Field(
+        "none",
+        description="name of the gradient transform U_xi; none: plain gradients, as in MAML; python: an object given "
+        "from Python, mamlcli.train(..., transform=...)",
     )
     parameters: Patterns = Field(["*"], description="patterns of the parameter names that are transformed")
     adapted: bool = Field(

@@ -11,14 +11,19 @@ from mamlcli.common.words import no_path
 from mamlcli.recipe.section import Examples, NonNegative, Rate, Section, Seed, Ways, Width
 
 
-class ImageKeys(Section):
-    """Keys that every image source has."""
+class ClassKeys(Section):
+    """Keys of sources whose tasks are drawn from classes of examples; shots and queries count those of each class."""
 
     is_classification: ClassVar[bool] = True
 
     ways: Ways = Field(5, description="classes of a task, N")
     shots: Examples = Field(1, description="support images of each class, K")
     queries: Examples = Field(5, description="query images of each class")
+
+
+class ImageKeys(ClassKeys):
+    """Keys that every image source has."""
+
     path: str | None = Field(
         None, description="file of the pack, if not the one found by name; for folder also the folder"
     )
@@ -145,7 +150,35 @@ class SinusoidTasks(SyntheticKeys):
     noise: NonNegative = Field(0.0, description="standard deviation of the label noise")
 
 
+class GivenClassTasks(ClassKeys):
+    """N-way K-shot tasks from examples that are given from Python: mamlcli.few_shot_tasks."""
+
+    source: Literal["python-classes"]
+
+
+class GivenTasks(Section):
+    """Tasks of an object that is given from Python, which has a method sample; it sets these keys itself."""
+
+    source: Literal["python"]
+    classes: Ways | None = Field(None, description="number of classes of a task; null for regression")
+    shots: Examples = Field(10, description="support examples of a task")
+    queries: Examples = Field(10, description="query examples of a task")
+
+    @property
+    def is_classification(self) -> bool:
+        return self.classes is not None
+
+
 Tasks = Annotated[
-    ImageTasks | FolderTasks | LinearRegressionTasks | LogisticTasks | SinusoidTasks,
+    ImageTasks | FolderTasks | LinearRegressionTasks | LogisticTasks | SinusoidTasks | GivenClassTasks | GivenTasks,
     Field(discriminator="source"),
 ]
+
+
+def ways_of(tasks: Tasks) -> int | None:
+    """Return the number of classes of a task; None for regression."""
+    if isinstance(tasks, ClassKeys):
+        return tasks.ways
+    if isinstance(tasks, GivenTasks):
+        return tasks.classes
+    return 2 if tasks.is_classification else None

@@ -176,6 +176,11 @@ class Manifest(Mapping[str, Any]):
         return network and (tuple(network["input_shape"]), network["num_outputs"])
 
     @property
+    def given(self) -> Mapping[str, Any]:
+        """What was given from Python, by network, tasks and transform: names of classes, shapes, digests."""
+        return self.get("given") or {}
+
+    @property
     def versions(self) -> Mapping[str, Any]:
         """Versions of mamlcli, Python and packages, and the platform."""
         return self.get("versions") or {}

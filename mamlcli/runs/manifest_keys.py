@@ -95,6 +95,7 @@ CHECKS: Mapping[str, Check] = {
     "num_transform_parameters": whole,
     "peak_memory_mb": _amount,
     "network": _keys({"input_shape": _list_of(_size), "num_outputs": _size}, needed=True),
+    "given": _values(mapping),
     "typed_path": text,
     "typed_in": text,
     "started_from": _keys({"run": text, "weights": text, "digest": text}),

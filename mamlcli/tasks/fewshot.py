@@ -26,7 +26,7 @@ class FewShotTasks:
 
     Attributes:
         images: [num_images, channels, height, width] uint8, on the device where episodes are wanted; shared by
-            all splits.
+            all splits. Or float inputs of any shape, which are not scaled.
         class_images: for each class of the split, the indices of its images, int64 on the CPU.
         ways: classes of a task; their labels are 0 ... ways - 1 in the order drawn.
         shots: support images of each class.
@@ -84,7 +84,7 @@ class FewShotTasks:
             place = "cpu" if device.type == "mps" else device  # the numbers are float64, which mps has not
             x = augmented(x.to(place), numbers.to(place, non_blocking=True), self.augment, self.dtype).to(device)
         else:
-            x = x.to(self.dtype) / 255
+            x = x.to(self.dtype) / 255 if x.dtype == torch.uint8 else x.to(self.dtype)
         return Episode(
             support_x=x[:, :, : self.shots].flatten(1, 2),
             support_y=self._labels(len(generators), self.shots),

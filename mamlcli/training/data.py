@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -12,9 +12,12 @@ from mamlcli.common.errors import DataError
 from mamlcli.common.files import user_path
 from mamlcli.common.names import HELD_BACK
 from mamlcli.recipe.schema import Recipe
-from mamlcli.recipe.tasks_schema import FolderTasks, ImageTasks
+from mamlcli.recipe.tasks_schema import FolderTasks, GivenClassTasks, GivenTasks, ImageTasks
 from mamlcli.tasks.episodes import TaskDistribution
+from mamlcli.tasks.few_shot_data import FewShotData
 from mamlcli.tasks.fewshot import TASK_KEYS, device_images, fewshot_tasks
+from mamlcli.tasks.given import GivenDistribution, name_of
+from mamlcli.tasks.images.class_splits import Need
 from mamlcli.tasks.images.find import load_pack_of
 from mamlcli.tasks.images.glyphs import load_glyphs
 from mamlcli.tasks.images.ink import image_record
@@ -22,6 +25,7 @@ from mamlcli.tasks.images.packs import Pack, find_pack, load_pack, pack_digest
 from mamlcli.tasks.images.sources import how_to_get, pack_of_tree
 from mamlcli.tasks.synthetic import SYNTHETIC
 from mamlcli.training.class_needs import class_record, classes_of_splits, lacks_classes, large_classes, used_splits
+from mamlcli.training.given import given_now, part_of, sizes_given, split_objects
 from mamlcli.training.shortage import shortage
 
 
@@ -66,6 +70,10 @@ def build_tasks(
     tasks, scored_tasks = recipe.tasks, recipe.scored_tasks
     if isinstance(tasks, ImageTasks | FolderTasks):
         return _image_tasks(recipe, splits, trained_by, device=device, dtype=dtype)
+    if isinstance(tasks, GivenClassTasks):
+        return _class_tasks(recipe, splits, trained_by or recipe, device=device, dtype=dtype)
+    if isinstance(tasks, GivenTasks):
+        return _given_tasks(recipe, splits, device=device, dtype=dtype)
     make = SYNTHETIC[tasks.source]
     training: TaskDistribution = make(**tasks.model_dump(exclude={"source"}), dtype=dtype, device=device)
     scored = training
@@ -79,6 +87,81 @@ def build_tasks(
         num_outputs=training.num_outputs,
         data={"source": tasks.source, "generated": True},
     )
+
+
+def _given_tasks(recipe: Recipe, splits: tuple[str, ...], *, device: torch.device, dtype: torch.dtype) -> TaskSets:
+    """Return the tasks of an object that is given from Python, or of one for each split."""
+    tasks, given = recipe.tasks, part_of(recipe, "tasks")
+    assert isinstance(tasks, GivenTasks)
+    if isinstance(given, FewShotData):
+        raise _other_kind(expected="an object with sample(generators)", got="mamlcli.few_shot_tasks")
+    by_split = split_objects(given)
+    sizes = given_now().made("sizes", lambda: sizes_given(given))
+    noted = replace(
+        sizes,
+        num_support=tasks.shots,
+        num_query=tasks.queries,
+        num_outputs=tasks.classes or sizes.num_outputs,
+        is_classification=tasks.is_classification,
+    )
+    if noted != sizes:
+        raise DataError("tasks", expected=f"an object whose tasks are as the recipe says, {noted}", got=str(sizes))
+    scored = {split: GivenDistribution(by_split[split], sizes, dtype, device) for split in splits}
+    return TaskSets(
+        scored,
+        scored.get("train"),
+        sizes.input_shape,
+        sizes.num_outputs,
+        {"source": tasks.source, "generated": True, "class": name_of(given)},
+    )
+
+
+def _class_tasks(
+    recipe: Recipe, splits: tuple[str, ...], trained_by: Recipe, *, device: torch.device, dtype: torch.dtype
+) -> TaskSets:
+    """Return few-shot tasks of examples that are given from Python."""
+    tasks, scored_tasks, given = recipe.tasks, recipe.scored_tasks, part_of(recipe, "tasks")
+    assert isinstance(tasks, GivenClassTasks)
+    assert isinstance(scored_tasks, GivenClassTasks)
+    if not isinstance(given, FewShotData):
+        raise _other_kind(expected="mamlcli.few_shot_tasks(...)", got=name_of(given))
+    names = given.classes_of_splits(_needs_of_given(trained_by))
+    inputs = given.inputs.to(device)
+
+    def made(split: str, of: GivenClassTasks, keys: Mapping[str, str]) -> TaskDistribution:
+        sizes = {"ways": of.ways, "shots": of.shots, "queries": of.queries}
+        return given.tasks(split, names[split], inputs, **sizes, dtype=dtype, keys=keys)
+
+    keys = {name: recipe.scored_key(name) for name in TASK_KEYS}
+    training = made("train", tasks, TASK_KEYS) if "train" in splits else None
+    wanted = [split for split in splits if split != "train" or training is None or recipe.evaluation.split == "train"]
+    return TaskSets(
+        {split: made(split, scored_tasks, keys) for split in wanted},
+        training,
+        tuple(inputs.shape[1:]),
+        tasks.ways,
+        {
+            "source": tasks.source,
+            "num_examples": len(inputs),
+            "num_classes": len(given.class_names),
+            "digest": given.digest,
+            "splits": {split: list(of_split) for split, of_split in names.items()},
+        },
+    )
+
+
+def _needs_of_given(recipe: Recipe) -> dict[str, Need]:
+    """Return what each split needs that a recipe of given examples uses."""
+    training, scored = recipe.tasks, recipe.scored_tasks
+    assert isinstance(training, GivenClassTasks)
+    assert isinstance(scored, GivenClassTasks)
+    sizes = {split: training if split == "train" else scored for split in used_splits(recipe)}
+    return {split: Need(of.ways, of.shots + of.queries) for split, of in sizes.items()}
+
+
+def _other_kind(*, expected: str, got: str) -> DataError:
+    next_step = "Give the tasks that it was trained on, or train a new run"
+    return DataError("tasks", expected=f"{expected}, as the recipe says", got=got, next_step=next_step)
 
 
 def _image_tasks(

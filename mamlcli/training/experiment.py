@@ -12,19 +12,21 @@ import torch
 from mamlcli.common.architecture import select_names
 from mamlcli.common.errors import MamlError
 from mamlcli.engine.execution import Execution
-from mamlcli.engine.initial import initial_params
-from mamlcli.engine.networks import Network, cnn, linear, mlp
+from mamlcli.engine.foreign import ForeignNetwork
+from mamlcli.engine.networks import Network
 from mamlcli.engine.objective import MetaObjective, MetaParams, inner_loop_for
 from mamlcli.engine.output_layer import output_layer_names, stored_params
 from mamlcli.engine.rates import with_rates
 from mamlcli.engine.state import OuterLoop
 from mamlcli.engine.threads import give_back_large_blocks
-from mamlcli.engine.transforms import GradientTransform, Identity, OfFirstOutputs, Selected, transforms_by_name
-from mamlcli.recipe.schema import Recipe, Transform
-from mamlcli.recipe.tasks_schema import ImageKeys
+from mamlcli.engine.transforms import GradientTransform, Identity, OfFirstOutputs, Selected
+from mamlcli.recipe.given_schema import GivenModel
+from mamlcli.recipe.schema import Recipe
+from mamlcli.recipe.tasks_schema import ClassKeys
 from mamlcli.tasks.episodes import TaskDistribution
 from mamlcli.training.data import build_tasks
 from mamlcli.training.memory import check_fits
+from mamlcli.training.networks import build_network, build_transform, first_params
 from mamlcli.training.placement import (
     device_and_dtype,
     execution_for,
@@ -102,7 +104,7 @@ class Experiment:
     def _scoring(self) -> Experiment:
         """This experiment for tasks of as many ways as are scored."""
         tasks = self.recipe.scored_tasks
-        if not isinstance(tasks, ImageKeys):
+        if not isinstance(tasks, ClassKeys):
             return self
         return self.for_ways(tasks.ways, where="evaluation.ways")
 
@@ -122,7 +124,7 @@ class Experiment:
         if spec.name == "none":
             return Identity()
         names = select_names(adapted, spec.parameters, where="inner.transform.parameters")
-        transform = transform_for(spec)
+        transform = build_transform(self.recipe)
         if spec.name == "dense":
             sizes = {name: p.numel() for name, p in self.network.named_parameters() if name in names}
             largest = max(sizes, key=lambda name: sizes[name])
@@ -157,13 +159,19 @@ class Experiment:
         trained, reason = self.trained_network or self.network, self.ways_of_meta
         if ways > trained.num_outputs and reason is not None:
             raise MamlError(where, expected=f"at most {trained.num_outputs} classes", got=str(ways), why=reason)
-        network = build_network(self.recipe, self.network.input_shape, ways)
+        network = (
+            trained.with_outputs(ways)
+            if isinstance(trained, ForeignNetwork)
+            else build_network(self.recipe, self.network.input_shape, ways)
+        )
         return replace(self, network=network, trained_network=trained)
 
     @cached_property
     def ways_of_meta(self) -> str | None:
         """Why the meta-parameters are for the trained number of ways only, in words; None where they go for any."""
         trained = self.trained_network or self.network
+        if isinstance(trained, ForeignNetwork):
+            return f"The network that was given has {trained.num_outputs} outputs"
         if self.recipe.inner.head == "learned":
             return (
                 f"The learned head has {trained.num_outputs} outputs; a run trained with inner.head=zero or shared "
@@ -182,13 +190,7 @@ class Experiment:
 
     def initial_meta(self) -> MetaParams:
         """Return the meta-parameters before training."""
-        model = initial_params(
-            self.network,
-            init=self.recipe.model.init,
-            seed=self.recipe.seed,
-            dtype=self.dtype,
-            device=self.device,
-        )
+        model = first_params(self.recipe, self.network, dtype=self.dtype, device=self.device)
         objective = self.objective()
         theta = stored_params(self.network, objective.inner.head, model)
         start = objective.start(theta)
@@ -303,18 +305,8 @@ def build_without_data(recipe: Recipe, *, input_shape: tuple[int, ...], num_outp
 def _check_fits(recipe: Recipe, input_shape: tuple[int, ...], num_outputs: int) -> None:
     """Raise MamlError where a recipe needs more memory than there is; none is taken for it."""
     device, dtype = device_and_dtype(recipe)
-    with torch.device("meta"):
+    is_made = isinstance(recipe.model, GivenModel)  # a module that is given has its memory already
+    with torch.device("cpu" if is_made else "meta"):
         sketch = Experiment(recipe, device, dtype, build_network(recipe, input_shape, num_outputs), {}, {})
         num_transform = sum(math.prod(shape) for shape in _xi_shapes(sketch).values())
     check_fits(recipe, sketch.network, sketch.objective().inner.adapted, num_transform, device=device, dtype=dtype)
-
-
-def build_network(recipe: Recipe, input_shape: tuple[int, ...], num_outputs: int) -> Network:
-    """Return the network of `recipe.model` for inputs and outputs of these shapes."""
-    make = {"cnn": cnn, "mlp": mlp, "linear": linear}[recipe.model.kind]
-    return make(input_shape, num_outputs, **recipe.model.model_dump(exclude={"kind", "init"}))  # type: ignore[operator,no-any-return]
-
-
-def transform_for(spec: Transform) -> GradientTransform:
-    """Return the gradient transform that `inner.transform` names."""
-    return transforms_by_name(hidden_layers=spec.hidden_layers, hidden_width=spec.hidden_width)[spec.name]

@@ -20,6 +20,7 @@ from mamlcli.runs.manifest import FINISHED, Manifest
 from mamlcli.runs.parts import new_part, parts_with
 from mamlcli.training.data_place import check_same
 from mamlcli.training.experiment import Experiment
+from mamlcli.training.given_record import check_given, record_given
 
 # The versions that a result depends on; a run may go on with others, which is noted.
 _CODE = ("mamlcli", "python", "torch", "numpy")
@@ -149,6 +150,9 @@ def start_manifest(
     manifest = run.manifest
     if iteration or PATH_KEY in changes:
         check_same(run, experiment.data_digest)
+    given = record_given(experiment.recipe, experiment.network, experiment.objective().inner.transform)
+    if iteration:
+        check_given(run.label, manifest.given, given)
     computed_with = {
         "argv": argv,
         "device": device_name(experiment.device),
@@ -173,6 +177,7 @@ def start_manifest(
             "evaluation_seed": experiment.recipe.evaluation.seed,
             "num_parameters": count_parameters(meta.model),
             "num_transform_parameters": count_parameters(meta.transform),
+            **({"given": given} if given else {}),
             "network": {
                 "input_shape": list(experiment.network.input_shape),
                 "num_outputs": experiment.network.num_outputs,

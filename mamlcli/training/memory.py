@@ -12,7 +12,7 @@ from mamlcli.common.errors import MamlError
 from mamlcli.engine.networks import Network
 from mamlcli.engine.sizes import activation_size
 from mamlcli.recipe.schema import Recipe
-from mamlcli.recipe.tasks_schema import ImageKeys
+from mamlcli.recipe.tasks_schema import ClassKeys
 
 # Weights, their gradient, and the fast weights of one task; an optimizer keeps more.
 _COPIES = 3
@@ -56,7 +56,7 @@ def least_bytes(
 ) -> dict[str, int]:
     """Return what training takes at the very least, in bytes, by what it is for, with the keys that set it."""
     tasks, inner = recipe.tasks, recipe.inner
-    per_number = tasks.ways if isinstance(tasks, ImageKeys) else 1
+    per_number = tasks.ways if isinstance(tasks, ClassKeys) else 1
     num_support, num_query = tasks.shots * per_number, tasks.queries * per_number
     of_one_input = math.prod(network.input_shape)
     is_kept = inner.memory == "unrolled" and not inner.first_order

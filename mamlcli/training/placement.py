@@ -21,7 +21,7 @@ from mamlcli.engine.objective import MetaObjective
 from mamlcli.engine.sizes import activation_size
 from mamlcli.engine.threads import are_denormals_flushed, flush_denormals, renew_operation_threads
 from mamlcli.recipe.schema import Recipe
-from mamlcli.recipe.tasks_schema import ImageKeys, Tasks
+from mamlcli.recipe.tasks_schema import ClassKeys, Tasks
 from mamlcli.training.tuned import load_tuned, tuning_key
 
 
@@ -197,7 +197,7 @@ def _set_sizes(recipe: Recipe, num_kept_steps: int) -> tuple[int, int]:
 
 def _num_inputs(tasks: Tasks, number: int) -> int:
     """Return the inputs of one task for a number that image tasks give per class."""
-    return number * tasks.ways if isinstance(tasks, ImageKeys) else number
+    return number * tasks.ways if isinstance(tasks, ClassKeys) else number
 
 
 # Threads ----------------------------------------------------------------------------------------------------------

@@ -12,13 +12,14 @@ from mamlcli.engine.evaluation import Evaluation, Reference, evaluate, join_eval
 from mamlcli.engine.objective import MetaParams
 from mamlcli.engine.sharing import ALONE, WorkerGroup
 from mamlcli.recipe.schema import Recipe
-from mamlcli.recipe.tasks_schema import ImageKeys
+from mamlcli.recipe.tasks_schema import ClassKeys, ways_of
 from mamlcli.runs.curve_figure import save_curve
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.manifest import FINISHED
 from mamlcli.runs.models import label_of
 from mamlcli.runs.report import Point, Protocol, RunReport, Scores
 from mamlcli.training.experiment import Experiment
+from mamlcli.training.given_record import path_notes
 
 # Meta-validation draws its tasks from a stream of its own: those that choose the weights are never those scored.
 SELECTION_STREAM = "selection"
@@ -146,14 +147,14 @@ def finished_result(run: RunDirectory) -> RunReport | None:
 def protocol_of(recipe: Recipe, *, split: str, num_tasks: int, num_steps: int) -> Protocol:
     """Return what must agree before the numbers of two evaluations may be compared."""
     tasks, norm = recipe.scored_tasks, getattr(recipe.model, "norm", "none")
-    ways = tasks.ways if isinstance(tasks, ImageKeys) else (2 if recipe.is_classification else None)
+    ways = ways_of(tasks)
     return Protocol(
         split=split,
         num_tasks=num_tasks,
         ways=ways,
         shots=tasks.shots,
         queries=tasks.queries,
-        per_class=isinstance(tasks, ImageKeys),
+        per_class=isinstance(tasks, ClassKeys),
         inner_steps=num_steps,
         batch_norm=norm,
         batch_norm_statistics=recipe.evaluation.batch_norm if norm == "batch" else None,
@@ -185,7 +186,7 @@ def evaluation_report(
 ) -> RunReport:
     """Return the result of a run from an evaluation of its weights."""
     num_tasks, recipe = len(evaluation.scores), experiment.recipe
-    is_of_images = isinstance(recipe.tasks, ImageKeys)  # synthetic splits have no classes of their own
+    is_of_images = isinstance(recipe.tasks, ClassKeys)  # synthetic splits have no classes of their own
     if is_of_images and split == recipe.validation_split and weights.startswith("best"):
         weights += CHOSEN_HERE
     return RunReport(
@@ -196,7 +197,7 @@ def evaluation_report(
         curve=curve_of(evaluation),
         references={name: _reference_scores(reference) for name, reference in evaluation.references.items()},
         chance_accuracy=evaluation.chance_accuracy,
-        notes=notes_on(evaluation),
+        notes=(*notes_on(evaluation), *path_notes(experiment.objective())),
     )
 
 

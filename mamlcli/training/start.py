@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mamlcli.common.commands import command
@@ -25,6 +26,7 @@ from mamlcli.training.data_place import check_found, located, note_place
 from mamlcli.training.experiment import build
 from mamlcli.training.from_run import first_weights, save_first_weights
 from mamlcli.training.functions import splits_of_training
+from mamlcli.training.given import with_given_parts
 from mamlcli.training.lengthening import check_length, extra_validation
 from mamlcli.training.placement import resolve_device
 from mamlcli.training.planned import PlannedRun, Progress
@@ -195,11 +197,11 @@ def start_of(
     if is_resumed and recipe is None:
         return Start.of_resumed(folder or default_path(DEFAULT_RECIPE, is_resumed=True), changes, changed_by=changed_by)
     trained = None if source is None else RunDirectory.open(Path(source))
+    read = partial(load_recipe, overrides=changes, overridden_by=changed_by, rewritten=with_given_parts)
     if trained is not None and recipe is None:
-        name, loaded = load_recipe(str(trained.recipe_path), changes, overridden_by=changed_by)
-        name, loaded = trained.name, located(trained, loaded)
+        name, loaded = trained.name, located(trained, read(str(trained.recipe_path))[1])
     else:
-        name, loaded = load_recipe(str(DEFAULT_RECIPE if recipe is None else recipe), changes, overridden_by=changed_by)
+        name, loaded = read(str(DEFAULT_RECIPE if recipe is None else recipe))
     return Start(
         name,
         loaded,

@@ -21,6 +21,7 @@ from mamlcli.tasks.images.ink import ImageRecord
 from mamlcli.training.checkpoints import is_the_one_before, load_checkpoint
 from mamlcli.training.data_place import check_found, check_same, located
 from mamlcli.training.experiment import Experiment, build, build_without_data
+from mamlcli.training.given_record import check_given, record_given
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,9 @@ def open_trained(run: RunDirectory, recipe: Recipe, *, splits: tuple[str, ...] =
             check_same(run, experiment.data_digest)
     else:
         experiment = build_without_data(recipe, input_shape=noted[0], num_outputs=noted[1])
+    if run.manifest.given:
+        now = record_given(recipe, experiment.network, experiment.objective().inner.transform)
+        check_given(run.label, run.manifest.given, now)
     experiment.use_threads()
     return TrainedRun(run, experiment, *best_weights(run, experiment))
 

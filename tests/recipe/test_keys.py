@@ -37,8 +37,8 @@ def test_keys_of_all_sources_are_known_where_the_source_is_not():
 
 def test_tags_and_their_values_come_from_the_schema():
     assert tag_keys() == {"tasks": "source", "model": "kind"}
-    sources = [*IMAGE_SOURCES, "folder", "linear-regression", "logistic", "sinusoid"]
-    assert (tag_values("tasks"), tag_values("model")) == (sources, ["cnn", "mlp", "linear"])
+    sources = [*IMAGE_SOURCES, "folder", "linear-regression", "logistic", "sinusoid", "python-classes", "python"]
+    assert (tag_values("tasks"), tag_values("model")) == (sources, ["cnn", "mlp", "linear", "python"])
 
 
 def test_sections_are_found_by_path_and_tag():

@@ -261,6 +261,8 @@ def explicit_objective(
     objective: MetaObjective, device_type: str, *, is_compiled: bool = False
 ) -> ExplicitObjective | None:
     """Return the explicit form of an objective, or None where its network is not covered."""
+    if not objective.network.is_split:  # a module that was given has no layers that are known
+        return None
     try:
         return ExplicitObjective(objective, device_type, is_compiled=is_compiled)
     except NotCoveredError:

@@ -19,6 +19,7 @@ from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.sweeps.scores import GridValue
 from mamlcli.studies.sweeps.sweep import DEPTH, LAYERS, OPTIMIZER, AxisValue, Sweep
+from mamlcli.training.given import given_now
 
 
 def depth_sweep(
@@ -90,10 +91,11 @@ def optimizer_sweep(
     _check_values(optimizers, "--optimizers")
     if depths:
         _check_values(depths, "--depths")
-    if unknown := [name for name in optimizers if name not in TRANSFORMS]:
-        known = ", ".join(TRANSFORMS)
+    names = (*TRANSFORMS, *(["python"] if given_now().transform is not None else []))
+    if unknown := [name for name in optimizers if name not in names]:
+        known = ", ".join(names)
         raise RecipeError(
-            [f"--optimizers: expected one of {known}, got {name!r}.{nearest(name, TRANSFORMS)}" for name in unknown]
+            [f"--optimizers: expected one of {known}, got {name!r}.{nearest(name, names)}" for name in unknown]
         )
     if not depths:
         values = tuple(map(_optimizer_value, optimizers))

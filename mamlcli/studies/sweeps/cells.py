@@ -26,6 +26,7 @@ from mamlcli.studies.sweeps.collapsed_control import write_control
 from mamlcli.studies.sweeps.from_trained import write_start
 from mamlcli.training.experiment import build
 from mamlcli.training.functions import splits_of_training
+from mamlcli.training.given import Given, parts_given
 from mamlcli.training.planned import PlannedRun
 from mamlcli.training.run import train_runs
 from mamlcli.training.scoring import finished_result
@@ -46,6 +47,7 @@ class PlannedCell:
         with_collapse: whether its adapted stacks are compared with their collapsed models.
         control_tasks: where its stack is also collapsed before it adapts, see `collapsed_control`: the
             meta-validation tasks that each inner learning rate is tried on; 0 for no control.
+        given: the parts that are given from Python, see `Given.pickled`; empty for none.
     """
 
     name: str
@@ -57,6 +59,7 @@ class PlannedCell:
     started_from: Path | None = None
     with_collapse: bool = False
     control_tasks: int = 0
+    given: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,14 @@ def _train_cells(cells: Sequence[PlannedCell], is_stopped: IsStopped) -> list[tu
     Raises:
         Interrupted: told to stop.
     """
-    opened = [_open_cell(cell) for cell in cells]
+    with parts_given(Given.from_pickled(cells[0].given)):
+        return _train_opened(cells, [_open_cell(cell) for cell in cells], is_stopped)
+
+
+def _train_opened(
+    cells: Sequence[PlannedCell], opened: Sequence[RunDirectory], is_stopped: IsStopped
+) -> list[tuple[PlannedCell, BaseException]]:
+    """Train what is not done of the cells in their directories; see `_train_cells`."""
     # A cell that goes on may compute elsewhere now, and find its data elsewhere.
     first = build(cells[0].recipe, splits=splits_of_training(cells[0].recipe))
     first.use_threads()

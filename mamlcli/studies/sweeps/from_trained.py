@@ -16,7 +16,8 @@ from mamlcli.recipe.changes import changed_recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.sweeps.sweep import LAYERS, Sweep
 from mamlcli.training.checkpoints import load_checkpoint, save_checkpoint
-from mamlcli.training.experiment import Experiment, build_network
+from mamlcli.training.experiment import Experiment
+from mamlcli.training.networks import build_network
 from mamlcli.training.trained import best_weights
 
 

@@ -28,6 +28,7 @@ from mamlcli.studies.sweeps.finished import can_read_extras, checked_cell, finis
 from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.scores import StudyScores
 from mamlcli.studies.sweeps.sweep import TASKS_OF_EACH_SEED, Cell, Sweep, cells_of
+from mamlcli.training.given import given_now
 from mamlcli.training.placement import resolve_device
 
 
@@ -188,6 +189,8 @@ def cell_groups(cells: Sequence[Cell], num_processes: int) -> list[list[Cell]]:
 
 def cell_job(sweep: Sweep, path: Path, cells: Sequence[Cell], *, argv: Sequence[str], num_threads: int) -> Job:
     """Return the job that trains some cells together; its key is the name of the first."""
+    given = given_now()
+    content = given.pickled() if given.parts else b""
     planned = tuple(
         PlannedCell(
             name=cell.name,
@@ -199,6 +202,7 @@ def cell_job(sweep: Sweep, path: Path, cells: Sequence[Cell], *, argv: Sequence[
             started_from=sweep.started_from,
             with_collapse=sweep.collapses(cell.recipe),
             control_tasks=sweep.control_tasks,
+            given=content,
         )
         for cell in cells
     )

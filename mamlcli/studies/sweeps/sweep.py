@@ -23,8 +23,9 @@ from mamlcli.recipe.files import recipe_to_tree
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import SyntheticKeys
 from mamlcli.studies.sweeps.scores import Value, value_to_json
-from mamlcli.training.experiment import Experiment, build, build_network
+from mamlcli.training.experiment import Experiment, build
 from mamlcli.training.functions import splits_of_training
+from mamlcli.training.networks import build_network
 from mamlcli.training.placement import resolve_device
 
 # What study.json calls the rule by which tasks are drawn; older ones say nothing: common to all seeds.

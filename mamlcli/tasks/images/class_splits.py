@@ -226,12 +226,22 @@ def _seeded_split(pack: Pack, seed: int, needs: Needs | None) -> dict[str, tuple
             got=f"{pack.num_classes}",
             next_step="Add class folders and import again: mamlcli data import folder DIR",
         )
-    names = _in_proportion(_shuffled(pack.class_names, seed))
-    if not needs or all(
-        len(usable_classes(pack, names[split], need)) >= need.num_classes for split, need in needs.items()
-    ):
+    counts = dict(zip(pack.class_names, pack.class_counts().tolist(), strict=True))
+    return split_by_seed(counts, seed, needs)
+
+
+def split_by_seed(counts: Mapping[str, int], seed: int, needs: Needs | None) -> dict[str, tuple[str, ...]]:
+    """Return class names drawn by a seed for each split, 64, 16 and 20 %, or so that each has what it needs.
+
+    Args:
+        counts: the number of examples of each class by its name.
+        seed: draws the order.
+        needs: of the splits that are used; where there are too few classes for them, the proportions hold.
+    """
+    names = _in_proportion(_shuffled(counts, seed))
+    if not needs or all(len(_large(counts, names[split], need)) >= need.num_classes for split, need in needs.items()):
         return names
-    usable = _usable(pack, pack.class_names, needs)
+    usable = _large(counts, counts, Need(0, max(need.num_images for need in needs.values())))
     if len(usable) < sum(need.num_classes for need in needs.values()):
         return names
     return _cut(_shuffled(usable, seed), _fitted_sizes(len(usable), needs))
@@ -239,7 +249,10 @@ def _seeded_split(pack: Pack, seed: int, needs: Needs | None) -> dict[str, tuple
 
 def usable_classes(pack: Pack, names: Iterable[str], need: Need) -> tuple[str, ...]:
     """Return those of the named classes that have as many images as a task needs of a class, or are not in the pack."""
-    counts = dict(zip(pack.class_names, pack.class_counts().tolist(), strict=True))
+    return _large(dict(zip(pack.class_names, pack.class_counts().tolist(), strict=True)), names, need)
+
+
+def _large(counts: Mapping[str, int], names: Iterable[str], need: Need) -> tuple[str, ...]:
     return tuple(name for name in names if counts.get(name, need.num_images) >= need.num_images)
 
 

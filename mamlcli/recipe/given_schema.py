@@ -1,0 +1,20 @@
+"""The section of a recipe for a network that is given from Python, of which a recipe says little: it holds no code."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from mamlcli.recipe.section import Section
+
+
+class GivenModel(Section):
+    """A torch.nn.Module that is given from Python: mamlcli.train(..., network=...)."""
+
+    kind: Literal["python"]
+    norm: Literal["batch", "none"] = Field(
+        "none",
+        description="batch where the module normalises by statistics of the batch at hand (transductive); set by what "
+        "is given",
+    )
