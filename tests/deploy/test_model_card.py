@@ -20,15 +20,16 @@ from tests.helpers.running import TINY_IMAGES, train_tiny
 
 
 def test_model_card_says_what_data_protocol_result_and_limits(trained, tmp_path, with_glyphs):
-    run = train_tiny(tmp_path / "run", "glyphs-5way-1shot", "tasks.shots=1", *TINY_IMAGES, "evaluation.tasks=20")
+    run = train_tiny(tmp_path / "run", "glyphs-5way-1shot", "tasks.shots=1", *TINY_IMAGES)
     export_weights(read_run(run.path), tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     _, front, body = card.split("---\n", 2)
     metadata = yaml.safe_load(front)
-    final = json.loads((run.path / "evaluation.json").read_text())["final"]["accuracy"]
+    final = json.loads((run.path / "evaluation.json").read_text())["final"]
     assert metadata["library_name"] == "pytorch"
-    assert metadata["model-index"][0]["results"][0]["metrics"][0]["value"] == final["mean"]
-    assert f"query accuracy {100 * final['mean']:.1f} ± {100 * final['ci95_over_tasks']:.1f} %" in body
+    assert metadata["model-index"][0]["results"][0]["metrics"][0]["value"] == final["accuracy"]["mean"]
+    assert f"query loss {final['loss']['mean']:.3f} ± {final['loss']['ci95_over_tasks']:.3f}" in body
+    assert f"query accuracy {100 * final['accuracy']['mean']:.1f}" in body
     for words in ("## Data", "## Result", "## Limits", "## How to load", "5-way 1-shot", "transductive", "load_module"):
         assert words in body
     code = re.findall(r"```python\n(.*?)```", body, re.DOTALL)[0]
