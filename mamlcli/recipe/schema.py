@@ -6,6 +6,7 @@ without building anything. The sections for tasks are in `tasks_schema`; the rul
 
 from __future__ import annotations
 
+import typing
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -13,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from mamlcli.common.names import CLASS_SPLITS, HELD_BACK, TransformName
 from mamlcli.common.plugins import NO_TRACKER, OWN_TRACKERS
 from mamlcli.recipe.given_schema import GivenModel
+from mamlcli.recipe.plugins import WRITTEN, or_plugin
 from mamlcli.recipe.reference_schema import Reference
 from mamlcli.recipe.section import (
     Depth,
@@ -93,6 +95,11 @@ class LinearModel(ModelKeys):
 Model = Annotated[CNNModel | MLPModel | LinearModel | GivenModel, Field(discriminator="kind")]
 
 
+def _parts(union: object) -> tuple[type[Section], ...]:
+    """Return the sections of a union whose tag chooses."""
+    return typing.get_args(typing.get_args(union)[0])
+
+
 class Transform(Section):
     """The gradient transform, the paper's meta-optimizer."""
 
@@ -148,7 +155,7 @@ class Inner(Section):
         description="memory of the inner loop; constant: only the weights of each step are kept, "
         "and the step is computed again to differentiate",
     )
-    transform: Transform = Field(
+    transform: Annotated[Transform, or_plugin("inner.transform", Transform), WRITTEN] = Field(
         Transform(), description="gradient transform (meta-optimizer); its name alone is enough"
     )
 
@@ -257,8 +264,8 @@ class Recipe(Section):
     """One experiment, complete."""
 
     seed: Seed = Field(0, description="seed of the initialisation and of the training tasks")
-    tasks: Tasks
-    model: Model
+    tasks: Annotated[Tasks, or_plugin("tasks", *_parts(Tasks)), WRITTEN]
+    model: Annotated[Model, or_plugin("model", *_parts(Model)), WRITTEN]
     inner: Inner = Inner()
     outer: Outer = Outer()
     validation: Validation = Validation()
