@@ -20,7 +20,8 @@ from mamlcli.common.architecture import (
 from mamlcli.common.errors import MamlError
 from mamlcli.common.names import IMAGE_SHAPES
 from mamlcli.recipe.given_schema import GivenModel
-from mamlcli.recipe.schema import CNNModel, LinearModel, Recipe
+from mamlcli.recipe.model_schema import CNNModel, LinearModel
+from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import ClassKeys, FolderTasks, GivenTasks, ImageKeys
 
 # In words, Markdown, for the reference.

@@ -104,4 +104,3 @@ BASES: dict[str, tuple[type[PluginKeys], ...]] = {
     TASKS: (TasksKeys, FewShotKeys),
     TRANSFORMS: (TransformKeys,),
 }
-

@@ -1,4 +1,4 @@
-"""Names of networks, tasks and transforms that installed packages add become sections of recipes when they are named."""
+"""Networks, tasks and transforms of installed packages become sections of recipes when a recipe names them."""
 
 from __future__ import annotations
 
@@ -96,7 +96,9 @@ def plugin_keys(group: str, name: str) -> type[PluginKeys]:
             if field != base.plugin_tag and keys.model_fields[field].annotation != fields[field].annotation:
                 raise failed(f"the key {field} of {point.value} as mamlcli.{base.__name__} has it", "another type")
     try:
-        made = made_model(keys.__name__, __base__=keys, __module__=keys.__module__, **{keys.plugin_tag: (Literal[name], ...)})  # type: ignore[call-overload]
+        made = made_model(
+            keys.__name__, __base__=keys, __module__=keys.__module__, **{keys.plugin_tag: (Literal[name], ...)}
+        )  # type: ignore[call-overload]
     except Exception as error:
         raise failed(f"keys that pydantic can check at {point.value} of {package}", first_line(error)) from error
     made.__reduce__ = _reduced  # type: ignore[assignment, method-assign]
