@@ -36,7 +36,7 @@ _REPLACED = ("title", "default", "discriminator", "oneOf", "anyOf", "$ref")
 
 
 def schema_text(*, with_plugins: bool = False) -> str:
-    """Return the JSON Schema of recipes as a file holds it; with the plug-ins that are installed and can be imported."""
+    """Return the JSON Schema of recipes as a file holds it; also of plug-ins that are installed."""
     return json_text(recipe_schema(with_plugins=with_plugins))
 
 

@@ -60,7 +60,9 @@ def problem(draft: Draft, item: ErrorDetails) -> str:
     if kind == "missing":
         return f"{place}: expected a value, got nothing."
     names = plugin_names("inner.transform") if path == ("inner", "transform", "name") else ()
-    context = {**context, "expected": ", ".join([str(context.get("expected", "")), *names])} if names else context
+    if names and kind == "literal_error":
+        known = [*_NAMED.findall(str(context["expected"])), *names]
+        context = {**context, "expected": f"{', '.join(map(repr, known[:-1]))} or {known[-1]!r}"}
     hint = _hint(path, got, _NAMED.findall(str(context["expected"])) if kind == "literal_error" else [], tags)
     return f"{place}: expected {_expected(kind, context, item['msg'])}, got {brief(got)}.{hint}"
 
