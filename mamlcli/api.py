@@ -160,11 +160,9 @@ def train(
         run_dir: where the run goes; by default `runs/<recipe>-<number>` under the current folder.
         resume, force: continue the run in `run_dir` (one that is done is returned as it is), or replace it.
         start_from: a trained run, or a model's name, whose weights a new run starts from.
-        network: your own network in place of the recipe's `model`: any torch.nn.Module, [n, *input_shape] -> [n, ways];
-            or a function without arguments that makes one (its weights are drawn by the recipe's seed).
-        tasks: your own tasks in place of the recipe's `tasks`: what `few_shot_tasks` returns; an object with
-            `sample`; or a mapping of train, validation and test to such objects. See docs/python.md.
-        transform: your own gradient transform in place of `inner.transform`, an object with `init` and `apply`.
+        network: your own network in place of `model`: any torch.nn.Module, or a function that makes one.
+        tasks: your own tasks in place of `tasks`: what `few_shot_tasks` returns, or an object with `sample`.
+        transform: your own gradient transform, an object with `init` and `apply`. See docs/python.md for all three.
         on_record: called with the record of every meta-iteration and meta-validation (see `mamlcli.engine.outer_loop`).
 
     Raises:
