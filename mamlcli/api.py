@@ -6,7 +6,7 @@
     network = mamlcli.adapt(run, support_x, support_y)   # a torch.nn.Module
     y = network(query_x)
 
-Mistakes raise `mamlcli.MamlError`, whose text says where, what was expected, what was found, and what to do next.
+Mistakes raise `mamlcli.MamlError`, whose text says where, what was expected, what was found, what to do next.
 """
 
 from __future__ import annotations
@@ -93,8 +93,7 @@ class Run:
     def module(self) -> nn.Module:
         """The network with the learned initialisation, a `torch.nn.Module` of its own at each call.
 
-        [n, *input_shape] float -> [n, num_outputs]. It is not adapted to any task: see `adapt`. Of a run with a network
-        of your own it is a copy of that, under whose names the weights are.
+        [n, *input_shape] float -> [n, num_outputs]. It is not adapted to any task: see `adapt`.
         """
         return network_with(self._experiment.network, self.params).holder
 
@@ -160,11 +159,9 @@ def train(
         run_dir: where the run goes; by default `runs/<recipe>-<number>` under the current folder.
         resume, force: continue the run in `run_dir` (one that is done is returned as it is), or replace it.
         start_from: a trained run, or a model's name, whose weights a new run starts from.
-        network: your own network in place of the recipe's `model`: any torch.nn.Module, [n, *input_shape] -> [n, ways];
-            or a function without arguments that makes one (its weights are drawn by the recipe's seed).
-        tasks: your own tasks in place of the recipe's `tasks`: what `few_shot_tasks` returns; an object with
-            `sample`; or a mapping of train, validation and test to such objects. See docs/python.md.
-        transform: your own gradient transform in place of `inner.transform`, an object with `init` and `apply`.
+        network: your own network in place of `model`: any torch.nn.Module, or a function that makes one.
+        tasks: your own tasks in place of `tasks`: what `few_shot_tasks` returns, or an object with `sample`.
+        transform: your own gradient transform, an object with `init` and `apply`. See docs/python.md for all three.
         on_record: called with the record of every meta-iteration and meta-validation (see `mamlcli.engine.outer_loop`).
 
     Raises:
@@ -205,8 +202,7 @@ def load(
         network, transform: as in `train`, of a run that was trained with them; its weights are the run's.
 
     Raises:
-        RunError: there is no such run or model, or no checkpoint, or it was trained with another network;
-        DeviceError: this machine does not have the device; MamlError: the network that it needs is not given.
+        MamlError: there is no such run or model, no checkpoint, no such device, or not the network that it needs.
     """
     if not isinstance(path, str | Path):
         raise MamlError("mamlcli.load", expected="a run or model", got=repr(path), next_step="Run: mamlcli models ls")
@@ -250,8 +246,7 @@ def adapt(run: Run | PathLike, support_x: Tensor, support_y: Tensor, *, steps: i
         the softmax of its outputs is their probability. With batch norm, pass a task's query set as one batch, as in
         training: outputs depend on the others of the batch. `predict` has no such condition.
 
-    Raises:
-        MamlError: tensors of other shapes or types, labels that are no output, or an inner loop that diverged.
+    Raises MamlError for tensors of other shapes or types, labels that are no output, a loop that diverged.
     """
     opened = _as_run(run)
     with parts_given(opened._given):
@@ -290,8 +285,7 @@ def predict(
         MamlError: a run that does not classify, or an option that does not suit.
         DataError: too few or too many classes, or no image that can be read.
     """
-    opened = _as_run(run)
-    with parts_given(opened._given):
+    with parts_given((opened := _as_run(run))._given):
         return _predicted(opened, support, query, steps=steps, joint=joint, invert=invert, frame=frame)
 
 

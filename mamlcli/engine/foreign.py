@@ -220,7 +220,7 @@ def _write_out_norms(module: nn.Module) -> None:
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             norm: nn.Module
-            if type(child) in _BATCH_NORMS:
+            if isinstance(child, _BATCH_NORMS) and type(child) in _BATCH_NORMS:
                 norm = BatchStatisticsNorm(child.num_features, child.eps)
             elif type(child) is nn.LayerNorm:
                 norm = _LayerNorm(child.normalized_shape, child.eps, elementwise_affine=False)

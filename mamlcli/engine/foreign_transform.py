@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch.func import vmap
 from mamlcli.common.errors import MamlError
 from mamlcli.common.words import first_line
 from mamlcli.engine.networks import Params
+from mamlcli.engine.transforms import GradientTransform
 
 _WHERE = "transform"
 
@@ -26,7 +27,7 @@ class ForeignTransform:
         given: has `init` and `apply`, as in `mamlcli.engine.transforms.GradientTransform`.
     """
 
-    given: Any
+    given: GradientTransform
 
     def init(self, params: Mapping[str, Tensor], seed: int) -> Params:
         """Return xi, once it and the updates that it makes are checked.
@@ -34,24 +35,24 @@ class ForeignTransform:
         Raises:
             MamlError: xi is no mapping of names to tensors, or updates have other names or shapes than gradients.
         """
-        xi = self.given.init(dict(params), seed)
+        xi: object = self.given.init(dict(params), seed)
         if not isinstance(xi, Mapping) or not all(isinstance(value, Tensor) for value in xi.values()):
             got = type(xi).__name__
             raise MamlError(f"{_WHERE}.init", expected="meta-parameters, a dict of tensors by name", got=got)
-        odd = [name for name, value in xi.items() if not value.is_floating_point()]
+        checked: Params = dict(xi)
+        odd = [name for name, value in checked.items() if not value.is_floating_point()]
         if odd:
-            raise MamlError(f"{_WHERE}.init", expected="float tensors", got=f"{odd[0]}, {xi[odd[0]].dtype}")
-        xi = {name: value.detach().clone() for name, value in xi.items()}
+            raise MamlError(f"{_WHERE}.init", expected="float tensors", got=f"{odd[0]}, {checked[odd[0]].dtype}")
+        checked = {name: value.detach().clone() for name, value in checked.items()}
         like = next(iter(params.values()), None)
         if like is not None and like.device.type != "meta":
-            xi = {name: value.to(like.device, like.dtype) for name, value in xi.items()}
-        _check_updates(self.given, xi, params)
-        return xi
+            checked = {name: value.to(like.device, like.dtype) for name, value in checked.items()}
+        _check_updates(self.given, checked, params)
+        return checked
 
     def apply(self, xi: Mapping[str, Tensor], gradients: Mapping[str, Tensor], step: int = 0) -> Params:
         """Return what the object makes of the gradients."""
-        updates: Params = self.given.apply(dict(xi), dict(gradients), step)
-        return updates
+        return self.given.apply(dict(xi), dict(gradients), step)
 
     @cached_property
     def unmapped(self) -> str | None:
@@ -75,10 +76,10 @@ def foreign_transform(given: object) -> ForeignTransform:
     if isinstance(given, type) or not all(callable(getattr(given, name, None)) for name in ("init", "apply")):
         expected = "an object with init(params, seed) and apply(xi, gradients, step)"
         raise MamlError(_WHERE, expected=expected, got=repr(given)[:100])
-    return ForeignTransform(given)
+    return ForeignTransform(cast(GradientTransform, given))
 
 
-def _check_updates(given: Any, xi: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> None:
+def _check_updates(given: GradientTransform, xi: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> None:
     gradients = {name: value.detach().clone() for name, value in params.items()}
     with torch.no_grad():
         updates = given.apply(dict(xi), gradients, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,12 @@ from mamlcli.recipe.section import Section
 
 class GivenModel(Section):
     """A torch.nn.Module that is given from Python: mamlcli.train(..., network=...)."""
+
+    # No layers are appended to it, and its first weights are its own.
+    linear_layers: ClassVar[int] = 0
+    linear_width: ClassVar[int | None] = None
+    width: ClassVar[int | None] = None
+    init: ClassVar[str] = "torch"
 
     kind: Literal["python"]
     norm: Literal["batch", "none"] = Field(

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ _WHERE = "mamlcli.few_shot_tasks"
 _MOST_SHOWN = 8
 
 
+@runtime_checkable
 class Examples(Protocol):
     """A map-style data set: `dataset[i]` is (input, label), as in torchvision."""
 
@@ -108,8 +109,8 @@ class FewShotData:
 
 
 def few_shot_tasks(
-    data: Tensor | np.ndarray | Examples,
-    labels: Tensor | np.ndarray | Sequence[int] | None = None,
+    data: object,
+    labels: object = None,
     *,
     splits: Mapping[str, Sequence[object]] | None = None,
     split_seed: int = 0,
@@ -139,17 +140,15 @@ def few_shot_tasks(
                                                               "test": range(35, 40)})
     """
     if labels is None:
-        inputs, numbers, names = _of_dataset(data)  # type: ignore[arg-type]
+        inputs, numbers, names = _of_dataset(data)
     else:
         inputs, numbers, names = _as_tensor(data, "data"), _as_tensor(labels, "labels"), None
     _check(inputs, numbers)
     there = sorted(set(numbers.tolist()))
     names = list(class_names) if class_names is not None else names
-    if names is None:
-        names = {label: str(label) for label in there}
-    elif there[0] < 0 or there[-1] >= len(names):
+    if names is not None and (there[0] < 0 or there[-1] >= len(names)):
         raise DataError(_WHERE, expected=f"labels from 0 to {len(names) - 1}, which have names", got=_listed(there))
-    by_label = {label: str(names[label]) for label in there}
+    by_label = {label: str(label if names is None else names[label]) for label in there}
     if len(set(by_label.values())) < len(there):
         raise DataError(_WHERE, expected="a name of its own for each class", got=_listed(sorted(by_label.values())))
     indices = {label: index for index, label in enumerate(there)}
@@ -162,12 +161,11 @@ def few_shot_tasks(
     )
 
 
-def _of_dataset(data: Examples) -> tuple[Tensor, Tensor, Sequence[str] | None]:
-    try:
-        number = len(data)
-    except TypeError as error:
+def _of_dataset(data: object) -> tuple[Tensor, Tensor, Sequence[str] | None]:
+    if not isinstance(data, Examples):
         expected = "tensors and labels, or a map-style data set with a length"
-        raise DataError(_WHERE, expected=expected, got=type(data).__name__) from error
+        raise DataError(_WHERE, expected=expected, got=type(data).__name__)
+    number = len(data)
     if isinstance(data, Tensor | np.ndarray) or not number:
         got = "no examples" if not number else "no labels"
         raise DataError(_WHERE, expected="tensors with labels=, or a data set of pairs", got=got)
@@ -245,7 +243,7 @@ def _named_splits(splits: Mapping[str, Sequence[object]], names: Mapping[int, st
     named: dict[str, tuple[str, ...]] = {}
     taken: dict[str, str] = {}
     for split in SPLITS:
-        of_split = []
+        of_split: list[str] = []
         for one in splits.get(split, ()):
             name = one if isinstance(one, str) else names.get(_as_label(one, len(of_split)), repr(one))
             if name not in names.values():

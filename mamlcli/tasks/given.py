@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -13,6 +13,15 @@ from mamlcli.common.errors import DataError
 from mamlcli.tasks.episodes import Episode, ReferenceScores, task_generator
 
 _SETS = ("support_x", "support_y", "query_x", "query_y")
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """What is asked of an object of tasks: one task for each generator, as a batch."""
+
+    def sample(self, generators: Sequence[torch.Generator]) -> object:
+        """Return an `Episode`, or (support_x, support_y, query_x, query_y)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,7 @@ class GivenDistribution:
         dtype, device: of the inputs of an episode.
     """
 
-    given: Any
+    given: object
     sizes: TaskSizes
     dtype: torch.dtype
     device: torch.device
@@ -77,22 +86,24 @@ class GivenDistribution:
         def here(part: Tensor) -> Tensor:
             return part.to(self.device, self.dtype) if part.is_floating_point() else part.to(self.device, torch.int64)
 
-        return Episode(*(here(part) for part in episode.data()), truth=episode.truth)
+        support_x, support_y, query_x, query_y = map(here, episode.data())
+        return Episode(support_x, support_y, query_x, query_y, episode.truth)
 
     def references(self, episode: Episode) -> dict[str, ReferenceScores]:
         """Return what the object's own `references` gives; nothing where it has none."""
         own = getattr(self.given, "references", None)
-        return {} if own is None else own(episode)
+        scores: dict[str, ReferenceScores] = {} if own is None else own(episode)
+        return scores
 
 
-def drawn(given: Any, generators: Sequence[torch.Generator]) -> Episode:
+def drawn(given: object, generators: Sequence[torch.Generator]) -> Episode:
     """Return what an object's `sample` draws, as an episode.
 
     Raises:
         DataError: it has no such method, or it returns something else.
     """
     where = name_of(given)
-    if not callable(getattr(given, "sample", None)):
+    if not isinstance(given, Sampler):
         next_step = "See docs/python.md; mamlcli.few_shot_tasks makes one of tensors or a data set"
         raise DataError("tasks", expected="an object with sample(generators)", got=where, next_step=next_step)
     episode = given.sample(generators)
@@ -104,7 +115,7 @@ def drawn(given: Any, generators: Sequence[torch.Generator]) -> Episode:
     return episode
 
 
-def sizes_of(given: Any) -> TaskSizes:
+def sizes_of(given: object) -> TaskSizes:
     """Return the sizes of an object's tasks: of the first ones that it draws, and of what it says itself.
 
     `num_outputs`, where it says it, is the number of classes; else they are the largest label and those below it.

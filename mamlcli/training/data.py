@@ -106,7 +106,9 @@ def _given_tasks(recipe: Recipe, splits: tuple[str, ...], *, device: torch.devic
     )
     if noted != sizes:
         raise DataError("tasks", expected=f"an object whose tasks are as the recipe says, {noted}", got=str(sizes))
-    scored = {split: GivenDistribution(by_split[split], sizes, dtype, device) for split in splits}
+    scored: dict[str, TaskDistribution] = {
+        split: GivenDistribution(by_split[split], sizes, dtype, device) for split in splits
+    }
     return TaskSets(
         scored,
         scored.get("train"),

@@ -7,11 +7,12 @@ at hand: `parts_given` puts them there for a block, and `build` takes them from 
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar, cast
 
 import torch
 from torch import nn
@@ -26,6 +27,8 @@ from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import GivenClassTasks, GivenTasks
 from mamlcli.tasks.few_shot_data import FewShotData
 from mamlcli.tasks.given import TaskSizes, sizes_of
+
+Made = TypeVar("Made")
 
 # The key of a recipe that says that a part is given from Python, by the argument that it is given by.
 _KEYS = {"network": "model.kind", "tasks": "tasks.source", "transform": "inner.transform.name"}
@@ -44,9 +47,9 @@ class Given:
     """
 
     network: nn.Module | Callable[[], nn.Module] | None = None
-    tasks: Any = None
-    transform: Any = None
-    _made: dict[object, Any] = field(default_factory=dict, repr=False)
+    tasks: object = None
+    transform: object = None
+    _made: dict[object, object] = field(default_factory=dict, repr=False)
 
     @property
     def parts(self) -> dict[str, object]:
@@ -54,11 +57,11 @@ class Given:
         parts = {"network": self.network, "tasks": self.tasks, "transform": self.transform}
         return {name: part for name, part in parts.items() if part is not None}
 
-    def made(self, key: object, make: Callable[[], Any]) -> Any:
+    def made(self, key: object, make: Callable[[], Made]) -> Made:
         """Return what is made once for a key: a module is tried when it is given, and not at every use."""
         if key not in self._made:
             self._made[key] = make()
-        return self._made[key]
+        return cast(Made, self._made[key])
 
     def pickled(self) -> bytes:
         """Return the parts for another process, which `from_pickled` reads there.
@@ -75,12 +78,16 @@ class Given:
         if b"__main__" in content:
             got = "some that are defined in the script itself (__main__)"
             raise MamlError(where, expected=expected, got=got, next_step=next_step)
-        return content
+        return pickle.dumps((sys.path, content))
 
     @classmethod
     def from_pickled(cls, content: bytes) -> Given:
         """Return the parts of which `pickled` gave the content; none of empty content."""
-        return cls(**pickle.loads(content)) if content else cls()
+        if not content:
+            return cls()
+        places, parts = pickle.loads(content)
+        sys.path += [place for place in places if place not in sys.path]  # where their code was imported from
+        return cls(**pickle.loads(parts))
 
 
 _NOTHING = Given()
@@ -113,7 +120,7 @@ def parts_needed(recipe: Recipe) -> tuple[str, ...]:
     return tuple(name for name, is_needed in needed.items() if is_needed)
 
 
-def part_of(recipe: Recipe, name: str) -> Any:
+def part_of(recipe: Recipe, name: str) -> object:
     """Return a part that a recipe leaves to Python.
 
     Raises:
@@ -158,18 +165,13 @@ def network_given(
             needs_exact=not recipe.inner.first_order,
         )
 
-    key = ("network", recipe.seed if _is_maker(part) else None, input_shape, num_outputs, dtype, device)
-    network: ForeignNetwork = given.made((*key, recipe.inner.first_order), make)
-    return network
+    key = ("network", None if isinstance(part, nn.Module) else recipe.seed, input_shape, num_outputs, dtype, device)
+    return given.made((*key, recipe.inner.first_order), make)
 
 
-def _is_maker(part: object) -> bool:
-    return callable(part) and not isinstance(part, nn.Module)
-
-
-def module_of(part: Any, seed: int) -> object:
+def module_of(part: object, seed: int) -> object:
     """Return a module that is given, or what a function that is given makes, its weights drawn by a seed."""
-    if not _is_maker(part):
+    if not callable(part) or isinstance(part, nn.Module):
         return part
     with torch.random.fork_rng():
         torch.manual_seed(key_seed(seed, "network"))
@@ -179,7 +181,7 @@ def module_of(part: Any, seed: int) -> object:
 # Tasks ------------------------------------------------------------------------------------------------------------
 
 
-def sizes_given(tasks: Any) -> TaskSizes:
+def sizes_given(tasks: object) -> TaskSizes:
     """Return the sizes of the tasks of objects with `sample`; those of a mapping of splits must agree."""
     by_split = split_objects(tasks)
     sizes = {split: sizes_of(one) for split, one in by_split.items()}
@@ -192,7 +194,7 @@ def sizes_given(tasks: Any) -> TaskSizes:
     return sizes[first]
 
 
-def split_objects(tasks: Any) -> Mapping[str, Any]:
+def split_objects(tasks: object) -> Mapping[str, object]:
     """Return the object of each split; one object alone is that of all, as a stream of tasks for each."""
     if not isinstance(tasks, Mapping):
         return dict.fromkeys(("train", "validation", "test"), tasks)
@@ -212,14 +214,13 @@ def transform_given(recipe: Recipe) -> ForeignTransform:
         MamlError: none is at hand, or it has no `init` and `apply`.
     """
     part = part_of(recipe, "transform")
-    transform: ForeignTransform = given_now().made("transform", lambda: foreign_transform(part))
-    return transform
+    return given_now().made("transform", lambda: foreign_transform(part))
 
 
 # Recipes ------------------------------------------------------------------------------------------------------------
 
 
-def with_given_parts(tree: dict[str, Any]) -> dict[str, Any]:
+def with_given_parts(tree: dict[str, object]) -> dict[str, object]:
     """Return the tree of a recipe with `python` in place of the parts that are at hand.
 
     Ways, shots and queries of a recipe of classes stay those of `mamlcli.few_shot_tasks`.
@@ -229,24 +230,28 @@ def with_given_parts(tree: dict[str, Any]) -> dict[str, Any]:
         return tree
     tree = {key: value for key, value in tree.items() if key != "reference"}
     if given.tasks is not None:
-        tree["tasks"] = _tasks_section(tree.get("tasks", {}), given.tasks)
+        tree["tasks"] = _tasks_section(_section(tree, "tasks"), given.tasks)
     if given.network is not None:
         module = module_of(given.network, seed=0)
         norm = "batch" if isinstance(module, nn.Module) and has_batch_norm(module) else "none"
         tree["model"] = {"kind": "python", "norm": norm}
     if given.transform is not None:
-        inner = tree.get("inner") or {}
-        old = inner.get("transform") if isinstance(inner.get("transform"), dict) else {}
-        kept = {key: value for key, value in old.items() if key in ("parameters", "adapted")}
+        inner = _section(tree, "inner")
+        kept = {key: value for key, value in _section(inner, "transform").items() if key in ("parameters", "adapted")}
         tree["inner"] = {**inner, "transform": {"name": "python", **kept}}
     return tree
 
 
-def _tasks_section(section: Mapping[str, Any], tasks: Any) -> dict[str, Any]:
+def _section(tree: Mapping[str, object], name: str) -> Mapping[str, object]:
+    section = tree.get(name)
+    return section if isinstance(section, Mapping) else {}
+
+
+def _tasks_section(section: Mapping[str, object], tasks: object) -> dict[str, object]:
     if isinstance(tasks, FewShotData):
         is_of_classes = section.get("source") not in ("linear-regression", "logistic", "sinusoid", "python")
-        sizes = {key: section[key] for key in ("ways", "shots", "queries") if key in section and is_of_classes}
-        return {"source": "python-classes", **sizes}
+        kept = {key: section[key] for key in ("ways", "shots", "queries") if key in section and is_of_classes}
+        return {"source": "python-classes", **kept}
     sizes = sizes_given(tasks)
     return {
         "source": "python",

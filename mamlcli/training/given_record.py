@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 
@@ -57,7 +56,7 @@ def record_given(recipe: Recipe, network: object, transform: object) -> dict[str
     return record
 
 
-def check_given(label: str, noted: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+def check_given(label: str, noted: Mapping[str, object], record: Mapping[str, object]) -> None:
     """Raise RunError where the network at hand is another than a run notes: other names, shapes or constants."""
     then, now = noted.get("network"), record.get("network")
     if not isinstance(then, dict) or not isinstance(now, dict):

@@ -73,3 +73,10 @@ def mlp(ways: int) -> nn.Module:
 def squeezenet(ways: int) -> nn.Module:
     """Return the smallest network of torchvision, its dropout switched off; its last layer is a convolution."""
     return nn.Sequential(nn.Upsample(scale_factor=2), torchvision.models.squeezenet1_1(num_classes=ways, dropout=0.0))
+
+
+class Points(nn.Sequential):
+    """A small network of points with six numbers, for three classes."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
