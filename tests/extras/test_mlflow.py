@@ -75,7 +75,7 @@ def test_a_run_is_in_the_store_of_files_with_all_of_it(tmp_path):
     found = client.get_run(run_id(cell))
     assert found.info.status == "FINISHED"
     assert client.get_experiment(found.info.experiment_id).name == "depths"
-    assert found.data.tags["mamlcli.study"] == "depths"
+    assert found.data.tags["study"] == "depths"
     assert (found.data.params["outer.iterations"], found.data.params["tasks.source"]) == ("6", "logistic")
     for key in ("outer_loss", "grad_norm", "accuracy"):
         assert history(client, cell, key) == metrics(cell, "step", key)

@@ -81,9 +81,9 @@ class MlflowStore(Tracker):
         name = run.study or os.environ.get(EXPERIMENT) or "mamlcli"
         experiment = self._client.get_experiment_by_name(name)
         number = experiment.experiment_id if experiment else self._client.create_experiment(name)
-        tags = {"mamlcli.run": str(run.path), "mamlcli.recipe": run.recipe}
+        tags = {"folder": str(run.path), "recipe": run.recipe}
         if run.study:
-            tags["mamlcli.study"] = run.study
+            tags["study"] = run.study
         made: str = self._client.create_run(number, run_name=run.name, tags=tags).info.run_id
         params = [Param(key, str(value)[:500]) for key, value in run.settings.items()]
         for first in range(0, len(params), _MOST_PARAMS):
