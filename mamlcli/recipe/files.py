@@ -145,11 +145,15 @@ def _packages_of_run(manifest: Path, tree: dict[str, object]) -> list[str]:
     missing = {path: tag for path, tag in tags_of(tree).items() if path in GROUPS and tag not in tag_names(path)}
     try:
         noted = json.loads(read_regular(manifest, at_most=MOST_BYTES * 100)) if missing else {}
-        of_run = {path: noted["plugins"][path] for path in missing if path in noted.get("plugins", ())}
+        names: dict[tuple[str, str], list[str]] = {}
+        for path in missing:
+            if path in noted.get("plugins", ()):
+                plugin = noted["plugins"][path]
+                names.setdefault((plugin["package"], plugin["version"]), []).append(plugin["name"])
         return [
-            f"{shown(manifest)}: {plugin['name']} was of the package {plugin['package']} {plugin['version']}. "
-            f"Run: pip install {plugin['package']}"
-            for plugin in of_run.values()
+            f"{shown(manifest)}: the run has the package {package} {version}, of which are {', '.join(of_package)}. "
+            f"Run: pip install {package}"
+            for (package, version), of_package in names.items()
         ]
     except (OSError, BoundError, ValueError, TypeError, KeyError, AttributeError):
         return []
