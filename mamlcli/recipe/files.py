@@ -151,8 +151,8 @@ def _packages_of_run(manifest: Path, tree: dict[str, object]) -> list[str]:
                 plugin = noted["plugins"][path]
                 names.setdefault((plugin["package"], plugin["version"]), []).append(plugin["name"])
         return [
-            f"{shown(manifest)}: the run has the package {package} {version}, of which are {', '.join(of_package)}. "
-            f"Run: pip install {package}"
+            f"{shown(manifest)}: expected {', '.join(of_package)} of the package {package} {version}, got none."
+            f" Run: pip install {package}"
             for (package, version), of_package in names.items()
         ]
     except (OSError, BoundError, ValueError, TypeError, KeyError, AttributeError):

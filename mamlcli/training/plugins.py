@@ -95,7 +95,7 @@ class _Kept:
         return hash(self.frozen)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Kept) and other.frozen == self.frozen
+        return isinstance(other, _Kept) and type(other.keys) is type(self.keys) and other.frozen == self.frozen
 
 
 @lru_cache(_MOST_KEPT)
