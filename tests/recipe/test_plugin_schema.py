@@ -23,7 +23,7 @@ def test_the_name_stands_first_and_classes_say_what_is_scored():
     class Three(TasksKeys):
         num_classes = 3
 
-    assert list(FewShotKeys.model_fields)[0] == "source"
+    assert next(iter(FewShotKeys.model_fields)) == "source"
     three = Three(source="three")
     assert (three.is_classification, ways_of(three), three.plugin_name) == (True, 3, "three")
     assert (FewShotKeys(source="few").is_classification, TasksKeys(source="points").is_classification) == (True, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -24,7 +25,7 @@ class Gate(nn.Module):
 def gated(keys: of.Gated, input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
     """Return the network: [n, *input_shape] -> [n, num_outputs]."""
     sizes = [torch.Size(input_shape).numel(), *[keys.width] * keys.depth]
-    gates = [Gate(before, after) for before, after in zip(sizes, sizes[1:], strict=False)]
+    gates = [Gate(before, after) for before, after in itertools.pairwise(sizes)]
     return nn.Sequential(nn.Flatten(), *gates, nn.Linear(keys.width, num_outputs))
 
 
