@@ -45,7 +45,8 @@ def test_commands_know_its_names(place):
     assert "height: 1.0" in ran(place, "-m", "mamlcli", "recipes", "show", "gated-steps", "--resolved").stdout
     assert '"gated"' in ran(place, "-m", "mamlcli", "recipes", "schema").stdout
     code = (
-        "from mamlcli.cli.completion import recipe_words as w; print(w(['gated-steps'], 'model.', default='sinusoid'))"
+        "from mamlcli.cli.completion import recipe_words as words\n"
+        "print(words(['gated-steps'], 'model.', default='sinusoid'))"
     )
     assert "model.depth=" in ran(place, "-c", code).stdout
 
