@@ -85,7 +85,7 @@ def test_unknown_source_or_kind_is_refused_with_the_names_there_are(small, key, 
 def test_section_without_source_or_kind_lists_them(write):
     texts = problems(write("tasks: {shots: 3}\nmodel: {depth: 3}\n"))
     assert texts[0].startswith("r.yaml:1: tasks.source: expected one of glyphs, omniglot")
-    assert texts[1].startswith("r.yaml:2: model.kind: expected one of cnn, mlp, linear, got nothing")
+    assert texts[1].startswith("r.yaml:2: model.kind: expected one of cnn, mlp, linear, python, got nothing")
 
 
 @pytest.mark.parametrize("value", ["3", "text", "null", "[1]"])
