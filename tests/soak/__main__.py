@@ -156,6 +156,8 @@ def _printed(module: str, words: list[str]) -> str:
 def main() -> int:
     """Run the parts that are asked for; return 1 where a promise did not hold."""
     asked = _asked()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in a shell's background, whose children would be deaf, too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     seed = random.SystemRandom().randrange(1 << 32) if asked.seed is None else asked.seed
     begun = time.monotonic()
     base = Path(tempfile.mkdtemp(prefix="mamlcli-soak-"))
