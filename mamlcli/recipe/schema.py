@@ -98,8 +98,7 @@ class Transform(Section):
 
     name: TransformName | Literal["python"] = Field(
         "none",
-        description="name of the gradient transform U_xi; none: plain gradients, as in MAML; python: an object given "
-        "from Python, mamlcli.train(..., transform=...)",
+        description="name of the gradient transform U_xi; none: plain gradients, as in MAML; python: given from Python",
     )
     parameters: Patterns = Field(["*"], description="patterns of the parameter names that are transformed")
     adapted: bool = Field(

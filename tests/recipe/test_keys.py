@@ -62,7 +62,7 @@ def test_every_key_has_a_description_that_says_what_it_is(key):
 
 def test_a_key_has_its_type_range_and_default():
     keys = {key.name: key for key in ALL_KEYS}
-    assert keys["inner.transform.name"].values == TRANSFORMS
+    assert keys["inner.transform.name"].values == (*TRANSFORMS, "python")
     size = keys["tasks.image_size"]
     assert (size.types, size.bounds, size.default, size.is_closed) == (("integer",), (">= 8", "<= 512"), "84", False)
     assert keys["model.width"].types == ("integer", "`null`")  # of the last kind that has it, linear
