@@ -22,13 +22,18 @@ if TYPE_CHECKING:
         train,
         with_batch_statistics,
     )
+    from mamlcli.recipe.plugin_schema import FewShotKeys, NetworkKeys, TasksKeys, TransformKeys
 
 __version__ = "0.1.0"
 __all__ = [
+    "FewShotKeys",
     "Interrupted",
     "MamlError",
+    "NetworkKeys",
     "Prediction",
     "Run",
+    "TasksKeys",
+    "TransformKeys",
     "__version__",
     "adapt",
     "few_shot_tasks",
@@ -44,6 +49,10 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'mamlcli' has no attribute {name!r}")
+    if name.endswith("Keys"):  # the module of a plug-in's keys needs no torch
+        from mamlcli.recipe import plugin_schema
+
+        return vars(plugin_schema)[name]
     from mamlcli import api
 
     return vars(api)[name]

@@ -55,10 +55,10 @@ def recipe_words(words: Sequence[str], incomplete: str, *, default: str, with_ru
 
 
 def recipe_names(incomplete: str) -> Words:
-    """Return the shipped recipes, with what they are, and YAML files."""
-    from mamlcli.recipe.files import recipe_summary, shipped_recipes
+    """Return the recipes that have names, with what they are, and YAML files."""
+    from mamlcli.recipe.files import named_recipes, recipe_summary
 
-    shipped = [(name, recipe_summary(path)) for name, path in shipped_recipes().items() if name.startswith(incomplete)]
+    shipped = [(name, recipe_summary(path)) for name, path in named_recipes().items() if name.startswith(incomplete)]
     return shipped + files(incomplete, (".yaml", ".yml"))
 
 
@@ -107,8 +107,8 @@ def _override_words(given: list[str], incomplete: str, default: str) -> Words:
 
 def _tags(given: Sequence[str], default: str) -> dict[str, str]:
     """Return tasks.source and model.kind of the recipe that is meant, by "tasks" and "model"; empty if none can be."""
-    from mamlcli.recipe.files import load_recipe
-    from mamlcli.recipe.keys import tag_keys
+    from mamlcli.recipe.files import load_recipe, recipe_to_tree
+    from mamlcli.recipe.keys import tag_keys, tags_of
 
     name = given[0] if given and "=" not in given[0] else default
     try:
@@ -116,9 +116,10 @@ def _tags(given: Sequence[str], default: str) -> dict[str, str]:
         recipe = load_recipe(str(folder / "recipe.yaml") if folder.is_dir() else name)[1]
     except (MamlError, OSError):
         return {}
-    tags = {"tasks": str(recipe.tasks.source), "model": str(recipe.model.kind)}
+    tags = tags_of(recipe_to_tree(recipe))
     changed = dict(word.split("=", 1) for word in given if "=" in word)
     dotted = {section: f"{section}.{tag}" for section, tag in tag_keys().items()}
+    dotted["inner.transform"] = "inner.transform.name" if "inner.transform" not in changed else "inner.transform"
     return tags | {section: changed[key] for section, key in dotted.items() if changed.get(key)}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mamlcli.cli.options import DEFAULT_RECIPE, has_recipe
 from mamlcli.common.commands import command
-from mamlcli.recipe.given_schema import GivenModel
+from mamlcli.recipe.given_schema import OutsideModel
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.suggestions import is_recipe
 
@@ -45,7 +45,7 @@ def next_commands(
 
 def _changes(recipe: Recipe) -> Iterator[tuple[str, object, str]]:
     """Yield keys with the value to try next, and why."""
-    if isinstance(recipe.model, GivenModel):
+    if isinstance(recipe.model, OutsideModel):
         return
     depth = recipe.model.depth
     if recipe.model.kind == "linear":

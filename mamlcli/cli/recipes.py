@@ -26,7 +26,7 @@ RecipeArgument = Annotated[str, typer.Argument(help="A shipped recipe or a file.
 
 @app.command("ls")
 def ls(as_json: JsonOption = False) -> None:
-    """List the shipped recipes.
+    """List the shipped recipes, and those of installed packages.
 
     Examples:
 
@@ -34,11 +34,11 @@ def ls(as_json: JsonOption = False) -> None:
 
       mamlcli recipes ls --json
     """
-    from mamlcli.recipe.files import recipe_summary, shipped_recipes
+    from mamlcli.recipe.files import named_recipes, recipe_summary
 
     rows = [
         {"name": name, "summary": recipe_summary(path), "reference": reference_json(name)}
-        for name, path in shipped_recipes().items()
+        for name, path in named_recipes().items()
     ]
     console.show(rows, recipe_parts)
 
@@ -117,7 +117,7 @@ def _write_beside(schema: Path, recipe: Path) -> None:
     from mamlcli.recipe.json_schema import schema_text
 
     try:
-        if write_schema(schema, schema_text()):
+        if write_schema(schema, schema_text(with_plugins=True)):
             console.note(f"Written: {schema}, by which editors complete and check {recipe.name}")
     except MamlError as error:
         console.warn(f"{error} Editors will not check {recipe.name} as it stands.")
@@ -129,7 +129,7 @@ def schema(
         Path | None, typer.Option(help="The file to write; by default the terminal.", show_default=False)
     ] = None,
 ) -> None:
-    """Print the JSON Schema of recipes, by which editors complete and check them.
+    """Print the JSON Schema of recipes, by which editors complete and check them; installed plug-ins are in it.
 
     Examples:
 
@@ -140,9 +140,9 @@ def schema(
     from mamlcli.recipe.json_schema import schema_text
 
     if out is None:
-        console.result_text(schema_text())
+        console.result_text(schema_text(with_plugins=True))
         return
-    write_schema(out, schema_text())
+    write_schema(out, schema_text(with_plugins=True))
     console.note(f"Written: {out}. Recipes beside it name it in their first line: {editor_line(out.name).rstrip()}")
 
 

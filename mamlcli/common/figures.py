@@ -75,6 +75,12 @@ TRANSFORM_SERIES: dict[str, Series] = dict(
     zip(sorted(TRANSFORMS, key=lambda name: name not in ("none", "kfo")), itertools.cycle(SERIES), strict=False)
 )
 
+
+def transform_series(name: str) -> Series:
+    """Return how a gradient transform is drawn; those of plug-ins, and ones given from Python, are drawn alike."""
+    return TRANSFORM_SERIES.get(name, SERIES[-1])
+
+
 # Linear layers beyond the first, 0 to 3: shades of the blue of plain gradients, which is that of none.
 LAYER_SERIES = (
     SERIES[0],

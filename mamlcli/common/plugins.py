@@ -9,6 +9,11 @@ from importlib.metadata import EntryPoint, entry_points
 
 TRACKERS = "mamlcli.trackers"
 
+# Groups of entry points whose names a recipe may have at one of its keys, and those of recipes of packages.
+NETWORKS, TASKS, TRANSFORMS = "mamlcli.networks", "mamlcli.tasks", "mamlcli.transforms"
+
+RECIPES = "mamlcli.recipes"
+
 NO_TRACKER = "none"
 
 # The trackers that ship with mamlcli; no package can take their names.
@@ -47,6 +52,11 @@ def unknown_tracker(name: str) -> str | None:
         return f"one or several of {', '.join(known)} (other packages add names by the entry point {TRACKERS})"
     points = installed(TRACKERS).get(name, ())
     if name not in OWN_TRACKERS and len(points) > 1:
-        packages = ", ".join(point.dist.name if point.dist else point.value for point in points)
+        packages = ", ".join(map(package_of, points))
         return f"a tracker that one installed package has; {name} is in {packages}: uninstall all but one"
     return None
+
+
+def package_of(point: EntryPoint) -> str:
+    """Return the installed package that an entry point is of, with its version."""
+    return f"{point.dist.name} {point.dist.version}" if point.dist else point.value

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mamlcli.common.commands import command
 from mamlcli.common.tables import PERCENT, with_interval
 from mamlcli.recipe.files import recipe_to_tree
-from mamlcli.recipe.given_schema import GivenModel
+from mamlcli.recipe.given_schema import OutsideModel
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import ImageKeys
 from mamlcli.runs.exports import protocol_words
@@ -180,7 +180,7 @@ _RATES = {
 
 def _what(config: WeightsConfig) -> str:
     model, inner = config.recipe.model, config.recipe.inner
-    assert not isinstance(model, GivenModel), "weights of a module that is given are not exported"
+    assert not isinstance(model, OutsideModel), "weights of a module that is given are not exported"
     shape = " x ".join(map(str, config.input_shape))
     transform = inner.transform.name
     uses = "" if transform == "none" else f", with the gradient transform {transform}"

@@ -27,7 +27,8 @@ from mamlcli.deploy.model_card import WeightsConfig, model_card
 from mamlcli.deploy.module_source import has_adapt, module_source
 from mamlcli.engine.networks import Network
 from mamlcli.recipe.files import recipe_from_tree
-from mamlcli.recipe.given_schema import GivenModel
+from mamlcli.recipe.given_schema import OutsideModel
+from mamlcli.recipe.plugin_schema import NetworkKeys
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import ImageKeys
 from mamlcli.runs.comparison import check_finished
@@ -61,9 +62,12 @@ def export_weights(run: RunEntry, folder: Path, *, is_forced: bool = False) -> l
         next_step = "Name another --weights, or add --force"
         raise RunError(str(folder), expected="a new or empty folder", got=got, next_step=next_step)
     directory = RunDirectory.open(run.path)
-    if isinstance(directory.recipe.model, GivenModel):
-        expected, got = "a run whose network mamlcli makes", "one of a module that was given from Python"
-        next_step = "Save it from Python: mamlcli.load(run, network=...).module.state_dict()"
+    if isinstance(directory.recipe.model, OutsideModel):
+        is_plugin = isinstance(directory.recipe.model, NetworkKeys)
+        of_whom = f"of the plug-in {directory.recipe.model.kind}" if is_plugin else "that was given from Python"
+        expected, got = "a run whose network mamlcli makes", f"one of a module {of_whom}"
+        argument = "" if is_plugin else ", network=..."
+        next_step = f"Save it from Python: mamlcli.load(run{argument}).module.state_dict()"
         raise RunError(run.where, expected=expected, got=got, next_step=next_step)
     trained = open_trained(directory, recipe_elsewhere(directory, where=run.where, device="cpu"))
     config = weights_config(run, trained)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,6 +18,8 @@ from mamlcli.common.plugins import named_trackers, tracker_names, unknown_tracke
 from mamlcli.common.words import brief, composed, nearest, shown
 from mamlcli.recipe.editors import without_editor_line
 from mamlcli.recipe.habits import without_habits
+from mamlcli.recipe.keys import tag_names, tags_of
+from mamlcli.recipe.plugins import GROUPS, plugin_recipes
 from mamlcli.recipe.problems import Draft, problem
 from mamlcli.recipe.reading import syntax_hint, tree_of, value_of
 from mamlcli.recipe.rules import conflicts
@@ -59,6 +62,12 @@ def shipped_recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(shipped_dir().glob("*.yaml"))}
 
 
+def named_recipes() -> dict[str, Path]:
+    """Return the recipes that have names: the shipped ones, then those of installed packages."""
+    shipped = shipped_recipes()
+    return shipped | {name: path for name, path in plugin_recipes().items() if name not in shipped}
+
+
 def find_recipe(name_or_path: str) -> Path:
     """Return the file of a recipe that is named by its path or, if it is shipped, by its name.
 
@@ -72,7 +81,7 @@ def find_recipe(name_or_path: str) -> Path:
     path = expanded(name_or_path)
     if path.is_file():
         return path
-    shipped = shipped_recipes()
+    shipped = named_recipes()
     if name_or_path in shipped:
         return shipped[name_or_path]
     if path.is_dir():
@@ -127,8 +136,27 @@ def load_recipe(
     if recipe is not None and (("logging",) in draft.overridden or not (path.parent / MANIFEST).is_file()):
         problems += _unknown_trackers(draft, recipe)
     if problems or recipe is None:
-        raise RecipeError(problems)
+        raise RecipeError([*problems, *_packages_of_run(path.parent / MANIFEST, draft.tree)])
     return draft.name, recipe.resolved()
+
+
+def _packages_of_run(manifest: Path, tree: dict[str, object]) -> list[str]:
+    """Return which packages have the plug-ins of a run's recipe that are not installed, as its manifest notes them."""
+    missing = {path: tag for path, tag in tags_of(tree).items() if path in GROUPS and tag not in tag_names(path)}
+    try:
+        noted = json.loads(read_regular(manifest, at_most=MOST_BYTES * 100)) if missing else {}
+        names: dict[tuple[str, str], list[str]] = {}
+        for path in missing:
+            if path in noted.get("plugins", ()):
+                plugin = noted["plugins"][path]
+                names.setdefault((plugin["package"], plugin["version"]), []).append(plugin["name"])
+        return [
+            f"{shown(manifest)}: expected {', '.join(of_package)} of the package {package} {version}, got none."
+            f" Run: pip install {package}"
+            for (package, version), of_package in names.items()
+        ]
+    except (OSError, BoundError, ValueError, TypeError, KeyError, AttributeError):
+        return []
 
 
 def _unknown_trackers(draft: Draft, recipe: Recipe) -> list[str]:
@@ -212,7 +240,7 @@ def _override(draft: Draft, text: str) -> str | None:
     if not separator or not all(path):
         return f"{draft.overridden_by}: expected key.path=value, got {brief(text)}. For example: inner.steps=5."
     try:
-        value = value_of(raw, path)
+        value = value_of(raw, path, tags_of(draft.tree))
     except (yaml.YAMLError, ValueError, RecursionError):
         return f"{draft.overridden_by}: {dotted}: expected a YAML value, got {brief(raw)}."
     tree = draft.tree

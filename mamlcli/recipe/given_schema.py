@@ -1,4 +1,4 @@
-"""The section of a recipe for a network that is given from Python, of which a recipe says little: it holds no code."""
+"""Sections of a recipe for networks whose code is not mamlcli's: given from Python, or of an installed package."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from pydantic import Field
 from mamlcli.recipe.section import Section
 
 
-class GivenModel(Section):
+class OutsideModel(Section):
+    """A network whose layers are known only where it is built: a torch.nn.Module."""
+
+    kind: str
+
+
+class GivenModel(OutsideModel):
     """A torch.nn.Module that is given from Python: mamlcli.train(..., network=...)."""
 
     # No layers are appended to it, and its first weights are its own.

@@ -20,7 +20,7 @@ from mamlcli.recipe.reading import value_of
 from mamlcli.recipe.rules import RULES, Rule
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.section import Section
-from mamlcli.recipe.tasks_schema import ImageKeys
+from mamlcli.recipe.tasks_schema import ClassKeys, SyntheticKeys
 
 # Words of YAML 1.1 for true and false, which recipes may have; editors read all but true and false as texts.
 TRUE_WORDS = ("yes", "Yes", "YES", "on", "On", "ON")
@@ -115,11 +115,13 @@ def names_of(field: FieldInfo) -> tuple[str, ...]:
     return typing.get_args(field.annotation)
 
 
-_WITHOUT_IMAGES = _sources(lambda tasks: not issubclass(tasks, ImageKeys))
+_WITHOUT_CLASSES = _sources(lambda tasks: not issubclass(tasks, ClassKeys))
 
-_OF_CLASSES = _sources(lambda tasks: bool(getattr(tasks, "is_classification", False)))
+_NUMBERS = _sources(lambda tasks: issubclass(tasks, SyntheticKeys))
 
-_OF_NUMBERS = _sources(lambda tasks: not getattr(tasks, "is_classification", False))
+_OF_CLASSES = _sources(lambda tasks: getattr(tasks, "is_classification", False) is True)
+
+_OF_NUMBERS = _sources(lambda tasks: getattr(tasks, "is_classification", False) is False)
 
 _NOT_ANIL = one_of("maml", "fomaml", "boil")
 
@@ -130,8 +132,11 @@ _WITHOUT_BATCH_NORM = ({"model.kind": one_of("mlp", "linear")}, {"model.norm": o
 
 # By the keys of `RULES`, in their order there.
 FORMS: dict[str, list[tuple[Form, ...] | None]] = {
-    "model.kind": [only(one_of("mlp", "linear"), {"tasks.source": _WITHOUT_IMAGES})],
-    "inner.joint_features": [only(FALSE, {"inner.algorithm": _NOT_ANIL})],
+    "model.kind": [only({"not": one_of("cnn")}, {"tasks.source": _NUMBERS})],
+    "inner.joint_features": [
+        only(FALSE, {"inner.algorithm": _NOT_ANIL}),
+        only(FALSE, {"model.kind": one_of("python")}),
+    ],
     "inner.first_order": [only(TRUE, {"inner.algorithm": one_of("fomaml")}, is_of_written=True)],
     "inner.algorithm": [only(one_of("maml", "fomaml", "anil"), {"model.kind": one_of("linear")})],
     "inner.head": [
@@ -167,7 +172,9 @@ FORMS: dict[str, list[tuple[Form, ...] | None]] = {
     ],
     "tasks.held_back": [None],
     "evaluation.split": [only(one_of(*SPLITS), {"tasks.held_back": one_of(0)})],
-    "evaluation.ways": [only(NULL, {"tasks.source": _WITHOUT_IMAGES}), None],
+    "evaluation.ways": [only(NULL, {"tasks.source": _WITHOUT_CLASSES}), None],
+    "evaluation.shots": [only(NULL, {"tasks.source": one_of("python")})],
+    "evaluation.queries": [only(NULL, {"tasks.source": one_of("python")})],
     "evaluation.batch_norm": [
         only(one_of("joint"), *_WITHOUT_BATCH_NORM),
         only(one_of("joint"), {"inner.joint_features": TRUE}),

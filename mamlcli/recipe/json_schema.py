@@ -23,6 +23,7 @@ from mamlcli.common.files import atomic_write, json_text
 from mamlcli.recipe.editors import SCHEMA_COMMENT
 from mamlcli.recipe.json_rules import FALSE_WORDS, TRUE_WORDS, rule_forms
 from mamlcli.recipe.keys import as_yaml
+from mamlcli.recipe.plugins import plugin_names, plugin_section
 from mamlcli.recipe.schema import Recipe
 
 # An editor's message where a text does not match a pattern.
@@ -34,15 +35,15 @@ _KEYS = "expected keys and values"
 _REPLACED = ("title", "default", "discriminator", "oneOf", "anyOf", "$ref")
 
 
-def schema_text() -> str:
-    """Return the JSON Schema of recipes as a file holds it."""
-    return json_text(recipe_schema())
+def schema_text(*, with_plugins: bool = False) -> str:
+    """Return the JSON Schema of recipes as a file holds it; also of plug-ins that are installed."""
+    return json_text(recipe_schema(with_plugins=with_plugins))
 
 
-def recipe_schema() -> JsonSchemaValue:
+def recipe_schema(*, with_plugins: bool = False) -> JsonSchemaValue:
     """Return the JSON Schema of recipes: keys, meanings, defaults, bounds, closed sets, rules between keys."""
     written = Recipe.model_json_schema()
-    whole = _Walk(written.pop("$defs")).section(written, "")
+    whole = _Walk(written.pop("$defs"), with_plugins=with_plugins).section(written, "")
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "$comment": SCHEMA_COMMENT,
@@ -56,8 +57,9 @@ def recipe_schema() -> JsonSchemaValue:
 class _Walk:
     """Walks through pydantic's schema of recipes, and writes each part so that editors say one clear thing of it."""
 
-    def __init__(self, definitions: JsonSchemaValue) -> None:
+    def __init__(self, definitions: JsonSchemaValue, *, with_plugins: bool) -> None:
         self.definitions = definitions
+        self.with_plugins = with_plugins
 
     def node(self, node: JsonSchemaValue, path: str) -> JsonSchemaValue:
         """Return what may stand at a dotted path."""
@@ -71,8 +73,24 @@ class _Walk:
         types = ["object", "null"] if "anyOf" in node else "object"
         # Below allOf, so that an editor that completes the section's name does not write all of its defaults.
         whole = {"title": path, "description": node.get("description", doc), "type": types, "errorMessage": _KEYS}
-        names = _section_or_name(section) if path == "inner.transform" else {}
-        return {**whole, **names, "allOf": [section]}
+        if path != "inner.transform":
+            return {**whole, "allOf": [section]}
+        own, plugins = section["properties"]["name"]["enum"], self.of_plugins(path)
+        names = {"type": ["object", "string"], **_one_of_names([*own, *plugins])}
+        if not plugins:
+            return {**whole, **names, "allOf": [section]}
+        cases = [(own, section), *(([name], of_plugin) for name, of_plugin in plugins.items())]
+        return {**whole, **names, "allOf": [_where("name", those, then, own == those) for those, then in cases]}
+
+    def of_plugins(self, path: str) -> dict[str, JsonSchemaValue]:
+        """Return the sections that plug-ins have at a path, by their names."""
+        found = {}
+        for name in plugin_names(path) if self.with_plugins else ():
+            keys = plugin_section(path, name)
+            if keys is not None:
+                written = keys.model_json_schema()
+                found[name] = _Walk(written.pop("$defs", {}), with_plugins=False).section(written, path)
+        return found
 
     def section(self, section: JsonSchemaValue, path: str) -> JsonSchemaValue:
         """Return a section with its keys; others are refused."""
@@ -85,6 +103,7 @@ class _Walk:
         """Return a section that its tag chooses, tasks.source or model.kind: its other keys depend on the tag."""
         tag = node["discriminator"]["propertyName"]
         sections = [self.section(self.definition(part), path) for part in node["oneOf"]]
+        sections += self.of_plugins(path).values()
         described = {"title": f"{path}.{tag}", "description": f"{tag} of the {path}"}
         names = []
         for section in sections:
@@ -96,10 +115,7 @@ class _Walk:
             "type": "object",
             "properties": {tag: {**described, "enum": [name for those in names for name in those]}},
             "required": [tag],
-            "allOf": [
-                {"if": {"properties": {tag: {"enum": those}}, "required": [tag]}, "then": section}
-                for those, section in zip(names, sections, strict=True)
-            ],
+            "allOf": [_where(tag, those, section, False) for those, section in zip(names, sections, strict=True)],
         }
 
     def definition(self, node: JsonSchemaValue) -> JsonSchemaValue:
@@ -154,9 +170,10 @@ def _or_one(key: JsonSchemaValue) -> JsonSchemaValue:
     return {**key, "type": ["array", "string"], "uniqueItems": True, **_one_of_names(names)}
 
 
-def _section_or_name(transform: JsonSchemaValue) -> JsonSchemaValue:
-    """Return what is to be said of the transform beside its keys: its name alone is enough."""
-    return {"type": ["object", "string"], **_one_of_names(transform["properties"]["name"]["enum"])}
+def _where(tag: str, names: list[str], then: JsonSchemaValue, may_lack: bool) -> JsonSchemaValue:
+    """Return that a section is this one where its tag is one of some names, or is left out, where it may be."""
+    needed = {} if may_lack else {"required": [tag]}
+    return {"if": {"properties": {tag: {"enum": names}}, **needed}, "then": then}
 
 
 def _one_of_names(names: list[str]) -> JsonSchemaValue:

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from mamlcli.common.names import CLASS_SPLITS
 from mamlcli.common.plugins import tracker_names
+from mamlcli.recipe.plugins import GROUPS, plugin_names, plugin_section
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.section import Section
 
@@ -79,8 +80,11 @@ def section_at(path: Sequence[str], tags: Mapping[str, str]) -> SectionKeys | No
 
     Args:
         path: keys from the top.
-        tags: the values of tasks.source and model.kind, by "tasks" and "model"; they choose the section.
+        tags: the values of tasks.source and model.kind, by "tasks" and "model"; they choose the section. Such a value,
+            and that of inner.transform.name by "inner.transform", may be a name of a plug-in.
     """
+    if (section := keys_of_plugin(".".join(path), tags)) is not None:
+        return section
     return next((part for part in sections() if part.path == ".".join(path) and part.stands_for(tags)), None)
 
 
@@ -95,27 +99,62 @@ def tag_values(path: str) -> list[str]:
     return [value for section in sections() if section.path == path for value in section.chosen_by]
 
 
+def tag_names(path: str) -> list[str]:
+    """Return the values that the tag of a section may have here, those that installed packages add included."""
+    return [*tag_values(path), *plugin_names(path)]
+
+
+def tags_of(tree: Mapping[str, object]) -> dict[str, str]:
+    """Return tasks.source, model.kind and inner.transform.name of a tree, by section, where they stand in it."""
+    inner = tree.get("inner")
+    transform = inner.get("transform") if isinstance(inner, Mapping) else None
+    below: dict[str, object] = {path: tree.get(path) for path in tag_keys()}
+    below["inner.transform"] = {"name": transform} if isinstance(transform, str) else transform
+    names = {**tag_keys(), "inner.transform": "name"}
+    tags = {path: keys.get(names[path], "") for path, keys in below.items() if isinstance(keys, Mapping)}
+    return {path: tag for path, tag in tags.items() if isinstance(tag, str)}
+
+
+def keys_of_plugin(path: str, tags: Mapping[str, str]) -> SectionKeys | None:
+    """Return the section of the plug-in that a tag names; None where it names none that can be used."""
+    section = plugin_section(path, tags.get(path))
+    if section is None:
+        return None
+    return next(_sections(section, path, "" if path == "inner.transform" else section.plugin_tag))
+
+
 def known_keys(tags: Mapping[str, str]) -> dict[str, RecipeKey]:
     """Return every dotted key of recipes with these tags; a tag that is not known stands for all of its values."""
     keys: dict[str, RecipeKey] = {}
     for path, tag in tag_keys().items():
         name = f"{path}.{tag}"
-        values = tuple(tag_values(path))
+        values = tuple(tag_names(path))
         keys[name] = RecipeKey(name, f"{tag} of the {path}", (), (), values, True, None, False)
-    for section in sections():
-        is_unknown = section.tag and tags.get(section.path) not in tag_values(section.path)
-        if not (is_unknown or section.stands_for(tags)):
+    of_plugins = {path: section for path in GROUPS if (section := keys_of_plugin(path, tags)) is not None}
+    for section in (*sections(), *of_plugins.values()):
+        if section is not of_plugins.get(section.path, section):
+            continue
+        is_known = section.path in of_plugins or tags.get(section.path) in tag_values(section.path)
+        if section.tag and is_known and not section.stands_for(tags):
             continue
         for key in section.keys:
             # Of several sections with the key, a closed set knows more than another's default.
             keys[key.name] = _merged(keys[key.name], key) if key.name in keys else key
             if key.name == "inner.transform.name":  # a name alone is enough
                 keys[section.path] = replace(key, name=section.path)
+    for name in ("inner.transform", "inner.transform.name"):
+        keys[name] = replace(keys[name], values=(*_own_transforms(), *plugin_names("inner.transform")))
     keys["logging"] = replace(keys["logging"], values=tracker_names())
     if tags.get("tasks") in CLASS_SPLITS:
         name = "tasks.class_split"
         keys[name] = replace(keys[name], values=CLASS_SPLITS[tags["tasks"]])
     return keys
+
+
+def _own_transforms() -> tuple[str, ...]:
+    """Return the values of inner.transform.name that mamlcli has."""
+    section = next(section for section in sections() if section.path == "inner.transform")
+    return next(key.values for key in section.keys if key.name == "inner.transform.name")
 
 
 def _merged(a: RecipeKey, b: RecipeKey) -> RecipeKey:

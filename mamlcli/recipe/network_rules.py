@@ -19,8 +19,10 @@ from mamlcli.common.architecture import (
 )
 from mamlcli.common.errors import MamlError
 from mamlcli.common.names import IMAGE_SHAPES
-from mamlcli.recipe.given_schema import GivenModel
-from mamlcli.recipe.schema import CNNModel, LinearModel, Recipe
+from mamlcli.recipe.given_schema import OutsideModel
+from mamlcli.recipe.model_schema import CNNModel, LinearModel
+from mamlcli.recipe.plugin_schema import TasksKeys
+from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import ClassKeys, FolderTasks, GivenTasks, ImageKeys
 
 # In words, Markdown, for the reference.
@@ -40,9 +42,9 @@ def network_conflicts(recipe: Recipe) -> list[tuple[str, str]]:
 
     Each kind of mistake is reported once.
     """
-    if isinstance(recipe.model, GivenModel):  # its layers are known where it is given
+    if isinstance(recipe.model, OutsideModel):  # its layers are known where it is given
         return []
-    if recipe.model.kind == "cnn" and not isinstance(recipe.tasks, ClassKeys | GivenTasks):
+    if recipe.model.kind == "cnn" and not isinstance(recipe.tasks, ClassKeys | GivenTasks | TasksKeys):
         return []
     checks: list[Callable[[Recipe], object]] = [_check_sizes, _check_adapted]
     return [found for check in checks for found in _found(check, recipe)]
@@ -69,7 +71,7 @@ def image_shape(recipe: Recipe) -> tuple[int, int, int] | None:
 def _check_sizes(recipe: Recipe) -> None:
     """Raise a MamlError if the network has a layer that cannot be."""
     model, shape, num_outputs = recipe.model, image_shape(recipe), _num_outputs(recipe)
-    assert not isinstance(model, GivenModel), "its layers are known where it is given"
+    assert not isinstance(model, OutsideModel), "its layers are known where it is given"
     num_features = _num_features(recipe, shape)
     if isinstance(model, LinearModel):
         if num_features is not None:
@@ -85,7 +87,7 @@ def _check_sizes(recipe: Recipe) -> None:
 def _num_features(recipe: Recipe, shape: tuple[int, int, int] | None) -> int | None:
     """Return the inputs of the head; None where they depend on the data."""
     model = recipe.model
-    assert not isinstance(model, GivenModel), "its layers are known where it is given"
+    assert not isinstance(model, OutsideModel), "its layers are known where it is given"
     if isinstance(model, LinearModel):
         if isinstance(recipe.tasks, ImageKeys):
             return shape and math.prod(shape)
@@ -111,7 +113,7 @@ def _num_outputs(recipe: Recipe) -> int:
 def names_of_parameters(recipe: Recipe) -> ParameterNames:
     """Return the names of the parameters of a recipe's network."""
     model = recipe.model
-    assert not isinstance(model, GivenModel), "the names of a module that is given are its own"
+    assert not isinstance(model, OutsideModel), "the names of a module that is given are its own"
     return parameter_names(
         model.kind,
         depth=model.depth,

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mamlcli.common.words import brief, nearest
-from mamlcli.recipe.keys import known_keys, section_at, tag_keys, tag_values
-from mamlcli.recipe.reading import KeyPath
+from mamlcli.recipe.keys import known_keys, section_at, tag_keys, tag_names, tag_values, tags_of
+from mamlcli.recipe.kinds import KeyPath
+from mamlcli.recipe.plugins import GROUPS, PLUGIN_ERROR, plugin_names
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -42,25 +43,33 @@ class Draft:
 def problem(draft: Draft, item: ErrorDetails) -> str:
     """Return an error of pydantic in words: `<place>: expected <what>, got <repr>.`"""
     # An entry of a list is named by its list.
-    path = _without_tag(tuple(part for part in item["loc"] if isinstance(part, str)))
+    tags = tags_of(draft.tree)
+    path = _without_tag(tuple(part for part in item["loc"] if isinstance(part, str)), tags)
     kind, context, got = item["type"], item.get("ctx", {}), item["input"]
+    if kind == PLUGIN_ERROR:
+        place = draft.place((*path, context["tag"]))
+        return f"{place}: expected {context['expected']}, got {context['got']}. {context['next_step']}."
     if kind.startswith("union_tag"):
         return _problem_of_tag(draft, path, got, str(context.get("expected_tags", "")))
     place = draft.place(path)
     if kind == "extra_forbidden":
-        section = section_at(path[:-1], _tags(draft.tree))
+        section = section_at(path[:-1], tags)
         known = section.names if section else ()
         hint = f"{nearest(path[-1], known)} The keys are {', '.join(known)}."
         return f"{place}: expected a known key, got {brief(path[-1])}.{hint}"
     if kind == "missing":
         return f"{place}: expected a value, got nothing."
-    hint = _hint(path, got, _NAMED.findall(str(context["expected"])) if kind == "literal_error" else [])
+    names = plugin_names("inner.transform") if path == ("inner", "transform", "name") else ()
+    if names and kind == "literal_error":
+        known = [*_NAMED.findall(str(context["expected"])), *names]
+        context = {**context, "expected": f"{', '.join(map(repr, known[:-1]))} or {known[-1]!r}"}
+    hint = _hint(path, got, _NAMED.findall(str(context["expected"])) if kind == "literal_error" else [], tags)
     return f"{place}: expected {_expected(kind, context, item['msg'])}, got {brief(got)}.{hint}"
 
 
-def _hint(path: KeyPath, got: object, names: list[str]) -> str:
+def _hint(path: KeyPath, got: object, names: list[str], tags: Mapping[str, str]) -> str:
     """Return what may have been meant by a wrong value: null, a decimal point, a text in quotes, the nearest name."""
-    key = known_keys({}).get(".".join(path))
+    key = known_keys(tags).get(".".join(path))
     types = key.types if key else ()
     if brief(got) in ("'None'", "'none'") and "`null`" in types:
         return " None is written null."
@@ -77,11 +86,12 @@ def _problem_of_tag(draft: Draft, section: KeyPath, got: object, expected_tags: 
         return f"{draft.place(section)}: expected keys and values, got {brief(got)}."
     path = (*section, tag_keys()[section[0]])
     names = [name for name in (part.strip(" '") for part in expected_tags.split(",")) if name]
-    names = names or tag_values(section[0])
+    names = [*names, *plugin_names(section[0])] if names else tag_names(section[0])
     tag = got.get(path[-1])
     got_text = "nothing" if tag is None else brief(tag)
     hint = nearest(tag, names) if isinstance(tag, str) else ""
-    return f"{draft.place(path)}: expected one of {', '.join(names)}, got {got_text}.{hint}"
+    group = f" Installed packages add names by the entry point {GROUPS[section[0]]}." if tag and not hint else ""
+    return f"{draft.place(path)}: expected one of {', '.join(names)}, got {got_text}.{hint}{group}"
 
 
 def _expected(kind: str, context: Mapping[str, object], message: str) -> str:
@@ -119,15 +129,9 @@ def _expected(kind: str, context: Mapping[str, object], message: str) -> str:
     return message.removeprefix("Value error, ").removeprefix("expected ")
 
 
-def _without_tag(path: KeyPath) -> KeyPath:
+def _without_tag(path: KeyPath, tags: Mapping[str, str]) -> KeyPath:
     """Return a path without the tag that pydantic puts into it behind tasks and model."""
-    if len(path) > 1 and path[0] in tag_keys() and path[1] in tag_values(path[0]):
+    is_own = len(path) > 1 and path[0] in tag_keys() and tags.get(path[0]) not in plugin_names(path[0])
+    if is_own and path[1] in tag_values(path[0]):
         return (path[0], *path[2:])
     return path
-
-
-def _tags(tree: dict[str, object]) -> dict[str, str]:
-    """Return tasks.source and model.kind of a tree, by section, where they stand in it."""
-    below = {section: tree.get(section) for section in tag_keys()}
-    tags = {name: keys.get(tag_keys()[name], "") for name, keys in below.items() if isinstance(keys, dict)}
-    return {name: tag for name, tag in tags.items() if isinstance(tag, str)}

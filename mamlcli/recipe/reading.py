@@ -8,17 +8,14 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping
 from decimal import Decimal
-from functools import lru_cache
 
 import yaml
 
 from mamlcli.common.words import brief, first_line
-from mamlcli.recipe.keys import known_keys
-
-KeyPath = tuple[str, ...]
-
+from mamlcli.recipe.keys import tags_of
+from mamlcli.recipe.kinds import KeyPath, Kinds, kinds_of
 
 _TAG = "tag:yaml.org,2002:"
 
@@ -114,18 +111,20 @@ def tree_of(text: str) -> tuple[object, dict[KeyPath, int]]:
     Raises:
         yaml.YAMLError: it is no YAML; ValueError: a value that cannot be read; RecursionError: too many levels.
     """
-    return _loaded(text, ())
+    return _loaded(text, (), None)
 
 
-def value_of(raw: str, path: KeyPath) -> object:
+def value_of(raw: str, path: KeyPath, tags: Mapping[str, str] | None = None) -> object:
     """Return the value of one key from the command line; raises what `tree_of` does.
 
     The characters of a text are its own: `no`, `2024-05-01` and `#1` stay what they are. null (or nothing) is none
     where the key may have none, and a text in quotes is what the quotes hold. A list of texts may do without brackets.
+    Keys of a plug-in are known by the tags that name it, see `keys.section_at`.
     """
-    kinds = _kinds(path)
+    kinds_here = kinds_of(tags or {})
+    kinds = kinds_here.get(path, frozenset())
     if not kinds & {"text", "texts"} or (raw.lstrip().startswith("{") and "section" in kinds):
-        return _loaded(raw, path)[0] if raw.strip() else None
+        return _loaded(raw, path, kinds_here)[0] if raw.strip() else None
     if raw.strip() in _NULLS and (not raw.strip() or "null" in kinds):
         return None
     if raw.strip() == "None" and "null" in kinds:
@@ -194,22 +193,22 @@ def syntax_hint(error: yaml.MarkedYAMLError) -> str:
 # Nodes of YAML -------------------------------------------------------------------------------------------------
 
 
-def _loaded(text: str, path: KeyPath) -> tuple[object, dict[KeyPath, int]]:
+def _loaded(text: str, path: KeyPath, kinds: Kinds | None) -> tuple[object, dict[KeyPath, int]]:
     if _FAST is not None and _PLAIN.fullmatch(text):
         with contextlib.suppress(yaml.YAMLError, ValueError):  # of which the other loader says more
-            return _loaded_by(_FAST, text, path)
-    return _loaded_by(_Loader, text, path)
+            return _loaded_by(_FAST, text, path, kinds)
+    return _loaded_by(_Loader, text, path, kinds)
 
 
 def _loaded_by(
-    kind: type[yaml.SafeLoader | yaml.CSafeLoader], text: str, path: KeyPath
+    kind: type[yaml.SafeLoader | yaml.CSafeLoader], text: str, path: KeyPath, kinds: Kinds | None
 ) -> tuple[object, dict[KeyPath, int]]:
     loader = kind(text)
     try:
         node = loader.get_single_node()
         if node is None:
             return None, {}
-        typed = _Typed()
+        typed = _Typed(kinds_of(tags_of(_names_in(node))) if kinds is None else kinds)
         node = typed.node(node, path)
         return loader.construct_document(node), typed.lines
     except (yaml.YAMLError, ValueError, RecursionError):
@@ -220,11 +219,22 @@ def _loaded_by(
         loader.dispose()
 
 
+def _names_in(node: yaml.Node, levels: int = 3) -> dict[str, object]:
+    """Return the texts of the upper levels of a document, to find the names of plug-ins in it."""
+    found: dict[str, object] = {}
+    for key, below in node.value if isinstance(node, yaml.MappingNode) and levels else ():
+        if isinstance(key, yaml.ScalarNode):
+            is_text = isinstance(below, yaml.ScalarNode)
+            found[str(key.value)] = str(below.value) if is_text else _names_in(below, levels - 1)
+    return found
+
+
 class _Typed:
     """Gives the nodes of a document the types that their keys want, and notes the lines of the keys."""
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: Kinds) -> None:
         self.lines: dict[KeyPath, int] = {}
+        self._kinds = kinds
         self._num_nodes = 0
 
     def node(self, node: yaml.Node, path: KeyPath) -> yaml.Node:
@@ -238,7 +248,7 @@ class _Typed:
         if isinstance(node, yaml.SequenceNode):
             entries = [self.node(entry, (*path, "")) for entry in node.value]
             return yaml.SequenceNode(node.tag, entries, node.start_mark, node.end_mark, node.flow_style)
-        return _typed_scalar(node, _kinds(path)) if isinstance(node, yaml.ScalarNode) else node
+        return _typed_scalar(node, self._kinds.get(path, frozenset())) if isinstance(node, yaml.ScalarNode) else node
 
     def _entry(self, key: yaml.Node, below: yaml.Node, path: KeyPath) -> tuple[yaml.Node, yaml.Node]:
         if key.tag == _MERGE:
@@ -278,37 +288,3 @@ def _typed_scalar(node: yaml.ScalarNode, kinds: frozenset[str]) -> yaml.ScalarNo
         if number == number.to_integral_value():
             return yaml.ScalarNode(f"{_TAG}int", str(int(number)), node.start_mark)
     return node
-
-
-# The types of keys ---------------------------------------------------------------------------------------------
-
-
-@lru_cache
-def _all_kinds() -> dict[KeyPath, frozenset[str]]:
-    """Return what every key may hold, of all sources and models: those that share a key share its type."""
-    kinds: dict[KeyPath, frozenset[str]] = {}
-    for name, key in known_keys({}).items():
-        path = tuple(name.split("."))
-        of_key = {_kind_of(word) for word in key.types} or {"text"}  # a tag has no types; it is a name
-        if "yes" in key.values or "true or false" in of_key:  # words such as on and off stay known
-            of_key -= {"text"}
-        kinds[path] = frozenset(of_key)
-        if "texts" in of_key:
-            of_entries = (*path, "")
-            kinds[of_entries] = frozenset({"text"})
-    kinds[("inner", "transform")] = frozenset({"text", "section"})
-    return kinds
-
-
-def _kinds(path: Sequence[str]) -> frozenset[str]:
-    return _all_kinds().get(tuple(path), frozenset())
-
-
-def _kind_of(words: str) -> str:
-    """Return one of a key's types, which the reference has in words."""
-    if words.startswith("list of"):
-        return "texts"
-    if words in ("integer", "number", "text", "true or false"):
-        return words
-    name = words.strip("`")
-    return "null" if name == "null" else "integer" if name.isdecimal() else "text"

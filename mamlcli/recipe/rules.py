@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from mamlcli.common.names import CLASS_SPLITS, GREY_SOURCES, HELD_BACK
 from mamlcli.common.words import brief
-from mamlcli.recipe.given_schema import GivenModel
+from mamlcli.recipe.given_schema import OutsideModel
 from mamlcli.recipe.network_rules import network_conflicts
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import ClassKeys, GivenTasks, ImageKeys, SyntheticKeys
@@ -84,7 +84,7 @@ def _has_rates_without_gradient(recipe: Recipe) -> bool:
     inner, model = recipe.inner, recipe.model
     is_idle = inner.head != "learned" and inner.steps == 1
     # Patterns may choose the output layer alone; the names they match are known with the network only.
-    if isinstance(model, GivenModel):
+    if isinstance(model, OutsideModel):
         return is_idle and "tensor" in inner.rates and inner.algorithm != "anil" and inner.adapt is None
     adapts_below = model.linear_layers > 0 or (model.depth > 1 if model.kind == "linear" else inner.algorithm != "anil")
     return is_idle and "tensor" in inner.rates and inner.adapt is None and adapts_below
@@ -287,7 +287,7 @@ RULES = (
     Rule(
         "inner.joint_features",
         "`inner.joint_features=true` does not go with `model.kind=python`: it is not split into body and head.",
-        lambda recipe: recipe.inner.joint_features and isinstance(recipe.model, GivenModel),
+        lambda recipe: recipe.inner.joint_features and isinstance(recipe.model, OutsideModel),
         "false for model.kind=python, which is not split into body and head",
     ),
     Rule(

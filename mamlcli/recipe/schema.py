@@ -6,13 +6,15 @@ without building anything. The sections for tasks are in `tasks_schema`; the rul
 
 from __future__ import annotations
 
+import typing
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from mamlcli.common.names import CLASS_SPLITS, HELD_BACK, TransformName
 from mamlcli.common.plugins import NO_TRACKER, OWN_TRACKERS
-from mamlcli.recipe.given_schema import GivenModel
+from mamlcli.recipe.model_schema import Model
+from mamlcli.recipe.plugins import WRITTEN, or_plugin
 from mamlcli.recipe.reference_schema import Reference
 from mamlcli.recipe.section import (
     Depth,
@@ -36,67 +38,15 @@ from mamlcli.recipe.tasks_schema import ImageKeys, ImageTasks, Tasks
 Split = Literal["train", "validation", "test", "held-back"]
 
 
-class ModelKeys(Section):
-    """Keys that every model has."""
-
-    init: Literal["release", "torch"] = Field(
-        "release",
-        description="initialisation; release: Xavier uniform, zero biases, norm weights U(0, 1); "
-        "torch: the defaults of torch",
-    )
-    linear_layers: Annotated[int, Field(ge=0, le=1000)] = Field(0, description="linear layers appended to the output")
-    linear_width: Width | None = Field(
-        None, description="width of the appended linear layers; by default the number of features"
-    )
-
-
-class CNNModel(ModelKeys):
-    """Conv blocks, then global mean or flatten, then a linear head."""
-
-    kind: Literal["cnn"]
-    depth: Depth = Field(4, description="conv blocks; the head is not counted")
-    width: Width = Field(32, description="channels of every block")
-    stride: Literal[1, 2] = Field(1, description="stride of every convolution")
-    pool: Annotated[int, Field(ge=1, le=8)] = Field(
-        1, description="side of the max-pool after every block, in pixels; 1 for none"
-    )
-    norm: Literal["batch", "none", "group", "layer"] = Field(
-        "batch",
-        description="norm after every convolution; batch: by statistics of the batch at hand "
-        "(transductive); group, layer: by those of each image",
-    )
-    head: Literal["mean", "flatten"] = Field(
-        "mean", description="step from feature maps to features: their mean over pixels, or all their pixels"
-    )
-
-
-class MLPModel(ModelKeys):
-    """Hidden layers with a non-linearity, then a linear head."""
-
-    kind: Literal["mlp"]
-    depth: Depth = Field(2, description="hidden layers; the head is not counted")
-    width: Width = Field(40, description="units of every hidden layer")
-    activation: Literal["relu", "tanh"] = Field("relu", description="non-linearity of the hidden layers")
-
-
-class LinearModel(ModelKeys):
-    """Linear layers only: one function class at every depth."""
-
-    kind: Literal["linear"]
-    depth: Depth = Field(1, description="linear layers")
-    width: Width | None = Field(
-        None, description="width of the layers between input and output; by default the number of inputs"
-    )
-    bias: bool = Field(True, description="whether each layer has a bias")
-
-
-Model = Annotated[CNNModel | MLPModel | LinearModel | GivenModel, Field(discriminator="kind")]
+def _parts(union: object) -> tuple[type[Section], ...]:
+    """Return the sections of a union whose tag chooses."""
+    return typing.get_args(typing.get_args(union)[0])
 
 
 class Transform(Section):
     """The gradient transform, the paper's meta-optimizer."""
 
-    name: TransformName | Literal["python"] = Field(
+    name: Literal[TransformName, "python"] = Field(
         "none",
         description="name of the gradient transform U_xi; none: plain gradients, as in MAML; python: given from Python",
     )
@@ -147,7 +97,7 @@ class Inner(Section):
         description="memory of the inner loop; constant: only the weights of each step are kept, "
         "and the step is computed again to differentiate",
     )
-    transform: Transform = Field(
+    transform: Annotated[Transform, or_plugin("inner.transform", Transform), WRITTEN] = Field(
         Transform(), description="gradient transform (meta-optimizer); its name alone is enough"
     )
 
@@ -256,8 +206,8 @@ class Recipe(Section):
     """One experiment, complete."""
 
     seed: Seed = Field(0, description="seed of the initialisation and of the training tasks")
-    tasks: Tasks
-    model: Model
+    tasks: Annotated[Tasks, or_plugin("tasks", *_parts(Tasks)), WRITTEN]
+    model: Annotated[Model, or_plugin("model", *_parts(Model)), WRITTEN]
     inner: Inner = Inner()
     outer: Outer = Outer()
     validation: Validation = Validation()

@@ -181,4 +181,6 @@ def ways_of(tasks: Tasks) -> int | None:
         return tasks.ways
     if isinstance(tasks, GivenTasks):
         return tasks.classes
+    if (num_classes := getattr(tasks, "num_classes", None)) is not None:  # of a plug-in
+        return int(num_classes)
     return 2 if tasks.is_classification else None

@@ -181,6 +181,11 @@ class Manifest(Mapping[str, Any]):
         return self.get("given") or {}
 
     @property
+    def plugins(self) -> Mapping[str, Mapping[str, Any]]:
+        """The plug-ins of the run by the section of its recipe: the name, its package and the package's version."""
+        return self.get("plugins") or {}
+
+    @property
     def versions(self) -> Mapping[str, Any]:
         """Versions of mamlcli, Python and packages, and the platform."""
         return self.get("versions") or {}

@@ -96,6 +96,7 @@ CHECKS: Mapping[str, Check] = {
     "peak_memory_mb": _amount,
     "network": _keys({"input_shape": _list_of(_size), "num_outputs": _size}, needed=True),
     "given": _values(mapping),
+    "plugins": _values(_keys({"name": text, "package": text, "version": text})),
     "typed_path": text,
     "typed_in": text,
     "started_from": _keys({"run": text, "weights": text, "digest": text}),

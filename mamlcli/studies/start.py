@@ -12,6 +12,7 @@ from mamlcli.common.errors import MamlError
 from mamlcli.common.files import expanded
 from mamlcli.common.machine import num_cores, threads_of
 from mamlcli.common.names import RUNS
+from mamlcli.recipe.given_schema import OutsideModel
 from mamlcli.recipe.tasks_schema import SyntheticKeys
 from mamlcli.runs.place import in_numbered_place
 from mamlcli.studies.claims.calls import CallClock, read_calls
@@ -21,7 +22,7 @@ from mamlcli.studies.claims.pilots import run_pilots
 from mamlcli.studies.claims.plan import FIRST_SEED, PILOTS, PLAN_FILE, Family, Plan, read_plan
 from mamlcli.studies.claims.registration import Draft, Request, draft, open_plan, plan_or_draft
 from mamlcli.studies.claims.reproduction import Reproduction, sweep_of
-from mamlcli.studies.sweeps.capacity import add_capacity, capacity_jobs
+from mamlcli.studies.sweeps.capacity import add_capacity, capacity_jobs, check_capacity
 from mamlcli.studies.sweeps.closed_form import add_closed_form
 from mamlcli.studies.sweeps.folder import begun_sweep, open_study, write_result
 from mamlcli.studies.sweeps.from_trained import check_start_width
@@ -69,7 +70,10 @@ def run_study(
     path, was_there = _opened(folder, sweep, command, experiment.data_digest)
     num_processes = jobs or default_jobs(sweep.recipe, len(cells_of(sweep)))
     if with_capacity is None:
-        with_capacity = isinstance(sweep.recipe.tasks, SyntheticKeys)
+        with_capacity = isinstance(sweep.recipe.tasks, SyntheticKeys) and not isinstance(
+            sweep.recipe.model, OutsideModel
+        )
+    check_capacity(sweep, with_capacity)
     extra = capacity_jobs(sweep, path, num_threads=threads_of(num_processes)) if with_capacity else []
     on_begin(path, num_processes, was_there)
     result = run_sweep(

@@ -11,6 +11,7 @@ import torch
 from mamlcli.common.errors import DataError
 from mamlcli.common.files import user_path
 from mamlcli.common.names import HELD_BACK
+from mamlcli.recipe.plugin_schema import FewShotKeys, SourceKeys
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import FolderTasks, GivenClassTasks, GivenTasks, ImageTasks
 from mamlcli.tasks.episodes import TaskDistribution
@@ -26,6 +27,7 @@ from mamlcli.tasks.images.sources import how_to_get, pack_of_tree
 from mamlcli.tasks.synthetic import SYNTHETIC
 from mamlcli.training.class_needs import class_record, classes_of_splits, lacks_classes, large_classes, used_splits
 from mamlcli.training.given import given_now, part_of, sizes_given, split_objects
+from mamlcli.training.plugins import plugin_sizes, plugin_tasks
 from mamlcli.training.shortage import shortage
 
 
@@ -71,7 +73,10 @@ def build_tasks(
     if isinstance(tasks, ImageTasks | FolderTasks):
         return _image_tasks(recipe, splits, trained_by, device=device, dtype=dtype)
     if isinstance(tasks, GivenClassTasks):
-        return _class_tasks(recipe, splits, trained_by or recipe, device=device, dtype=dtype)
+        given = part_of(recipe, "tasks")
+        return _class_tasks(recipe, splits, trained_by or recipe, given, device=device, dtype=dtype)
+    if isinstance(tasks, SourceKeys):
+        return _plugin_tasks(recipe, splits, trained_by or recipe, device=device, dtype=dtype)
     if isinstance(tasks, GivenTasks):
         return _given_tasks(recipe, splits, device=device, dtype=dtype)
     make = SYNTHETIC[tasks.source]
@@ -118,19 +123,46 @@ def _given_tasks(recipe: Recipe, splits: tuple[str, ...], *, device: torch.devic
     )
 
 
-def _class_tasks(
+def _plugin_tasks(
     recipe: Recipe, splits: tuple[str, ...], trained_by: Recipe, *, device: torch.device, dtype: torch.dtype
 ) -> TaskSets:
-    """Return few-shot tasks of examples that are given from Python."""
-    tasks, scored_tasks, given = recipe.tasks, recipe.scored_tasks, part_of(recipe, "tasks")
-    assert isinstance(tasks, GivenClassTasks)
-    assert isinstance(scored_tasks, GivenClassTasks)
+    """Return the tasks of a plug-in; those that are scored are made of keys of their own, where they differ."""
+    tasks, scored_tasks = recipe.tasks, recipe.scored_tasks
+    assert isinstance(tasks, SourceKeys)
+    assert isinstance(scored_tasks, SourceKeys)
+    made = plugin_tasks(tasks)
+    if isinstance(made, FewShotData):
+        return _class_tasks(recipe, splits, trained_by, made, device=device, dtype=dtype)
+    by_split, sizes = split_objects(made), plugin_sizes(tasks)
+    scored_by_split, scored_sizes = split_objects(plugin_tasks(scored_tasks)), plugin_sizes(scored_tasks)
+    return TaskSets(
+        {split: GivenDistribution(scored_by_split[split], scored_sizes, dtype, device) for split in splits},
+        GivenDistribution(by_split["train"], sizes, dtype, device) if "train" in splits else None,
+        sizes.input_shape,
+        sizes.num_outputs,
+        {"source": tasks.source, "generated": True, "class": name_of(made)},
+    )
+
+
+def _class_tasks(
+    recipe: Recipe,
+    splits: tuple[str, ...],
+    trained_by: Recipe,
+    given: object,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> TaskSets:
+    """Return few-shot tasks of examples that are given from Python, or that a plug-in has."""
+    tasks, scored_tasks = recipe.tasks, recipe.scored_tasks
+    assert isinstance(tasks, GivenClassTasks | FewShotKeys)
+    assert isinstance(scored_tasks, GivenClassTasks | FewShotKeys)
     if not isinstance(given, FewShotData):
         raise _other_kind(expected="mamlcli.few_shot_tasks(...)", got=name_of(given))
     names = given.classes_of_splits(_needs_of_given(trained_by))
     inputs = given.inputs.to(device)
 
-    def made(split: str, of: GivenClassTasks, keys: Mapping[str, str]) -> TaskDistribution:
+    def made(split: str, of: GivenClassTasks | FewShotKeys, keys: Mapping[str, str]) -> TaskDistribution:
         sizes = {"ways": of.ways, "shots": of.shots, "queries": of.queries}
         return given.tasks(split, names[split], inputs, **sizes, dtype=dtype, keys=keys)
 
@@ -155,8 +187,8 @@ def _class_tasks(
 def _needs_of_given(recipe: Recipe) -> dict[str, Need]:
     """Return what each split needs that a recipe of given examples uses."""
     training, scored = recipe.tasks, recipe.scored_tasks
-    assert isinstance(training, GivenClassTasks)
-    assert isinstance(scored, GivenClassTasks)
+    assert isinstance(training, GivenClassTasks | FewShotKeys)
+    assert isinstance(scored, GivenClassTasks | FewShotKeys)
     sizes = {split: training if split == "train" else scored for split in used_splits(recipe)}
     return {split: Need(of.ways, of.shots + of.queries) for split, of in sizes.items()}
 

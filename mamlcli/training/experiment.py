@@ -20,7 +20,7 @@ from mamlcli.engine.rates import with_rates
 from mamlcli.engine.state import OuterLoop
 from mamlcli.engine.threads import give_back_large_blocks
 from mamlcli.engine.transforms import GradientTransform, Identity, OfFirstOutputs, Selected
-from mamlcli.recipe.given_schema import GivenModel
+from mamlcli.recipe.given_schema import OutsideModel
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import ClassKeys
 from mamlcli.tasks.episodes import TaskDistribution
@@ -305,7 +305,7 @@ def build_without_data(recipe: Recipe, *, input_shape: tuple[int, ...], num_outp
 def _check_fits(recipe: Recipe, input_shape: tuple[int, ...], num_outputs: int) -> None:
     """Raise MamlError where a recipe needs more memory than there is; none is taken for it."""
     device, dtype = device_and_dtype(recipe)
-    is_made = isinstance(recipe.model, GivenModel)  # a module that is given has its memory already
+    is_made = isinstance(recipe.model, OutsideModel)  # a module that is given has its memory already
     with torch.device("cpu" if is_made else "meta"):
         sketch = Experiment(recipe, device, dtype, build_network(recipe, input_shape, num_outputs), {}, {})
         num_transform = sum(math.prod(shape) for shape in _xi_shapes(sketch).values())

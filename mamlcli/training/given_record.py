@@ -25,7 +25,7 @@ def path_notes(objective: MetaObjective) -> list[str]:
         return [f"Tasks are computed one by one, not together: {why}. Many small tasks take several times as long."]
     if isinstance(objective.network, ForeignNetwork):
         return [
-            "The network was given from Python: tasks are mapped by vmap, which takes about twice the time of a "
+            "The network's code is not mamlcli's: tasks are mapped by vmap, which takes about twice the time of a "
             "network of mamlcli's own, whose derivatives are written out."
         ]
     return []

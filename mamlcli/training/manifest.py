@@ -21,6 +21,7 @@ from mamlcli.runs.parts import new_part, parts_with
 from mamlcli.training.data_place import check_same
 from mamlcli.training.experiment import Experiment
 from mamlcli.training.given_record import check_given, record_given
+from mamlcli.training.plugins import plugin_record
 
 # The versions that a result depends on; a run may go on with others, which is noted.
 _CODE = ("mamlcli", "python", "torch", "numpy")
@@ -109,7 +110,7 @@ def changes_now(
         changes["device"] = manifest.device, device
     if iteration and manifest.num_workers != num_workers:
         changes["workers"] = manifest.num_workers, num_workers
-    return changes | (_other_code(manifest) if iteration else {})
+    return changes | (_other_code(manifest) | _other_plugins(manifest, experiment) if iteration else {})
 
 
 def _other_code(manifest: Manifest) -> dict[str, tuple[object, object]]:
@@ -120,6 +121,17 @@ def _other_code(manifest: Manifest) -> dict[str, tuple[object, object]]:
         "git.commit": (manifest.git.get("commit"), commit),
     }
     return {key: pair for key, pair in pairs.items() if None not in pair and pair[0] != pair[1]}
+
+
+def _other_plugins(manifest: Manifest, experiment: Experiment) -> dict[str, tuple[object, object]]:
+    """Return the versions of packages of plug-ins that are other ones now."""
+    noted = manifest.plugins
+    pairs = {
+        f"plugins.{plugin['package']}": (noted[path].get("version"), plugin["version"])
+        for path, plugin in plugin_record(experiment.recipe).items()
+        if path in noted
+    }
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def is_computed_anew(changes: Changes) -> bool:
@@ -178,6 +190,7 @@ def start_manifest(
             "num_parameters": count_parameters(meta.model),
             "num_transform_parameters": count_parameters(meta.transform),
             **({"given": given} if given else {}),
+            **({"plugins": plugins} if (plugins := plugin_record(experiment.recipe)) else {}),
             "network": {
                 "input_shape": list(experiment.network.input_shape),
                 "num_outputs": experiment.network.num_outputs,

@@ -18,6 +18,7 @@ from mamlcli.cli.diagnosis.disk import cache_findings, folder_findings, size
 from mamlcli.cli.diagnosis.findings import BROKEN, LACKING, OK, Finding
 from mamlcli.cli.diagnosis.packages import extras_findings, package_findings, python_finding
 from mamlcli.cli.diagnosis.places import place_findings
+from mamlcli.cli.diagnosis.plugins import plugin_findings
 from mamlcli.common.errors import DataError, MamlError
 from mamlcli.common.figures import prepare
 from mamlcli.common.files import cache_dir, data_dir
@@ -35,6 +36,7 @@ def diagnose() -> list[Finding]:
         "python": ("packages", python_finding),
         "requirements": ("packages", package_findings),
         "extras": ("extras", extras_findings),
+        "plug-ins": ("plug-ins", plugin_findings),
         "processor": ("device", processor_findings),
         "GPU": ("device", gpu_findings),
         "compiler": ("device", compiler_findings),

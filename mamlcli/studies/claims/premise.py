@@ -20,7 +20,7 @@ from scipy.special import stdtrit
 from mamlcli.common.files import atomic_write
 from mamlcli.common.processes.pool import IsStopped, Job
 from mamlcli.common.tables import PERCENT
-from mamlcli.recipe.given_schema import GivenModel
+from mamlcli.recipe.given_schema import OutsideModel
 from mamlcli.recipe.schema import Recipe
 from mamlcli.studies.claims.plan import Amounts
 from mamlcli.studies.records import kept_record, read_record
@@ -155,7 +155,7 @@ def premise_cells(sweep: Sweep) -> list[Cell]:
     cells: dict[int, Cell] = {}
     for cell in cells_of(sweep):
         model = cell.recipe.model
-        assert not isinstance(model, GivenModel), "claims are of networks of recipes"
+        assert not isinstance(model, OutsideModel), "claims are of networks of recipes"
         is_plain = model.linear_layers == 0 and cell.recipe.inner.transform.name == "none"
         if is_plain and model.width == sweep.recipe.model.width:
             cells.setdefault(model.depth, cell)
@@ -170,8 +170,8 @@ def run_premise(planned: PlannedPremise, is_stopped: IsStopped) -> dict[str, obj
     shallow, num_examples = _alone(first, planned)
     records = []
     for recipe in deeper:
-        assert not isinstance(first.model, GivenModel), "claims are of networks of recipes"
-        assert not isinstance(recipe.model, GivenModel), "claims are of networks of recipes"
+        assert not isinstance(first.model, OutsideModel), "claims are of networks of recipes"
+        assert not isinstance(recipe.model, OutsideModel), "claims are of networks of recipes"
         deep, _ = _alone(recipe, planned)
         difference, half_width = mean_and_half_width(shallow.accuracy - deep.accuracy)
         record = PremiseRecord(

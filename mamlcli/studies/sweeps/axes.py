@@ -15,6 +15,7 @@ from mamlcli.common.errors import MamlError, RecipeError, RunError
 from mamlcli.common.names import TRANSFORMS
 from mamlcli.common.words import nearest
 from mamlcli.recipe.changes import recipe_difference
+from mamlcli.recipe.plugins import plugin_names
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.sweeps.scores import GridValue
@@ -91,7 +92,7 @@ def optimizer_sweep(
     _check_values(optimizers, "--optimizers")
     if depths:
         _check_values(depths, "--depths")
-    names = (*TRANSFORMS, *(["python"] if given_now().transform is not None else []))
+    names = (*TRANSFORMS, *plugin_names("inner.transform"), *(["python"] if given_now().transform is not None else []))
     if unknown := [name for name in optimizers if name not in names]:
         known = ", ".join(names)
         raise RecipeError(
@@ -177,7 +178,7 @@ def _grid_pairs(num_depths: int, num_optimizers: int) -> tuple[tuple[int, int], 
 
 
 def _check_start(run: RunDirectory, recipe: Recipe) -> None:
-    if run.recipe.model.linear_layers:
+    if getattr(run.recipe.model, "linear_layers", 0):
         raise RunError(
             run.label,
             expected="a run without appended linear layers",

@@ -9,10 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mamlcli.common.errors import MamlError
 from mamlcli.common.files import atomic_write
 from mamlcli.common.processes.pool import IsStopped, Job
 from mamlcli.common.statistics import summary
 from mamlcli.recipe.changes import changed_recipe
+from mamlcli.recipe.given_schema import OutsideModel
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import SyntheticKeys
 from mamlcli.studies.sweeps.alone import Array, capacity
@@ -45,6 +47,13 @@ class PlannedCapacity:
     recipe: Recipe
     file: Path
     num_threads: int
+
+
+def check_capacity(sweep: Sweep, is_wanted: bool) -> None:
+    """Raise a MamlError where a network is wanted that starts anew for each task, and mamlcli does not make it."""
+    if is_wanted and isinstance(sweep.recipe.model, OutsideModel):
+        expected, got = "a network that mamlcli makes", f"model.kind={sweep.recipe.model.kind}"
+        raise MamlError("--capacity", expected=expected, got=got, next_step="Leave --capacity out")
 
 
 def capacity_jobs(sweep: Sweep, path: Path, *, num_threads: int) -> list[Job]:

@@ -35,7 +35,7 @@ def add_closed_form(result: StudyResult, sweep: Sweep, experiment: Experiment) -
         return result
     # The forms are those of one layer that adapts: at depth 1 the model must be that.
     adapts = any(fnmatchcase("head.0.weight", pattern) for pattern in recipe.inner.adapt or ["*"])
-    if recipe.model.linear_layers or not adapts:
+    if getattr(recipe.model, "linear_layers", 0) or not adapts:
         return result
     shallow = [cell.inner_lr for cell in result.cells if cell.value == 1]
     inner_lr = shallow[0] if shallow else recipe.inner.lr

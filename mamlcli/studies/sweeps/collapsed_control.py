@@ -92,7 +92,7 @@ def write_control(run: RunDirectory, num_validation_tasks: int) -> None:
 
 def has_control(path: Path) -> bool:
     """Return whether a run directory holds its control, or needs none, as no linear layers were appended."""
-    return (path / CONTROL).is_file() or RunDirectory(path).recipe.model.linear_layers == 0
+    return (path / CONTROL).is_file() or getattr(RunDirectory(path).recipe.model, "linear_layers", 0) == 0
 
 
 def is_control_kept(path: Path) -> bool:
@@ -129,7 +129,7 @@ def control_record(run: RunDirectory, num_validation_tasks: int) -> ControlRecor
         the same function, so that only their adaptation differs.
     """
     recipe = run.recipe
-    if recipe.model.linear_layers == 0:
+    if getattr(recipe.model, "linear_layers", 0) == 0:
         raise RunError(
             run.label,
             expected="a run with appended linear layers",

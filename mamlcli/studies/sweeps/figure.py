@@ -12,7 +12,6 @@ from mamlcli.common.figures import (
     GREY,
     REFERENCE_STYLES,
     SERIES,
-    TRANSFORM_SERIES,
     TWO_COLUMNS,
     Series,
     fit_loss_scale,
@@ -22,6 +21,7 @@ from mamlcli.common.figures import (
     printed_figure,
     save_figure,
     set_title,
+    transform_series,
     whole_steps,
 )
 from mamlcli.common.statistics import Score
@@ -147,7 +147,7 @@ def _draw_curves(axes: Axes, result: StudyResult, metric: str) -> None:
         points = [point for point in cell.curve if math.isfinite(point.scores.mean(metric))]
         means, widths = _means_and_widths([point.scores for point in points], metric)
         label = f"{words} {value_label(cell.value)}" if is_ordered else value_label(cell.value)
-        series = _shade(index, len(cells)) if is_ordered else TRANSFORM_SERIES[str(cell.value)]
+        series = _shade(index, len(cells)) if is_ordered else transform_series(str(cell.value))
         # Side by side: bands of several values would hide each other.
         where = [point.step + 0.05 * (index - (len(cells) - 1) / 2) for point in points]
         axes.errorbar(where, means, widths, label=label, elinewidth=0.8, **series._asdict())
@@ -200,7 +200,7 @@ def _draw_line(axes: Axes, by_depth: dict[int, Score], metric: str, index: int, 
     means, widths = _means_and_widths([StudyScores({metric: score}, None) for score in known.values()], metric)
     # Side by side rather than on top of each other; the depth is the nearest whole number.
     where = [depth + 0.04 * index for depth in known]
-    axes.errorbar(where, means, widths, label=label, **TRANSFORM_SERIES[label]._asdict())
+    axes.errorbar(where, means, widths, label=label, **transform_series(label)._asdict())
 
 
 def _means_and_widths(scores: Sequence[StudyScores], metric: str) -> tuple[list[float], list[float]]:

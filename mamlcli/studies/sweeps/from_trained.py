@@ -13,7 +13,7 @@ from mamlcli.engine.objective import MetaParams
 from mamlcli.engine.output_layer import stored_params
 from mamlcli.engine.state import new_state
 from mamlcli.recipe.changes import changed_recipe
-from mamlcli.recipe.given_schema import GivenModel
+from mamlcli.recipe.given_schema import OutsideModel
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.sweeps.sweep import LAYERS, Sweep
 from mamlcli.training.checkpoints import load_checkpoint, save_checkpoint
@@ -72,7 +72,7 @@ def start_transform(
 
 def check_start_width(sweep: Sweep, experiment: Experiment) -> None:
     """Raise MamlError where appended layers are too narrow to start as the identity."""
-    if isinstance(sweep.recipe.model, GivenModel):  # nothing is appended to it
+    if isinstance(sweep.recipe.model, OutsideModel):  # nothing is appended to it
         return
     width = sweep.recipe.model.linear_width
     shallow = changed_recipe(sweep.recipe, {LAYERS: 0}, "recipe")

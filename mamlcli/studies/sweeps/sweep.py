@@ -96,7 +96,7 @@ class Sweep:
 
         Without appended layers there is nothing to collapse but in a study of layers, whose values are compared.
         """
-        return self.with_collapse and (recipe.model.linear_layers > 0 or self.axis == LAYERS)
+        return self.with_collapse and (getattr(recipe.model, "linear_layers", 0) > 0 or self.axis == LAYERS)
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -1,0 +1,1 @@
+"""A network, a task distribution and a gradient transform that mamlcli finds by their names."""
