@@ -26,6 +26,8 @@ def _is_current_folder(path: str) -> bool:
 if __name__ == "__main__":
     leave_out_current_folder()
 
+import atexit  # noqa: E402
+import signal  # noqa: E402
 import time  # noqa: E402
 from types import FrameType  # noqa: E402
 
@@ -67,6 +69,9 @@ class _Interruption:
     def listen(self) -> None:
         """Hear the signals that ask to stop from now on, but for those that the parent had ignored."""
         handle_all(self._hear)
+        if signal.getsignal(signal.SIGINT) == self._hear:
+            # Python gives a handled signal back to the system before torch's libraries end, and it would kill then.
+            atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
         show = sys.unraisablehook
 
         def end_or_show(raised: "sys.UnraisableHookArgs") -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic.config import JsonDict
 
-from mamlcli.common.plugins import NO_TRACKER
+from mamlcli.common.plugins import NO_TRACKER, tracker_names
 
 # Whole numbers of anything that no machine would come to the end of; a tensor of so many numbers does not fit either.
 Positive = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -48,9 +49,14 @@ def _each_once(names: list[str]) -> list[str]:
     return names
 
 
+def _name_trackers(schema: JsonDict) -> None:
+    """Write into the schema for editors which trackers are known here."""
+    schema["enum"] = list(tracker_names())
+
+
 # One or several names; one is written without brackets, as recipes had it before there were several.
 Trackers = Annotated[
-    list[Annotated[str, Field(max_length=64)]],
+    list[Annotated[str, Field(max_length=64, json_schema_extra=_name_trackers)]],
     Field(min_length=1, max_length=16),
     BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
     AfterValidator(_each_once),

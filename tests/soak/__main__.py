@@ -156,6 +156,9 @@ def _printed(module: str, words: list[str]) -> str:
 def main() -> int:
     """Run the parts that are asked for; return 1 where a promise did not hold."""
     asked = _asked()
+    # A job in a shell's background is deaf to Ctrl-C, and so would be what it starts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     seed = random.SystemRandom().randrange(1 << 32) if asked.seed is None else asked.seed
     begun = time.monotonic()
     base = Path(tempfile.mkdtemp(prefix="mamlcli-soak-"))
