@@ -274,7 +274,10 @@ def test_every_python_block_runs(document, here, monkeypatch, one_thread):
     train = mamlcli.train
 
     def short_train(recipe="glyphs-5way-1shot", *overrides, **options):
-        return train(recipe, *overrides, *amounts_of(load_recipe(recipe)[1]), **options)
+        amounts = amounts_of(load_recipe(recipe)[1])
+        if "network" in options:  # it has no keys
+            amounts = [amount for amount in amounts if not amount.startswith("model.")]
+        return train(recipe, *overrides, *amounts, **options)
 
     monkeypatch.chdir(here)
     monkeypatch.setattr(mamlcli, "train", short_train, raising=False)

@@ -126,7 +126,8 @@ def _write_beside(schema: Path, recipe: Path) -> None:
 @app.command("schema")
 def schema(
     out: Annotated[
-        Path | None, typer.Option(help="The file to write; by default the terminal.", show_default=False)
+        Path | None,
+        typer.Option(help="The file to write; by default the terminal.", show_default=False, callback=place_to_write),
     ] = None,
 ) -> None:
     """Print the JSON Schema of recipes, by which editors complete and check them; installed plug-ins are in it.

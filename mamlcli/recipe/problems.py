@@ -61,8 +61,8 @@ def problem(draft: Draft, item: ErrorDetails) -> str:
         return f"{place}: expected a value, got nothing."
     more = plugin_names("inner.transform") if path == ("inner", "transform", "name") else ()
     if more and kind == "literal_error":
-        known = [*_NAMED.findall(str(context["expected"])), *more]
-        context = {**context, "expected": f"{', '.join(map(repr, known[:-1]))} or {known[-1]!r}"}
+        choices = [*_NAMED.findall(str(context["expected"])), *more]
+        context = {**context, "expected": f"{', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}"}
     hint = _hint(path, got, _NAMED.findall(str(context["expected"])) if kind == "literal_error" else [], tags)
     return f"{place}: expected {_expected(kind, context, item['msg'])}, got {brief(got)}.{hint}"
 

@@ -23,7 +23,7 @@ COMMANDS = leaves(ROOT)
 
 def test_the_commands_are_those_that_are_documented():
     studies = ["sweep-depth", "add-linear", "meta-opt", "layers", "reproduce"]
-    recipes = [f"recipes {word}" for word in ("ls", "show", "cp", "check", "verify")]
+    recipes = [f"recipes {word}" for word in ("ls", "show", "cp", "check", "schema", "verify")]
     runs = [f"runs {word}" for word in ("ls", "show", "compare", "export")]
     models = [f"models {word}" for word in ("ls", "show")]
     data = [f"data {word}" for word in ("ls", "fetch", "import", "check", "show", "export")]

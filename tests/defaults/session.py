@@ -38,6 +38,7 @@ recipes ls
 recipes show logistic
 recipes cp logistic {here}/mine.yaml
 recipes check {here}/mine.yaml
+recipes schema --out {here}/own.schema.json
 data fetch omniglot
 data import folder {here}/pets --size 12
 data ls

@@ -85,7 +85,8 @@ ALWAYS |= {"tasks.ways", "tasks.shots", "tasks.queries", "tasks.image_size", "mo
 
 def random_tree(chance: random.Random, *, wildness: float = 0.2) -> dict:
     """Return the tree of a random recipe; in a share of them, `wildness`, a key or two have a value from anywhere."""
-    tags = {path: chance.choice(tag_values(path)) for path in tag_keys()}
+    # What is given from Python is not here.
+    tags = {path: chance.choice([tag for tag in tag_values(path) if "python" not in tag]) for path in tag_keys()}
     if tags["model"] == "cnn" and chance.random() < 0.9:
         tags["tasks"] = chance.choice(list(CLASS_SPLITS))
     share = chance.choice((0.05, 0.15, 0.3))
@@ -150,6 +151,8 @@ def random_value(chance: random.Random, key: RecipeKey, tags: dict[str, str]) ->
         return chance.choice(("auto", False))
     if key.name == "tasks.class_split":
         return chance.choice((None, *CLASS_SPLITS[tags["tasks"]]))
+    if key.name == "logging":
+        return chance.choice(("none", "csv", ["csv"], ["tensorboard", "csv"]))
     if key.name == "tasks.augment":
         return chance.sample(("flip", "crop", "colour"), chance.choice((0, 1, 1, 2, 3)))
     if key.is_list or "list" in " ".join(key.types):
@@ -160,7 +163,8 @@ def random_value(chance: random.Random, key: RecipeKey, tags: dict[str, str]) ->
     if key.name in FEW:
         return chance.choice(FEW[key.name])
     if key.is_closed and key.values:
-        return {"true": True, "false": False, "null": None}.get(value := chance.choice(key.values), _number(value))
+        value = chance.choice([value for value in key.values if value != "python"])  # what is given is not here
+        return {"true": True, "false": False, "null": None}.get(value, _number(value))
     if "number" in key.types:
         return chance.choice(
             (*USUAL_NUMBERS, *(_number(bound.split()[-1]) for bound in key.bounds if bound[0] in "<>"))

@@ -104,6 +104,18 @@ BROKEN = {
         {"tasks": {"source": "glyphs"}, "evaluation": {"split": "held-back"}},
         "expected train, validation or test where no classes are held back (tasks.held_back), got 'held-back'.",
     ),
+    "evaluation.shots": (
+        {"tasks": {"source": "python"}, "evaluation": {"shots": 2}},
+        "expected null for tasks.source=python, whose tasks have the sizes that it gives them, got 2.",
+    ),
+    "evaluation.queries": (
+        {"tasks": {"source": "python"}, "evaluation": {"queries": 2}},
+        "expected null for tasks.source=python, whose tasks have the sizes that it gives them, got 2.",
+    ),
+    "`inner.joint_features=true` does not go with `model.kind=python`: it is not split into body and head.": (
+        {"model": {"kind": "python"}, "inner": {"algorithm": "anil", "joint_features": True}},
+        "expected false for model.kind=python, which is not split into body and head, got true.",
+    ),
     "evaluation.ways": ({"evaluation": {"ways": 2}}, "expected null for tasks.source=logistic, got 2."),
     "`evaluation.ways` above `tasks.ways` needs `inner.head=zero` or `shared`: a learned head has no more outputs.": (
         {"tasks": {"source": "glyphs"}, "evaluation": {"ways": 6}},

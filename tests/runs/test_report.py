@@ -53,7 +53,8 @@ def report_of(scores, *, is_classification, references=None):
     recipe = load_recipe("logistic" if is_classification else "linear-regression")[1]
     evaluation = Evaluation(scores, references or {}, is_classification, 0.5 if is_classification else None)
     run = SimpleNamespace(path="runs/a-1", name="a")
-    experiment = SimpleNamespace(recipe=recipe)
+    objective = SimpleNamespace(inner=SimpleNamespace(transform=None), network=SimpleNamespace(unmapped=None))
+    experiment = SimpleNamespace(recipe=recipe, objective=lambda: objective)
     return evaluation_report(run, experiment, evaluation, "last", split="test", num_steps=scores.shape[1] - 1)
 
 

@@ -33,7 +33,9 @@ def _finding(group: str, name: str, own: tuple[str, ...]) -> Finding:
         plugin_keys(group, name)
     except PluginError as error:
         found = f"{kind} of {packages}: expected {error.expected}, got {error.got}"
-        return Finding("plug-ins", name, LACKING, found, "no recipe can name it", (error.next_step or "").partition(";")[0])
+        return Finding(
+            "plug-ins", name, LACKING, found, "no recipe can name it", (error.next_step or "").partition(";")[0]
+        )
     return Finding("plug-ins", name, OK, f"{kind} of {packages}")
 
 
