@@ -16,6 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import mamlcli
+from mamlcli.common.errors import Interrupted
+from mamlcli.engine.outer_loop import Record, StepRecord
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.report import RunReport
@@ -207,3 +209,13 @@ def built(recipe: str, *overrides: str, splits: tuple[str, ...] = ("train",)) ->
     """Build a shipped recipe, brought down to a moment."""
     tiny = TINY if recipe in ("linear-regression", "logistic", "sinusoid") else TINY_IMAGES
     return build(load_recipe(recipe, (*tiny, *overrides))[1], splits=splits)
+
+
+def stop_at(iteration: int) -> Progress:
+    """Return a progress that interrupts a training after a meta-iteration."""
+
+    def look(record: Record) -> None:
+        if isinstance(record, StepRecord) and record.iteration == iteration:
+            raise Interrupted("now")
+
+    return Progress(on_record=look)

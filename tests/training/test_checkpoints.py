@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import save_file
 
 from mamlcli.common.errors import Interrupted, RunError
-from mamlcli.engine.outer_loop import StepRecord
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.training.checkpoints import (
@@ -22,9 +21,8 @@ from mamlcli.training.checkpoints import (
     save_checkpoint,
 )
 from mamlcli.training.experiment import build
-from mamlcli.training.planned import Progress
 from mamlcli.training.trained import best_weights
-from tests.helpers.running import assert_same_results, train_tiny
+from tests.helpers.running import assert_same_results, stop_at, train_tiny
 
 
 @pytest.fixture
@@ -186,14 +184,6 @@ def test_weights_before_damaged_ones_are_called_so(tmp_path, one_thread):
 # Runs that go on --------------------------------------------------------------------------------------------------
 
 WORDS = ("outer.iterations=8", "outer.checkpoint_every=2", "validation={every: 3, tasks: 3}", "outer.lr=0.001")
-
-
-def stop_at(iteration):
-    def look(record):
-        if isinstance(record, StepRecord) and record.iteration == iteration:
-            raise Interrupted("now")
-
-    return Progress(on_record=look)
 
 
 @pytest.fixture

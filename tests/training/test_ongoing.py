@@ -7,14 +7,13 @@ import os
 import pytest
 
 from mamlcli.common.errors import Interrupted, RunError, TakenError
-from mamlcli.engine.outer_loop import StepRecord
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.training.experiment import build
 from mamlcli.training.functions import splits_of_training
 from mamlcli.training.ongoing import OngoingRuns, opened
 from mamlcli.training.planned import PlannedRun, Progress
-from tests.helpers.running import TINY, assert_same_results, train_tiny
+from tests.helpers.running import TINY, assert_same_results, stop_at, train_tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -99,14 +98,6 @@ def test_error_ends_the_run_it_belongs_to_alone(tmp_path):
 # Metrics of a run that goes on ------------------------------------------------------------------------------------
 
 WORDS = ("outer.iterations=8", "outer.checkpoint_every=2")
-
-
-def stop_at(iteration):
-    def look(record):
-        if isinstance(record, StepRecord) and record.iteration == iteration:
-            raise Interrupted("now")
-
-    return Progress(on_record=look)
 
 
 @pytest.fixture
