@@ -31,6 +31,7 @@ import signal  # noqa: E402
 import time  # noqa: E402
 from types import FrameType  # noqa: E402
 
+from mamlcli.common.processes.ending import ENDING  # noqa: E402
 from mamlcli.common.processes.signals import handle_all  # noqa: E402
 
 EXIT_INTERRUPTED = 130
@@ -50,7 +51,11 @@ def main() -> None:
     except KeyboardInterrupt:
         interruption.is_last = True
         _say_so()
+        ENDING.code = EXIT_INTERRUPTED
         sys.exit(EXIT_INTERRUPTED)
+    except SystemExit as ended:
+        ENDING.note(ended)
+        raise
     finally:
         interruption.is_last = True  # what is left is the end of Python itself, which would show an exception
 

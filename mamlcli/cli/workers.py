@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 import threading
@@ -16,6 +15,7 @@ import typer
 from mamlcli.cli import complete, console
 from mamlcli.common.errors import Interrupted, MamlError, NonFiniteError, WorkerError
 from mamlcli.common.machine import num_cores
+from mamlcli.common.processes.ending import ENDING
 from mamlcli.common.processes.fresh import program
 from mamlcli.common.processes.launch import end_with_parent, run_workers
 from mamlcli.common.processes.lifeline import EXIT_LOST
@@ -58,11 +58,13 @@ def own_group(workers: str | None) -> Iterator[WorkerGroup | None]:
         yield None
         return
     end_with_parent(os.environ)
+    ENDING.prepare()
     from mamlcli.engine.sharing import joined
     from mamlcli.engine.waiting import Waiting
 
     waiting = Waiting()
     note = _waiting_note(place)
+    ENDING.is_at_once = True
     try:
         with joined(place, waiting) as group:
             note.cancel()
@@ -87,23 +89,6 @@ def own_group(workers: str | None) -> Iterator[WorkerGroup | None]:
         sys.exit(130)
     finally:
         note.cancel()
-        if waiting.is_given_up:
-            # Python would wait at its end for what was not waited for here.
-            atexit.register(_end_at_once, _exit_code(sys.exc_info()[1]))
-
-
-def _end_at_once(code: int) -> None:
-    sys.stdout.flush()
-    os._exit(code)
-
-
-def _exit_code(error: BaseException | None) -> int:
-    """Return the exit code of a process that ends by an error, or by none."""
-    if isinstance(error, SystemExit):
-        return int(error.code or 0)
-    if isinstance(error, typer.Exit):
-        return error.exit_code
-    return 130 if isinstance(error, Interrupted | KeyboardInterrupt) else int(error is not None)
 
 
 def _waiting_note(place: Place) -> threading.Timer:
