@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from mamlcli.engine.explicit.compilation import compiled
 from mamlcli.engine.explicit.convolution import TaskConv
+from mamlcli.engine.explicit.input_block import TaskInputBlock
 from mamlcli.engine.explicit.layers import (
     Saved,
     TaskFlatten,
@@ -89,7 +90,7 @@ class TaskNetwork:
         shape = network.input_shape if part != "head" else ()
         self.layers: list[TaskLayer] = []
         for prefix, module in zip(prefixes, modules, strict=True):
-            added, shape = _layers_of(prefix, module, shape, device_type)
+            added, shape = _layers_of(prefix, module, shape, device_type, is_first=not self.layers)
             self.layers += added
         names = [name for layer in self.layers for name in layer.names]
         ordered = (*(name for name in names if name in first), *(name for name in names if name not in first))
@@ -98,7 +99,7 @@ class TaskNetwork:
         self._is_image = (
             part != "head"
             and len(network.input_shape) == 3
-            and any(isinstance(layer, TaskConv | TaskFlatten) for layer in self.layers[:1])
+            and any(isinstance(layer, TaskConv | TaskInputBlock | TaskFlatten) for layer in self.layers[:1])
         )
         if is_compiled:
             for name in ("gradient", "hessian_vector", "features", "pull_back"):
@@ -110,7 +111,7 @@ class TaskNetwork:
             return x
         x = x.movedim(2, -1).contiguous()
         first = self.layers[0]
-        return first.prepared(x) if isinstance(first, TaskConv) else x
+        return first.prepared(x) if isinstance(first, TaskConv | TaskInputBlock) else x
 
     def _parameters(self, flat: Tensor) -> list[Tensors]:
         views = self.layout.views(flat) if self.layout.names else {}
@@ -158,8 +159,8 @@ class TaskNetwork:
 
     def _joined(self, gradients: Sequence[Tensors]) -> Tensor:
         """Return the gradients of each layer's parameters as one vector for each task."""
-        names = [name for layer in self.layers for name in layer.names]
-        by_name = dict(zip(names, [value for gp in gradients for value in gp], strict=True))
+        pairs = (zip(layer.names, gp, strict=False) for layer, gp in zip(self.layers, gradients, strict=True))
+        by_name = {name: value for of_layer in pairs for name, value in of_layer}
         return torch.cat([by_name[name].flatten(1) for name in self.layout.names], dim=1)
 
     def gradient(self, flat: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, GradientPass]:
@@ -199,12 +200,12 @@ class TaskNetwork:
 
 
 def _layers_of(
-    prefix: str, module: nn.Module, shape: tuple[int, ...], device_type: str
+    prefix: str, module: nn.Module, shape: tuple[int, ...], device_type: str, *, is_first: bool
 ) -> tuple[list[TaskLayer], tuple[int, ...]]:
     """Return the task layers of a module and the shape that follows it."""
     names = tuple(f"{prefix}.{name}" for name, _ in module.named_parameters())
     if isinstance(module, ConvBlock):
-        return _block(prefix, module, shape, device_type)
+        return _block(prefix, module, shape, device_type, is_first=is_first)
     if isinstance(module, nn.Linear):
         return [TaskLinear(names)], ()
     if isinstance(module, nn.ReLU):
@@ -219,29 +220,36 @@ def _layers_of(
 
 
 def _block(
-    prefix: str, block: ConvBlock, shape: tuple[int, ...], device_type: str
+    prefix: str, block: ConvBlock, shape: tuple[int, ...], device_type: str, *, is_first: bool
 ) -> tuple[list[TaskLayer], tuple[int, ...]]:
     channels, height, width = shape
     stride = int(block.conv.stride[0])
     high, wide = (height - 1) // stride + 1, (width - 1) // stride + 1
     is_batch = isinstance(block.norm, BatchStatisticsNorm)
-    layers: list[TaskLayer] = [
-        TaskConv(
-            (f"{prefix}.conv.weight", f"{prefix}.conv.bias"),
-            stride,
-            is_unfolded=device_type != "cpu" or _is_better_unfolded(channels, stride, high * wide),
-            has_bias=not is_batch,
-        )
-    ]
+    num_first = getattr(block.norm, "num_first", None)
+    convolution = TaskConv(
+        (f"{prefix}.conv.weight", f"{prefix}.conv.bias"),
+        stride,
+        is_unfolded=device_type != "cpu" or _is_better_unfolded(channels, stride, high * wide),
+        has_bias=not is_batch,
+    )
     norm_names = (f"{prefix}.norm.weight", f"{prefix}.norm.bias")
-    if is_batch:
-        layers.append(TaskBatchNorm(norm_names, getattr(block.norm, "num_first", None)))
+    layers: list[TaskLayer]
+    if is_first and is_batch and num_first is None and channels <= _MOST_CHANNELS:
+        layers = [TaskInputBlock((*convolution.names, *norm_names), convolution)]
+    elif is_batch:
+        layers = [convolution, TaskBatchNorm(norm_names, num_first), TaskReLU()]
     elif isinstance(block.norm, nn.GroupNorm):
-        layers.append(TaskGroupNorm(norm_names, block.norm.num_groups))
-    layers.append(TaskReLU())
+        layers = [convolution, TaskGroupNorm(norm_names, block.norm.num_groups), TaskReLU()]
+    else:
+        layers = [convolution, TaskReLU()]
     if block.pool > 1:
         layers.append(TaskMaxPool(block.pool))
     return layers, (block.conv.out_channels, high // block.pool, wide // block.pool)
+
+
+# Images of so many channels, at most, are cheap to gather into patches.
+_MOST_CHANNELS = 4
 
 
 def _is_better_unfolded(in_channels: int, stride: int, num_pixels: int) -> bool:
@@ -249,7 +257,7 @@ def _is_better_unfolded(in_channels: int, stride: int, num_pixels: int) -> bool:
 
     Patches of stride 2 repeat a pixel 2.25 times, those of stride 1 nine times: there, only small images gain.
     """
-    return in_channels <= 4 or stride > 1 or num_pixels <= 100
+    return in_channels <= _MOST_CHANNELS or stride > 1 or num_pixels <= 100
 
 
 class _GradientContext(Protocol):
