@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from mamlcli.engine.explicit.compilation import compiled
 from mamlcli.engine.explicit.convolution import TaskConv
-from mamlcli.engine.explicit.input_block import TaskInputBlock
+from mamlcli.engine.explicit.input_block import TaskInputBlock, joined
 from mamlcli.engine.explicit.layers import (
     Saved,
     TaskFlatten,
@@ -88,10 +88,11 @@ class TaskNetwork:
             *(f"head.{i}" for i in range(len(network.head)) if part != "body"),
         ]
         shape = network.input_shape if part != "head" else ()
-        self.layers: list[TaskLayer] = []
+        layers: list[TaskLayer] = []
         for prefix, module in zip(prefixes, modules, strict=True):
-            added, shape = _layers_of(prefix, module, shape, device_type, is_first=not self.layers)
-            self.layers += added
+            added, shape = _layers_of(prefix, module, shape, device_type, is_first=not layers)
+            layers += added
+        self.layers = joined(layers)
         names = [name for layer in self.layers for name in layer.names]
         ordered = (*(name for name in names if name in first), *(name for name in names if name not in first))
         shapes = dict(network.named_parameters())
