@@ -63,8 +63,10 @@ def are_denormals_flushed() -> bool:
     return float(torch.tensor(1e-39, dtype=torch.float32, device="cpu") * 2.0) == 0.0
 
 
-# Of mallopt in glibc: from this size on, an allocation is a mapping of its own, given back when it is freed.
-_MMAP_THRESHOLD, _TRIM_THRESHOLD, _LARGE = -3, -1, 1_000_000
+# Of mallopt in glibc: from the first size on, an allocation is a mapping of its own, given back when it is freed; with
+# more than the second free at the end of the heap, that is given back.
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
+_LARGE, _NEVER = 1_000_000, 2**30
 
 
 def give_back_large_blocks() -> bool:
@@ -73,8 +75,21 @@ def give_back_large_blocks() -> bool:
     Between the small tensors that an inner loop of constant memory keeps, every step makes and frees large ones, and
     glibc, left alone, ends with holes between them that take twice the memory of what is kept. Costs a little time.
     """
+    return _set_thresholds(_LARGE)
+
+
+def keep_large_blocks() -> bool:
+    """Let the C library keep freed blocks for what comes next; return whether it can.
+
+    Every meta-iteration makes and frees the same large tensors. Got anew from the system, each of their pages is filled
+    with zeros first, which takes up to a tenth of the time of an iteration.
+    """
+    return _set_thresholds(_NEVER)
+
+
+def _set_thresholds(size: int) -> bool:
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # another C library
         return False
-    return bool(mallopt(_MMAP_THRESHOLD, _LARGE)) and bool(mallopt(_TRIM_THRESHOLD, _LARGE))
+    return bool(mallopt(_MMAP_THRESHOLD, size)) and bool(mallopt(_TRIM_THRESHOLD, size))

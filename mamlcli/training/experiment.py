@@ -18,7 +18,7 @@ from mamlcli.engine.objective import MetaObjective, MetaParams, inner_loop_for
 from mamlcli.engine.output_layer import output_layer_names, stored_params
 from mamlcli.engine.rates import with_rates
 from mamlcli.engine.state import OuterLoop
-from mamlcli.engine.threads import give_back_large_blocks
+from mamlcli.engine.threads import give_back_large_blocks, keep_large_blocks
 from mamlcli.engine.transforms import GradientTransform, Identity, OfFirstOutputs, Selected
 from mamlcli.recipe.given_schema import OutsideModel
 from mamlcli.recipe.schema import Recipe
@@ -281,8 +281,8 @@ def build(recipe: Recipe, *, splits: tuple[str, ...], trained_by: Recipe | None 
     num_threads = threads_for(recipe, device)
     experiment = Experiment(recipe, device, dtype, network, tasks.scored, tasks.data, num_threads, tasks.training)
     experiment.scoring_objective()  # parameter patterns, transforms and ways are checked here, before anything runs
-    if recipe.inner.memory == "constant" and device.type == "cpu" and not is_guest():
-        give_back_large_blocks()
+    if device.type == "cpu" and not is_guest():
+        give_back_large_blocks() if recipe.inner.memory == "constant" else keep_large_blocks()
     return experiment
 
 
