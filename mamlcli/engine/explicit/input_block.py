@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from mamlcli.engine.explicit.convolution import TaskConv
-from mamlcli.engine.explicit.layers import Saved, TaskGlobalMean, TaskLayer, Tensors, masked
+from mamlcli.engine.explicit.layers import Saved, TaskGlobalMean, TaskLayer, Tensors
 from mamlcli.engine.networks import NORM_EPSILON
+
+_masked = torch.ops.aten.threshold_backward
 
 
 class _Filters(NamedTuple):
@@ -76,12 +78,12 @@ class TaskInputBlock:
     def _factor_gradient(self, kept: Tensors, gy: Tensor) -> Tensor:
         """Return the gradient of the factor, for a gradient of the outputs."""
         patches, y = kept
-        return torch.bmm(masked(gy, y).flatten(1, 3).mT, patches)
+        return torch.bmm(_masked(gy, y, 0).flatten(1, 3).mT, patches)
 
     def _moved(self, kept: Tensors, dfactor: Tensor) -> Tensor:
         """Return how the outputs move with the factor."""
         patches, y = kept
-        return masked(torch.bmm(patches, dfactor.mT).view(y.shape), y)
+        return _masked(torch.bmm(patches, dfactor.mT).view(y.shape), y, 0)
 
     # What has the size of the filters ------------------------------------------------------------------------------
 

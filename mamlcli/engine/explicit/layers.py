@@ -4,7 +4,7 @@ Every task has parameters of its own, so a layer maps [num_tasks, n, ...] to [nu
 with their channels last. A layer has four methods:
 
 - `forward`: x -> y, and what the others need of it (`saved`);
-- `backward`: the gradient with respect to y, into which it may write -> those with respect to x and to the parameters;
+- `backward`: the gradient with respect to y -> those with respect to x and to the parameters;
 - `tangent`: the derivative of `forward` along directions of x and of the parameters;
 - `tangent_backward`: the derivative of `backward` along the same directions.
 
@@ -129,13 +129,6 @@ class TaskLinear:
         return dgx, dgp
 
 
-def masked(value: Tensor, y: Tensor) -> Tensor:
-    """Return a value where y is positive, else 0; in place where each entry of the value has its own memory."""
-    if value.is_contiguous():
-        return _masked(value, y, 0, grad_input=value)
-    return _masked(value, y, 0)
-
-
 @dataclass(frozen=True)
 class TaskReLU:
     """Computes y = max(x, 0); the derivative at 0 is 0."""
@@ -147,10 +140,10 @@ class TaskReLU:
         return y, Saved((y,), y.shape)
 
     def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
-        return masked(gy, saved.tensors[0]), ()
+        return _masked(gy, saved.tensors[0], 0), ()
 
     def tangent(self, p: Tensors, dp: Tensors, saved: Saved, dx: Tensor | None) -> tuple[Tensor | None, Tensors]:
-        return None if dx is None else masked(dx, saved.tensors[0]), ()
+        return None if dx is None else _masked(dx, saved.tensors[0], 0), ()
 
     def tangent_backward(
         self,
@@ -163,7 +156,7 @@ class TaskReLU:
         dgy: Tensor,
         with_input: bool,
     ) -> tuple[Tensor | None, Tensors]:
-        return masked(dgy, saved.tensors[0]), ()
+        return _masked(dgy, saved.tensors[0], 0), ()
 
 
 @dataclass(frozen=True)

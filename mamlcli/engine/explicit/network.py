@@ -155,7 +155,7 @@ class TaskNetwork:
 
     def pull_back(self, forward_pass: ForwardPass, gy: Tensor, with_input: bool) -> tuple[Tensor, Tensor | None]:
         """Return the gradients of the parameters, flat, and of the input, for a gradient of the outputs."""
-        gx, gradients = self._backward(*forward_pass, gy.clone(), with_input)  # layers may write into it
+        gx, gradients = self._backward(*forward_pass, gy, with_input)
         return self._joined([gp for _, gp in gradients]), gx
 
     def _joined(self, gradients: Sequence[Tensors]) -> Tensor:

@@ -37,34 +37,33 @@ class TaskBatchNorm:
             variance, mean = torch.var_mean(first, dim=1, keepdim=True, correction=0)
             scale = weight * torch.rsqrt(variance + NORM_EPSILON)
             return torch.addcmul(bias - mean * scale, x.flatten(1, -2), scale).view(x.shape), Saved((), x.shape)
-        centred = x.flatten(1, -2)  # in place: the convolution before keeps none of its output
-        centred.sub_(centred.sum(1, keepdim=True).div_(centred.shape[1]))
-        r = (centred * centred).sum(1, keepdim=True).div_(centred.shape[1]).add_(NORM_EPSILON).rsqrt_()
-        return torch.addcmul(bias, centred, r * weight).view(x.shape), Saved((centred, r), x.shape)
+        v = x.flatten(1, -2)
+        x_hat = v - v.sum(1, keepdim=True).div_(v.shape[1])
+        r = (x_hat * x_hat).sum(1, keepdim=True).div_(v.shape[1]).add_(NORM_EPSILON).rsqrt_()
+        x_hat.mul_(r)
+        return torch.addcmul(bias, x_hat, weight).view(x.shape), Saved((x_hat, r), x.shape)
 
     def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
-        centred, r = saved.tensors
+        x_hat, r = saved.tensors
         g = gy.flatten(1, -2)
-        along, total = (g * centred).sum(1).mul_(r.squeeze(1)), g.sum(1)
+        along, total = (g * x_hat).sum(1), g.sum(1)
         if not with_input:
             return None, (along, total)
         factor = r * p[0].unsqueeze(1)
         share = factor / -g.shape[1]
-        gx = torch.addcmul(share * total.unsqueeze(1), centred, share * r * along.unsqueeze(1)).addcmul_(g, factor)
+        gx = torch.addcmul(share * total.unsqueeze(1), x_hat, share * along.unsqueeze(1)).addcmul_(g, factor)
         return gx.view(gy.shape), (along, total)
 
     def tangent(self, p: Tensors, dp: Tensors, saved: Saved, dx: Tensor | None) -> tuple[Tensor | None, Tensors]:
-        centred, r = saved.tensors
+        x_hat, r = saved.tensors
         if dx is None:
             raise AssertionError("a convolution comes before a batch norm, and its weight has a direction")
         v = dx.flatten(1, -2)
-        along = (v * centred).sum(1, keepdim=True).div_(v.shape[1]).mul_(r)
+        along = (v * x_hat).sum(1, keepdim=True).div_(v.shape[1])
         mean = v.sum(1, keepdim=True).div_(v.shape[1])
-        weight, dweight, dbias = p[0].unsqueeze(1), dp[0].unsqueeze(1), dp[1].unsqueeze(1)
-        # dy = dbias + x_hat dweight + weight u, with u = r (dx - mean - x_hat along) and x_hat = r centred.
-        factor = r * weight
-        dy = torch.addcmul(dbias - factor * mean, centred, r * (dweight - factor * along)).addcmul_(v, factor)
-        return dy.view(dx.shape), (v, mean, along)
+        u = torch.addcmul(-r * mean, x_hat, -r * along).addcmul_(v, r)
+        dy = torch.addcmul(dp[1].unsqueeze(1), x_hat, dp[0].unsqueeze(1)).addcmul_(u, p[0].unsqueeze(1))
+        return dy.view(dx.shape), (u, along)
 
     def tangent_backward(
         self,
@@ -77,24 +76,22 @@ class TaskBatchNorm:
         dgy: Tensor,
         with_input: bool,
     ) -> tuple[Tensor | None, Tensors]:
-        centred, r = saved.tensors
-        v, mean, along = moved
+        x_hat, r = saved.tensors
+        u, along = moved
         g, dg = gy.flatten(1, -2), dgy.flatten(1, -2)
-        g_along, g_total = (value.unsqueeze(1) for value in gp)
-        dg_along, dg_total = (dg * centred).sum(1, keepdim=True).mul_(r), dg.sum(1, keepdim=True)
-        g_moved = r * ((g * v).sum(1, keepdim=True) - mean * g_total - along * g_along)  # the sum of g u
+        dg_along, dg_total = (dg * x_hat).sum(1, keepdim=True), dg.sum(1, keepdim=True)
+        g_moved = (g * u).sum(1, keepdim=True)
         gradients = ((dg_along + g_moved).squeeze(1), dg_total.squeeze(1))
         if not with_input:
             return None, gradients
         weight, dweight = p[0].unsqueeze(1), dp[0].unsqueeze(1)
+        g_along, g_total = (value.unsqueeze(1) for value in gp)
         # Q(dweight gy + weight dgy - r along weight gy), then the terms in which x_hat itself moves.
         turn = dweight - r * along * weight
+        on_x_hat = turn * g_along + weight * (dg_along + g_moved)
         share = r / -g.shape[1]
-        on_u = share * weight * g_along
-        on_x_hat = share * (turn * g_along + weight * (dg_along + g_moved)) - on_u * r * along
-        constant = share * (turn * g_total + weight * dg_total) - on_u * r * mean
-        dgx = torch.addcmul(constant, centred, on_x_hat * r).addcmul_(g, r * turn)
-        dgx.addcmul_(dg, r * weight).addcmul_(v, on_u * r)
+        dgx = torch.addcmul(share * (turn * g_total + weight * dg_total), x_hat, share * on_x_hat)
+        dgx.addcmul_(g, r * turn).addcmul_(dg, r * weight).addcmul_(u, share * weight * g_along)
         return dgx.view(gy.shape), gradients
 
 
