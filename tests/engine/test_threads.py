@@ -2,12 +2,15 @@
 
 import ctypes
 import os
+import platform
+import subprocess
+import sys
 import threading
 
 import pytest
 import torch
 
-from mamlcli.engine.threads import are_denormals_flushed, give_back_large_blocks, thread_pool
+from mamlcli.engine.threads import are_denormals_flushed, give_back_large_blocks, keep_large_blocks, thread_pool
 
 
 def test_threads_compute_on_one_core_each_and_leave_the_callers_number():
@@ -27,12 +30,36 @@ def test_pool_of_a_number_has_as_many_threads_and_is_made_once():
     assert sorted(pool.map(lambda _: meeting.wait(), range(3))) == [0, 1, 2]
 
 
-def test_c_library_without_the_setting_gives_back_no_blocks(monkeypatch):
+@pytest.mark.parametrize("setting", [give_back_large_blocks, keep_large_blocks])
+def test_c_library_without_the_setting_says_so(monkeypatch, setting):
     def no_library(name):
         raise OSError("no such library")
 
     monkeypatch.setattr(ctypes, "CDLL", no_library)
-    assert give_back_large_blocks() is False
+    assert setting() is False
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_large_blocks_that_are_kept_are_not_got_anew():
+    """Of a block of 64 MB, the pages are got once, or each time."""
+    program = """
+import resource, sys, torch
+from mamlcli.engine import threads
+getattr(threads, sys.argv[1])()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+torch.zeros(2**24)
+before = faults()
+for _ in range(5):
+    torch.zeros(2**24)
+print(faults() - before)
+"""
+
+    def faults(setting):
+        words = [sys.executable, "-c", program, setting]
+        return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+
+    assert faults("keep_large_blocks") < 100 < faults("give_back_large_blocks")
 
 
 def test_threads_take_denormal_numbers_as_zero():

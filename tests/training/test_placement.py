@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 import pytest
 import torch
@@ -199,12 +200,15 @@ def test_users_own_number_of_threads_is_believed_after_a_call(monkeypatch):
 
 def test_memory_of_a_callers_process_is_given_back_as_the_caller_likes(monkeypatch):
     asked = []
-    monkeypatch.setattr("mamlcli.training.experiment.give_back_large_blocks", lambda: asked.append(1))
+    for name in ("give_back_large_blocks", "keep_large_blocks"):
+        monkeypatch.setattr(f"mamlcli.training.experiment.{name}", partial(asked.append, name))
     with process_kept():
         built("sinusoid", "inner.memory=constant")
+        built("sinusoid")
     assert (asked, is_guest()) == ([], False)
     built("sinusoid", "inner.memory=constant")
-    assert asked == [1]
+    built("sinusoid")
+    assert asked == ["give_back_large_blocks", "keep_large_blocks"]
 
 
 def test_environment_is_as_before_but_for_what_the_caller_set(monkeypatch):
