@@ -79,7 +79,7 @@ class FewShotTasks:
         indices, turns = (parts.to(device, non_blocking=True) for parts in (indices, turns))
         x = self.images[indices]  # [num_tasks, ways, shots + queries, channels, height, width]
         if self.rotations:
-            x = self._turned(x, turns)
+            x = turned_one_by_one(x, turns) if device.type == "cpu" else turned_by_a_gather(x, turns)
         if self.augment:
             place = "cpu" if device.type == "mps" else device  # the numbers are float64, which mps has not
             x = augmented(x.to(place), numbers.to(place, non_blocking=True), self.augment, self.dtype).to(device)
@@ -132,14 +132,6 @@ class FewShotTasks:
                 rows[place] = _some(free, num, generator)
         return rows
 
-    def _turned(self, x: Tensor, turns: Tensor) -> Tensor:
-        """Turn the images of each class by its quarter turns, as one gather (no loop, no synchronisation)."""
-        side = x.shape[-1]
-        places = torch.arange(side * side, device=x.device).reshape(side, side)
-        table = torch.stack([torch.rot90(places, k).flatten() for k in range(4)])
-        pixels = torch.take_along_dim(x.flatten(-2), table[turns][:, :, None, None, :], dim=-1)
-        return pixels.reshape(x.shape)
-
     def _labels(self, num_tasks: int, repeats: int) -> Tensor:
         labels = torch.arange(self.ways, device=self.images.device).repeat_interleave(repeats)
         return labels.expand(num_tasks, -1)
@@ -151,6 +143,29 @@ class FewShotTasks:
         predicted = torch.gather(episode.support_y, 1, nearest)
         accuracy = in_float64(predicted == episode.query_y).mean(dim=1).cpu()
         return {NEAREST_NEIGHBOUR: ReferenceScores(loss=None, accuracy=accuracy)}
+
+
+def turned_one_by_one(x: Tensor, turns: Tensor) -> Tensor:
+    """Turn the images of each class by its quarter turns.
+
+    Args:
+        x: [num_tasks, ways, n, channels, side, side].
+        turns: [num_tasks, ways], 0 to 3.
+    """
+    turned = x.clone()
+    for k in (1, 2, 3):
+        places = (turns == k).nonzero(as_tuple=True)
+        turned[places] = torch.rot90(x[places], k, (-2, -1))
+    return turned
+
+
+def turned_by_a_gather(x: Tensor, turns: Tensor) -> Tensor:
+    """Do as `turned_one_by_one`, without waiting for the device to know how many there are of each turn."""
+    side = x.shape[-1]
+    places = torch.arange(side * side, device=x.device).reshape(side, side)
+    table = torch.stack([torch.rot90(places, k).flatten() for k in range(4)])
+    pixels = torch.take_along_dim(x.flatten(-2), table[turns][:, :, None, None, :], dim=-1)
+    return pixels.reshape(x.shape)
 
 
 def _some(members: Tensor, num: int, generator: torch.Generator) -> Tensor:

@@ -6,7 +6,14 @@ import torch
 
 from mamlcli.common.errors import DataError
 from mamlcli.tasks.episodes import sample_tasks, task_generator
-from mamlcli.tasks.fewshot import NEAREST_NEIGHBOUR, FewShotTasks, device_images, fewshot_tasks
+from mamlcli.tasks.fewshot import (
+    NEAREST_NEIGHBOUR,
+    FewShotTasks,
+    device_images,
+    fewshot_tasks,
+    turned_by_a_gather,
+    turned_one_by_one,
+)
 from mamlcli.tasks.images.augmentation import augmented
 from mamlcli.tasks.images.packs import Pack
 from tests.helpers.numerics import DOUBLE
@@ -336,3 +343,14 @@ def test_augmentation_of_grey_images_is_refused():
 def test_no_step_is_named_that_is_impossible(num, words):
     with pytest.raises(DataError, match=words):
         tasks_of(small_pack(), names=NAMES[:num])
+
+
+def test_images_are_turned_the_same_way_on_every_device():
+    x = torch.arange(2 * 5 * 3 * 2 * 16, dtype=torch.float32).view(2, 5, 3, 2, 4, 4)
+    turns = torch.tensor([[0, 1, 2, 3, 1], [2, 2, 0, 0, 3]])
+    expected = [
+        [torch.rot90(images, int(k), (-2, -1)) for images, k in zip(*task, strict=True)]
+        for task in zip(x, turns, strict=True)
+    ]
+    for turned in (turned_one_by_one, turned_by_a_gather):
+        torch.testing.assert_close(turned(x, turns), torch.stack([torch.stack(task) for task in expected]))
