@@ -14,11 +14,13 @@ from mamlcli.bench.peers import PEERS, PLAIN_LOOP, MetaGradientFunction, PeerPro
 from mamlcli.common.errors import RecipeError
 from mamlcli.engine.execution import Execution, meta_gradients
 from mamlcli.training.experiment import Experiment
+from mamlcli.training.functions import graphs_of
 from mamlcli.training.placement import resolve_device
 
 Params = dict[str, Tensor]
 
 AUTO, LOOP, CONSTANT, COMPILED = "mamlcli (auto)", "mamlcli loop", "mamlcli constant", "mamlcli compiled"
+WITHOUT_GRAPHS = "mamlcli, no CUDA graphs"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ OURS = {
     LOOP: Implementation(LOOP, ("execution.path=loop",)),
     CONSTANT: Implementation(CONSTANT, ("inner.memory=constant",)),
     COMPILED: Implementation(COMPILED, ("execution.compile=true",)),
+    WITHOUT_GRAPHS: Implementation(WITHOUT_GRAPHS, ("execution.cuda_graphs=off",)),
 }
 
 
@@ -55,6 +58,7 @@ def implementations(case: Case, *, device: str, with_compiled: bool = False) -> 
     wanted = [OURS[AUTO], OURS[LOOP]]
     wanted += [OURS[CONSTANT]] if case.memory_modes else []
     wanted += [OURS[COMPILED]] if with_compiled else []
+    wanted += [OURS[WITHOUT_GRAPHS]] if resolve_device(device).type == "cuda" else []
     usable, left_out = [], []
     for implementation in wanted:
         try:
@@ -77,7 +81,8 @@ def prepared(implementation: Implementation, problem: Problem) -> MetaGradientFu
     experiment, meta, episode = problem.experiment, problem.meta, problem.episode
     if implementation.is_ours:
         objective, execution = experiment.objective(), our_execution(experiment)
-        return lambda: meta_gradients(objective, [meta], episode, execution)[0].gradients
+        graphs = graphs_of(experiment, execution)
+        return lambda: meta_gradients(objective, [meta], episode, execution, graphs=graphs)[0].gradients
     inner, model = experiment.recipe.inner, experiment.recipe.model
     peer = PeerProblem(meta.model, meta.transform, episode, inner.lr, inner.steps, getattr(model, "stride", 1))
     return PEERS[implementation.name](peer)

@@ -13,9 +13,11 @@ import torch
 from mamlcli.bench.implementations import AUTO, OURS
 from mamlcli.bench.timing import Runner, best_threads, measure_rounds, spread, threads_restored
 from mamlcli.engine.execution import Execution, meta_gradients
+from mamlcli.engine.graphs import Graphs
 from mamlcli.recipe.schema import Recipe
 from mamlcli.tasks.episodes import Episode, sample_tasks
 from mamlcli.training.experiment import Experiment, build
+from mamlcli.training.functions import graphs_of
 from mamlcli.training.tuned import TunedChoice, store_tuned, tuned_ignored
 
 # What the rounds of the candidates may take, in seconds.
@@ -118,9 +120,10 @@ def _promising(
     objective, meta = experiment.objective(), experiment.initial_meta()
     timed: list[tuple[Execution, Runner, float]] = []
     for execution in executions:
+        graphs = graphs_of(experiment, execution)
 
-        def compute(execution: Execution = execution) -> dict[str, torch.Tensor]:
-            return meta_gradients(objective, [meta], episode, execution)[0].gradients
+        def compute(execution: Execution = execution, graphs: Graphs | None = graphs) -> dict[str, torch.Tensor]:
+            return meta_gradients(objective, [meta], episode, execution, graphs=graphs)[0].gradients
 
         runner = Runner(OURS[AUTO], compute, experiment.device, 1)
         if execution.path != "explicit":  # there a thread has a chunk, elsewhere threads share operations

@@ -19,6 +19,7 @@ from torch.func import vmap
 
 from mamlcli.common.errors import MamlError
 from mamlcli.engine.explicit.objective import ExplicitObjective, explicit_objective
+from mamlcli.engine.graphs import Graphs
 from mamlcli.engine.multi_step import StepWeights
 from mamlcli.engine.networks import Params
 from mamlcli.engine.objective import MetaObjective, MetaParams
@@ -33,9 +34,6 @@ Outputs = TypeVar("Outputs", Tensor, tuple[Tensor, Tensor])
 # (theta, xi, support_x, support_y, query_x, query_y) of one task -> its outputs.
 TaskFunction = Callable[[Params, Params, Tensor, Tensor, Tensor, Tensor], Outputs]
 
-# (meta-parameters, chunk of tasks, how they are run) -> outer loss and accuracy of each task.
-OuterLoss = Callable[[MetaParams, Episode, "Execution"], tuple[Tensor, Tensor]]
-
 
 @dataclass(frozen=True)
 class Execution:
@@ -46,12 +44,14 @@ class Execution:
         chunk: tasks at once; 1 for the loop.
         parallel: chunks at the same time, each in a thread that computes on one core; explicit on the CPU only.
         compile: whether the explicit derivatives go through `torch.compile`.
+        graphs: whether meta-gradients are replayed as CUDA graphs, where a recording gives the same (`engine.graphs`).
     """
 
     path: str = "loop"
     chunk: int = 1
     parallel: int = 1
     compile: bool = False
+    graphs: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ def meta_gradients(
     execution: Execution,
     *,
     step_weights: StepWeights | None = None,
+    graphs: Graphs | None = None,
 ) -> list[MetaGradient]:
     """Return, for one run or several, the gradient of the outer loss averaged over the run's own tasks.
 
@@ -117,30 +118,76 @@ def meta_gradients(
         episode: the tasks of the first run, then those of the second, and so on; as many each.
         execution: how to run them; its chunk counts tasks of all runs.
         step_weights: weights of the query losses after each inner step; None for the last alone.
+        graphs: replays the meta-gradients of chunks; None computes them.
 
     Source: Finn et al. 2017, arXiv 1703.03400, algorithm 1, line 8.
     Differs from the source: averaged over tasks, not summed, as in Arnold et al. 2021.
     """
     num_tasks = episode.num_tasks // len(meta_params)
     together = _runs_of_chunk(len(meta_params), num_tasks, execution)
-    outer_loss = partial(_outer_loss, objective, step_weights=step_weights)
+    batch = _MetaBatch(objective, execution, num_tasks, step_weights, graphs)
     if together > 1:
-        return _gradients_of_stacks(outer_loss, meta_params, episode, execution, together)
-    of_one_run = replace(execution, chunk=min(execution.chunk, num_tasks))
+        return _gradients_of_stacks(batch, meta_params, episode, together)
+    of_one_run = replace(batch, execution=replace(execution, chunk=min(execution.chunk, num_tasks)))
     return [
-        _gradient_of_run(outer_loss, of_run, episode.tasks(i * num_tasks, (i + 1) * num_tasks), of_one_run)
+        _gradient_of_run(of_one_run, of_run, episode.tasks(i * num_tasks, (i + 1) * num_tasks))
         for i, of_run in enumerate(meta_params)
     ]
 
 
-def _gradient_of_run(
-    outer_loss: OuterLoss, meta_params: MetaParams, episode: Episode, execution: Execution
-) -> MetaGradient:
+@dataclass(frozen=True)
+class _MetaBatch:
+    """Computes the meta-gradients of chunks of one meta-batch.
+
+    Attributes:
+        objective, execution, step_weights, graphs: as in `meta_gradients`.
+        num_tasks: of one run, over which its outer losses are averaged.
+    """
+
+    objective: MetaObjective
+    execution: Execution
+    num_tasks: int
+    step_weights: StepWeights | None
+    graphs: Graphs | None
+
+    def of_chunk(self, flat: Params, chunk: Episode) -> tuple[Sequence[Tensor | None], Tensor, Tensor]:
+        """Return (gradients of the sum of outer losses / num_tasks, losses, accuracies) of one chunk."""
+        if self.graphs is None:
+            return self._computed(flat, chunk, self.step_weights)
+        names, num_weights = tuple(flat), len(self.step_weights or ())
+
+        def work(inputs: Sequence[Tensor]) -> list[Tensor | None]:
+            values, (support_x, support_y, query_x, query_y, *rest) = inputs[: len(names)], inputs[len(names) :]
+            # They change with every iteration: as numbers they would be recorded.
+            weights = tuple(rest[0].unbind()) if num_weights else None
+            episode = Episode(support_x, support_y, query_x, query_y, truth={})
+            gradients, loss, accuracy = self._computed(dict(zip(names, values, strict=True)), episode, weights)
+            return [*gradients, loss, accuracy]
+
+        weights = [next(iter(flat.values())).new_tensor(self.step_weights)] if self.step_weights else []
+        key = self.objective, self.execution, self.num_tasks, names, num_weights
+        *gradients, loss, accuracy = self.graphs(work, [*flat.values(), *chunk.data(), *weights], key)
+        assert loss is not None
+        assert accuracy is not None
+        return gradients, loss, accuracy
+
+    def _computed(
+        self, flat: Params, chunk: Episode, step_weights: StepWeights | None
+    ) -> tuple[Sequence[Tensor | None], Tensor, Tensor]:
+        leaves = {name: value.detach().requires_grad_(True) for name, value in flat.items()}
+        tracked = MetaParams.from_flat(leaves)
+        with torch.enable_grad():
+            loss, accuracy = _outer_loss(self.objective, tracked, chunk, self.execution, step_weights=step_weights)
+            gradients = torch.autograd.grad(loss.sum() / self.num_tasks, list(leaves.values()), allow_unused=True)
+        return gradients, loss.detach(), accuracy
+
+
+def _gradient_of_run(batch: _MetaBatch, meta_params: MetaParams, episode: Episode) -> MetaGradient:
     """Return the meta-gradient of one run as a sum over chunks of its tasks."""
     flat = meta_params.flat()
     totals = {name: torch.zeros_like(value) for name, value in flat.items()}
     losses, accuracies = [], []
-    of_chunk = partial(_chunk_gradient, outer_loss, flat, execution=execution, num_tasks=episode.num_tasks)
+    of_chunk, execution = partial(batch.of_chunk, flat), batch.execution
     for gradients, loss, accuracy in over_chunks(of_chunk, chunks(episode, execution), execution):
         for total, gradient in zip(totals.values(), gradients, strict=True):
             if gradient is not None:
@@ -151,17 +198,17 @@ def _gradient_of_run(
 
 
 def _gradients_of_stacks(
-    outer_loss: OuterLoss, meta_params: Sequence[MetaParams], episode: Episode, execution: Execution, together: int
+    batch: _MetaBatch, meta_params: Sequence[MetaParams], episode: Episode, together: int
 ) -> list[MetaGradient]:
     """Return the meta-gradients of runs when each chunk holds `together` of them, with all their tasks."""
-    num_tasks = episode.num_tasks // len(meta_params)
+    num_tasks = batch.num_tasks
     stacked = _stacked(meta_params)
 
     def of_runs(first: int) -> list[MetaGradient]:
         last = min(first + together, len(meta_params))
         flat = {name: value[first:last] for name, value in stacked.items()}
         tasks = episode.tasks(first * num_tasks, last * num_tasks)
-        by_name, loss, accuracy = _chunk_gradient(outer_loss, flat, tasks, execution=execution, num_tasks=num_tasks)
+        by_name, loss, accuracy = batch.of_chunk(flat, tasks)
         gradients = [
             (torch.zeros_like(value) if gradient is None else gradient).unbind()
             for value, gradient in zip(flat.values(), by_name, strict=True)
@@ -172,7 +219,7 @@ def _gradients_of_stacks(
             for i in range(last - first)
         ]
 
-    parts = over_chunks(of_runs, range(0, len(meta_params), together), execution)
+    parts = over_chunks(of_runs, range(0, len(meta_params), together), batch.execution)
     return [gradient for part in parts for gradient in part]
 
 
@@ -187,18 +234,6 @@ def _runs_of_chunk(num_runs: int, num_tasks: int, execution: Execution) -> int:
 def _stacked(meta_params: Sequence[MetaParams]) -> Params:
     flats = [of_run.flat() for of_run in meta_params]
     return {name: torch.stack([flat[name].detach() for flat in flats]) for name in flats[0]}
-
-
-def _chunk_gradient(
-    outer_loss: OuterLoss, flat: Params, chunk: Episode, *, execution: Execution, num_tasks: int
-) -> tuple[Sequence[Tensor | None], Tensor, Tensor]:
-    """Return (gradients of the sum of outer losses / num_tasks, losses, accuracies) of one chunk."""
-    leaves = {name: value.detach().requires_grad_(True) for name, value in flat.items()}
-    tracked = MetaParams.from_flat(leaves)
-    with torch.enable_grad():
-        loss, accuracy = outer_loss(tracked, chunk, execution)
-        gradients = torch.autograd.grad(loss.sum() / num_tasks, list(leaves.values()), allow_unused=True)
-    return gradients, loss.detach(), accuracy
 
 
 def _outer_loss(

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-# The weights w_1, ..., w_K of the query losses after each inner step.
-StepWeights = tuple[float, ...]
+# The weights w_1, ..., w_K of the query losses after each inner step; as tensors [] where they are recorded.
+StepWeights = tuple[float | Tensor, ...]
 
 
 def step_weights(iteration: int, *, num_iterations: int | None, num_inner_steps: int) -> StepWeights | None:

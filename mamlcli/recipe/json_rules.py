@@ -159,6 +159,7 @@ FORMS: dict[str, list[tuple[Form, ...] | None]] = {
     "outer.multi_step_loss": [only(NULL, {"inner.steps": one_of(1)})],
     "execution.path": [only(one_of("auto", "explicit", "loop"), {"inner.memory": one_of("constant")})],
     "execution.compile": [only(one_of("auto", *FALSE["enum"]), {"execution.path": one_of("loop", "batched")})],
+    "execution.cuda_graphs": [only(one_of("auto", "off"), {"execution.path": one_of("loop", "batched")})],
     "execution.chunk": [None],
     "reference.metric": [
         only(one_of("accuracy"), {"tasks.source": _OF_CLASSES}, is_of_written=True)

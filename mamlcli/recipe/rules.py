@@ -211,6 +211,12 @@ RULES = (
         "false for execution.path={execution.path}",
     ),
     Rule(
+        "execution.cuda_graphs",
+        "`execution.cuda_graphs=on` needs `execution.path` auto or explicit.",
+        lambda recipe: recipe.execution.cuda_graphs == "on" and recipe.execution.path in ("loop", "batched"),
+        "auto or off for execution.path={execution.path}",
+    ),
+    Rule(
         "execution.chunk",
         "`execution.chunk` is at most `outer.tasks`.",
         lambda recipe: (recipe.execution.chunk or 0) > recipe.outer.tasks,

@@ -169,7 +169,7 @@ class Evaluation(Section):
 
 
 class Execution(Section):
-    """How results are computed; no key changes them beyond rounding."""
+    """How results are computed; no key changes them beyond rounding, that of `dtype` and `tf32` included."""
 
     device: str = Field(
         "auto",
@@ -189,6 +189,17 @@ class Execution(Section):
     compile: Literal["auto"] | bool = Field(
         "auto",
         description="whether the explicit path goes through torch.compile; auto is the same as false",
+    )
+    cuda_graphs: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="whether the explicit path's meta-gradient is recorded on CUDA and replayed as one launch (a CUDA "
+        "graph); auto: where the recording gave the same meta-gradient; on: an error where that fails or there is no "
+        "CUDA",
+    )
+    tf32: bool = Field(
+        False,
+        description="whether CUDA rounds the factors of float32 products to TF32, faster and with errors of 1e-3; "
+        "without effect elsewhere",
     )
     threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None, description="CPU threads; by default 1 for tiny models, else torch's choice"

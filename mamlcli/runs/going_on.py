@@ -21,7 +21,7 @@ Changes = Mapping[str, tuple[object, object]]
 LENGTH = "outer.iterations"
 
 # Keys that change no result beyond rounding. The number type is none of them.
-ROUNDING = tuple(f"execution.{key}" for key in ("device", "path", "chunk", "compile", "threads"))
+ROUNDING = tuple(f"execution.{key}" for key in ("device", "path", "chunk", "compile", "cuda_graphs", "threads"))
 
 # What a change is noted under of which no key of the recipe tells.
 _CODE = ("versions.", "git.", "device")

@@ -59,6 +59,7 @@ _EXECUTION = _keys(
         "chunk": _size,
         "parallel": _processes,
         "compile": truth,
+        "graphs": truth,
         "threads": _processes,
         "dtype": text,
         "workers": _processes,

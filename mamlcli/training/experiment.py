@@ -36,6 +36,7 @@ from mamlcli.training.placement import (
     tuning_key_for,
     use_threads,
 )
+from mamlcli.training.tf32 import use_tf32
 
 # A dense transform holds the square of a tensor's entries; above this it would not fit beside the model.
 MAX_DENSE_ENTRIES = 4096
@@ -227,10 +228,12 @@ class Experiment:
         )
 
     def use_threads(self) -> None:
-        """Set the threads of this process to what suits the experiment; nothing where the device is not the CPU.
+        """Set the threads of this process to what suits the experiment; on CUDA, whether it computes with TF32.
 
         Call it before anything of the experiment is computed: in another number of threads, sums may round otherwise.
         """
+        if self.device.type == "cuda":
+            use_tf32(self.recipe.execution.tf32)
         if self.device.type == "cpu":
             recipe = self.recipe
             how = self.execution(num_tasks=recipe.outer.tasks, num_steps=recipe.inner.steps)

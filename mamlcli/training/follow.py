@@ -61,6 +61,7 @@ def follow_run(group: WorkerGroup) -> None:
         return
     experiment = _experiment(shared, group)
     group.connect(experiment.device)
+    experiment.use_threads()
     use_threads(shared.threads)
     outer = experiment.outer_loop()
     state = restore_state(experiment.initial_meta(), outer, *shared.state)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mamlcli.engine.execution import Execution, MetaGradient, meta_gradients
+from mamlcli.engine.graphs import CudaRecorder, Graphs
 from mamlcli.engine.multi_step import step_weights
 from mamlcli.engine.objective import MetaParams
 from mamlcli.engine.outer_loop import Gradients, Validate
@@ -13,6 +14,7 @@ from mamlcli.recipe.schema import Recipe
 from mamlcli.tasks.episodes import task_generator
 from mamlcli.training.class_needs import used_splits
 from mamlcli.training.experiment import Experiment
+from mamlcli.training.placement import require_graphs
 from mamlcli.training.scoring import score_each, validation_scores, validation_tasks
 
 
@@ -25,11 +27,31 @@ def training_execution(experiment: Experiment, num_workers: int = 1, num_runs: i
     """Return how the tasks of a meta-batch are run: one worker's share of it, or those of all runs together."""
     recipe = experiment.recipe
     num_tasks = len(share_of(recipe.outer.tasks, 0, num_workers)) * num_runs
-    return experiment.execution(num_tasks=num_tasks, num_steps=recipe.inner.steps)
+    how = experiment.execution(num_tasks=num_tasks, num_steps=recipe.inner.steps)
+    require_graphs(recipe, experiment.device, how)
+    return how
+
+
+def graphs_of(experiment: Experiment, how: Execution, on_note: Callable[[str], None] | None = None) -> Graphs | None:
+    """Return what replays the meta-gradients of an experiment, or None where they are computed each time.
+
+    Args:
+        experiment: whose meta-gradients.
+        how: how the tasks of a meta-batch are run.
+        on_note: called with one line where it turns out that they cannot be replayed.
+    """
+    if not how.graphs:
+        return None
+    is_required = experiment.recipe.execution.cuda_graphs == "on"
+    return Graphs(CudaRecorder(experiment.device), is_required=is_required, on_note=on_note)
 
 
 def training_functions(
-    experiments: Sequence[Experiment], how: Execution, group: WorkerGroup = ALONE
+    experiments: Sequence[Experiment],
+    how: Execution,
+    group: WorkerGroup = ALONE,
+    *,
+    on_note: Callable[[str], None] | None = None,
 ) -> tuple[Gradients, Validate]:
     """Return (gradients, validate), the two functions that `engine.outer_loop.train` calls; all workers get the same.
 
@@ -38,11 +60,12 @@ def training_functions(
             states' indices.
         how: how the tasks of a meta-batch are run.
         group: workers that share the tasks of one run.
+        on_note: called with one line where meta-gradients are computed otherwise than `how` says.
     """
     experiment = experiments[0]
     recipe, objective, training = experiment.recipe, experiment.objective(), experiment.training
     assert training is not None, "an experiment that is trained is built with the split train"
-    share = group.share(recipe.outer.tasks)
+    share, graphs = group.share(recipe.outer.tasks), graphs_of(experiment, how, on_note)
 
     def gradients(indices: Sequence[int], metas: Sequence[MetaParams], iteration: int) -> list[MetaGradient]:
         """Return the meta-gradient of each run on its tasks of an iteration."""
@@ -53,7 +76,7 @@ def training_functions(
         weights = step_weights(
             iteration, num_iterations=recipe.outer.multi_step_loss, num_inner_steps=recipe.inner.steps
         )
-        of_share = meta_gradients(objective, metas, episode, how, step_weights=weights)
+        of_share = meta_gradients(objective, metas, episode, how, step_weights=weights, graphs=graphs)
         return [group.all_reduce(gradient, recipe.outer.tasks) for gradient in of_share]
 
     def validate(indices: Sequence[int], metas: Sequence[MetaParams]) -> list[tuple[float, float | None]]:

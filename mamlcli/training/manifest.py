@@ -59,7 +59,8 @@ class ExecutionRecord:
     def from_json(cls, record: Mapping[str, Any]) -> ExecutionRecord | None:
         """Return the record of a manifest, also of one of an earlier version; None if it says too little."""
         try:
-            how = Execution(record["path"], record["chunk"], record.get("parallel", 1), record.get("compile", False))
+            rest = record.get("parallel", 1), record.get("compile", False), record.get("graphs", False)
+            how = Execution(record["path"], record["chunk"], *rest)
             threads = int(record["threads"])
         except KeyError:
             return None

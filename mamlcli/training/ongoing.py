@@ -166,6 +166,11 @@ class OngoingRuns:
             else:
                 self.runs[index], self.states[index], self._contexts[index] = run, run.state, stack
 
+    def warn(self, text: str) -> None:
+        """Say of every run in work what happened beside its training: to its caller, else in its manifest."""
+        for run in self.runs.values():
+            _warning_of(run.plan)(text)
+
     def begin_training(self) -> None:
         """Let the time of training begin for every run."""
         for run in self.runs.values():

@@ -111,7 +111,7 @@ def _train_and_evaluate(
 ) -> None:
     """Train all runs in work to their ends, then score them."""
     how = next(iter(ongoing.runs.values())).how
-    gradients, validate = training_functions(experiments, how, group)
+    gradients, validate = training_functions(experiments, how, group, on_note=ongoing.warn)
     outers = {index: run.outer for index, run in ongoing.runs.items()}
     ongoing.begin_training()
     for index, record in train(ongoing.states, outers, stop.asked_after(gradients), stop.asked_after(validate)):
