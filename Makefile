@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help train test test-extras soak verify same-bits check fix docs dist reproduce clean
+.PHONY: help train test test-extras device-check soak verify same-bits check fix docs dist reproduce clean
 help:
 	@echo "make train     install into $(VENV) and run bare mamlcli train"
 	@echo "make test      install into $(VENV) and run the test suite"
 	@echo "make test-extras  install MLflow beside it, and run the tests that read its stores back"
+	@echo "make device-check OUT=FOLDER  check the GPU against the CPU, and time it there: 4 minutes, results in FOLDER"
 	@echo "make soak      kill, signal, fill and fuzz for an hour (2 free cores); less by ARGS: make soak ARGS='--only walk signals'"
 	@echo "make verify    run the recipes that take under a minute, and compare them with their references"
 	@echo "make same-bits OLD=COMMIT  compare the bits of an older commit with those of the working tree (3 minutes)"
@@ -52,6 +53,11 @@ test-extras: $(VENV)/installed-test
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mlflow]' || \
 	  echo "left out: mlflow, which could not be installed"
 	$(BIN)/python -m pytest -rs tests/extras
+
+# Every part is bounded in time; without a GPU it takes a small form, and says what it could not see.
+device-check: $(VENV)/installed-test
+	@test -n "$(OUT)" || { echo "expected a folder for the results. Run: make device-check OUT=FOLDER"; exit 1; }
+	$(BIN)/python -m tests.device_check "$(OUT)" $(ARGS)
 
 # Nothing new is begun after 60 minutes; the seed is printed. docs/RELIABILITY.md says what each part promises.
 soak: $(VENV)/installed-test

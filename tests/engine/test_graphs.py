@@ -1,7 +1,6 @@
 """Meta-gradients that are replayed: recorded once for each set of shapes, checked, and computed where that fails.
 
-There is no GPU here: `Recorded` stands for one. As a CUDA graph does, a replay reads the tensors that were there at the
-recording, whatever they hold by then, and overwrites the tensors that the recording gave.
+There is no GPU here: `Recorded` of `tests.helpers.graphs` stands for one.
 """
 
 from __future__ import annotations
@@ -21,35 +20,11 @@ from mamlcli.engine.multi_step import step_weights
 from mamlcli.engine.networks import cnn
 from mamlcli.engine.objective import MetaParams
 from mamlcli.tasks.episodes import Episode
+from tests.helpers.graphs import Recorded
 from tests.helpers.numerics import perturbed
 from tests.helpers.problems import EVERY_TRANSFORM, NETWORKS, NUM_TASKS, WAYS, problem
 
 EXPLICIT = Execution("explicit", 3, graphs=True)  # three does not divide five: chunks have two sizes
-
-
-class Recorded:
-    """Records and replays on the CPU, and counts."""
-
-    def __init__(self, *, error=None):
-        self.calls, self.error = [], error
-
-    def warm_up(self, function):
-        self.calls.append("warm up")
-        function()
-
-    def record(self, function):
-        self.calls.append("record")
-        if self.error:
-            raise self.error
-        outputs = function()
-
-        def replay():
-            self.calls.append("replay")
-            for own, value in zip(outputs, function(), strict=True):
-                if own is not None:
-                    own.copy_(value)
-
-        return replay, outputs
 
 
 FIRST_TIME = ["warm up", "warm up", "record", "replay"]
@@ -85,10 +60,19 @@ def computed(case, execution=EXPLICIT, weights=None):
     return replayed(case, None, execution, weights)
 
 
-@pytest.mark.parametrize("algorithm", ["maml", "fomaml", "anil", "boil"])
-@pytest.mark.parametrize("transform", EVERY_TRANSFORM.values(), ids=EVERY_TRANSFORM)
+@pytest.mark.parametrize(
+    ("algorithm", "transform"),
+    [
+        ("maml", "none"),
+        ("fomaml", "kfo-mlp"),
+        ("anil", "meta-curvature"),
+        ("boil", "rates-of-both"),
+        ("maml", "rates-of-steps"),
+    ],
+)
 def test_replayed_meta_gradients_have_the_bits_of_computed_ones(algorithm, transform):
-    case, graphs = problem(cnn((1, 5, 5), WAYS, depth=1, width=3), algorithm, transform), Graphs(Recorded())
+    network = cnn((1, 5, 5), WAYS, depth=1, width=3)
+    case, graphs = problem(network, algorithm, EVERY_TRANSFORM[transform]), Graphs(Recorded())
     for iteration in range(3):
         at = of_iteration(case, iteration)
         assert_same(replayed(at, graphs), computed(at))
@@ -97,8 +81,8 @@ def test_replayed_meta_gradients_have_the_bits_of_computed_ones(algorithm, trans
     assert graphs.recorder.calls == [*FIRST_TIME, *FIRST_TIME, *["replay"] * 4]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_every_network_is_replayed_with_constant_memory_and_adapted_transforms_too(name):
+@pytest.mark.parametrize("name", ["cnn-pool", "mlp-tanh"])
+def test_networks_are_replayed_with_constant_memory_and_adapted_transforms_too(name):
     for settings in ({"recompute": True}, {"transform": EVERY_TRANSFORM["kfo"], "adapt_transform": True}):
         case, graphs = problem(NETWORKS[name](), **settings), Graphs(Recorded())
         for iteration in range(2):

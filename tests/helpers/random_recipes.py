@@ -149,6 +149,8 @@ def random_value(chance: random.Random, key: RecipeKey, tags: dict[str, str]) ->
         return None
     if key.name == "execution.compile":  # takes a minute
         return chance.choice(("auto", False))
+    if key.name == "execution.cuda_graphs":  # on is refused where there is no GPU
+        return chance.choice(("auto", "off"))
     if key.name == "tasks.class_split":
         return chance.choice((None, *CLASS_SPLITS[tags["tasks"]]))
     if key.name == "logging":

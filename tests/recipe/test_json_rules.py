@@ -37,6 +37,7 @@ OTHER_CASES = [
         },
     ),
     ("execution.compile", {"execution": {"path": "batched", "compile": True}}),
+    ("execution.cuda_graphs", {"execution": {"path": "batched", "cuda_graphs": "on"}}),
 ]
 
 # Near what breaks a rule, and right: where a default, a short form or another key makes the difference.

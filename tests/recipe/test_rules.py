@@ -74,6 +74,10 @@ BROKEN = {
         {"execution": {"path": "loop", "compile": True}},
         "expected false for execution.path=loop, got true.",
     ),
+    "execution.cuda_graphs": (
+        {"execution": {"path": "loop", "cuda_graphs": "on"}},
+        "expected auto or off for execution.path=loop, got 'on'.",
+    ),
     "execution.chunk": ({"execution": {"chunk": 17}}, "expected at most outer.tasks=16, got 17."),
     "reference.metric": (
         {"reference": {"metric": "squared-error", "value": 1.0, "margin": 0.1}},
