@@ -59,11 +59,16 @@ def check(folder: Path, device: torch.device, *, names: list[str], seconds: floa
 
 
 def _write(folder: Path, device: torch.device, parts: list[Part]) -> None:
-    facts = {"device": device_name(device), "versions": versions(), "cuda": torch.version.cuda, "finished_at": now()}
-    facts["absent_peers"] = list(absent_peers().values())
-    content = {**facts, "parts": [part.to_json() for part in parts]}
+    content = {
+        "device": device_name(device),
+        "versions": versions(),
+        "cuda": torch.version.cuda,
+        "finished_at": now(),
+        "absent_peers": list(absent_peers().values()),
+        "parts": [part.to_json() for part in parts],
+    }
     (folder / "results.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
-    (folder / "summary.txt").write_text(summary(str(facts["device"]), parts), encoding="utf-8")
+    (folder / "summary.txt").write_text(summary(device_name(device), parts), encoding="utf-8")
 
 
 def summary(device: str, parts: list[Part]) -> str:

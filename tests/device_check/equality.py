@@ -66,8 +66,10 @@ def cases(is_small: bool) -> Iterator[Case]:
 def moved(meta: MetaParams, episode: Episode, device: torch.device, dtype: torch.dtype) -> tuple[MetaParams, Episode]:
     """Return meta-parameters and tasks on a device, in a number type."""
     flat = {name: value.to(device, dtype) for name, value in meta.flat().items()}
-    parts = [part.to(device, dtype if part.is_floating_point() else None) for part in episode.data()]
-    return MetaParams.from_flat(flat), Episode(*parts, truth={})
+    support_x, support_y, query_x, query_y = (
+        part.to(device, dtype if part.is_floating_point() else None) for part in episode.data()
+    )
+    return MetaParams.from_flat(flat), Episode(support_x, support_y, query_x, query_y, truth={})
 
 
 def gradient_on(setting: Setting, case: Case, of_case, path: str, dtype: torch.dtype):
@@ -103,11 +105,9 @@ def equality(part: Part, setting: Setting) -> None:
                 _compared(part, setting, case, of_case, path, dtype, bound, expected.gradients, worst)
         num_done += 1
     part.lines.append(f"{num_done} of {len(all_cases)} cases of {NUM_TASKS} tasks, {setting.device} against the CPU:")
-    for (path, dtype), (difference, words, number) in worst.items():
-        bound = BOUNDS[getattr(torch, dtype)]
-        part.lines.append(
-            f"  {path}, {dtype}: {number} compared, at most {difference:.1e} ({words}); bound {bound:.0e}"
-        )
+    for (path, name), (difference, words, number) in worst.items():
+        most = f"at most {difference:.1e} ({words}); bound {BOUNDS[getattr(torch, name)]:.0e}"
+        part.lines.append(f"  {path}, {name}: {number} compared, {most}")
     _tf32(part, setting)
 
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import torch
 
-from mamlcli.bench.cases import CASES, Case, case_flops, problem_of
-from mamlcli.bench.implementations import Agreement, Implementation, implementations, our_execution, prepared
+from mamlcli.bench.cases import CASES, Case, problem_of
+from mamlcli.bench.implementations import Agreement, Implementation, implementations, prepared
 from mamlcli.bench.timing import Runner, measure_rounds, spread
 from mamlcli.common.errors import MamlError
 from mamlcli.common.machine import synchronize
@@ -17,6 +17,7 @@ from mamlcli.engine.execution import meta_gradients
 from mamlcli.engine.outer_loop import train
 from mamlcli.engine.state import new_state
 from mamlcli.recipe.files import load_recipe
+from mamlcli.recipe.tasks_schema import ImageTasks
 from mamlcli.tasks.episodes import task_generator
 from mamlcli.tasks.fewshot import FewShotTasks
 from mamlcli.training.experiment import Experiment, build, build_without_data
@@ -44,7 +45,7 @@ def memory(part: Part, setting: Setting) -> None:
         device = str(setting.device)
         # Two sizes of meta-batch, in turn.
         large, small = (problem_of(CASES["cifar-fs"], device=device, num_tasks=n, extra=extra) for n in (16, 5))
-        objective, how = large.experiment.objective(), our_execution(large.experiment)
+        objective, how = large.experiment.objective(), large.experiment.execution(num_tasks=16, num_steps=1)
         graphs, counts = graphs_of(large.experiment, how), []
         for iteration in range(40):
             problem = small if iteration % 2 else large
@@ -100,11 +101,10 @@ def _bench_case(part: Part, setting: Setting, case: Case) -> None:
         measure_rounds(runners[-1:], repeats=3, budget_s=5.0)
         use_tf32(False)
     peers = [spread(runner.samples).median for runner in runners if not runner.implementation.is_ours]
-    gflop = case_flops(case) / 1e9
     for runner in runners:
         name, seconds = runner.implementation.name, spread(runner.samples).median
         found = differences.get(name)
-        row = {"case": case.name, "implementation": name, "seconds": seconds, "gflop_per_s": gflop / seconds}
+        row = {"case": case.name, "implementation": name, "seconds": seconds}
         row |= {"float64": found.float64, "float32": found.float32} if found else {}
         row |= {"against_fastest_peer": min(peers) / seconds} if peers else {}
         part.rows.append(row)
@@ -122,7 +122,7 @@ _SMALL = ("outer.tasks=2", "model.width=4", "model.depth=1", "inner.steps=1", "e
 
 def iterations(part: Part, setting: Setting) -> None:
     """Time whole meta-iterations of two recipes: tasks drawn, meta-gradient, outer step, record."""
-    ways = {"": ()}
+    ways: dict[str, tuple[str, ...]] = {"": ()}
     if setting.is_cuda:
         ways |= {"no CUDA graphs": ("execution.cuda_graphs=off",), "TF32": ("execution.tf32=true",)}
     for name in _SHAPES:
@@ -132,13 +132,14 @@ def iterations(part: Part, setting: Setting) -> None:
                 continue
             keys = (f"execution.device={setting.device}", *extra, *(_SMALL if setting.is_small else ()))
             experiment, data = _experiment(name, keys)
-            row = {"recipe": name, "how": words or "as shipped", "data": data, **_timed(experiment, setting)}
+            notes: list[str] = []
+            row = {"recipe": name, "how": words or "as shipped", "data": data, **_timed(experiment, setting, notes)}
             part.rows.append(row)
             part.lines.append(
                 f"{name}, {row['how']}: {row['ms']:.2f} ms a meta-iteration, of which {row['draw_ms']:.2f} draw its "
                 f"tasks ({data}; median of {row['iterations']}); {row['execution']}"
             )
-            part.lines += row["notes"]
+            part.lines += map(str, notes)
     if setting.is_cuda:
         use_tf32(False)
 
@@ -146,6 +147,7 @@ def iterations(part: Part, setting: Setting) -> None:
 def _experiment(name: str, keys: tuple[str, ...]) -> tuple[Experiment, str]:
     """Return a recipe's experiment on its data, or on images of noise where its pack is not here."""
     _, recipe = load_recipe(name, keys)
+    assert isinstance(recipe.tasks, ImageTasks)
     try:
         return build(recipe, splits=("train",)), "its data"
     except MamlError:
@@ -164,11 +166,12 @@ def _experiment(name: str, keys: tuple[str, ...]) -> tuple[Experiment, str]:
     return replace(experiment, training=tasks), "images of noise: its pack is not here"
 
 
-def _timed(experiment: Experiment, setting: Setting) -> dict[str, object]:
-    """Return medians over meta-iterations, after some for warmth, and how tasks were run."""
+def _timed(experiment: Experiment, setting: Setting, notes: list[str]) -> dict[str, object]:
+    """Return medians over meta-iterations, after some for warmth, and how tasks were run; add notes of that."""
     experiment.use_threads()
+    assert experiment.training is not None
     warm, most, budget_s = (1, 2, 1.0) if setting.is_small else (5, 200, 6.0)
-    how, notes = training_execution(experiment), []
+    how = training_execution(experiment)
     gradients, validate = training_functions([experiment], how, on_note=notes.append)
     outer = replace(experiment.outer_loop(), validate_every=None, num_outer_steps=warm + most)
     seconds, began = [], time.perf_counter()
@@ -192,5 +195,4 @@ def _timed(experiment: Experiment, setting: Setting) -> dict[str, object]:
         "draw_ms": 1e3 * statistics.median(drawn),
         "iterations": len(seconds) - warm,
         "execution": f"{how.path}, {how.chunk} tasks at a time{', CUDA graphs' if how.graphs else ''}",
-        "notes": notes,
     }

@@ -28,12 +28,12 @@ def workers(part: Part, setting: Setting) -> None:
     part.holds = True
     with tempfile.TemporaryDirectory() as folder:
         words = ["train", "sinusoid", *_KEYS, "--device", "cuda", "--run-dir"]
-        of_one_machine = [([*words, str(Path(folder) / "a"), "--workers", "2"], {})]
+        on_one_machine = [*words, str(Path(folder) / "a"), "--workers", "2"]
         meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29611"}
         # Each says that it is alone on its machine, so that nccl itself is asked.
         meeting |= {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
         of_two = [([*words, str(Path(folder) / "b")], {**meeting, "RANK": str(rank)}) for rank in range(2)]
-        _seen(part, "--workers 2 with one GPU", of_one_machine)
+        _seen(part, "--workers 2 with one GPU", [(on_one_machine, {})])
         _seen(part, "two machines that share one GPU", of_two)
 
 
