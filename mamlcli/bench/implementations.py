@@ -14,7 +14,7 @@ from mamlcli.bench.peers import PEERS, PLAIN_LOOP, MetaGradientFunction, PeerPro
 from mamlcli.common.errors import RecipeError
 from mamlcli.engine.execution import Execution, meta_gradients
 from mamlcli.training.experiment import Experiment
-from mamlcli.training.functions import graphs_of
+from mamlcli.training.graphs import graphs_of
 from mamlcli.training.placement import resolve_device
 
 Params = dict[str, Tensor]
@@ -81,7 +81,7 @@ def prepared(implementation: Implementation, problem: Problem) -> MetaGradientFu
     experiment, meta, episode = problem.experiment, problem.meta, problem.episode
     if implementation.is_ours:
         objective, execution = experiment.objective(), our_execution(experiment)
-        graphs = graphs_of(experiment, execution)
+        graphs = graphs_of(experiment.recipe, experiment.device, execution)
         return lambda: meta_gradients(objective, [meta], episode, execution, graphs=graphs)[0].gradients
     inner, model = experiment.recipe.inner, experiment.recipe.model
     peer = PeerProblem(meta.model, meta.transform, episode, inner.lr, inner.steps, getattr(model, "stride", 1))

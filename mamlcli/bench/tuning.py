@@ -17,7 +17,7 @@ from mamlcli.engine.graphs import Graphs
 from mamlcli.recipe.schema import Recipe
 from mamlcli.tasks.episodes import Episode, sample_tasks
 from mamlcli.training.experiment import Experiment, build
-from mamlcli.training.functions import graphs_of
+from mamlcli.training.graphs import graphs_of
 from mamlcli.training.tuned import TunedChoice, store_tuned, tuned_ignored
 
 # What the rounds of the candidates may take, in seconds.
@@ -120,7 +120,7 @@ def _promising(
     objective, meta = experiment.objective(), experiment.initial_meta()
     timed: list[tuple[Execution, Runner, float]] = []
     for execution in executions:
-        graphs = graphs_of(experiment, execution)
+        graphs = graphs_of(experiment.recipe, experiment.device, execution)
 
         def compute(execution: Execution = execution, graphs: Graphs | None = graphs) -> dict[str, torch.Tensor]:
             return meta_gradients(objective, [meta], episode, execution, graphs=graphs)[0].gradients

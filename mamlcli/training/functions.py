@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from mamlcli.engine.execution import Execution, MetaGradient, meta_gradients
-from mamlcli.engine.graphs import CudaRecorder, Graphs
 from mamlcli.engine.multi_step import step_weights
 from mamlcli.engine.objective import MetaParams
 from mamlcli.engine.outer_loop import Gradients, Validate
@@ -14,7 +13,7 @@ from mamlcli.recipe.schema import Recipe
 from mamlcli.tasks.episodes import task_generator
 from mamlcli.training.class_needs import used_splits
 from mamlcli.training.experiment import Experiment
-from mamlcli.training.placement import require_graphs
+from mamlcli.training.graphs import graphs_of, require_graphs
 from mamlcli.training.scoring import score_each, validation_scores, validation_tasks
 
 
@@ -30,20 +29,6 @@ def training_execution(experiment: Experiment, num_workers: int = 1, num_runs: i
     how = experiment.execution(num_tasks=num_tasks, num_steps=recipe.inner.steps)
     require_graphs(recipe, experiment.device, how)
     return how
-
-
-def graphs_of(experiment: Experiment, how: Execution, on_note: Callable[[str], None] | None = None) -> Graphs | None:
-    """Return what replays the meta-gradients of an experiment, or None where they are computed each time.
-
-    Args:
-        experiment: whose meta-gradients.
-        how: how the tasks of a meta-batch are run.
-        on_note: called with one line where it turns out that they cannot be replayed.
-    """
-    if not how.graphs:
-        return None
-    is_required = experiment.recipe.execution.cuda_graphs == "on"
-    return Graphs(CudaRecorder(experiment.device), is_required=is_required, on_note=on_note)
 
 
 def training_functions(
@@ -65,7 +50,7 @@ def training_functions(
     experiment = experiments[0]
     recipe, objective, training = experiment.recipe, experiment.objective(), experiment.training
     assert training is not None, "an experiment that is trained is built with the split train"
-    share, graphs = group.share(recipe.outer.tasks), graphs_of(experiment, how, on_note)
+    share, graphs = group.share(recipe.outer.tasks), graphs_of(recipe, experiment.device, how, on_note)
 
     def gradients(indices: Sequence[int], metas: Sequence[MetaParams], iteration: int) -> list[MetaGradient]:
         """Return the meta-gradient of each run on its tasks of an iteration."""

@@ -22,6 +22,7 @@ from mamlcli.engine.sizes import activation_size
 from mamlcli.engine.threads import are_denormals_flushed, flush_denormals, renew_operation_threads
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import ClassKeys, Tasks
+from mamlcli.training.graphs import has_graphs
 from mamlcli.training.tf32 import tf32_kept
 from mamlcli.training.tuned import load_tuned, tuning_key
 
@@ -119,7 +120,7 @@ def execution_for(
         num_tasks: tasks there are.
         num_steps: inner steps that keep a graph; 0 for evaluation.
     """
-    spec = recipe.execution
+    spec, graphs = recipe.execution, num_steps > 0 and has_graphs(recipe, device)
     if spec.path == "loop":
         return Execution("loop", 1)
     if spec.path == "auto" and spec.chunk is None and num_steps:
@@ -134,10 +135,8 @@ def execution_for(
         )
         tuned = load_tuned(key)
         if tuned is not None:
-            is_explicit = tuned.execution.path == "explicit"
-            return replace(
-                tuned.execution, compile=spec.compile is True, graphs=is_explicit and has_graphs(recipe, device)
-            )
+            graphs = graphs and tuned.execution.path == "explicit"
+            return replace(tuned.execution, compile=spec.compile is True, graphs=graphs)
     num_kept = min(num_steps, 1) if recipe.inner.memory == "constant" else num_steps
     num_support, num_query = _set_sizes(recipe, num_kept)
     chosen = choose_execution(
@@ -153,34 +152,7 @@ def execution_for(
     chunk = chosen.chunk if spec.chunk is None else min(spec.chunk, num_tasks)
     if path != "explicit":
         return Execution(path, chunk)
-    return Execution(
-        path,
-        chunk,
-        min(chosen.parallel, math.ceil(num_tasks / chunk)),
-        compile=spec.compile is True,
-        graphs=num_steps > 0 and has_graphs(recipe, device),
-    )
-
-
-def has_graphs(recipe: Recipe, device: torch.device) -> bool:
-    """Return whether meta-gradients of the explicit path are replayed as CUDA graphs, where recordings are right."""
-    return device.type == "cuda" and recipe.execution.cuda_graphs != "off"
-
-
-def require_graphs(recipe: Recipe, device: torch.device, how: Execution) -> None:
-    """Refuse `execution.cuda_graphs=on` where meta-gradients cannot be replayed as CUDA graphs.
-
-    Raises:
-        DeviceError: the device is not a CUDA device; MamlError: the network has no explicit path.
-    """
-    if recipe.execution.cuda_graphs != "on" or how.graphs:
-        return
-    where, next_step = "execution.cuda_graphs", "Set execution.cuda_graphs=auto"
-    if device.type != "cuda":
-        expected = f"auto or off on {device.type}: CUDA graphs need a CUDA device"
-        raise DeviceError(where, expected=expected, got="on", next_step=f"{next_step}, or use --device cuda")
-    why = f"It is computed by execution.path={how.path}; the explicit path alone is recorded"
-    raise MamlError(where, expected="auto or off for this network", got="on", why=why, next_step=next_step)
+    return Execution(path, chunk, min(chosen.parallel, math.ceil(num_tasks / chunk)), spec.compile is True, graphs)
 
 
 def tuning_key_for(

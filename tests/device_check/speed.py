@@ -21,7 +21,8 @@ from mamlcli.recipe.tasks_schema import ImageTasks
 from mamlcli.tasks.episodes import task_generator
 from mamlcli.tasks.fewshot import FewShotTasks
 from mamlcli.training.experiment import Experiment, build, build_without_data
-from mamlcli.training.functions import graphs_of, training_execution, training_functions
+from mamlcli.training.functions import training_execution, training_functions
+from mamlcli.training.graphs import graphs_of
 from mamlcli.training.tf32 import use_tf32
 from tests.device_check.parts import Part, Setting
 from tests.helpers.benches import TINY_CASE
@@ -46,7 +47,7 @@ def memory(part: Part, setting: Setting) -> None:
         # Two sizes of meta-batch, in turn.
         large, small = (problem_of(CASES["cifar-fs"], device=device, num_tasks=n, extra=extra) for n in (16, 5))
         objective, how = large.experiment.objective(), large.experiment.execution(num_tasks=16, num_steps=1)
-        graphs, counts = graphs_of(large.experiment, how), []
+        graphs, counts = graphs_of(large.experiment.recipe, setting.device, how), []
         for iteration in range(40):
             problem = small if iteration % 2 else large
             meta_gradients(objective, [problem.meta], problem.episode, how, graphs=graphs)
