@@ -133,8 +133,7 @@ def execution_for(
             num_tasks=num_tasks,
             num_steps=num_steps,
         )
-        tuned = load_tuned(key)
-        if tuned is not None:
+        if (tuned := load_tuned(key)) is not None:
             graphs = graphs and tuned.execution.path == "explicit"
             return replace(tuned.execution, compile=spec.compile is True, graphs=graphs)
     num_kept = min(num_steps, 1) if recipe.inner.memory == "constant" else num_steps
