@@ -212,7 +212,7 @@ def here(tmp_path, packs, with_glyphs, monkeypatch):
 
 def run_jobs_here(jobs, *, on_start=None, on_end=None, **options):
     """Do the jobs of a study in this process: the pool has its own tests, and importing torch takes seconds."""
-    from mamlcli.common.processes.pool import Outcome
+    from mamlcli.common.processes.jobs import Outcome
 
     def nothing(*about):
         pass

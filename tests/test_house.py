@@ -165,6 +165,7 @@ def test_no_private_name_is_imported_from_another_module(module):
 # An import inside a function has one reason: the start-up time of commands that do not need it. Below are the folders
 # and packages that are slow to load, or that load torch, and so may be imported late.
 SLOW_PACKAGES = {
+    "distributed",
     "torch",
     "torchvision",
     "scipy",

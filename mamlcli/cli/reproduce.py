@@ -193,10 +193,11 @@ def show_cost(request: Request, path: Path, jobs: int | None, device: str | None
     from mamlcli.studies.claims.costs import cost_of
     from mamlcli.studies.claims.registration import looks_words, plan_or_draft
     from mamlcli.studies.start import num_processes_of
+    from mamlcli.studies.where.local import local_executor
 
     plan = plan_or_draft(path, request)
     num_processes = jobs or num_processes_of(plan.families, device)
-    cost = cost_of(plan, path, num_processes=num_processes, device=device)
+    cost = cost_of(plan, path, executor=local_executor(num_processes), device=device)
     console.note(cost_words(cost, f"scale {plan.scale}: {plan.words}. Plan: {looks_words(plan.looks)}", num_processes))
     return num_processes, cost
 

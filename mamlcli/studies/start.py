@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mamlcli.common.errors import MamlError
 from mamlcli.common.files import expanded
-from mamlcli.common.machine import num_cores, threads_of
+from mamlcli.common.machine import num_cores
 from mamlcli.common.names import RUNS
 from mamlcli.recipe.given_schema import OutsideModel
 from mamlcli.recipe.tasks_schema import SyntheticKeys
@@ -29,6 +29,7 @@ from mamlcli.studies.sweeps.from_trained import check_start_width
 from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.run import CellEnd, default_jobs, run_sweep
 from mamlcli.studies.sweeps.sweep import Sweep, cells_of, check_sweep
+from mamlcli.studies.where.local import local_executor
 from mamlcli.training.placement import process_kept
 
 
@@ -68,18 +69,18 @@ def run_study(
     experiment = check_sweep(sweep)
     check_start_width(sweep, experiment)
     path, was_there = _opened(folder, sweep, command, experiment.data_digest)
-    num_processes = jobs or default_jobs(sweep.recipe, len(cells_of(sweep)))
+    executor = local_executor(jobs or default_jobs(sweep.recipe, len(cells_of(sweep))))
     if with_capacity is None:
         with_capacity = isinstance(sweep.recipe.tasks, SyntheticKeys) and not isinstance(
             sweep.recipe.model, OutsideModel
         )
     check_capacity(sweep, with_capacity)
-    extra = capacity_jobs(sweep, path, num_threads=threads_of(num_processes)) if with_capacity else []
-    on_begin(path, num_processes, was_there)
+    extra = capacity_jobs(sweep, path, num_threads=executor.num_threads) if with_capacity else []
+    on_begin(path, executor.num_processes, was_there)
     result = run_sweep(
         sweep,
         path,
-        num_processes=num_processes,
+        executor=executor,
         argv=argv or sys.argv,
         extra_jobs=extra,
         on_end=on_end or (lambda end: None),
@@ -146,9 +147,9 @@ def reproduce(
     deadline = None if hours is None else time.monotonic() + 3600 * hours
     request = Request(scale, seeds, until_decided, max_seeds, first_seed, tuple(families), choose_rates)
     path = reproduction_path(folder, scale)
-    num_processes = jobs or num_processes_of(plan_or_draft(path, request).families, device)
+    executor = local_executor(jobs or num_processes_of(plan_or_draft(path, request).families, device))
     machine = Machine(
-        num_processes,
+        executor,
         device,
         argv or sys.argv,
         command(path),
@@ -161,7 +162,7 @@ def reproduce(
 
 def _timed(path: Path, request: Request, extent: Extent, machine: Machine) -> Reproduction:
     """Register a plan, where there is none, and take its looks; the time of the call is noted."""
-    with CallClock(path, machine.num_processes) as clock:
+    with CallClock(path, machine.executor.num_processes) as clock:
 
         def end_run(end: CellEnd) -> None:
             clock.count(end.status)
@@ -201,7 +202,7 @@ def read_reproduction(folder: Path, *, jobs: int | None = None, device: str | No
             why="Without a plan there is nothing that a report could be of",
             next_step="Name the folder with --dir, or run it first, without --report: mamlcli reproduce",
         )
-    machine = Machine(jobs or num_processes_of(opened.plan.families, device), device)
+    machine = Machine(local_executor(jobs or num_processes_of(opened.plan.families, device)), device)
     return replace(take_looks(opened, folder, Extent(reads_only=True), machine), calls=read_calls(folder))
 
 
@@ -217,7 +218,7 @@ def planned(made: Draft, path: Path, machine: Machine, deadline: float | None = 
     families, _ = run_pilots(
         made.families,
         path,
-        num_processes=machine.num_processes,
+        executor=machine.executor,
         argv=machine.argv,
         device=machine.device,
         deadline=deadline,

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from mamlcli.common.errors import Interrupted, NonFiniteError, RunError
-from mamlcli.common.processes.pool import IsStopped, Outcome, failure
+from mamlcli.common.processes.jobs import IsStopped, Outcome, failure
 from mamlcli.engine.choice import NUMBERS_WORTH_THREADS
 from mamlcli.engine.sizes import activation_size, count_parameters
 from mamlcli.recipe.schema import Recipe
