@@ -30,18 +30,19 @@ class Child:
     """Holds a process, the parent's end of its pipe, and the job it has.
 
     Args:
-        environment: variables that are otherwise in the process than in this one.
+        environment: variables that are otherwise in the process than in this one; None for those that it lacks.
+        folder: where it works; by default where this process does.
     """
 
-    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
-        self.environment = dict(environment or {})
+    def __init__(self, environment: Mapping[str, str | None] | None = None, folder: str | None = None) -> None:
+        self.environment, self.folder = dict(environment or {}), folder
         self.connection, theirs = Pipe()
         # Nothing is sent through it: it tells the process of this one's end while a job is at work.
         ends_with_parent, self.lifeline = Pipe(duplex=False)
         handles = (theirs.fileno(), ends_with_parent.fileno())
         code = f"from {__name__} import work\nwork{handles}"
         with left_to_parent(), theirs, ends_with_parent:
-            self.process = _started(fresh_python(code), handles, self.environment)
+            self.process = _started(fresh_python(code), handles, self.environment, folder)
         # Theirs are closed here now, or the death of the process would not close the pipe.
         self.job: Job | None = None
         self.began = 0.0
@@ -97,10 +98,13 @@ class Child:
             self.process.wait()
 
 
-def _started(command: Sequence[str], handles: Sequence[int], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _started(
+    command: Sequence[str], handles: Sequence[int], environment: Mapping[str, str | None], folder: str | None
+) -> subprocess.Popen[bytes]:
     """Start a process that has these ends of pipes."""
+    there = {name: value for name, value in {**os.environ, **environment}.items() if value is not None}
     try:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=handles, env={**os.environ, **environment})
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=handles, env=there, cwd=folder)
     except OSError as error:
         got, next_step = first_line(error), "Use fewer --jobs, or raise the limit of processes: ulimit -u"
         raise MamlError("processes", expected="one more that can be started", got=got, next_step=next_step) from error

@@ -1,10 +1,17 @@
-"""A job is one piece of work for a process, and an outcome says how it ended."""
+"""A job is one piece of work for a process, and an outcome says how it ended.
+
+A job may pass through a process that is to load nothing of what it needs, as that between a cluster and a child: it is
+packed then, and only the child unpacks it.
+"""
 
 from __future__ import annotations
 
+import os
+import pickle
+import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn, cast
 
 from mamlcli.common.disk import environment_error
@@ -74,6 +81,26 @@ class Outcome:
     attempts: int = 1
     wall_s: float = 0.0
     where: str = ""
+
+
+def packed(job: Job) -> Job:
+    """Return a job that is the same in other words: to read it, a process needs this file and no other of ours."""
+    path = [entry for entry in sys.path if os.path.isabs(entry) and entry != os.getcwd()]
+    return replace(job, function=run_packed, payload=(path, pickle.dumps(job)))
+
+
+def run_packed(payload: tuple[Sequence[str], bytes], is_stopped: IsStopped) -> bytes:
+    """Do a packed job in this process, with the packages of the process that packed it; return its value, packed."""
+    path, content = payload
+    sys.path += [entry for entry in path if entry not in sys.path]
+    job = pickle.loads(content)
+    assert isinstance(job, Job)
+    return pickle.dumps(job.run(is_stopped))
+
+
+def unpacked(outcome: Outcome) -> Outcome:
+    """Return the outcome of a job from that of its packed form."""
+    return replace(outcome, value=pickle.loads(outcome.value)) if isinstance(outcome.value, bytes) else outcome
 
 
 def failure(error: BaseException) -> dict[str, str]:

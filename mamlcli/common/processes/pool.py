@@ -14,11 +14,16 @@ from mamlcli.common.processes.child import Child, close_children
 from mamlcli.common.processes.jobs import LOST, Job, Outcome
 from mamlcli.common.processes.signals import interruption_flag
 
+# The variable that says which GPUs a process has.
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
 # How often the parent looks for a signal while all processes are busy.
 _POLL_S = 0.2
 
-# How often a job may lose the machine that it runs on; it goes on from its checkpoint on another.
+# How often a job may lose the machine that it runs on, not long after it began there; it goes on from its checkpoint
+# on another. One that was at work for longer has lost it for no reason of its own, as at the end of a batch job's time.
 _MAX_LOST = 5
+_LONG_S = 600.0
 
 
 class Executor(Protocol):
@@ -69,7 +74,8 @@ class _Try:
         if not self.job.has_hope(outcome):
             return None
         if outcome.error == LOST:
-            return replace(self, num_lost=self.num_lost + 1) if self.num_lost + 1 < _MAX_LOST else None
+            num_lost = 0 if outcome.wall_s > _LONG_S else self.num_lost + outcome.attempts
+            return replace(self, num_lost=num_lost) if num_lost < _MAX_LOST else None
         return replace(self, num_failed=self.num_failed + 1) if self.num_failed + 1 < max_attempts else None
 
 
@@ -119,7 +125,7 @@ def run_jobs(
                     if again and not is_late:
                         queue.append(again)
                         continue
-                    attempts = now.num_failed + now.num_lost + 1
+                    attempts = now.num_failed + now.num_lost + outcome.attempts
                     outcomes[outcome.key] = replace(outcome, attempts=attempts)
                     on_end(outcomes[outcome.key])
             is_clean = True
@@ -176,7 +182,8 @@ class LocalExecutor:
         if job.has_hope(outcome):
             self._children.remove(child)  # whatever made it fail may still be in its memory
             close_children([child])
-        return outcome
+        gpu = child.environment.get(VISIBLE)
+        return replace(outcome, where=f"GPU {gpu}") if gpu else outcome
 
     def withdraw(self) -> list[str]:
         """Return nothing: a job that was taken has begun."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mamlcli.common.errors import RunError
-from mamlcli.common.processes.pool import Executor
+from mamlcli.common.processes.pool import Executor, LocalExecutor
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.search import is_run
 from mamlcli.studies.claims.claims import decide_claims
@@ -83,6 +83,11 @@ class Machine:
     on_end: Callable[[CellEnd], None] = lambda end: None
     on_look: Callable[[Reproduction], None] = lambda done: None
 
+    @property
+    def is_here(self) -> bool:
+        """Whether its runs are made by processes of this machine."""
+        return isinstance(self.executor, LocalExecutor)
+
 
 def take_looks(opened: OpenedPlan, path: Path, extent: Extent, machine: Machine) -> Reproduction:
     """Run what is missing of a plan, look by look, and decide every claim.
@@ -134,7 +139,7 @@ class _Reproduction:
                 next_step=f"Go on with {code_words(self.opened.plan)}, or begin a new plan: name another --dir",
             )
         for family in families:
-            check_sweep(self._sweep(family, 1))
+            check_sweep(self._sweep(family, 1), is_here=self.machine.is_here)
 
     def _sweep(self, family: Family, num_seeds: int) -> Sweep:
         plan = self.opened.plan

@@ -254,13 +254,13 @@ class _Pilots:
             run.write_json(DIVERGED, {"reason": outcome.reason})
         elif outcome.details and run.path.is_dir():
             atomic_write(run.path / "error.log", outcome.details.encode())
-        self._tell(pilot, status, outcome.reason if status == "failed" else "", outcome.wall_s)
+        self._tell(pilot, status, outcome.reason if status == "failed" else "", outcome.wall_s, outcome.where)
 
-    def _tell(self, pilot: _Pilot, status: str, reason: str = "", wall_s: float = 0.0) -> None:
+    def _tell(self, pilot: _Pilot, status: str, reason: str = "", wall_s: float = 0.0, where: str = "") -> None:
         self.num_ended += 1
         report = pilot_report(self.folder / pilot.name)
         scores = None if report is None else final_scores(report)
-        self.on_end(CellEnd(pilot.label, status, self.num_ended, self.num_known, scores, reason, wall_s))
+        self.on_end(CellEnd(pilot.label, status, self.num_ended, self.num_known, scores, reason, wall_s, where))
 
     def _known_loss(self, pilot: _Pilot) -> float:
         loss = pilot_loss(self.folder / pilot.name)

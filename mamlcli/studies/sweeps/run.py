@@ -44,6 +44,7 @@ class CellEnd:
         scores: of its run after adaptation; None unless done.
         reason: why it failed.
         wall_s: seconds it took; 0 if skipped.
+        where: host and GPU that it ran on; empty where that goes without saying.
     """
 
     label: str
@@ -53,6 +54,7 @@ class CellEnd:
     scores: StudyScores | None = None
     reason: str = ""
     wall_s: float = 0.0
+    where: str = ""
 
 
 def default_jobs(recipe: Recipe, num_cells: int) -> int:
@@ -154,12 +156,15 @@ class _Ends:
         scores = final_scores(run.read_report()) if is_done and run.has_report else None
         status = "diverged" if outcome.error == NonFiniteError.__name__ else outcome.status
         reason = outcome.reason if outcome.status == "failed" else ""
-        self._tell(outcome.key, status, scores, reason, outcome.wall_s)
+        self._tell(outcome.key, status, scores, reason, outcome)
 
-    def _tell(self, name: str, status: str, scores: StudyScores | None, reason: str = "", wall_s: float = 0.0) -> None:
+    def _tell(
+        self, name: str, status: str, scores: StudyScores | None, reason: str = "", outcome: Outcome | None = None
+    ) -> None:
         self._num_ended += 1
-        num_total = len(self._labels)
-        self._on_end(CellEnd(self._labels[name], status, self._num_ended, num_total, scores, reason, wall_s))
+        wall_s, where = (0.0, "") if outcome is None else (outcome.wall_s, outcome.where)
+        label, num_total = self._labels[name], len(self._labels)
+        self._on_end(CellEnd(label, status, self._num_ended, num_total, scores, reason, wall_s, where))
 
 
 def _done_before(sweep: Sweep, folder: Path) -> RunReport | None:
