@@ -66,17 +66,14 @@ class DaskExecutor:
 
     def ended(self, *, was_interrupted: bool) -> list[Outcome]:
         """Return how jobs ended."""
-        from distributed import wait
-
         self._check()
-        futures = [future for future, _ in self._futures.values()]
-        if not futures:
+        if not (keys := self._done()):
             time.sleep(_POLL_S)
-            return []
-        with contextlib.suppress(TimeoutError):
-            wait(futures, timeout=_POLL_S, return_when="FIRST_COMPLETED")
-        keys = [key for key, (future, _) in self._futures.items() if future.done()]
+            keys = self._done()
         return [self._outcome(key, was_interrupted=was_interrupted) for key in keys]
+
+    def _done(self) -> list[str]:
+        return [key for key, (future, _) in self._futures.items() if future.done()]
 
     def _outcome(self, key: str, *, was_interrupted: bool) -> Outcome:
         """Return how a job ended, or how it was lost."""

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("distributed")
+from distributed import Client  # noqa: E402
+
 from mamlcli.common.errors import DataError, Interrupted
 from mamlcli.common.processes.fresh import fresh_python
 from mamlcli.common.processes.jobs import Job
@@ -31,7 +33,7 @@ def cluster():
 def executor(cluster, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(Path(__file__).parents[3]))
-    with cluster.get_client() as client:
+    with Client(cluster.scheduler_address, set_as_default=False) as client:
         made = DaskExecutor(Connection(client, "a cluster"), num_processes=2, num_threads=1)
         yield made
         made.end()
