@@ -16,7 +16,6 @@ from mamlcli.cli.diagnosis.findings import BROKEN, LACKING, Finding, broken, dia
 from mamlcli.cli.options import JsonOption
 from mamlcli.common.errors import MamlError
 
-
 PlaceOption = Annotated[
     str | None,
     typer.Option(

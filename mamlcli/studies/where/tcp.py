@@ -9,16 +9,14 @@ from mamlcli.common.errors import MamlError
 from mamlcli.common.words import first_line
 from mamlcli.studies.where.connection import Connection
 
-# How long a scheduler may take to answer.
-_ANSWER_S = 15.0
-
 
 @contextmanager
-def connected(address: str) -> Iterator[Connection]:
+def connected(address: str, *, patience_s: float = 15.0) -> Iterator[Connection]:
     """Yield a connection to a scheduler, which stays as it is.
 
     Args:
         address: as in "//10.0.0.1:8786".
+        patience_s: seconds that the scheduler may take to answer.
 
     Raises:
         MamlError: no scheduler answers there.
@@ -27,7 +25,7 @@ def connected(address: str) -> Iterator[Connection]:
 
     url = f"tcp:{address}"
     try:
-        client = Client(url, timeout=_ANSWER_S, set_as_default=False)
+        client = Client(url, timeout=patience_s, set_as_default=False)
     except (OSError, ValueError) as error:
         raise MamlError(
             "--on",

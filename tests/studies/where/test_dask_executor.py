@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("distributed")
-from distributed import Client  # noqa: E402
+from distributed import Client
 
-from mamlcli.common.errors import DataError, Interrupted
+from mamlcli.common.errors import Interrupted
 from mamlcli.common.processes.fresh import fresh_python
 from mamlcli.common.processes.jobs import Job
 from mamlcli.common.processes.pool import run_jobs
 from mamlcli.studies.where.connection import Connection
 from mamlcli.studies.where.dask_executor import DaskExecutor
 from tests.helpers.clusters import local_cluster
+from tests.helpers.jobs import count_and_fail, die_once, end_itself, look, wait_for_word
 from tests.helpers.processes import is_alive, wait_for
 
 
@@ -39,11 +38,6 @@ def executor(cluster, tmp_path, monkeypatch):
         made.end()
 
 
-def look(payload, is_stopped):
-    """Say where a job runs."""
-    return {"pid": os.getpid(), "parent": os.getppid(), "folder": os.getcwd(), "data": os.environ["MAMLCLI_DATA"]}
-
-
 def test_jobs_run_in_children_of_the_workers_in_the_drivers_folder_and_the_children_are_kept(executor, tmp_path):
     ended = []
     jobs = [Job(name, look, None) for name in "abcdef"]
@@ -57,31 +51,10 @@ def test_jobs_run_in_children_of_the_workers_in_the_drivers_folder_and_the_child
     assert all(outcome.where.endswith(", 2 workers") for outcome in outcomes.values())
 
 
-def die_once(payload, is_stopped):
-    """Kill the worker, the parent of this process, at the first attempt."""
-    file = Path(payload)
-    if not file.exists():
-        file.write_text(str(os.getpid()))
-        os.kill(os.getppid(), signal.SIGKILL)
-        time.sleep(60)
-    return file.read_text()
-
-
 def test_a_job_whose_worker_is_killed_is_done_by_another_and_its_child_does_not_live_on(executor, tmp_path):
     [outcome] = run_jobs([Job("a", die_once, str(tmp_path / "pid"))], executor=executor).values()
     assert (outcome.status, outcome.value) == ("done", (tmp_path / "pid").read_text())
     wait_for(lambda: not is_alive(int(outcome.value)))
-
-
-def end_itself(payload, is_stopped):
-    """End the process of the job, as the system does for lack of memory."""
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def count_and_fail(payload, is_stopped):
-    with Path(payload).open("a") as stream:
-        stream.write("x")
-    raise DataError("x.npz", expected="a pack", got="none")
 
 
 def test_errors_are_tried_as_often_as_here_and_no_worker_is_lost_by_them(executor, tmp_path, cluster):
@@ -97,15 +70,6 @@ def test_errors_are_tried_as_often_as_here_and_no_worker_is_lost_by_them(executo
     assert "SIGKILL" in outcomes["dead"].reason
     assert [(tmp_path / name).read_text() for name in ("error", "hopeless")] == ["xx", "x"]
     assert set(cluster.scheduler_info["workers"]) == workers
-
-
-def wait_for_word(payload, is_stopped):
-    """Work until told to stop, and note that it was."""
-    Path(payload).with_suffix(".begun").write_text(str(os.getpid()))
-    while not is_stopped():
-        time.sleep(0.05)
-    Path(payload).write_text("stopped")
-    raise Interrupted("interrupted")
 
 
 def test_an_interruption_stops_all_jobs_and_begins_no_more(executor, tmp_path, monkeypatch):
@@ -131,7 +95,7 @@ from mamlcli.common.processes.jobs import Job
 from mamlcli.common.processes.pool import run_jobs
 from mamlcli.studies.where.connection import Connection
 from mamlcli.studies.where.dask_executor import DaskExecutor
-from tests.studies.where.test_dask_executor import wait_for_word
+from tests.helpers.jobs import wait_for_word
 executor = DaskExecutor(Connection(Client({address!r}), "a cluster"), num_processes=2, num_threads=1)
 run_jobs([Job("a", wait_for_word, {path!r})], executor=executor)
 """
