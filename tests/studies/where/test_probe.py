@@ -95,6 +95,6 @@ def test_the_function_that_looks_is_sent_as_it_is(tmp_path):
     client = SimpleNamespace(**{name: getattr(Cluster({}), name) for name in ("wait_for_workers", "get_versions")})
     client.run = lambda function, *words: sent.append(function) or {}
     client.nthreads = dict
-    with pytest.raises(ValueError):  # no worker is left
+    with pytest.raises(ValueError, match="empty"):  # no worker is left
         probe(Connection(client, "a cluster"), tmp_path)
     assert "<locals>" in sent[0].__qualname__  # a name that cannot be imported: cloudpickle sends the code
