@@ -169,7 +169,7 @@ def test_what_an_extra_brings_test_and_dev_bring_too():
         extra: {Requirement(line).name for line in lines.split("\n") if line}
         for extra, lines in CONFIG["options.extras_require"].items()
     }
-    assert brought["bench"] | brought["tensorboard"] <= brought["test"] <= brought["dev"]
+    assert brought["bench"] | brought["tensorboard"] | brought["cluster"] <= brought["test"] <= brought["dev"]
 
 
 # The citation ---------------------------------------------------------------------------------------------------------

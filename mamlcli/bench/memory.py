@@ -11,7 +11,8 @@ import torch
 from mamlcli.bench.cases import Case, problem_of
 from mamlcli.bench.implementations import Implementation, prepared
 from mamlcli.common.machine import peak_memory_mb, synchronize
-from mamlcli.common.processes.pool import IsStopped, Job, run_jobs
+from mamlcli.common.processes.jobs import IsStopped, Job
+from mamlcli.common.processes.pool import LocalExecutor, run_jobs
 from mamlcli.training.placement import resolve_device
 
 
@@ -46,7 +47,7 @@ class Memory:
 def measure_memory(request: MemoryRequest) -> Memory:
     """Compute one meta-gradient in a fresh process and return how much memory that took."""
     job = Job("memory", memory_job, {"request": request}, can_stop=False)
-    outcome = run_jobs([job], num_processes=1, max_attempts=1)["memory"]
+    outcome = run_jobs([job], executor=LocalExecutor(1), max_attempts=1)["memory"]
     return Memory(**outcome.value) if isinstance(outcome.value, dict) else Memory(failure=outcome.reason)
 
 

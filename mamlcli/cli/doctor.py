@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mamlcli.cli import console
+from mamlcli.cli import complete, console
 from mamlcli.cli.diagnosis.checks import diagnose
 from mamlcli.cli.diagnosis.findings import BROKEN, LACKING, Finding, broken, diagnosis_to_json
 from mamlcli.cli.options import JsonOption
 from mamlcli.common.errors import MamlError
 
+PlaceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="PLACE",
+        help="Look at a place where cells are trained, and at nothing else: gpus[:N], slurm[:PROFILE] or "
+        "tcp://HOST:PORT. It has to see the current folder.",
+        autocompletion=complete.one_of("gpus", "slurm", "tcp://"),
+        show_default=False,
+    ),
+]
 
-def doctor(as_json: JsonOption = False) -> None:
+
+def doctor(on: PlaceOption = None, as_json: JsonOption = False) -> None:
     """Look at this installation: versions, device, data, disk; what would not work, and what mends it.
 
     The exit code is 1 if something is broken that the bare commands need, such as a package that cannot be imported
@@ -24,7 +40,14 @@ def doctor(as_json: JsonOption = False) -> None:
       mamlcli doctor
 
       mamlcli doctor --json
+
+      mamlcli doctor --on tcp://10.0.0.1:8786
     """
+    if on is not None:
+        from mamlcli.studies.where.places import look_at
+
+        console.show(look_at(on, Path.cwd()), lambda words: [Text(words)], to_json=lambda words: {"found": words})
+        return
     findings = diagnose()
     console.show(findings, diagnosis_parts, to_json=diagnosis_to_json)
     if bad := broken(findings):

@@ -115,7 +115,25 @@ InnerLrsOption = Annotated[
 
 JobsOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Cells at a time; by default the cores, and 1 on CUDA.", show_default=False),
+    typer.Option(min=1, help="Cells at a time; by default the cores, and 1 on a GPU.", show_default=False),
+]
+
+
+OnOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PLACE",
+        help="Where cells are trained: local, gpus[:N], slurm[:PROFILE] or tcp://HOST:PORT of a Dask scheduler; by "
+        "default on each GPU where there are several, else here.",
+        autocompletion=complete.one_of("local", "gpus", "slurm", "tcp://"),
+        show_default=False,
+    ),
+]
+
+
+PerGpuOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="With --on gpus: cells at a time on each GPU; by default 1.", show_default=False),
 ]
 
 

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mamlcli.cli import complete, console
-from mamlcli.cli.options import DeviceOption, JobsOption, JsonOption
+from mamlcli.cli.options import DeviceOption, JobsOption, JsonOption, OnOption, PerGpuOption
 from mamlcli.cli.reproduction_display import Display, cost_words, result_parts
 from mamlcli.cli.study_display import again, warn_about_jobs
 from mamlcli.common.errors import Interrupted, MamlError
 
 if TYPE_CHECKING:
+    from mamlcli.common.processes.pool import Executor
     from mamlcli.studies.claims.costs import Cost
     from mamlcli.studies.claims.registration import Request
     from mamlcli.studies.claims.reproduction import Reproduction
+    from mamlcli.studies.where.places import Wish
 
 
 ScaleOption = Annotated[
@@ -102,6 +104,8 @@ def reproduce(
     families: FamilyOption = None,
     choose_rates: ChooseRatesOption = False,
     jobs: JobsOption = None,
+    on: OnOption = None,
+    per_gpu: PerGpuOption = None,
     directory: DirOption = None,
     device: DeviceOption = None,
     report: ReportOption = False,
@@ -124,6 +128,7 @@ def reproduce(
     """
     from mamlcli.studies.claims.registration import Request
     from mamlcli.studies.start import reproduction_path
+    from mamlcli.studies.where.places import Wish
 
     request = Request(scale, seeds, until_decided, max_seeds, first_seed, tuple(families or ()), choose_rates)
     path = reproduction_path(directory, scale)
@@ -131,13 +136,13 @@ def reproduce(
         check_only_report(request, hours, is_dry_run=dry_run)
         show_result(read_again(path, jobs, device), path)
         return
-    warn_about_jobs(jobs)
-    num_processes, cost = show_cost(request, path, jobs, device)
+    wish = Wish(on, jobs, per_gpu)
+    warn_about_jobs(wish)
     if dry_run:
-        console.show(cost, lambda cost: ())
+        console.show(cost_at(request, path, wish, device), lambda cost: ())
         return
     with resumable(path):
-        done = run_all(request, path, hours, num_processes, device)
+        done = run_all(request, path, hours, wish, device)
     show_result(done, path)
 
 
@@ -161,18 +166,24 @@ def read_again(path: Path, jobs: int | None, device: str | None) -> Reproduction
     return read_reproduction(path, jobs=jobs, device=device)
 
 
-def run_all(request: Request, path: Path, hours: float | None, num_processes: int, device: str | None) -> Reproduction:
+def run_all(request: Request, path: Path, hours: float | None, wish: Wish, device: str | None) -> Reproduction:
     """Run what is asked for, with a line for each run that ends and tables after each look."""
     from mamlcli.studies.start import reproduce as run_reproduction
 
-    display = Display(num_processes)
+    display = Display()
+
+    def open_place(executor: Executor) -> None:
+        show_cost(request, path, executor, device)
+        display.num_processes = executor.num_processes
+
     return run_reproduction(
         **vars(request),
         folder=path,
         hours=hours,
-        jobs=num_processes,
+        **vars(wish),
         device=device,
         command=again,
+        on_open=open_place,
         on_family=display.begin,
         on_end=display.show,
         on_look=display.look,
@@ -188,17 +199,25 @@ def show_result(done: Reproduction, path: Path) -> None:
     raise_failures(done.failures, path)
 
 
-def show_cost(request: Request, path: Path, jobs: int | None, device: str | None) -> tuple[int, Cost]:
-    """Say how many runs the first look has and what they cost; return the number of processes and the cost."""
+def cost_at(request: Request, path: Path, wish: Wish, device: str | None) -> Cost:
+    """Say how many runs the first look has and what they cost where they would be made; return the cost."""
+    from mamlcli.studies.claims.registration import plan_or_draft
+    from mamlcli.studies.start import executor_of
+
+    with executor_of(wish, path, plan_or_draft(path, request).families, device) as executor:
+        return show_cost(request, path, executor, device)
+
+
+def show_cost(request: Request, path: Path, executor: Executor, device: str | None) -> Cost:
+    """Say how many runs the first look has and what they cost; return the cost."""
     from mamlcli.studies.claims.costs import cost_of
     from mamlcli.studies.claims.registration import looks_words, plan_or_draft
-    from mamlcli.studies.start import num_processes_of
 
     plan = plan_or_draft(path, request)
-    num_processes = jobs or num_processes_of(plan.families, device)
-    cost = cost_of(plan, path, num_processes=num_processes, device=device)
-    console.note(cost_words(cost, f"scale {plan.scale}: {plan.words}. Plan: {looks_words(plan.looks)}", num_processes))
-    return num_processes, cost
+    cost = cost_of(plan, path, executor=executor, device=device)
+    words = f"scale {plan.scale}: {plan.words}. Plan: {looks_words(plan.looks)}"
+    console.note(cost_words(cost, words, executor.num_processes))
+    return cost
 
 
 @contextmanager

@@ -38,8 +38,8 @@ def cost_words(cost: Cost, plan: str, num_processes: int) -> str:
 class Display:
     """Shows a heading for each family, a line for each of its cells that is run, and tables after each look."""
 
-    def __init__(self, num_processes: int) -> None:
-        self._num_processes = num_processes
+    def __init__(self, num_processes: int = 1) -> None:
+        self.num_processes = num_processes
         self._family: tuple[Family, Sweep] | None = None
         self._progress: SweepProgress | None = None
         self._look: Reproduction | None = None
@@ -50,13 +50,13 @@ class Display:
             for part in look_parts(self._look):
                 console.note(part)
             self._look = None
-        self._family, self._progress = (family, sweep), SweepProgress(sweep, self._num_processes)
+        self._family, self._progress = (family, sweep), SweepProgress(sweep, self.num_processes)
         console.note(f"{family.words}: {self._progress.plan}")
 
     def show(self, end: CellEnd) -> None:
         """Show how one cell, or a pilot, ended."""
         if self._progress is None:
-            self._progress = SweepProgress(None, self._num_processes)
+            self._progress = SweepProgress(None, self.num_processes)
         self._progress.show(end)
 
     def look(self, done: Reproduction) -> None:

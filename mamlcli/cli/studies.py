@@ -16,6 +16,8 @@ from mamlcli.cli.options import (
     InnerLrsOption,
     JobsOption,
     JsonOption,
+    OnOption,
+    PerGpuOption,
     SeedsOption,
     StartArguments,
     StudyArguments,
@@ -65,6 +67,8 @@ def sweep_depth(
         ),
     ] = None,
     jobs: JobsOption = None,
+    on: OnOption = None,
+    per_gpu: PerGpuOption = None,
     directory: DirOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
@@ -89,12 +93,13 @@ def sweep_depth(
     """
     from mamlcli.studies.sweeps.axes import depth_sweep
     from mamlcli.studies.sweeps.sweep import DEPTH
+    from mamlcli.studies.where.places import Wish
 
     name, recipe = _study_recipe(arguments, device, (DEPTH,))
     sweep = depth_sweep(
         name, recipe, depths=integers(depths, "--depths"), num_seeds=seeds, inner_lrs=rates(inner_lrs, arguments)
     )
-    study(_with_tasks(sweep, arguments), directory, jobs, with_capacity=capacity)
+    study(_with_tasks(sweep, arguments), directory, Wish(on, jobs, per_gpu), with_capacity=capacity)
 
 
 def add_linear(
@@ -104,6 +109,8 @@ def add_linear(
     inner_lrs: InnerLrsOption = None,
     collapse: CollapseOption = None,
     jobs: JobsOption = None,
+    on: OnOption = None,
+    per_gpu: PerGpuOption = None,
     directory: DirOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
@@ -131,6 +138,7 @@ def add_linear(
     """
     from mamlcli.studies.sweeps.axes import linear_sweep
     from mamlcli.studies.sweeps.sweep import LAYERS
+    from mamlcli.studies.where.places import Wish
 
     run = _run_of(arguments)
     if collapse is not None:
@@ -145,7 +153,7 @@ def add_linear(
         inner_lrs=rates(inner_lrs, arguments),
         started_from=run,
     )
-    study(_with_tasks(sweep, arguments), directory, jobs, with_capacity=False)
+    study(_with_tasks(sweep, arguments), directory, Wish(on, jobs, per_gpu), with_capacity=False)
 
 
 def meta_opt(
@@ -167,6 +175,8 @@ def meta_opt(
     seeds: SeedsOption = 3,
     inner_lrs: InnerLrsOption = None,
     jobs: JobsOption = None,
+    on: OnOption = None,
+    per_gpu: PerGpuOption = None,
     directory: DirOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
@@ -189,6 +199,7 @@ def meta_opt(
     """
     from mamlcli.studies.sweeps.axes import optimizer_sweep
     from mamlcli.studies.sweeps.sweep import DEPTH, OPTIMIZER
+    from mamlcli.studies.where.places import Wish
 
     axes = (DEPTH, OPTIMIZER) if depths else (OPTIMIZER,)
     name, recipe = _study_recipe(arguments, device, axes)
@@ -200,7 +211,7 @@ def meta_opt(
         num_seeds=seeds,
         inner_lrs=rates(inner_lrs, arguments),
     )
-    study(_with_tasks(sweep, arguments), directory, jobs, with_capacity=False)
+    study(_with_tasks(sweep, arguments), directory, Wish(on, jobs, per_gpu), with_capacity=False)
 
 
 def _with_tasks(sweep: Sweep, arguments: list[str] | None) -> Sweep:

@@ -20,13 +20,20 @@ if TYPE_CHECKING:
     from mamlcli.studies.sweeps.result import StudyResult
     from mamlcli.studies.sweeps.run import CellEnd
     from mamlcli.studies.sweeps.sweep import Sweep
+    from mamlcli.studies.where.places import Wish
 
 
 # Running and showing -------------------------------------------------------------------------------------------
 
 
-def study(sweep: Sweep, directory: Path | None, jobs: int | None, *, with_capacity: bool | None) -> None:
+def study(sweep: Sweep, directory: Path | None, wish: Wish, *, with_capacity: bool | None) -> None:
     """Check a study, run what is missing of it, write and show its result.
+
+    Args:
+        sweep: what varies, and over what.
+        directory: where it goes, or a study to finish.
+        wish: where its cells are trained, and how many at a time.
+        with_capacity: as in `run_study`.
 
     Raises:
         MamlError: what cannot run, before anything does; at the end, cells that failed.
@@ -34,7 +41,7 @@ def study(sweep: Sweep, directory: Path | None, jobs: int | None, *, with_capaci
     from mamlcli.studies.start import run_study
 
     warn_about_selection(sweep.recipe)
-    warn_about_jobs(jobs)
+    warn_about_jobs(wish)
     progress: list[SweepProgress] = []
     folders: list[Path] = []
 
@@ -49,7 +56,7 @@ def study(sweep: Sweep, directory: Path | None, jobs: int | None, *, with_capaci
         result = run_study(
             sweep,
             directory,
-            jobs=jobs,
+            **vars(wish),
             with_capacity=with_capacity,
             command=again,
             on_begin=begin,
@@ -69,9 +76,10 @@ def again(path: Path) -> str:
     return command(*words) if is_named else command(*words, "--dir", path)
 
 
-def warn_about_jobs(jobs: int | None) -> None:
-    """Warn where more processes are asked for than there are cores."""
-    if jobs is not None and jobs > num_cores():
+def warn_about_jobs(wish: Wish) -> None:
+    """Warn where more processes are asked for here than there are cores."""
+    jobs = wish.jobs
+    if wish.on in (None, "local") and jobs is not None and jobs > num_cores():
         console.warn(f"--jobs {jobs}: there are {num_cores()} cores; more processes than that wait for each other")
 
 
@@ -106,7 +114,9 @@ class SweepProgress:
         elif end.status != "interrupted":
             self._walls.append(end.wall_s)
             left = sum(self._walls) / len(self._walls) * (end.num_total - end.num_ended) / self._num_processes
-            text += f" ({duration(end.wall_s)}" + (f"; about {duration(left)} left{self._of})" if left > 0 else ")")
+            where = f" on {end.where}" if end.where else ""
+            about = f"; about {duration(left)} left{self._of}" if left > 0 else ""
+            text += f" ({duration(end.wall_s)}{where}{about})"
         console.note(text)
 
 

@@ -153,7 +153,8 @@ def _manifest_for_others(manifest: Manifest) -> dict[str, object]:
     if "pack" in data:
         data["pack"] = PureWindowsPath(str(data["pack"])).name  # knows both kinds of slash
     versions = {key: value for key, value in manifest.versions.items() if key != "platform"}
-    return {**kept, "data": data, "versions": versions}
+    execution = {key: value for key, value in manifest.execution.items() if key not in ("host", "gpu")}
+    return {**kept, "data": data, "versions": versions, "execution": execution}
 
 
 def private_words(text: str) -> list[str]:

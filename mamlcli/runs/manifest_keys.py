@@ -64,6 +64,8 @@ _EXECUTION = _keys(
         "dtype": text,
         "workers": _processes,
         "replicas": _size,
+        "host": text,
+        "gpu": text,
     }
 )
 _DATA = _keys({"source": text, "digest": text, "pack": text})

@@ -27,6 +27,8 @@ def sweep(
     seeds: int = 3,
     inner_lrs: Sequence[float] = (),
     jobs: int | None = None,
+    on: str | None = None,
+    per_gpu: int | None = None,
     folder: str | Path | None = None,
     network: nn.Module | Callable[[], nn.Module] | None = None,
     tasks: object = None,
@@ -42,7 +44,10 @@ def sweep(
         optimizers: values of inner.transform.name, as `mamlcli meta-opt`; with depths, the grid of both.
         seeds: how many, from the recipe's upwards.
         inner_lrs: inner learning rates to choose from for each value; by default the recipe's own.
-        jobs: cells at a time, in processes; by default the cores, and 1 on CUDA.
+        jobs: cells at a time, in processes; by default the cores, and 1 on a GPU.
+        on: where: "local", "gpus[:N]", "slurm[:PROFILE]" or "tcp://HOST:PORT"; by default on each GPU where there are
+            several, else here. See docs/cluster.md.
+        per_gpu: cells at a time on each GPU; by default 1.
         folder: where the study goes, or one to finish; by default `runs/<study>-<recipe>-<number>`.
         network, tasks, transform: as in `train`; they are pickled for the processes, so their classes are defined in a
             file that can be imported. A network of your own has no depth to vary; `optimizers` may name "python", the
@@ -64,4 +69,5 @@ def sweep(
             name, loaded, depths=depths, layers=layers, optimizers=optimizers, num_seeds=seeds, inner_lrs=inner_lrs
         )
         study = replace(study, least_tasks=least_tasks(loaded, words))
-        return run_study(study, folder, jobs=jobs, with_capacity=None if study.axis == DEPTH else False, on_end=on_end)
+        with_capacity = None if study.axis == DEPTH else False
+        return run_study(study, folder, jobs=jobs, on=on, per_gpu=per_gpu, with_capacity=with_capacity, on_end=on_end)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
 from mamlcli.common.errors import MamlError
 from mamlcli.common.files import expanded
-from mamlcli.common.machine import num_cores, threads_of
+from mamlcli.common.machine import num_cores
 from mamlcli.common.names import RUNS
+from mamlcli.common.processes.pool import Executor
 from mamlcli.recipe.given_schema import OutsideModel
 from mamlcli.recipe.tasks_schema import SyntheticKeys
 from mamlcli.runs.place import in_numbered_place
@@ -29,6 +31,8 @@ from mamlcli.studies.sweeps.from_trained import check_start_width
 from mamlcli.studies.sweeps.result import StudyResult
 from mamlcli.studies.sweeps.run import CellEnd, default_jobs, run_sweep
 from mamlcli.studies.sweeps.sweep import Sweep, cells_of, check_sweep
+from mamlcli.studies.where.local import local_executor
+from mamlcli.studies.where.places import Wish, executor_at
 from mamlcli.training.placement import process_kept
 
 
@@ -38,6 +42,8 @@ def run_study(
     folder: Path | str | None = None,
     *,
     jobs: int | None = None,
+    on: str | None = None,
+    per_gpu: int | None = None,
     with_capacity: bool | None = None,
     command: Callable[[Path], str] = str,
     argv: Sequence[str] = (),
@@ -49,7 +55,10 @@ def run_study(
     Args:
         sweep: what varies, and over what, as `studies.depth_sweep` returns.
         folder: where it goes, or a study to finish; by default runs/<study>-<recipe>-<number>.
-        jobs: cells at a time; by default the cores, and 1 on CUDA.
+        jobs: cells at a time; by default the cores, and 1 on a GPU.
+        on: where: "local", "gpus[:N]", "slurm[:PROFILE]" or "tcp://HOST:PORT"; by default on each GPU where there are
+            several, else here.
+        per_gpu: cells at a time on each GPU; by default 1.
         with_capacity: whether each value is also trained without meta-learning; by default for synthetic tasks.
         command: what continues the study in a folder, for its study.json.
         argv: the command line, for the manifests; by default that of this process.
@@ -65,25 +74,23 @@ def run_study(
     """
     if folder is not None:
         sweep = begun_sweep(expanded(folder), sweep)
-    experiment = check_sweep(sweep)
+    wish, device = Wish(on, jobs, per_gpu), sweep.recipe.execution.device
+    experiment = check_sweep(sweep, is_here=wish.place(device).is_here)
     check_start_width(sweep, experiment)
-    path, was_there = _opened(folder, sweep, command, experiment.data_digest)
-    num_processes = jobs or default_jobs(sweep.recipe, len(cells_of(sweep)))
     if with_capacity is None:
         with_capacity = isinstance(sweep.recipe.tasks, SyntheticKeys) and not isinstance(
             sweep.recipe.model, OutsideModel
         )
     check_capacity(sweep, with_capacity)
-    extra = capacity_jobs(sweep, path, num_threads=threads_of(num_processes)) if with_capacity else []
-    on_begin(path, num_processes, was_there)
-    result = run_sweep(
-        sweep,
-        path,
-        num_processes=num_processes,
-        argv=argv or sys.argv,
-        extra_jobs=extra,
-        on_end=on_end or (lambda end: None),
-    )
+    num_cells = len(cells_of(sweep))
+    place = RUNS if folder is None else expanded(folder)
+    opened = executor_at(wish, device=device, num_default=lambda: default_jobs(sweep.recipe, num_cells), folder=place)
+    with opened as at:
+        path, was_there = _opened(folder, sweep, command, experiment.data_digest)
+        extra = capacity_jobs(sweep, path, num_threads=at.num_threads) if with_capacity else []
+        on_begin(path, at.num_processes, was_there)
+        told = on_end or (lambda end: None)
+        result = run_sweep(sweep, path, executor=at, argv=argv or sys.argv, extra_jobs=extra, on_end=told)
     result = add_closed_form(add_capacity(result, sweep, path), sweep, experiment)
     write_result(path, result)
     return result
@@ -115,9 +122,12 @@ def reproduce(
     families: Sequence[str] = (),
     choose_rates: bool = False,
     jobs: int | None = None,
+    on: str | None = None,
+    per_gpu: int | None = None,
     device: str | None = None,
     command: Callable[[Path], str] = str,
     argv: Sequence[str] = (),
+    on_open: Callable[[Executor], None] = lambda executor: None,
     on_family: Callable[[Family, Sweep], None] | None = None,
     on_end: Callable[[CellEnd], None] | None = None,
     on_look: Callable[[Reproduction], None] | None = None,
@@ -134,9 +144,10 @@ def reproduce(
         first_seed: of those tested, 100 or more; by default 100.
         families: optional families of the scale, by name.
         choose_rates: whether inner rates are chosen by pilots first, even where the scale has them.
-        jobs: cells at a time; by default the cores, and 1 on CUDA.
+        jobs, on, per_gpu: as in `run_study`.
         device: where to compute; by default what the recipes say.
         command, argv: as in `run_study`.
+        on_open: called with what does the runs, before any.
         on_family, on_end, on_look: called when a study is gone through, when a cell or a pilot ends, after each look.
 
     Raises:
@@ -146,22 +157,33 @@ def reproduce(
     deadline = None if hours is None else time.monotonic() + 3600 * hours
     request = Request(scale, seeds, until_decided, max_seeds, first_seed, tuple(families), choose_rates)
     path = reproduction_path(folder, scale)
-    num_processes = jobs or num_processes_of(plan_or_draft(path, request).families, device)
-    machine = Machine(
-        num_processes,
-        device,
-        argv or sys.argv,
-        command(path),
-        on_family or (lambda family, sweep: None),
-        on_end or (lambda end: None),
-        on_look or (lambda done: None),
+    with executor_of(Wish(on, jobs, per_gpu), path, plan_or_draft(path, request).families, device) as executor:
+        on_open(executor)
+        machine = Machine(
+            executor,
+            device,
+            argv or sys.argv,
+            command(path),
+            on_family or (lambda family, sweep: None),
+            on_end or (lambda end: None),
+            on_look or (lambda done: None),
+        )
+        return _timed(path, request, Extent(until_decided, max_seeds, deadline), machine)
+
+
+def executor_of(
+    wish: Wish, path: Path, families: Sequence[Family], device: str | None
+) -> AbstractContextManager[Executor]:
+    """Open the place where the runs of a reproduction are made."""
+    recipe = sweep_of(families[0], first_seed=FIRST_SEED, num_seeds=1, device=device).recipe
+    return executor_at(
+        wish, device=recipe.execution.device, num_default=lambda: default_jobs(recipe, num_cores()), folder=path
     )
-    return _timed(path, request, Extent(until_decided, max_seeds, deadline), machine)
 
 
 def _timed(path: Path, request: Request, extent: Extent, machine: Machine) -> Reproduction:
     """Register a plan, where there is none, and take its looks; the time of the call is noted."""
-    with CallClock(path, machine.num_processes) as clock:
+    with CallClock(path, machine.executor.num_processes) as clock:
 
         def end_run(end: CellEnd) -> None:
             clock.count(end.status)
@@ -201,7 +223,7 @@ def read_reproduction(folder: Path, *, jobs: int | None = None, device: str | No
             why="Without a plan there is nothing that a report could be of",
             next_step="Name the folder with --dir, or run it first, without --report: mamlcli reproduce",
         )
-    machine = Machine(jobs or num_processes_of(opened.plan.families, device), device)
+    machine = Machine(local_executor(jobs or num_processes_of(opened.plan.families, device)), device)
     return replace(take_looks(opened, folder, Extent(reads_only=True), machine), calls=read_calls(folder))
 
 
@@ -213,11 +235,12 @@ def reproduction_path(folder: Path | str | None, scale: str) -> Path:
 def planned(made: Draft, path: Path, machine: Machine, deadline: float | None = None) -> Plan:
     """Return the plan of a draft; pilots, of which none begins after the deadline, choose the rates that it lacks."""
     for family in made.families:
-        check_sweep(sweep_of(family, first_seed=FIRST_SEED, num_seeds=1, device=machine.device))
+        sweep = sweep_of(family, first_seed=FIRST_SEED, num_seeds=1, device=machine.device)
+        check_sweep(sweep, is_here=machine.is_here)
     families, _ = run_pilots(
         made.families,
         path,
-        num_processes=machine.num_processes,
+        executor=machine.executor,
         argv=machine.argv,
         device=machine.device,
         deadline=deadline,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -169,7 +171,7 @@ def start_manifest(
     computed_with = {
         "argv": argv,
         "device": device_name(experiment.device),
-        "execution": execution.to_json(),
+        "execution": {**execution.to_json(), **_machine(experiment)},
         "data": experiment.data,
         "versions": versions(),
         "git": git_state(),
@@ -198,6 +200,16 @@ def start_manifest(
             },
         }
     )
+
+
+def _machine(experiment: Experiment) -> dict[str, str]:
+    """Return the host that a run is computed on, and the GPU that it has there, as CUDA_VISIBLE_DEVICES names it."""
+    device, host = experiment.device, platform.node()
+    if device.type != "cuda":
+        return {"host": host}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    index = device.index or 0
+    return {"host": host, "gpu": visible[index] if index < len(visible) and visible[index] else str(index)}
 
 
 def _recipe_now(run: RunDirectory, experiment: Experiment, changes: Changes) -> dict[str, object]:

@@ -22,15 +22,16 @@ from mamlcli.common.statistics import Score
 from mamlcli.studies.sweeps.cell_result import CollapseRecord
 from mamlcli.studies.sweeps.run import CellEnd
 from mamlcli.studies.sweeps.scores import StudyScores
+from mamlcli.studies.where.places import Wish
 
 
 def test_more_jobs_than_cores_are_a_warning(cli, monkeypatch):
     warnings = []
     monkeypatch.setattr("mamlcli.cli.console.warn", warnings.append)
-    warn_about_jobs(None)
-    warn_about_jobs(1)
+    for wish in (Wish(), Wish(jobs=1), Wish("tcp://127.0.0.1:8786", jobs=1000)):
+        warn_about_jobs(wish)
     assert not warnings
-    warn_about_jobs(1000)
+    warn_about_jobs(Wish(jobs=1000))
     assert "cores" in warnings[0]
 
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from mamlcli.common.errors import Interrupted
-from mamlcli.common.processes import pool
+from mamlcli.common.processes.jobs import Outcome, failure
 from mamlcli.studies.claims import costs, looks
 from mamlcli.studies.claims.claims import contrasts_of
 from mamlcli.studies.claims.contrasts import CAPPED_LOSS, LOG_ODDS, LOSS, OPERATOR, CellValue
@@ -80,9 +80,9 @@ class Pool:
             self.num_jobs += 1
             on_start(job, 0)
             try:
-                outcome = pool.Outcome(job.key, "done", job.run(lambda: False), wall_s=1.0)
+                outcome = Outcome(job.key, "done", job.run(lambda: False), wall_s=1.0)
             except Exception as error:
-                outcome = pool.Outcome(job.key, "failed", **pool.failure(error))
+                outcome = Outcome(job.key, "failed", **failure(error))
             outcomes[job.key] = outcome
             on_end(outcome)
         return outcomes

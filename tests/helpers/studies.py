@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+from mamlcli.common.processes.pool import LocalExecutor
 from mamlcli.common.statistics import Score
 from mamlcli.recipe.changes import changed_recipe
 from mamlcli.recipe.files import load_recipe
@@ -61,7 +62,7 @@ def run_here(sweep, path, skip=()):
 
 
 def collected(sweep, path):
-    return run_sweep(sweep, path, num_processes=1, argv=[])
+    return run_sweep(sweep, path, executor=LocalExecutor(1), argv=[])
 
 
 LOGISTIC = (*TINY, "execution.dtype=float64")

@@ -29,11 +29,18 @@ EXTRAS = {
     "bench": "bench leaves these peers out",
     "tensorboard": "logging=tensorboard does not work",
     "mlflow": "logging=mlflow does not work",
+    "cluster": "--on slurm and --on tcp://HOST:PORT do not work",
 }
 
 
 # Where the name to import is not that of the package.
-_MODULES = {"pyyaml": "yaml", "pillow": "PIL", "markdown-it-py": "markdown_it", "mlflow-skinny": "mlflow"}
+_MODULES = {
+    "pyyaml": "yaml",
+    "pillow": "PIL",
+    "markdown-it-py": "markdown_it",
+    "mlflow-skinny": "mlflow",
+    "dask-jobqueue": "dask_jobqueue",
+}
 
 
 # Packages without which the bare commands work: the status then, what does not work, and the remedy.

@@ -10,8 +10,8 @@ from typing import cast
 import torch
 
 from mamlcli.common.errors import RunError
-from mamlcli.common.machine import threads_of
-from mamlcli.common.processes.pool import IsStopped, Job, run_jobs
+from mamlcli.common.processes.jobs import IsStopped, Job
+from mamlcli.common.processes.pool import Executor, LocalExecutor, run_jobs
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import ImageKeys
 from mamlcli.runs.folder import RunDirectory
@@ -84,39 +84,38 @@ class Cost:
         return dict(vars(self))
 
 
-def cost_of(plan: Plan, path: Path, *, num_processes: int, device: str | None = None) -> Cost:
+def cost_of(plan: Plan, path: Path, *, executor: Executor, device: str | None = None) -> Cost:
     """Return what is missing of the first look of a plan.
 
     Args:
         plan: the pilots of values without a rate are counted too; families whose pack is not here are not.
         path: of the reproduction; runs that are done there cost nothing.
-        num_processes: runs at the same time.
+        executor: will run what is missing; what is measured runs there, too.
         device: where to compute; by default what the recipes say.
     """
     families = [family for family in plan.families if family.pack is None or find_pack(family.pack) is not None]
     amounts = [_Amount.of(plan, family, path / family.key, device) for family in families]
     cells = [cell for amount in amounts for cell in amount.to_measure]
-    costs = iter(measured([cell.recipe for cell in cells], num_processes))
+    costs = iter(measured([cell.recipe for cell in cells], executor))
     totals = [amount.seconds(plan, [next(costs) for _ in amount.to_measure]) for amount in amounts]
     starts_s = START_S * sum(total > 0 for total in totals) + (REPORT_S if any(totals) else 0.0)
     return Cost(
         sum(len(amount.cells) for amount in amounts),
         sum(len(amount.cells) - len(amount.missing) for amount in amounts),
         sum(amount.num_pilots * len(amount.without_rate) for amount in amounts),
-        sum(totals) / num_processes + starts_s,
+        sum(totals) / executor.num_processes + starts_s,
     )
 
 
-def measured(recipes: Sequence[Recipe], num_processes: int) -> list[RunCost]:
+def measured(recipes: Sequence[Recipe], executor: Executor) -> list[RunCost]:
     """Return what a run of each recipe costs while as many processes are at work as will be, each with its threads.
 
     A run that is measured alone has all cores, their caches and the memory for itself, and seems faster than it is.
     """
-    if num_processes == 1 or len(recipes) < 2:
+    if isinstance(executor, LocalExecutor) and (executor.num_processes == 1 or len(recipes) < 2):
         return [dry_run(recipe, with_probe=False) for recipe in recipes]
-    num_threads = threads_of(num_processes)
-    jobs = [Job(str(index), measure_run, (recipe, num_threads)) for index, recipe in enumerate(recipes)]
-    outcomes = run_jobs(jobs, num_processes=min(num_processes, len(jobs)))
+    jobs = [Job(str(index), measure_run, (recipe, executor.num_threads)) for index, recipe in enumerate(recipes)]
+    outcomes = run_jobs(jobs, executor=executor)
     if failed := [outcome.reason for outcome in outcomes.values() if not isinstance(outcome.value, RunCost)]:
         raise RunError("cost", expected="a few meta-iterations of each value", got=failed[0])
     return [cast(RunCost, outcomes[job.key].value) for job in jobs]

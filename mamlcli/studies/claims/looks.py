@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mamlcli.common.errors import RunError
+from mamlcli.common.processes.pool import Executor, LocalExecutor
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.search import is_run
 from mamlcli.studies.claims.claims import decide_claims
@@ -65,7 +66,7 @@ class Machine:
     """A machine says how the runs of a reproduction are made, and who is told.
 
     Attributes:
-        num_processes: runs at the same time.
+        executor: makes the runs.
         device: where to compute; by default what the recipes say.
         argv: the command, for the manifests.
         command: what continues the reproduction, for the study.json of each study.
@@ -74,13 +75,18 @@ class Machine:
         on_look: called after each look, with what is decided.
     """
 
-    num_processes: int
+    executor: Executor
     device: str | None = None
     argv: Sequence[str] = ()
     command: str = ""
     on_family: Callable[[Family, Sweep], None] = lambda family, sweep: None
     on_end: Callable[[CellEnd], None] = lambda end: None
     on_look: Callable[[Reproduction], None] = lambda done: None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its runs are made by processes of this machine."""
+        return isinstance(self.executor, LocalExecutor)
 
 
 def take_looks(opened: OpenedPlan, path: Path, extent: Extent, machine: Machine) -> Reproduction:
@@ -133,7 +139,7 @@ class _Reproduction:
                 next_step=f"Go on with {code_words(self.opened.plan)}, or begin a new plan: name another --dir",
             )
         for family in families:
-            check_sweep(self._sweep(family, 1))
+            check_sweep(self._sweep(family, 1), is_here=self.machine.is_here)
 
     def _sweep(self, family: Family, num_seeds: int) -> Sweep:
         plan = self.opened.plan
@@ -176,7 +182,7 @@ class _Reproduction:
             not_done=not_done_words(plan, missing, len(needed), num_seeds),
             wall_s=sum(seconds_of_parts(self.path, studies).values()),
         )
-        return with_costs(done, num_processes=self.machine.num_processes)
+        return with_costs(done, num_processes=self.machine.executor.num_processes)
 
     def _run(self, family: Family, num_seeds: int) -> Study:
         sweep, folder = self._sweep(family, num_seeds), self.path / family.key
@@ -195,7 +201,7 @@ class _Reproduction:
         result = run_sweep(
             sweep,
             folder,
-            num_processes=self.machine.num_processes,
+            executor=self.machine.executor,
             argv=self.machine.argv,
             on_end=self.machine.on_end,
             is_wanted=is_wanted,

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from mamlcli.common.errors import NonFiniteError, RunError
 from mamlcli.common.files import atomic_write, json_text
-from mamlcli.common.machine import threads_of
-from mamlcli.common.processes.pool import Job, Outcome, run_jobs
+from mamlcli.common.processes.jobs import Job, Outcome
+from mamlcli.common.processes.pool import Executor, run_jobs
 from mamlcli.recipe.changes import changed_recipe
 from mamlcli.recipe.files import load_recipe
 from mamlcli.recipe.schema import Recipe
@@ -88,7 +88,7 @@ def run_pilots(
     families: Sequence[Family],
     path: Path,
     *,
-    num_processes: int,
+    executor: Executor,
     argv: Sequence[str],
     seeds: Sequence[int] = PILOT_SEEDS,
     device: str | None = None,
@@ -102,7 +102,7 @@ def run_pilots(
     Args:
         families: of a scale.
         path: of the reproduction.
-        num_processes: pilots at the same time.
+        executor: runs the pilots.
         argv: the command, for the manifests.
         seeds: pilot seeds; the tasks of a pilot are drawn by its seed, too.
         device: in place of the recipes'.
@@ -126,7 +126,7 @@ def run_pilots(
     folder = path / PILOTS
     folder.mkdir(parents=True, exist_ok=True)
     with RunDirectory(folder).lock():
-        pilots = _Pilots(folder, searches, tuple(seeds), num_processes, tuple(argv), on_end, deadline)
+        pilots = _Pilots(folder, searches, tuple(seeds), executor, tuple(argv), on_end, deadline)
         pilots.run()
         found = [_with_rates(family, searches, folder, seeds) for family in families]
         atomic_write(folder / RATES, json_text(_record(found, searches, seeds)).encode())
@@ -175,7 +175,7 @@ class _Pilots:
     folder: Path
     searches: Sequence[Search]
     seeds: tuple[int, ...]
-    num_processes: int
+    executor: Executor
     argv: tuple[str, ...]
     on_end: Callable[[CellEnd], None]
     deadline: float | None = None
@@ -213,8 +213,7 @@ class _Pilots:
         by_name = {pilot.name: pilot for pilot in missing}
         outcomes = run_jobs(
             [self._job(pilot) for pilot in missing],
-            num_processes=self.num_processes,
-            hopeless=[NonFiniteError.__name__],
+            executor=self.executor,
             deadline=self.deadline,
             on_end=lambda outcome: self._end(by_name[outcome.key], outcome),
         )
@@ -244,9 +243,9 @@ class _Pilots:
             recipe_name=pilot.search.family.recipe,
             recipe=pilot.recipe,
             argv=self.argv,
-            num_threads=threads_of(self.num_processes),
+            num_threads=self.executor.num_threads,
         )
-        return Job(pilot.name, run_cells, (cell,))
+        return Job(pilot.name, run_cells, (cell,), hopeless=[NonFiniteError.__name__])
 
     def _end(self, pilot: _Pilot, outcome: Outcome) -> None:
         run, status = RunDirectory(self.folder / pilot.name), outcome.status
@@ -255,13 +254,13 @@ class _Pilots:
             run.write_json(DIVERGED, {"reason": outcome.reason})
         elif outcome.details and run.path.is_dir():
             atomic_write(run.path / "error.log", outcome.details.encode())
-        self._tell(pilot, status, outcome.reason if status == "failed" else "", outcome.wall_s)
+        self._tell(pilot, status, outcome.reason if status == "failed" else "", outcome.wall_s, outcome.where)
 
-    def _tell(self, pilot: _Pilot, status: str, reason: str = "", wall_s: float = 0.0) -> None:
+    def _tell(self, pilot: _Pilot, status: str, reason: str = "", wall_s: float = 0.0, where: str = "") -> None:
         self.num_ended += 1
         report = pilot_report(self.folder / pilot.name)
         scores = None if report is None else final_scores(report)
-        self.on_end(CellEnd(pilot.label, status, self.num_ended, self.num_known, scores, reason, wall_s))
+        self.on_end(CellEnd(pilot.label, status, self.num_ended, self.num_known, scores, reason, wall_s, where))
 
     def _known_loss(self, pilot: _Pilot) -> float:
         loss = pilot_loss(self.folder / pilot.name)

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from scipy.special import stdtrit
 
+from mamlcli.common.errors import NonFiniteError
 from mamlcli.common.files import atomic_write
-from mamlcli.common.processes.pool import IsStopped, Job
+from mamlcli.common.processes.jobs import IsStopped, Job
 from mamlcli.common.tables import PERCENT
 from mamlcli.recipe.given_schema import OutsideModel
 from mamlcli.recipe.schema import Recipe
@@ -147,7 +148,7 @@ def premise_jobs(sweep: Sweep, path: Path, amounts: Amounts, *, num_threads: int
     if kept_record(path / PREMISE, _records) is not None or len(recipes) < 2:
         return []
     planned = PlannedPremise(recipes, path / PREMISE, amounts.premise_tasks, amounts.premise_steps, num_threads)
-    return [Job(f"premise/{path.name}", run_premise, planned, can_stop=False)]
+    return [Job(f"premise/{path.name}", run_premise, planned, can_stop=False, hopeless=[NonFiniteError.__name__])]
 
 
 def premise_cells(sweep: Sweep) -> list[Cell]:

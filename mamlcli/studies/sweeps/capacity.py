@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mamlcli.common.errors import MamlError
+from mamlcli.common.errors import MamlError, NonFiniteError
 from mamlcli.common.files import atomic_write
-from mamlcli.common.processes.pool import IsStopped, Job
+from mamlcli.common.processes.jobs import IsStopped, Job
 from mamlcli.common.statistics import summary
 from mamlcli.recipe.changes import changed_recipe
 from mamlcli.recipe.given_schema import OutsideModel
@@ -70,7 +70,11 @@ def capacity_jobs(sweep: Sweep, path: Path, *, num_threads: int) -> list[Job]:
         file = _capacity_file(path, value)
         if not file.is_file():
             planned = PlannedCapacity(first_seed[value.label].recipe, file, num_threads)
-            jobs.append(Job(f"capacity/{value.label}", run_capacity, planned, can_stop=False))
+            jobs.append(
+                Job(
+                    f"capacity/{value.label}", run_capacity, planned, can_stop=False, hopeless=[NonFiniteError.__name__]
+                )
+            )
     return jobs
 
 

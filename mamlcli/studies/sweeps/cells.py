@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from mamlcli.common.errors import Interrupted, NonFiniteError, RunError
-from mamlcli.common.processes.pool import IsStopped, Outcome, failure
+from mamlcli.common.processes.jobs import IsStopped, Outcome, failure
 from mamlcli.engine.choice import NUMBERS_WORTH_THREADS
 from mamlcli.engine.sizes import activation_size, count_parameters
 from mamlcli.recipe.schema import Recipe
@@ -20,6 +20,7 @@ from mamlcli.runs.going_on import recipe_changes
 from mamlcli.runs.own_files import check_no_link
 from mamlcli.runs.report import RunReport
 from mamlcli.runs.search import is_run
+from mamlcli.studies.orphans import wait_for_orphans
 from mamlcli.studies.sweeps.cell_result import COLLAPSE
 from mamlcli.studies.sweeps.collapsed import collapse_record
 from mamlcli.studies.sweeps.collapsed_control import write_control
@@ -90,6 +91,8 @@ def run_cells(cells: tuple[PlannedCell, ...], is_stopped: IsStopped) -> dict[str
         Interrupted: told to stop; every cell is saved. What the only cell ended by, if it failed.
     """
     failures: dict[str, CellFailure] = {}
+    # Where a machine was lost, its process may still be saving the cell.
+    wait_for_orphans(cell.path for cell in cells)
     for cell, error in _train_cells(cells, is_stopped):
         if len(cells) > 1 and not isinstance(error, NonFiniteError):
             try:
@@ -162,6 +165,8 @@ def can_share(recipe: Recipe) -> bool:
     meta-batch are fewer than what a thread of its own would pay for. Depends on shapes alone.
     """
     if not isinstance(recipe.tasks, SyntheticKeys) or recipe.execution.compile is True:
+        return False
+    if recipe.execution.device not in ("auto", "cpu"):  # which this machine need not have
         return False
     experiment = build(recipe, splits=("train",))
     if experiment.device.type != "cpu":

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from mamlcli.common.errors import NonFiniteError
 from mamlcli.common.files import atomic_write
-from mamlcli.common.machine import num_cores, threads_of
-from mamlcli.common.processes.pool import Job, Outcome, run_jobs
+from mamlcli.common.machine import num_cores
+from mamlcli.common.processes.jobs import Job, Outcome
+from mamlcli.common.processes.pool import Executor, run_jobs
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.report import RunReport
@@ -43,6 +44,7 @@ class CellEnd:
         scores: of its run after adaptation; None unless done.
         reason: why it failed.
         wall_s: seconds it took; 0 if skipped.
+        where: host and GPU that it ran on; empty where that goes without saying.
     """
 
     label: str
@@ -52,6 +54,7 @@ class CellEnd:
     scores: StudyScores | None = None
     reason: str = ""
     wall_s: float = 0.0
+    where: str = ""
 
 
 def default_jobs(recipe: Recipe, num_cells: int) -> int:
@@ -65,7 +68,7 @@ def run_sweep(
     sweep: Sweep,
     path: Path,
     *,
-    num_processes: int,
+    executor: Executor,
     argv: Sequence[str],
     extra_jobs: Sequence[Job] = (),
     is_wanted: Callable[[Cell], bool] = lambda cell: True,
@@ -78,7 +81,7 @@ def run_sweep(
     Args:
         sweep: checked by `check_sweep`.
         path: its folder, made or checked by `open_study`.
-        num_processes: processes.
+        executor: runs what is missing.
         argv: the command, for the manifests.
         extra_jobs: further work for the same processes, begun before the cells.
         is_wanted: which cells are trained if they are not done; the others are collected where they are done.
@@ -97,10 +100,9 @@ def run_sweep(
     with RunDirectory(path).lock():
         wait_for_orphans(path / "cells" / cell.name for cell in wanted)
         missing = [cell for cell in wanted if not ends.tell_if_done_before(cell)]
-        groups = cell_groups(missing, num_processes)
+        groups = cell_groups(missing, executor.num_processes)
         names = {group[0].name: [cell.name for cell in group] for group in groups}
-        num_threads = threads_of(num_processes)
-        jobs = [cell_job(sweep, path, group, argv=argv, num_threads=num_threads) for group in groups]
+        jobs = [cell_job(sweep, path, group, argv=argv, num_threads=executor.num_threads) for group in groups]
 
         def start(job: Job, pid: int) -> None:
             for name in names.get(job.key, [job.key]):
@@ -108,8 +110,7 @@ def run_sweep(
 
         run_jobs(
             [*extra_jobs, *jobs],  # the long ones first, so that no process waits for them at the end
-            num_processes=num_processes,
-            hopeless=[NonFiniteError.__name__],  # a training that diverged does so again, bit for bit
+            executor=executor,
             deadline=deadline,
             on_start=start,
             on_end=lambda outcome: ends.tell_of_job(outcome, names.get(outcome.key, [outcome.key])),
@@ -155,12 +156,15 @@ class _Ends:
         scores = final_scores(run.read_report()) if is_done and run.has_report else None
         status = "diverged" if outcome.error == NonFiniteError.__name__ else outcome.status
         reason = outcome.reason if outcome.status == "failed" else ""
-        self._tell(outcome.key, status, scores, reason, outcome.wall_s)
+        self._tell(outcome.key, status, scores, reason, outcome)
 
-    def _tell(self, name: str, status: str, scores: StudyScores | None, reason: str = "", wall_s: float = 0.0) -> None:
+    def _tell(
+        self, name: str, status: str, scores: StudyScores | None, reason: str = "", outcome: Outcome | None = None
+    ) -> None:
         self._num_ended += 1
-        num_total = len(self._labels)
-        self._on_end(CellEnd(self._labels[name], status, self._num_ended, num_total, scores, reason, wall_s))
+        wall_s, where = (0.0, "") if outcome is None else (outcome.wall_s, outcome.where)
+        label, num_total = self._labels[name], len(self._labels)
+        self._on_end(CellEnd(label, status, self._num_ended, num_total, scores, reason, wall_s, where))
 
 
 def _done_before(sweep: Sweep, folder: Path) -> RunReport | None:
@@ -206,7 +210,8 @@ def cell_job(sweep: Sweep, path: Path, cells: Sequence[Cell], *, argv: Sequence[
         )
         for cell in cells
     )
-    return Job(planned[0].name, run_cells, planned)
+    # A training that diverged does so again, bit for bit.
+    return Job(planned[0].name, run_cells, planned, hopeless=[NonFiniteError.__name__])
 
 
 def _result(

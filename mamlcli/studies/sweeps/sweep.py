@@ -196,8 +196,12 @@ def least_tasks(recipe: Recipe, overrides: Iterable[object]) -> int:
     return 2000 if isinstance(recipe.tasks, SyntheticKeys) else 1000
 
 
-def check_sweep(sweep: Sweep) -> Experiment:
+def check_sweep(sweep: Sweep, *, is_here: bool = True) -> Experiment:
     """Build every axis value's network and inner loop, so that what cannot run is refused before anything does.
+
+    Args:
+        sweep: a study.
+        is_here: whether it runs on this machine, which has to have its device then.
 
     Returns:
         The first value's experiment, on the CPU.
@@ -214,7 +218,8 @@ def check_sweep(sweep: Sweep) -> Experiment:
         )
     by_value = {cell.value.label: cell for cell in cells_of(sweep)}
     first = next(iter(by_value.values())).recipe
-    resolve_device(first.execution.device)
+    if is_here:
+        resolve_device(first.execution.device)
     # On the CPU: the parent of a sweep on CUDA computes nothing and should hold no memory there.
     on_cpu = changed_recipe(first, {"execution.device": "cpu", "inner.transform": {"name": "none"}}, "recipe")
     base = build(on_cpu, splits=splits_of_training(first))

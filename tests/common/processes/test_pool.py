@@ -14,7 +14,8 @@ import pytest
 
 from mamlcli.common.errors import DataError, Interrupted, MamlError
 from mamlcli.common.processes.fresh import fresh_python
-from mamlcli.common.processes.pool import Job, failure, run_jobs
+from mamlcli.common.processes.jobs import Job, failure
+from mamlcli.common.processes.pool import LocalExecutor, run_jobs
 from mamlcli.common.processes.signals import interruption_flag
 from tests.helpers.processes import is_alive, wait_for
 from tests.helpers.strange_folders import strange_folder
@@ -41,7 +42,7 @@ def work(payload, is_stopped):
 def test_a_process_takes_job_after_job_and_a_failed_job_is_tried_in_a_new_one():
     pids = []
     jobs = [Job("a", work, {}), Job("bad", work, {"error": True}), Job("b", work, {})]
-    outcomes = run_jobs(jobs, num_processes=1, on_start=lambda job, pid: pids.append((job.key, pid)))
+    outcomes = run_jobs(jobs, executor=LocalExecutor(1), on_start=lambda job, pid: pids.append((job.key, pid)))
     assert [outcomes[key].status for key in ("a", "bad", "b")] == ["done", "failed", "done"]
     assert outcomes["bad"].attempts == 2
     assert "out of memory (4 GiB)" in outcomes["bad"].reason
@@ -51,8 +52,8 @@ def test_a_process_takes_job_after_job_and_a_failed_job_is_tried_in_a_new_one():
 
 def test_a_job_that_fails_without_hope_is_tried_once_and_its_process_goes_on():
     pids = []
-    jobs = [Job("bad", work, {"error": True}), Job("b", work, {})]
-    outcomes = run_jobs(jobs, num_processes=1, hopeless=["MemoryError"], on_start=lambda _, pid: pids.append(pid))
+    jobs = [Job("bad", work, {"error": True}, hopeless=["MemoryError"]), Job("b", work, {})]
+    outcomes = run_jobs(jobs, executor=LocalExecutor(1), on_start=lambda _, pid: pids.append(pid))
     assert (outcomes["bad"].status, outcomes["bad"].attempts, outcomes["b"].status) == ("failed", 1, "done")
     assert len(set(pids)) == 1
 
@@ -67,7 +68,7 @@ def end_own_process(payload, is_stopped):
 
 
 def test_a_job_whose_process_alone_gets_sigterm_is_tried_again_and_then_failed():
-    outcomes = run_jobs([Job("a", end_own_process, {}), Job("b", work, {})], num_processes=1)
+    outcomes = run_jobs([Job("a", end_own_process, {}), Job("b", work, {})], executor=LocalExecutor(1))
     assert (outcomes["a"].status, outcomes["a"].attempts) == ("failed", 2)
     assert "SIGTERM" in outcomes["a"].reason
     assert outcomes["b"].status == "done"
@@ -83,13 +84,13 @@ def test_an_interruption_stops_the_jobs_and_starts_no_more():
     jobs = [Job("long", work, {"wait_s": 60.0}), Job("next", work, {})]
     began = time.monotonic()
     with pytest.raises(Interrupted):
-        run_jobs(jobs, num_processes=1, on_start=start)
+        run_jobs(jobs, executor=LocalExecutor(1), on_start=start)
     assert started == ["long"]
     assert time.monotonic() - began < 30
 
 
 def test_outcome_has_what_the_job_returned_and_how_long_it_took():
-    [outcome] = run_jobs([Job("a", work, {"wait_s": 0.05})], num_processes=1).values()
+    [outcome] = run_jobs([Job("a", work, {"wait_s": 0.05})], executor=LocalExecutor(1)).values()
     assert outcome.value["pid"] != os.getpid()
     assert (outcome.key, outcome.status, outcome.attempts) == ("a", "done", 1)
     assert outcome.wall_s >= 0.05
@@ -109,15 +110,16 @@ def test_failure_of_a_users_mistake_is_its_message_and_of_a_bug_has_the_tracebac
 def test_jobs_run_no_file_of_the_current_folder(tmp_path, monkeypatch):
     log = strange_folder(tmp_path / "run")
     monkeypatch.chdir(tmp_path / "run")
-    [outcome] = run_jobs([Job("a", work, {})], num_processes=1).values()
+    [outcome] = run_jobs([Job("a", work, {})], executor=LocalExecutor(1)).values()
     assert outcome.status == "done"
     assert not log.exists()
 
 
 ORPHAN = """
-from mamlcli.common.processes.pool import Job, run_jobs
+from mamlcli.common.processes.jobs import Job
+from mamlcli.common.processes.pool import LocalExecutor, run_jobs
 from tests.common.processes.test_pool import wait_deaf
-run_jobs([Job("a", wait_deaf, {path!r})], num_processes=1)
+run_jobs([Job("a", wait_deaf, {path!r})], executor=LocalExecutor(1))
 """
 
 
@@ -148,7 +150,9 @@ def test_second_ctrl_c_ends_jobs_that_do_not_stop(monkeypatch):
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         run_jobs(
-            [Job("a", work, {"wait_s": 600.0}), Job("b", work, {"wait_s": 600.0})], num_processes=2, on_start=start
+            [Job("a", work, {"wait_s": 600.0}), Job("b", work, {"wait_s": 600.0})],
+            executor=LocalExecutor(2),
+            on_start=start,
         )
     assert time.monotonic() - began < 60
 
@@ -159,7 +163,7 @@ def test_process_that_cannot_be_started_is_named(monkeypatch):
 
     monkeypatch.setattr(subprocess, "Popen", fail)
     with pytest.raises(MamlError, match=r"processes: expected one more that can be started, got .*unavailable"):
-        run_jobs([Job("a", work, {})], num_processes=1)
+        run_jobs([Job("a", work, {})], executor=LocalExecutor(1))
 
 
 def test_start_method_of_the_users_processes_is_left_to_the_user():
@@ -167,7 +171,7 @@ def test_start_method_of_the_users_processes_is_left_to_the_user():
     try:
         for chosen in (None, "spawn"):
             multiprocessing.set_start_method(chosen, force=True)
-            run_jobs([Job("a", work, {})], num_processes=1)
+            run_jobs([Job("a", work, {})], executor=LocalExecutor(1))
             assert multiprocessing.get_start_method(allow_none=True) == chosen
     finally:
         multiprocessing.set_start_method(before, force=True)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mamlcli.common.machine import num_cores
+from mamlcli.common.processes.pool import LocalExecutor
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.claims import costs
@@ -12,6 +13,7 @@ from mamlcli.studies.claims.contrasts import CellValue
 from mamlcli.studies.claims.costs import END_S, RATES_OF_PILOTS, REPORT_S, START_S, cost_of, measured
 from mamlcli.studies.claims.decisions import one_look
 from mamlcli.studies.claims.plan import Amounts
+from mamlcli.studies.where.local import local_executor
 from mamlcli.training.dry_run import RunCost, dry_run
 from tests.helpers.reproductions import LINREG, PACKED, tiny_plan
 
@@ -20,7 +22,7 @@ def ten_seconds(monkeypatch):
     """Every run takes 8 s of training, 4 ms an iteration, and 2 s of evaluation; nothing else takes time."""
     found = []
 
-    def measured(recipes, num_processes):
+    def measured(recipes, executor):
         found.extend(recipes)
         return [RunCost("cpu", 1, 0, 0.004, 8.0, 2.0, None, None) for _ in recipes]
 
@@ -32,7 +34,7 @@ def ten_seconds(monkeypatch):
 
 def test_each_value_is_measured_once_for_the_runs_of_the_first_look(tmp_path, monkeypatch):
     measured = ten_seconds(monkeypatch)
-    cost = cost_of(tiny_plan(families=(LINREG, PACKED)), tmp_path, num_processes=2)
+    cost = cost_of(tiny_plan(families=(LINREG, PACKED)), tmp_path, executor=LocalExecutor(2))
     assert [recipe.model.depth for recipe in measured] == [1, 2]
     assert cost.to_json() == {"num_runs": 4, "num_done": 0, "num_pilots": 0, "total_s": 4 * 10 / 2}
 
@@ -43,16 +45,16 @@ def test_runs_that_are_done_cost_nothing(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     run = RunDirectory.create(folder / "depth-1-seed-101", load_recipe("linear-regression", ["seed=101"])[1], "x")
     plan = tiny_plan(families=(LINREG,))
-    assert cost_of(plan, tmp_path, num_processes=1).num_done == 0  # made, but not scored
+    assert cost_of(plan, tmp_path, executor=LocalExecutor(1)).num_done == 0  # made, but not scored
     (run.path / "evaluation.json").write_text("{}")
-    cost = cost_of(plan, tmp_path, num_processes=1)
+    cost = cost_of(plan, tmp_path, executor=LocalExecutor(1))
     assert (cost.num_runs, cost.num_done, cost.total_s) == (4, 1, 30.0)
 
 
 def test_pilots_are_counted_for_values_without_a_rate(tmp_path, monkeypatch):
     ten_seconds(monkeypatch)
     plan = tiny_plan(families=(replace(LINREG, rates={"depth 1": 0.1}),))
-    cost = cost_of(plan, tmp_path, num_processes=1)
+    cost = cost_of(plan, tmp_path, executor=LocalExecutor(1))
     assert cost.num_pilots == 2 * RATES_OF_PILOTS
     assert cost.total_s == 10.0 * (4 + 2 * RATES_OF_PILOTS)
 
@@ -60,14 +62,14 @@ def test_pilots_are_counted_for_values_without_a_rate(tmp_path, monkeypatch):
 def test_a_cost_is_that_of_training_scoring_starts_ends_and_the_report(tmp_path, monkeypatch):
     one = dry_run(load_recipe("linear-regression", [*LINREG.changes])[1])
     monkeypatch.setattr(costs, "dry_run", lambda recipe, **how: one)
-    cost = cost_of(tiny_plan(families=(LINREG,)), tmp_path, num_processes=1)
+    cost = cost_of(tiny_plan(families=(LINREG,)), tmp_path, executor=LocalExecutor(1))
     runs = 4 * (one.training_s + one.evaluation_s + END_S)
     assert cost.total_s == pytest.approx(runs + START_S + REPORT_S)
 
 
 def test_runs_are_measured_at_once_in_as_many_processes_with_the_threads_that_they_will_have():
     recipe = load_recipe("linear-regression", [*LINREG.changes])[1]
-    costs_of_two = measured([recipe, recipe], num_cores())
+    costs_of_two = measured([recipe, recipe], local_executor(num_cores()))
     assert [cost.execution.threads for cost in costs_of_two] == [1, 1]
     assert all(cost.training_s > 0 for cost in costs_of_two)
 
@@ -91,7 +93,7 @@ def test_controls_of_layers_and_the_premise_are_in_the_estimate(tmp_path, monkey
     # 1 ms for a task: 2 steps of 3 gradients on 1 example of each class, and 5 queries; then 15 examples.
     # The deeper one takes 0.3 of the steps.
     premise = 1.3 * 3 * 200 * 15 * 0.001 / (2 * 3 * 1 + 5)
-    assert cost_of(plan, tmp_path, num_processes=1).total_s == pytest.approx(runs + controls + premise)
+    assert cost_of(plan, tmp_path, executor=LocalExecutor(1)).total_s == pytest.approx(runs + controls + premise)
     (tmp_path / "glyphs-maml").mkdir()
     (tmp_path / "glyphs-maml" / "premise.json").write_text("[]")
-    assert cost_of(plan, tmp_path, num_processes=2).total_s == pytest.approx((runs + controls) / 2)
+    assert cost_of(plan, tmp_path, executor=LocalExecutor(2)).total_s == pytest.approx((runs + controls) / 2)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from mamlcli.common.errors import RunError
+from mamlcli.common.processes.pool import LocalExecutor
 from mamlcli.studies.claims import frozen
 from mamlcli.studies.claims.frozen import BASE, changed_recipes, frozen_recipes
 from mamlcli.studies.claims.looks import Extent, Machine, take_looks
@@ -71,8 +72,8 @@ def test_nothing_is_run_under_a_plan_of_other_recipes_and_its_report_says_so(tmp
     plan = frozen_plan((LINREG,))
     monkeypatch.setattr(frozen, "sweep_of", with_other_rate)
     with pytest.raises(RunError, match=r"outer\.lr .* Go on with mamlcli 0, or begin a new plan"):
-        take_looks(opened(plan), tmp_path, Extent(), Machine(1))
-    done = take_looks(opened(plan), tmp_path, Extent(reads_only=True), Machine(1))
+        take_looks(opened(plan), tmp_path, Extent(), Machine(LocalExecutor(1)))
+    done = take_looks(opened(plan), tmp_path, Extent(reads_only=True), Machine(LocalExecutor(1)))
     assert done.deviations[0].startswith("this version has other recipes than the plan: linear regression: outer.lr")
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from mamlcli.common.errors import Interrupted, RunError
+from mamlcli.common.processes.pool import LocalExecutor
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.claims import costs
@@ -39,7 +40,7 @@ def taken(tmp_path, monkeypatch):
     def take(loss, *, plan=None, fails=(), scores=None, machine=None, **extent):
         scores = scores or Scores(monkeypatch, loss, fails)
         ended = []
-        how = machine or Machine(2, on_look=ended.append)
+        how = machine or Machine(LocalExecutor(2), on_look=ended.append)
         done = take_looks(opened(plan or tiny_plan()), tmp_path, Extent(**extent), how)
         return done, scores, ended
 
@@ -185,7 +186,7 @@ def test_hours_that_are_spent_end_it_and_are_named(taken):
 def test_without_a_finished_run_every_claim_is_undecided_and_a_report_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr("mamlcli.studies.sweeps.run.run_jobs", lambda jobs, **_: {})  # as after the deadline
     extent = Extent(until_decided=True, deadline=time.monotonic() - 1)
-    done = take_looks(opened(tiny_plan()), tmp_path, extent, Machine(1))
+    done = take_looks(opened(tiny_plan()), tmp_path, extent, Machine(LocalExecutor(1)))
     assert done.look == 0
     assert [study.scores for study in done.studies] == [{}, {}]
     assert set(verdicts(done).values()) == {UNDECIDED}
@@ -201,7 +202,7 @@ def test_a_family_that_fails_leaves_the_others_decided(tmp_path, monkeypatch, on
         return pool([] if jobs and "depth-3" in str([job.key for job in jobs]) else jobs, **options)
 
     monkeypatch.setattr("mamlcli.studies.sweeps.run.run_jobs", run_jobs)
-    done = take_looks(opened(tiny_plan()), tmp_path, Extent(), Machine(1))
+    done = take_looks(opened(tiny_plan()), tmp_path, Extent(), Machine(LocalExecutor(1)))
     of_linreg, of_logistic = done.studies
     assert set(of_linreg.scores["loss"]) == {"depth 1", "depth 2"}
     assert of_logistic.scores == {}
@@ -237,10 +238,10 @@ def test_with_the_last_look_spent_a_new_plan_on_other_seeds_is_counted_whole(tak
 
 def test_with_an_edited_plan_nothing_is_run_and_the_report_says_so(tmp_path, monkeypatch):
     scores, plan = Scores(monkeypatch, clear), tiny_plan()
-    take_looks(opened(plan), tmp_path, Extent(), Machine(1))
+    take_looks(opened(plan), tmp_path, Extent(), Machine(LocalExecutor(1)))
     num_trained = len(scores.trained)
     edited = OpenedPlan(replace(plan, looks=one_look(4)), plan.digest)
-    done = take_looks(edited, tmp_path, Extent(until_decided=True), Machine(1))
+    done = take_looks(edited, tmp_path, Extent(until_decided=True), Machine(LocalExecutor(1)))
     assert len(scores.trained) == num_trained
     assert "changed after it was registered" in done.deviations[0]
     assert verdicts(done)["C1"] == UNDECIDED
@@ -260,7 +261,7 @@ def test_costs_are_unknown_where_nothing_was_measured(taken, monkeypatch):
 
 
 def test_a_cut_reproduction_is_trained_to_the_end_of_one_that_was_not(tmp_path, monkeypatch, one_thread):
-    plan, machine = tiny_plan(families=(LINREG,)), Machine(1, argv=["mamlcli"], command="again")
+    plan, machine = tiny_plan(families=(LINREG,)), Machine(LocalExecutor(1), argv=["mamlcli"], command="again")
     results = {}
     for name, stop_after in (("cut", 1), ("whole", 10**6)):
         pool = Pool(stop_after)

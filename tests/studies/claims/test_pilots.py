@@ -6,7 +6,8 @@ import math
 import pytest
 
 from mamlcli.common.errors import Interrupted, RunError
-from mamlcli.common.processes import pool
+from mamlcli.common.processes.jobs import Outcome
+from mamlcli.common.processes.pool import LocalExecutor
 from mamlcli.common.statistics import Score
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.report import Point, RunReport, Scores
@@ -43,7 +44,7 @@ class Here:
     def __init__(self, stop_after=math.inf, fail=(), diverges_above=math.inf):
         self.keys, self.stop_after, self.fail, self.diverges_above = [], stop_after, fail, diverges_above
 
-    def __call__(self, jobs, *, num_processes, hopeless=(), on_end, **_):
+    def __call__(self, jobs, *, on_end, **_):
         outcomes = {}
         for job in jobs:
             if len(self.keys) == self.stop_after:
@@ -56,10 +57,10 @@ class Here:
     def _outcome(self, job):
         (cell,) = job.payload
         if any(part in job.key for part in self.fail):
-            return pool.Outcome(job.key, "failed", reason="too big", error="MemoryError", details="Traceback")
+            return Outcome(job.key, "failed", reason="too big", error="MemoryError", details="Traceback")
         run = RunDirectory.create(cell.path, cell.recipe, cell.recipe_name)
         if cell.recipe.inner.lr > self.diverges_above:
-            return pool.Outcome(job.key, "failed", reason="a loss is NaN", error="NonFiniteError")
+            return Outcome(job.key, "failed", reason="a loss is NaN", error="NonFiniteError")
         recipe = cell.recipe
         loss = curve(recipe.model.depth, recipe.inner.lr, recipe.seed)
         tasks = evaluation_tasks(recipe)
@@ -69,7 +70,7 @@ class Here:
         report = RunReport(recipe.model.kind, "last", protocol, (Point(0, scores),), references)
         run.write_json("evaluation.json", report.to_json())
         run.update_manifest({"status": "done"})
-        return pool.Outcome(job.key, "done", {})
+        return Outcome(job.key, "done", {})
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def here(monkeypatch):
 
 
 def run(families, path, **how):
-    return run_pilots(families, path, num_processes=1, argv=["mamlcli", "reproduce"], **how)
+    return run_pilots(families, path, executor=LocalExecutor(1), argv=["mamlcli", "reproduce"], **how)
 
 
 def rates_tried(path, slug):
@@ -244,7 +245,7 @@ def test_a_pilot_that_fails_otherwise_is_named_and_nothing_is_chosen(here, tmp_p
 def test_pilots_are_trained_and_scored_as_any_run(monkeypatch, tmp_path):
     def train_here(jobs, *, on_end, **_):
         # In this process: the pool is tested apart, and another one takes seconds to import torch.
-        outcomes = {job.key: pool.Outcome(job.key, "done", job.run(lambda: False)) for job in jobs}
+        outcomes = {job.key: Outcome(job.key, "done", job.run(lambda: False)) for job in jobs}
         for outcome in outcomes.values():
             on_end(outcome)
         return outcomes

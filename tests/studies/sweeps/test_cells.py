@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from mamlcli.common.errors import Interrupted, NonFiniteError
-from mamlcli.common.processes.pool import Outcome
+from mamlcli.common.processes.jobs import Outcome
 from mamlcli.recipe.files import load_recipe
 from mamlcli.studies.sweeps.axes import linear_sweep
 from mamlcli.studies.sweeps.cells import CellFailure, can_share, cell_outcomes, group_sizes, run_cells

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mamlcli.common.names import LINEAR_PROBE
+from mamlcli.common.processes.pool import LocalExecutor
 from mamlcli.common.statistics import Score
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.report import Scores
@@ -63,7 +64,7 @@ def test_comparisons_are_paired_by_seed(study):
 def test_with_one_seed_intervals_and_pairs_are_over_tasks_and_say_so(study):
     sweep, path = study
     one = replace(sweep, num_seeds=1)
-    result = run_sweep(one, path, num_processes=1, argv=[])
+    result = run_sweep(one, path, executor=LocalExecutor(1), argv=[])
     scores = [RunDirectory(path / "cells" / f"depth-{depth}-seed-0").read_scores()[:, -1, 2] for depth in (2, 1)]
     differences = scores[0] - scores[1]
     # 12 tasks: t_{0.975, 11} = 2.200985.

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mamlcli.common.errors import RunError, TakenError
+from mamlcli.common.processes.pool import LocalExecutor
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.lock import held_lock
@@ -118,5 +119,5 @@ def test_study_with_a_link_for_its_cells_is_not_written_to(tmp_path):
     (tmp_path / "study" / "cells").rmdir()
     (tmp_path / "study" / "cells").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(RunError, match="cells: expected a file or folder of the run's own, got a link"):
-        run_sweep(tiny_sweep(), tmp_path / "study", num_processes=1, argv=[])
+        run_sweep(tiny_sweep(), tmp_path / "study", executor=LocalExecutor(1), argv=[])
     assert list((tmp_path / "elsewhere").iterdir()) == []

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mamlcli.common.errors import Interrupted
+from mamlcli.common.processes.pool import LocalExecutor
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.sweeps.cells import run_cells
 from mamlcli.studies.sweeps.folder import open_study
@@ -29,7 +30,7 @@ def test_a_study_with_shared_jobs_has_the_results_of_one_without(tmp_path):
     outcome = run_sweep(
         sweep,
         tmp_path / "together",
-        num_processes=1,
+        executor=LocalExecutor(1),
         argv=["mamlcli"],
         on_start=lambda name, _: started.append(name),
         on_end=ends.append,
@@ -40,7 +41,7 @@ def test_a_study_with_shared_jobs_has_the_results_of_one_without(tmp_path):
     for cell in cells_of(sweep):
         run_cells(cell_job(sweep, tmp_path / "alone", [cell], argv=[], num_threads=1).payload, lambda: False)
         assert_equal_up_to_rounding(*(tmp_path / way / "cells" / cell.name for way in ("together", "alone")))
-    other = run_sweep(sweep, tmp_path / "alone", num_processes=1, argv=[])
+    other = run_sweep(sweep, tmp_path / "alone", executor=LocalExecutor(1), argv=[])
     means = [[cell.final.mean("loss") for cell in found.cells] for found in (outcome, other)]
     assert np.allclose(*means, rtol=TOLERANCE, atol=0)
 
@@ -50,7 +51,7 @@ def test_done_cells_are_skipped_and_untouched(study):
     files = [file for file in (path / "cells").rglob("*") if file.is_file()]
     before = {file: file.stat().st_mtime_ns for file in files}
     ends = []
-    run_sweep(sweep, path, num_processes=2, argv=[], on_end=ends.append)
+    run_sweep(sweep, path, executor=LocalExecutor(2), argv=[], on_end=ends.append)
     assert [end.status for end in ends] == ["skipped"] * 4
     assert {file: file.stat().st_mtime_ns for file in files} == before
 
@@ -66,7 +67,7 @@ def test_a_cut_cell_is_resumed_and_equals_an_uncut_one(study, tmp_path):
     cut = RunDirectory.open(path / "cells" / name)
     assert cut.manifest["status"] == "interrupted"
     assert 0 < cut.manifest["iterations_done"] < 8
-    outcome = run_sweep(sweep, path, num_processes=1, argv=[])
+    outcome = run_sweep(sweep, path, executor=LocalExecutor(1), argv=[])
     assert not outcome.failures
     assert cut.manifest["resumed_from"]
     resumed, whole = (RunDirectory(folder / "cells" / name).read_scores() for folder in (path, uncut))
@@ -84,7 +85,7 @@ def test_a_killed_process_costs_its_own_cell_one_attempt_and_the_others_nothing(
         if name == "depth-1-seed-1" and starts.count(name) == 1:
             os.kill(pid, signal.SIGKILL)
 
-    outcome = run_sweep(sweep, path, num_processes=2, argv=[], on_start=kill_first, on_end=ends.append)
+    outcome = run_sweep(sweep, path, executor=LocalExecutor(2), argv=[], on_start=kill_first, on_end=ends.append)
     assert sorted(starts) == ["depth-1-seed-1", "depth-1-seed-1", "depth-2-seed-1"]
     assert not outcome.failures
     assert {end.status for end in ends} == {"done", "skipped"}
@@ -100,13 +101,13 @@ def test_a_cell_that_fails_twice_is_reported_the_rest_completes_and_a_rerun_fini
     def kill(name, pid):
         os.kill(pid, signal.SIGKILL)
 
-    outcome = run_sweep(sweep, path, num_processes=1, argv=[], on_start=kill)
+    outcome = run_sweep(sweep, path, executor=LocalExecutor(1), argv=[], on_start=kill)
     [(label, reason)] = outcome.failures
     assert label == "depth 2, seed 0"
     assert "SIGKILL" in reason
     assert [cell.value for cell in outcome.cells] == [1]
     assert outcome.failures == ((label, reason),)
-    again = run_sweep(sweep, path, num_processes=1, argv=[])
+    again = run_sweep(sweep, path, executor=LocalExecutor(1), argv=[])
     assert not again.failures
     assert [cell.value for cell in again.cells] == [1, 2]
 
@@ -124,7 +125,7 @@ def test_a_cell_whose_process_alone_gets_sigterm_goes_on_in_another(tmp_path):
             threads.append(threading.Thread(target=terminate_in_training, args=(path / "cells" / name, pid)))
             threads[0].start()
 
-    outcome = run_sweep(sweep, path, num_processes=1, argv=[], on_start=terminate_the_first)
+    outcome = run_sweep(sweep, path, executor=LocalExecutor(1), argv=[], on_start=terminate_the_first)
     threads[0].join()
     assert len(set(pids)) == len(pids) == 2
     assert not outcome.failures
@@ -149,7 +150,9 @@ def test_seeds_can_be_added_and_only_the_new_cells_are_trained(study, tmp_path):
     written = json.loads((path / "study.json").read_text())
     assert (written["seeds"], written["command"]) == ([0, 1], "mamlcli ... --seeds 2")
     started, ends = [], []
-    run_sweep(two, path, num_processes=1, argv=[], on_start=lambda name, _: started.append(name), on_end=ends.append)
+    run_sweep(
+        two, path, executor=LocalExecutor(1), argv=[], on_start=lambda name, _: started.append(name), on_end=ends.append
+    )
     assert started == ["depth-1-seed-1", "depth-2-seed-1"]
     # Fewer seeds again: the first of them, and the folder keeps all.
     assert open_study(path, one, "fewer")
@@ -163,7 +166,7 @@ def test_an_error_log_goes_once_the_cell_is_done(study, tmp_path):
     folder = path / "cells" / "depth-1-seed-0"
     (folder / "evaluation.json").write_text("{")  # to be written again
     (folder / "error.log").write_text("Traceback")
-    run_sweep(sweep, path, num_processes=1, argv=[])
+    run_sweep(sweep, path, executor=LocalExecutor(1), argv=[])
     assert not (folder / "error.log").exists()
 
 
@@ -172,7 +175,7 @@ def test_only_chosen_rates_enter_the_result_and_a_diverged_candidate_is_no_failu
     sweep = tiny_sweep(num_seeds=1, depths=(1,), inner_lrs=(0.01, 0.5, 1e30))
     run_here(sweep, path, skip=["depth-1-lr1e+30-seed-0"])
     ends = []
-    outcome = run_sweep(sweep, path, num_processes=1, argv=[], on_end=ends.append)
+    outcome = run_sweep(sweep, path, executor=LocalExecutor(1), argv=[], on_end=ends.append)
     [cell] = outcome.cells
     assert not outcome.failures
     assert ends[-1].status == "diverged"
@@ -186,10 +189,12 @@ def test_cells_that_are_not_wanted_are_not_trained_but_collected(study, tmp_path
     sweep, path = study[0], tmp_path / "study"
     run_here(sweep, path, skip=["depth-2-seed-1", "depth-1-seed-1"])
     ends = []
-    outcome = run_sweep(sweep, path, num_processes=1, argv=[], is_wanted=lambda cell: False, on_end=ends.append)
+    outcome = run_sweep(
+        sweep, path, executor=LocalExecutor(1), argv=[], is_wanted=lambda cell: False, on_end=ends.append
+    )
     assert ends == []
     assert [cell.seeds for cell in outcome.cells] == [(0,), (0,)]
-    late = run_sweep(sweep, path, num_processes=1, argv=[], deadline=time.monotonic() - 1, on_end=ends.append)
+    late = run_sweep(sweep, path, executor=LocalExecutor(1), argv=[], deadline=time.monotonic() - 1, on_end=ends.append)
     assert [end.status for end in ends] == ["skipped"] * 2
     assert (late.cells, late.failures) == (outcome.cells, ())
 
