@@ -176,6 +176,7 @@ SLOW_PACKAGES = {
     "tensorboard",
     "mlflow",
     "higher",
+    "jax",
     "pydantic",
     "torchopt",
     "rich",

@@ -9,6 +9,7 @@ from mamlcli.bench.cases import (
     Case,
 )
 from mamlcli.bench.implementations import AUTO
+from mamlcli.bench.load import Load
 from mamlcli.bench.memory import Memory
 from mamlcli.bench.peers import PLAIN_LOOP
 from mamlcli.bench.results import BenchReport, BenchRow, Conditions, Machine, ratios
@@ -45,7 +46,8 @@ def make_bench_quick(monkeypatch):
     """Take one short sample, start no process for memory and multiply no large matrices."""
     make_samples_short(monkeypatch)
     monkeypatch.setattr("mamlcli.bench.benchmark.measure_memory", lambda request: MEMORY)
-    monkeypatch.setattr("mamlcli.bench.benchmark.matmul_flops_per_s", lambda device, threads: 1e9)
+    monkeypatch.setattr("mamlcli.bench.timing.matmul_flops_per_s", lambda device, threads: 1e9)
+    monkeypatch.setattr("mamlcli.bench.timing.copy_bytes_per_s", lambda device, threads: 1e9)
 
 
 def make_samples_short(monkeypatch):
@@ -67,17 +69,29 @@ def made_up_row(case, name, *, is_ours, seconds):
         baseline_memory_mb=512.5,
         float64_difference=1e-12,
         float32_difference=1.2e-5,
-        compile_s=61.2 if name == "mamlcli compiled" else None,
+        compile_s=61.2 if name in ("mamlcli compiled", "jax") else None,
         gflop=1.0,
         checked_tasks=16,
         seconds_per_meta_iteration=seconds,
         fraction_of_matmul=0.4321,
+        traffic_gb=12.3456,
+        bandwidth_gb_per_s=123.4 if name != "higher" else None,
+        fraction_of_copy=1.234,
     )
 
 
 def made_up_report():
     """A report of some cases, with numbers as long as they get."""
-    names = ["mamlcli (auto)", "mamlcli loop", "mamlcli compiled", "mamlcli constant", PLAIN_LOOP, "higher", "TorchOpt"]
+    names = [
+        "mamlcli (auto)",
+        "mamlcli loop",
+        "mamlcli compiled",
+        "mamlcli constant",
+        PLAIN_LOOP,
+        "higher",
+        "TorchOpt",
+        "jax",
+    ]
     cases = ["omniglot", "cifar-fs-release", "steps-1", "steps-100"]
     rows = tuple(
         made_up_row(case, name, is_ours=name.startswith("mamlcli"), seconds=TimeSpread(123.4 + i, 120.1, 140.2 + i, 3))
@@ -106,7 +120,9 @@ def made_up_report():
         2,
         {"mamlcli": "0.1.0", "torch": "2.15.0"},
         "2026-01-01T00:00:00+00:00",
-        {"higher": "0.2.1", "torchopt": "not installed"},
+        {"higher": "0.2.1", "torchopt": "not installed", "jax": "0.10.2"},
         {1: 80.1, 2: 163.4},
+        {1: 11.1, 2: 18.7},
+        Load((0.52, 0.61, 0.7), (1.9, 1.2, 0.9), 0.034),
     )
     return BenchReport(machine, conditions, rows, tuple(ratios(rows, AUTO)), ("left out: x",))
