@@ -228,12 +228,10 @@ def _num_bytes(case: Case, runner: Runner, device: str) -> float | None:
     if case.memory_modes or implementation.name == COMPILED:
         return None
     torch.set_num_threads(runner.threads)
-    trial = (
-        _Trial(runner.function, 1.0)
-        if implementation.is_compiled
-        else _trial(case, implementation, device, is_alone=True)
-    )
-    torch.set_num_threads(runner.threads)
+    trial = _Trial(runner.function, 1.0)
+    if not implementation.is_compiled:
+        trial = _trial(case, implementation, device, is_alone=True)
+        torch.set_num_threads(runner.threads)
     with traffic_counted() as traffic:
         trial.function()
     return traffic.num_bytes / trial.share

@@ -84,7 +84,7 @@ def implementations(case: Case, *, device: str, with_compiled: bool = False) -> 
 def _why_not_jax(case: Case, device: str) -> str | None:
     """Return why JAX is not measured on a case; None where it is."""
     if case.memory_modes:
-        return "compiling many inner steps would take longer than all else here"
+        return "compiling for every number of steps would take longer than all else here"
     if resolve_device(device).type != "cpu":
         import jax  # it is installed; loading it takes a second
 

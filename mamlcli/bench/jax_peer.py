@@ -46,9 +46,11 @@ class _Static:
 
 
 def by_jax(problem: PeerProblem) -> MetaGradientFunction:
-    """Return the meta-gradient by `jax.jit(jax.grad(...))` of a loss whose inner steps are `jax.grad`, under `jax.vmap`.
+    """Return the meta-gradient by `jax.jit`: a gradient through inner steps by `jax.grad`, under `jax.vmap`.
 
-    The inner steps are written one after the other: compiling takes longer than with a loop, running is faster.
+    Convolutions are products of patches: with weights of each task's own, `vmap` makes grouped convolutions, which
+    XLA computes several times slower on the CPU. Inner steps are a `scan`: written one after the other they take
+    minutes to compile.
 
     Source: the MAML example of JAX's documentation (vmap over tasks, grad through grad), its network that of here.
     """
@@ -153,12 +155,17 @@ def _function(static: _Static) -> Callable[..., object]:
 
 
 def _outer_loss(static: _Static, theta: Arrays, xi: Arrays, *task: Array) -> Array:
+    import jax
+
     support_x, support_y, query_x, query_y = task
     if static.head_only:
         support_x, query_x = _joint_features(static, theta, support_x, query_x)
-    fast = {name: theta[name] for name in static.adapted}
-    for _ in range(static.num_steps):
-        fast = _step(static, fast, xi, support_x, support_y)
+    start = {name: theta[name] for name in static.adapted}
+
+    def step(fast: Arrays, _: None) -> tuple[Arrays, None]:
+        return _step(static, fast, xi, support_x, support_y), None
+
+    fast, _ = jax.lax.scan(step, start, None, length=static.num_steps)
     return _loss(static, fast, query_x, query_y)
 
 
@@ -217,7 +224,7 @@ def _joint_features(static: _Static, theta: Arrays, support_x: Array, query_x: A
 def _forward(static: _Static, params: Arrays, x: Array) -> Array:
     block = 0
     while (name := f"body.{block}") and f"{name}.conv.weight" in params:
-        x = x if block else x.transpose(0, 2, 3, 1)  # channels last, as XLA's convolution on the CPU computes
+        x = x if block else x.transpose(0, 2, 3, 1)  # channels last, so that a patch is one row of a product
         x = _block(params, name, x, static.stride)
         block += 1
     if block:
@@ -230,14 +237,23 @@ def _forward(static: _Static, params: Arrays, x: Array) -> Array:
 
 
 def _block(params: Arrays, name: str, x: Array, stride: int) -> Array:
+    """Return relu(norm(convolution(x))), [n, height, width, channels]; the convolution is a product of patches."""
     import jax
 
     weight = params[f"{name}.conv.weight"].transpose(2, 3, 1, 0)
-    x = jax.lax.conv_general_dilated(
-        x, weight, (stride, stride), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-    x = x + params[f"{name}.conv.bias"]
+    x = _patches(x, stride) @ weight.reshape(-1, weight.shape[-1]) + params[f"{name}.conv.bias"]
     mean = x.mean((0, 1, 2))
     variance = ((x - mean) ** 2).mean((0, 1, 2))
     scale = params[f"{name}.norm.weight"] * jax.lax.rsqrt(variance + _EPSILON)
     return jax.nn.relu((x - mean) * scale + params[f"{name}.norm.bias"])
+
+
+def _patches(x: Array, stride: int) -> Array:
+    """Return the 3x3 patches around each pixel of the output, [n, height, width, 9 * channels]."""
+    import jax.numpy as jnp
+
+    _, height, width, _ = x.shape
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    places = [(row, column) for row in range(3) for column in range(3)]
+    shifted = [padded[:, row : row + height : stride, column : column + width : stride] for row, column in places]
+    return jnp.concatenate(shifted, axis=-1)

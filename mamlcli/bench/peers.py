@@ -2,8 +2,8 @@
 
 A plain hand-written loop, `higher` and TorchOpt are here, JAX has a file of its own. The networks are ordinary modules
 or functional calls with torch's fused batch norm, and each runs one task after the other, as its documentation shows.
-A peer is a function that takes a problem, builds what a program would build once, and returns a function without arguments that
-computes one meta-gradient; only that one is timed.
+A peer is a function that takes a problem, builds what a program would build once, and returns a function without
+arguments that computes one meta-gradient; only that one is timed.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ class Machine:
     peers: dict[str, str]
     matmul_gflop_per_s: dict[int, float]
     copy_gb_per_s: dict[int, float] = field(default_factory=dict)
-    load: Load = Load()
+    load: Load = field(default_factory=Load)
 
     def to_json(self) -> dict[str, object]:
         """Return the facts as primitives, all versions beside the rest."""

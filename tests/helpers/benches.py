@@ -11,7 +11,6 @@ from mamlcli.bench.cases import (
 from mamlcli.bench.implementations import AUTO
 from mamlcli.bench.load import Load
 from mamlcli.bench.memory import Memory
-from mamlcli.bench.peers import PLAIN_LOOP
 from mamlcli.bench.results import BenchReport, BenchRow, Conditions, Machine, ratios
 from mamlcli.engine.execution import Execution
 from mamlcli.training.tuned import TimeSpread
@@ -32,6 +31,7 @@ SMALL_CASES = {
     "conv": CONV,
     "conv-stride-1": Case("conv-stride-1", "tiny", "cifar-fs-5way-5shot", IMAGES, (3, 4, 4), ways=3),
     "kfo": Case("kfo", "tiny", "cifar-fs-5way-5shot", (*CONV.overrides, "inner.transform=kfo"), (2, 7, 6), ways=3),
+    "anil": Case("anil", "tiny", "cifar-fs-5way-5shot-anil", IMAGES, (3, 4, 4), ways=3),
     "linear": Case("linear", "tiny", "logistic", ("model.depth=3", "model.width=5", "inner.steps=3"), (4,), ways=2),
 }
 
