@@ -87,10 +87,7 @@ def made_up_report():
         "mamlcli loop",
         "mamlcli compiled",
         "mamlcli constant",
-        PLAIN_LOOP,
-        "higher",
-        "TorchOpt",
-        "jax",
+        *PEERS,
     ]
     cases = ["omniglot", "cifar-fs-release", "steps-1", "steps-100"]
     rows = tuple(
