@@ -11,6 +11,7 @@ from mamlcli.bench.cases import (
 from mamlcli.bench.implementations import AUTO
 from mamlcli.bench.load import Load
 from mamlcli.bench.memory import Memory
+from mamlcli.bench.peers import PEERS
 from mamlcli.bench.results import BenchReport, BenchRow, Conditions, Machine, ratios
 from mamlcli.engine.execution import Execution
 from mamlcli.training.tuned import TimeSpread
