@@ -43,6 +43,9 @@ Note = Callable[[str], None]
 # What the rounds of one case may take, in seconds, where --repeats does not say how many there are.
 CASE_BUDGET_S = 45.0
 
+# The same of a case of long inner loops: all four of `steps` together take five minutes.
+_STEPS_BUDGET_S = 10.0
+
 # Tasks on which threads are chosen and traffic is counted, and inner steps above which it is not.
 _TRIAL_TASKS, _TRIAL_SCORED, _TRIAL_STEPS = 2, 40, 5
 
@@ -142,7 +145,8 @@ def _case_rows(
             on_note(notes[-1])
         else:
             on_note(f"{case.name}: {_checked_words(ready[-1])}")
-    measure_rounds([checked.runner for checked in ready], repeats=settings.repeats, budget_s=CASE_BUDGET_S)
+    budget_s = _STEPS_BUDGET_S if case.memory_modes else CASE_BUDGET_S
+    measure_rounds([checked.runner for checked in ready], repeats=settings.repeats, budget_s=budget_s)
     return [_row(case, checked, flops, agreement.num_tasks, rates) for checked in ready], notes
 
 
