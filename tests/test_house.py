@@ -183,6 +183,7 @@ SLOW_PACKAGES = {
     "tensorboard",
     "mlflow",
     "higher",
+    "jax",
     "pydantic",
     "torchopt",
     "rich",

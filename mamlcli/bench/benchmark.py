@@ -11,9 +11,10 @@ from pathlib import Path
 
 import torch
 
-from mamlcli.bench.cases import INNER_STEPS, NUM_TASKS, QUERIES, SHOTS, Case, case_flops, problem_of
+from mamlcli.bench.cases import EVALUATION, INNER_STEPS, META_GRADIENT, NUM_TASKS, QUERIES, SHOTS, Case, problem_of
 from mamlcli.bench.implementations import (
     AUTO,
+    COMPILED,
     TOLERANCE,
     Agreement,
     Differences,
@@ -22,19 +23,16 @@ from mamlcli.bench.implementations import (
     num_checked_tasks,
     our_execution,
     own_threads,
-    prepared,
+    timed,
 )
+from mamlcli.bench.load import Load, LoadWatch
 from mamlcli.bench.memory import Memory, MemoryRequest, measure_memory
-from mamlcli.bench.peers import PLAIN_LOOP, absent_peers
+from mamlcli.bench.operations import case_flops
+from mamlcli.bench.peer_problem import MetaGradientFunction
+from mamlcli.bench.peers import PACKAGES, PLAIN_LOOP, absent_peers
 from mamlcli.bench.results import BenchReport, BenchRow, Conditions, Machine, ratios
-from mamlcli.bench.timing import (
-    Runner,
-    best_threads,
-    matmul_flops_per_s,
-    measure_rounds,
-    spread,
-    threads_restored,
-)
+from mamlcli.bench.timing import Rates, Runner, best_threads, measure_rounds, spread, threads_restored
+from mamlcli.bench.traffic import traffic_counted
 from mamlcli.common.errors import MamlError
 from mamlcli.common.machine import device_name, now, package_version, versions
 from mamlcli.engine.execution import Execution
@@ -44,6 +42,12 @@ Note = Callable[[str], None]
 
 # What the rounds of one case may take, in seconds, where --repeats does not say how many there are.
 CASE_BUDGET_S = 45.0
+
+# The same of a case of long inner loops: all four of `steps` together take five minutes.
+_STEPS_BUDGET_S = 10.0
+
+# Tasks on which threads are chosen and traffic is counted, and inner steps above which it is not.
+_TRIAL_TASKS, _TRIAL_SCORED, _TRIAL_STEPS = 2, 40, 5
 
 
 @dataclass(frozen=True)
@@ -79,30 +83,15 @@ def run_benchmark(settings: BenchSettings, *, on_note: Note) -> BenchReport:
     for line in notes:
         on_note(line)
     rows: list[BenchRow] = []
+    watch = LoadWatch()
     with threads_restored() as all_threads:
-        rates = _Rates(device)
+        rates = Rates(device)
         for case in settings.cases:
             rows_of_case, left_out = _case_rows(case, settings, all_threads, rates, on_note)
             rows += rows_of_case
             notes += left_out
-    machine, conditions = _machine(device, all_threads, rates.as_gflop()), _conditions(settings, device)
+    machine, conditions = _machine(device, all_threads, rates, watch.load()), _conditions(settings, device)
     return BenchReport(machine, conditions, tuple(rows), tuple(ratios(rows, AUTO)), tuple(notes))
-
-
-class _Rates:
-    """Measures the machine's rate of matrix products, once for each number of threads that is asked for."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._rates: dict[int, float] = {}
-
-    def flops_per_s(self, threads: int) -> float:
-        if threads not in self._rates:
-            self._rates[threads] = matmul_flops_per_s(self._device, threads)
-        return self._rates[threads]
-
-    def as_gflop(self) -> dict[int, float]:
-        return {threads: round(rate / 1e9, 1) for threads, rate in sorted(self._rates.items())}
 
 
 @dataclass(frozen=True)
@@ -116,6 +105,7 @@ class _Checked:
         memory: what a fresh process took.
         differences: how far its meta-gradient is from the reference.
         first_s: seconds of the first call of what is compiled; None of others.
+        num_bytes: what its operations read and write; None where they are not counted.
     """
 
     implementation: Implementation
@@ -124,6 +114,7 @@ class _Checked:
     memory: Memory
     differences: Differences
     first_s: float | None
+    num_bytes: float | None
 
     @property
     def threads(self) -> int:
@@ -135,7 +126,7 @@ class _LeftOut(Exception):
 
 
 def _case_rows(
-    case: Case, settings: BenchSettings, all_threads: int, rates: _Rates, on_note: Note
+    case: Case, settings: BenchSettings, all_threads: int, rates: Rates, on_note: Note
 ) -> tuple[list[BenchRow], list[str]]:
     """Return the rows of one case, and a line for everything left out of it."""
     on_note(f"{case.name}: {case.words}")
@@ -144,7 +135,7 @@ def _case_rows(
     for line in notes:
         on_note(line)
     torch.set_num_threads(all_threads)
-    agreement = Agreement.of(case, device=device, num_tasks=num_checked_tasks(flops))
+    agreement = Agreement.of(case, device=device, num_tasks=num_checked_tasks(flops, case.tasks))
     ready: list[_Checked] = []
     for implementation in chosen:
         try:
@@ -154,12 +145,14 @@ def _case_rows(
             on_note(notes[-1])
         else:
             on_note(f"{case.name}: {_checked_words(ready[-1])}")
-    measure_rounds([checked.runner for checked in ready], repeats=settings.repeats, budget_s=CASE_BUDGET_S)
+    budget_s = _STEPS_BUDGET_S if case.memory_modes else CASE_BUDGET_S
+    measure_rounds([checked.runner for checked in ready], repeats=settings.repeats, budget_s=budget_s)
     return [_row(case, checked, flops, agreement.num_tasks, rates) for checked in ready], notes
 
 
-def _row(case: Case, checked: _Checked, flops: int, num_checked: int, rates: _Rates) -> BenchRow:
+def _row(case: Case, checked: _Checked, flops: int, num_checked: int, rates: Rates) -> BenchRow:
     seconds = spread(checked.runner.samples)
+    bandwidth = None if checked.num_bytes is None else checked.num_bytes / seconds.median
     return BenchRow(
         case=case.name,
         implementation=checked.implementation.name,
@@ -176,6 +169,9 @@ def _row(case: Case, checked: _Checked, flops: int, num_checked: int, rates: _Ra
         checked_tasks=num_checked,
         seconds_per_meta_iteration=seconds,
         fraction_of_matmul=flops / seconds.median / rates.flops_per_s(checked.threads),
+        traffic_gb=None if checked.num_bytes is None else round(checked.num_bytes / 1e9, 4),
+        bandwidth_gb_per_s=None if bandwidth is None else bandwidth / 1e9,
+        fraction_of_copy=None if bandwidth is None else bandwidth / rates.bytes_per_s(checked.threads),
     )
 
 
@@ -195,7 +191,7 @@ def _checked(
         raise _LeftOut(memory.failure)
     torch.set_num_threads(all_threads)
     problem = problem_of(case, device=device, extra=implementation.extra)
-    runner = Runner(implementation, prepared(implementation, problem), problem.experiment.device, candidates[-1])
+    runner = Runner(implementation, timed(implementation, problem), problem.experiment.device, candidates[-1])
     # Before anything else is computed: what was compiled for the check would not be compiled again.
     first_s = runner.seconds() if implementation.is_compiled else None
     torch.set_num_threads(candidates[-1])
@@ -203,10 +199,46 @@ def _checked(
     if not differences.float64 <= TOLERANCE:
         _require_peer(case, implementation, differences.float64)
         raise _LeftOut(f"its meta-gradient differs by {differences.float64:.1e} in float64")
-    trial = prepared(implementation, problem_of(case, device=device, num_tasks=2, extra=implementation.extra))
+    # What is compiled is tried as it is: for fewer tasks it would be compiled again.
+    trial = runner.function if implementation.is_compiled else _trial(case, implementation, device).function
     runner.threads = best_threads(dataclasses.replace(runner, function=trial), candidates)
-    execution = our_execution(problem.experiment) if implementation.is_ours else None
-    return _Checked(implementation, runner, execution, memory, differences, first_s)
+    execution = our_execution(problem) if implementation.is_ours else None
+    num_bytes = _num_bytes(case, runner, device)
+    return _Checked(implementation, runner, execution, memory, differences, first_s, num_bytes)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """Holds a smaller form of what is timed, and its share of all tasks."""
+
+    function: MetaGradientFunction
+    share: float
+
+
+def _trial(case: Case, implementation: Implementation, device: str, *, is_alone: bool = False) -> _Trial:
+    """Return what is timed on a few tasks, and with a few inner steps."""
+    num_steps = problem_of(case, device=device, num_tasks=1).experiment.recipe.inner.steps
+    shorter = (f"inner.steps={_TRIAL_STEPS}",) if num_steps > _TRIAL_STEPS else ()
+    wanted = {META_GRADIENT: _TRIAL_TASKS, EVALUATION: _TRIAL_SCORED}.get(case.kind, case.tasks)
+    num_tasks, extra = min(wanted, case.tasks), (*implementation.extra, *shorter)
+    of_episode = num_tasks if case.kind == META_GRADIENT else 1
+    problem = problem_of(case, device=device, num_tasks=of_episode, extra=extra)
+    return _Trial(timed(implementation, problem, num_tasks=num_tasks, is_alone=is_alone), num_tasks / case.tasks)
+
+
+def _num_bytes(case: Case, runner: Runner, device: str) -> float | None:
+    """Return the bytes that one call reads and writes; None of long inner loops, and of what torch compiles."""
+    implementation = runner.implementation
+    if case.memory_modes or implementation.name == COMPILED:
+        return None
+    torch.set_num_threads(runner.threads)
+    trial = _Trial(runner.function, 1.0)
+    if not implementation.is_compiled:
+        trial = _trial(case, implementation, device, is_alone=True)
+        torch.set_num_threads(runner.threads)
+    with traffic_counted() as traffic:
+        trial.function()
+    return traffic.num_bytes / trial.share
 
 
 def _require_peer(case: Case, implementation: Implementation, difference: float) -> None:
@@ -229,9 +261,19 @@ def _checked_words(checked: _Checked) -> str:
     )
 
 
-def _machine(device: torch.device, all_threads: int, rates: dict[int, float]) -> Machine:
-    peers = {package: package_version(package) for package in ("higher", "torchopt")}
-    return Machine(device_name(device), _cpu_name(), os.cpu_count(), all_threads, versions(), now(), peers, rates)
+def _machine(device: torch.device, all_threads: int, rates: Rates, load: Load) -> Machine:
+    peers = {package: package_version(package) for package, _ in PACKAGES.values()}
+    return Machine(
+        device_name(device),
+        _cpu_name(),
+        os.cpu_count(),
+        all_threads,
+        versions(),
+        now(),
+        peers,
+        *rates.in_giga(),
+        load=load,
+    )
 
 
 def _cpu_name(path: Path = Path("/proc/cpuinfo")) -> str:
@@ -251,6 +293,8 @@ def _conditions(settings: BenchSettings, device: torch.device) -> Conditions:
     is_cuda = device.type == "cuda"
     return Conditions(
         cases={case.name: case.words for case in settings.cases},
+        kinds={case.name: case.kind for case in settings.cases},
+        tasks_of_cases={case.name: case.tasks for case in settings.cases},
         shots=SHOTS,
         queries=QUERIES,
         tasks=NUM_TASKS,

@@ -1,7 +1,7 @@
 """This module makes the cases of `mamlcli bench`: shipped recipes with keys changed, and episodes of the right shapes.
 
 The inputs are random patterns: how long a meta-gradient takes depends on shapes alone, and nothing has to be
-downloaded. All cases are 5-shot with 5 queries per class, 16 tasks, exact second order.
+downloaded. A case that says nothing else is 5-shot with 5 queries per class, 16 tasks, exact second order.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from torch.nn import functional
 from mamlcli.common.errors import MamlError
 from mamlcli.common.seeds import key_seed
 from mamlcli.common.words import nearest
-from mamlcli.engine.networks import Network
 from mamlcli.engine.objective import MetaParams
-from mamlcli.engine.sizes import forward_flops
 from mamlcli.recipe.files import load_recipe
 from mamlcli.tasks.episodes import Episode
 from mamlcli.training.experiment import Experiment, build_without_data
 
 SHOTS, QUERIES, NUM_TASKS = 5, 5, 16
 INNER_STEPS = 5
+
+# What is timed: one meta-gradient; one meta-iteration, with the drawing of its tasks and the outer step; or the scores
+# of many tasks at every inner step.
+META_GRADIENT, ITERATION, EVALUATION = "meta-gradient", "iteration", "evaluation"
 
 # xi starts at the identity, where a transposed or a forgotten factor would not be seen.
 _XI_SCALE = 0.02
@@ -40,7 +42,10 @@ class Case:
         overrides: keys changed.
         input_shape: of one input.
         ways: classes of a task.
-        memory_modes: also measure `inner.memory=constant`.
+        memory_modes: also measure `inner.memory=constant`, in place of the loop.
+        kind: what is timed: `META_GRADIENT`, `ITERATION` or `EVALUATION`.
+        shots, queries: support and query inputs of a class.
+        tasks: of the meta-batch, or all that are scored.
     """
 
     name: str
@@ -50,11 +55,25 @@ class Case:
     input_shape: tuple[int, ...]
     ways: int = 5
     memory_modes: bool = False
+    kind: str = META_GRADIENT
+    shots: int = SHOTS
+    queries: int = QUERIES
+    tasks: int = NUM_TASKS
 
     @property
-    def num_inputs(self) -> int:
-        """Support inputs of one task, and as many query inputs."""
-        return self.ways * SHOTS
+    def num_support(self) -> int:
+        """Support inputs of one task."""
+        return self.ways * self.shots
+
+    @property
+    def num_query(self) -> int:
+        """Query inputs of one task."""
+        return self.ways * self.queries
+
+    @property
+    def episode_tasks(self) -> int:
+        """Tasks of the episode that `problem_of` gives; what draws its own tasks needs none of it."""
+        return self.tasks if self.kind == META_GRADIENT else 1
 
 
 _COMMON = (f"outer.tasks={NUM_TASKS}", "inner.algorithm=maml", "inner.first_order=false")
@@ -77,14 +96,19 @@ _LOGISTIC = (
 )
 
 
+# Few tasks: a hundred steps of a meta-batch would take minutes each time.
+_STEPS_TASKS = 2
+
+
 def _steps_case(num_steps: int) -> Case:
     return Case(
         f"steps-{num_steps}",
-        f"omniglot's network, {num_steps} inner step{'s' if num_steps > 1 else ''}",
+        f"omniglot's network, {_STEPS_TASKS} tasks, {num_steps} inner step{'s' if num_steps > 1 else ''}",
         "omniglot-20way-1shot",
-        (*_OMNIGLOT, f"inner.steps={num_steps}"),
+        (*_OMNIGLOT, f"outer.tasks={_STEPS_TASKS}", f"inner.steps={num_steps}"),
         (1, 28, 28),
         memory_modes=True,
+        tasks=_STEPS_TASKS,
     )
 
 
@@ -107,7 +131,34 @@ CASES = {
             (3, 32, 32),
         ),
         Case("logistic", "3 linear layers of width 100", "logistic", _LOGISTIC, (100,), ways=2),
+        Case(
+            "anil",
+            "ANIL, CNN 2x32, stride 1, 32x32",
+            "cifar-fs-5way-5shot-anil",
+            (f"outer.tasks={NUM_TASKS}", f"tasks.shots={SHOTS}", f"tasks.queries={QUERIES}"),
+            (3, 32, 32),
+        ),
         Case("kfo", "cifar-fs with Meta-KFO", "cifar-fs-5way-5shot", (*_CIFAR, "inner.transform=kfo"), (3, 32, 32)),
+        Case(
+            "shallow",
+            "meta-iteration, CNN 1x32, stride 2, 28x28, 8 tasks of 1 shot, 3 steps",
+            "omniglot-5way-1shot",
+            ("model.depth=1",),
+            (1, 28, 28),
+            kind=ITERATION,
+            shots=1,
+            tasks=8,
+        ),
+        Case(
+            "evaluation",
+            "600 tasks scored, CNN 4x32, stride 2, 28x28, 1 shot, 0 to 3 steps",
+            "omniglot-5way-1shot",
+            (),
+            (1, 28, 28),
+            kind=EVALUATION,
+            shots=1,
+            tasks=600,
+        ),
         *(_steps_case(num_steps) for num_steps in (1, 5, 25, 100)),
     )
 }
@@ -115,7 +166,7 @@ CASES = {
 # Names that stand for several cases.
 GROUPS = {"steps": tuple(name for name in CASES if name.startswith("steps-"))}
 
-DEFAULT_CASES = ("omniglot", "cifar-fs", "cifar-fs-release", "logistic", "kfo")
+DEFAULT_CASES = tuple(name for name in CASES if name not in GROUPS["steps"])
 
 
 def chosen_cases(names: list[str]) -> list[Case]:
@@ -141,11 +192,13 @@ class Problem:
     """Holds what the meta-gradient of a case is computed from.
 
     Attributes:
+        case: the case.
         experiment: built from the recipe of the case.
         meta: where the meta-gradient is taken.
         episode: the tasks.
     """
 
+    case: Case
     experiment: Experiment
     meta: MetaParams
     episode: Episode
@@ -177,7 +230,7 @@ def problem_of(
     *,
     device: str,
     dtype: torch.dtype = torch.float32,
-    num_tasks: int = NUM_TASKS,
+    num_tasks: int | None = None,
     extra: tuple[str, ...] = (),
     seed: int = 0,
 ) -> Problem:
@@ -187,7 +240,7 @@ def problem_of(
 
     Args:
         case, device, dtype, extra: as in `experiment_of`.
-        num_tasks: tasks of the episode.
+        num_tasks: tasks of the episode; None for `Case.episode_tasks`.
         seed: of parameters and tasks.
     """
     drawn = experiment_of(case, device="cpu").initial_meta()
@@ -195,19 +248,24 @@ def problem_of(
     xi = {name: value + _XI_SCALE * _normal(value.shape, seed, name) for name, value in drawn.transform.items()}
     flat = MetaParams(drawn.model, xi).flat()
     meta = MetaParams.from_flat({name: value.to(experiment.device, dtype) for name, value in flat.items()})
-    return Problem(experiment, meta, _episode(case, experiment, num_tasks, seed))
+    num_tasks = case.episode_tasks if num_tasks is None else num_tasks
+    return Problem(case, experiment, meta, _episode(case, experiment, num_tasks, seed))
 
 
 def _episode(case: Case, experiment: Experiment, num_tasks: int, seed: int) -> Episode:
-    def inputs(part: str) -> Tensor:
-        drawn = torch.stack([_inputs(case, seed, task, part) for task in range(num_tasks)])
+    def inputs(part: str, repeats: int) -> Tensor:
+        drawn = torch.stack([_inputs(case, repeats, seed, task, part) for task in range(num_tasks)])
         return drawn.to(experiment.device, experiment.dtype)
 
-    labels = torch.arange(case.ways).repeat_interleave(SHOTS).expand(num_tasks, -1).contiguous().to(experiment.device)
-    return Episode(inputs("support"), labels, inputs("query"), labels, truth={})
+    def labels(repeats: int) -> Tensor:
+        of_task = torch.arange(case.ways).repeat_interleave(repeats)
+        return of_task.expand(num_tasks, -1).contiguous().to(experiment.device)
+
+    support_x, query_x = inputs("support", case.shots), inputs("query", case.queries)
+    return Episode(support_x, labels(case.shots), query_x, labels(case.queries), truth={})
 
 
-def _inputs(case: Case, seed: int, task: int, part: str) -> Tensor:
+def _inputs(case: Case, repeats: int, seed: int, task: int, part: str) -> Tensor:
     """Return the inputs of one set, class after class, float32: a pattern for each class of the task, and noise.
 
     Images are smooth patterns in [0, 1] in steps of 1/255. Of noise alone, images of all classes would look the same
@@ -216,41 +274,12 @@ def _inputs(case: Case, seed: int, task: int, part: str) -> Tensor:
     classes = torch.Generator().manual_seed(key_seed(seed, "bench", "classes", task))
     noise = torch.Generator().manual_seed(key_seed(seed, "bench", part, task))
     if len(case.input_shape) == 1:
-        centres = torch.randn((case.ways, *case.input_shape), generator=classes).repeat_interleave(SHOTS, dim=0)
+        centres = torch.randn((case.ways, *case.input_shape), generator=classes).repeat_interleave(repeats, dim=0)
         return centres + torch.randn(centres.shape, generator=noise)
     coarse = torch.rand((case.ways, case.input_shape[0], 7, 7), generator=classes)
-    patterns = functional.interpolate(coarse, case.input_shape[1:], mode="bilinear").repeat_interleave(SHOTS, dim=0)
+    patterns = functional.interpolate(coarse, case.input_shape[1:], mode="bilinear").repeat_interleave(repeats, dim=0)
     return (255 * (0.8 * patterns + 0.2 * torch.rand(patterns.shape, generator=noise))).round() / 255
 
 
 def _normal(shape: torch.Size, seed: int, name: str) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(key_seed(seed, "bench", "xi", name)))
-
-
-# In units of a forward pass. An inner step: forward 1, gradient 2, and in the outer backward pass the derivative of
-# the forward 2 and of the gradient 4, since each of its two products has two factors. The query: forward 1, gradient 2.
-STEP_FORWARDS, QUERY_FORWARDS = 9, 3
-
-
-def meta_gradient_flops(network: Network, *, num_support: int, num_query: int, num_steps: int, num_tasks: int) -> int:
-    """Return the operations of one exact second-order meta-gradient that keeps its graph.
-
-    num_tasks * forward * (9 * num_steps * num_support + 3 * num_query)
-
-    The convolutions and linear layers alone are counted, as if the first layer, too, needed the gradient of its
-    input; norms, non-linearities, transforms and the updates are left out. The count is nominal: an implementation
-    that saves or repeats work is still measured by it.
-    """
-    return num_tasks * forward_flops(network) * (STEP_FORWARDS * num_steps * num_support + QUERY_FORWARDS * num_query)
-
-
-def case_flops(case: Case) -> int:
-    """Return `meta_gradient_flops` of a case."""
-    experiment = experiment_of(case, device="cpu")
-    return meta_gradient_flops(
-        experiment.network,
-        num_support=case.num_inputs,
-        num_query=case.num_inputs,
-        num_steps=experiment.recipe.inner.steps,
-        num_tasks=NUM_TASKS,
-    )

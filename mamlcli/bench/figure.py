@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # The rest of Okabe and Ito's palette.
 _LIGHT_BLUE, _YELLOW, _BLACK = "#56B4E9", "#E69F00", "#000000"
 
+# Of no palette; JAX is the seventh.
+_RED = "#8B0000"
+
 _STYLES = {
     "mamlcli (auto)": (BLUE, "o"),
     "mamlcli compiled": (PURPLE, "D"),
@@ -28,6 +31,7 @@ _STYLES = {
     "plain loop": (GREY, "^"),
     "higher": (ORANGE, "P"),
     "TorchOpt": (GREEN, "X"),
+    "jax": (_RED, "*"),
 }
 
 _STEPS = "steps-"
@@ -89,7 +93,7 @@ def bench_png(report: BenchReport) -> bytes:
         axes = [drawn.add_subplot(grid[len(plain), column]) for column in (0, 1)]
         _draw_steps(drawn, axes, of_steps)
     machine = report.machine
-    drawn.suptitle(f"One meta-gradient of {report.settings.tasks} tasks on {machine.cpu}, {machine.device}", fontsize=9)
+    drawn.suptitle(f"One meta-gradient, if a case says no other, on {machine.cpu}, {machine.device}", fontsize=9)
     buffer = io.BytesIO()
     drawn.savefig(buffer, format="png")
     return buffer.getvalue()

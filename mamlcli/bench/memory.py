@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from mamlcli.bench.cases import Case, problem_of
-from mamlcli.bench.implementations import Implementation, prepared
+from mamlcli.bench.implementations import Implementation, timed
 from mamlcli.common.machine import peak_memory_mb, synchronize
 from mamlcli.common.processes.jobs import IsStopped, Job
 from mamlcli.common.processes.pool import LocalExecutor, run_jobs
@@ -57,7 +57,7 @@ def memory_job(payload: dict[str, MemoryRequest], is_stopped: IsStopped) -> dict
     torch.set_num_threads(request.all_threads)
     device = resolve_device(request.device)
     problem = problem_of(request.case, device=request.device, extra=request.implementation.extra)
-    function = prepared(request.implementation, problem)
+    function = timed(request.implementation, problem)
     torch.set_num_threads(request.threads)
     before = process_peak_mb(device)
     function()

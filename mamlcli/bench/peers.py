@@ -1,70 +1,34 @@
 """This module holds the peers of `mamlcli bench`: the same meta-gradient as users of other code would write it.
 
-Three of them: a plain hand-written loop, `higher` and TorchOpt. Their networks are ordinary modules or functional
-calls with torch's fused batch norm, and each runs one task after the other, as its documentation shows. A peer is a
-function that takes a problem, builds what a program would build once, and returns a function without arguments that
-computes one meta-gradient; only that one is timed.
+A plain hand-written loop, `higher` and TorchOpt are here, JAX has a file of its own. The networks are ordinary modules
+or functional calls with torch's fused batch norm, and each runs one task after the other, as its documentation shows.
+A peer is a function that takes a problem, builds what a program would build once, and returns a function without
+arguments that computes one meta-gradient; only that one is timed.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mamlcli.tasks.episodes import Episode
+from mamlcli.bench.jax_peer import by_jax
+from mamlcli.bench.peer_problem import (
+    GradientsOfTasks,
+    MetaGradientFunction,
+    Params,
+    PeerProblem,
+    ScoresOfTasks,
+    Task,
+    as_leaves,
+)
 
 if TYPE_CHECKING:
     from torchopt.base import GradientTransformation
-
-Params = dict[str, Tensor]
-
-MetaGradientFunction = Callable[[], Params]
-
-
-@dataclass(frozen=True)
-class PeerProblem:
-    """Holds the tensors and settings that a peer is given: those that mamlcli gets.
-
-    Attributes:
-        theta: parameters of the network by our names, in the order of the layers.
-        xi: Kronecker factors of linear Meta-KFO by our names; empty in MAML.
-        episode: the tasks, with class indices as labels.
-        lr: inner learning rate, alpha.
-        num_steps: inner steps, K.
-        stride: of every convolution.
-    """
-
-    theta: Params
-    xi: Params
-    episode: Episode
-    lr: float
-    num_steps: int
-    stride: int = 1
-
-    def tasks(self) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Return (support_x, support_y, query_x, query_y) of each task, a list that is made once."""
-        data = self.episode.data()
-        return [(data[0][i], data[1][i], data[2][i], data[3][i]) for i in range(self.episode.num_tasks)]
-
-    def leaves(self) -> tuple[Params, Params]:
-        """Return theta and xi as leaves that require grad."""
-        return _leaves(self.theta), _leaves(self.xi)
-
-
-def _leaves(tensors: Params) -> Params:
-    return {name: value.detach().clone().requires_grad_() for name, value in tensors.items()}
-
-
-def flat_names(problem: PeerProblem) -> list[str]:
-    """Return the names of the meta-gradient's tensors, as in `MetaParams.flat`."""
-    return [*(f"model/{name}" for name in problem.theta), *(f"transform/{name}" for name in problem.xi)]
-
 
 # KFO ----------------------------------------------------------------------------------------------------------
 
@@ -87,16 +51,23 @@ def kfo_updates(xi: Mapping[str, Tensor], names: Sequence[str], gradients: Seque
 
 def plain_loop(problem: PeerProblem) -> MetaGradientFunction:
     """Return the meta-gradient by `torch.autograd.grad(create_graph=True)` and functional calls, by hand."""
-    theta, xi = problem.leaves()
-    tasks, names, leaves = problem.tasks(), list(theta), [*theta.values(), *xi.values()]
+    gradients, tasks = plain_gradients(problem, *problem.leaves()), problem.tasks()
+    return lambda: dict(zip(problem.flat_names(), gradients(tasks), strict=True))
+
+
+def plain_gradients(problem: PeerProblem, theta: Params, xi: Params) -> GradientsOfTasks:
+    """Return the plain loop's meta-gradient as a function of the tasks, at leaves that may change between calls."""
+    names, leaves = problem.adapted(), [*theta.values(), *xi.values()]
 
     def loss(params: Params, x: Tensor, y: Tensor) -> Tensor:
         return functional.cross_entropy(_functional_forward(params, x, problem.stride), y)
 
-    def compute() -> Params:
+    def compute(tasks: Sequence[Task]) -> list[Tensor]:
         totals = [torch.zeros_like(leaf) for leaf in leaves]
         for support_x, support_y, query_x, query_y in tasks:
-            fast = theta
+            if problem.head_only:
+                support_x, query_x = _joint_features(theta, support_x, query_x, problem.stride)
+            fast = {name: theta[name] for name in names}
             for _ in range(problem.num_steps):
                 support_loss = loss(fast, support_x, support_y)
                 updates = torch.autograd.grad(support_loss, list(fast.values()), create_graph=True)
@@ -106,9 +77,40 @@ def plain_loop(problem: PeerProblem) -> MetaGradientFunction:
             outer_loss = loss(fast, query_x, query_y) / len(tasks)
             for total, gradient in zip(totals, torch.autograd.grad(outer_loss, leaves), strict=True):
                 total += gradient
-        return dict(zip(flat_names(problem), totals, strict=True))
+        return totals
 
     return compute
+
+
+def plain_scores(problem: PeerProblem) -> ScoresOfTasks:
+    """Return the scores at every inner step, by a plain loop that keeps no graph between steps."""
+
+    def score(fast: Params, x: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor]]:
+        outputs = _functional_forward(fast, x, problem.stride)
+        loss = functional.cross_entropy(outputs, y)
+        return loss, [loss.detach(), (outputs.argmax(1) == y).to(loss.dtype).mean()]
+
+    def of_task(task: Task) -> Tensor:
+        support_x, support_y, query_x, query_y = task
+        fast, rows = as_leaves(problem.theta), []
+        for step in range(problem.num_steps + 1):
+            with torch.no_grad():
+                of_query = score(fast, query_x, query_y)[1]
+            loss, of_support = score(fast, support_x, support_y)
+            rows.append(torch.stack([*of_support, *of_query]))
+            if step < problem.num_steps:
+                gradients = torch.autograd.grad(loss, list(fast.values()))
+                moved = zip(fast.items(), gradients, strict=True)
+                fast = {name: (v.detach() - problem.lr * g).requires_grad_() for (name, v), g in moved}
+        return torch.stack(rows)
+
+    return lambda tasks: torch.stack([of_task(task) for task in tasks])
+
+
+def _joint_features(params: Params, support_x: Tensor, query_x: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    body = {name: value for name, value in params.items() if name.startswith("body.")}
+    features = _functional_forward(body, torch.cat([support_x, query_x]), stride)
+    return features[: len(support_x)], features[len(support_x) :]
 
 
 def _functional_forward(params: Params, x: Tensor, stride: int) -> Tensor:
@@ -156,6 +158,22 @@ def ordinary_module(problem: PeerProblem) -> nn.Sequential:
     return module
 
 
+def _parts(
+    network: nn.Sequential, problem: PeerProblem
+) -> tuple[Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], nn.Sequential]:
+    """Return what is computed once of (support_x, query_x), and the part of the network that the inner loop moves."""
+    if not problem.head_only:
+        return lambda support_x, query_x: (support_x, query_x), network
+    first = next(index for index, layer in enumerate(network) if isinstance(layer, _GlobalMean)) + 1
+    body = network[:first]
+
+    def features(support_x: Tensor, query_x: Tensor) -> tuple[Tensor, Tensor]:
+        joint = body(torch.cat([support_x, query_x]))
+        return joint[: len(support_x)], joint[len(support_x) :]
+
+    return features, network[first:]
+
+
 def by_higher(problem: PeerProblem) -> MetaGradientFunction:
     """Return the meta-gradient by `higher.innerloop_ctx` with SGD; KFO is its `grad_callback`.
 
@@ -163,9 +181,10 @@ def by_higher(problem: PeerProblem) -> MetaGradientFunction:
     """
     import higher
 
-    network, xi = ordinary_module(problem), _leaves(problem.xi)
-    optimizer = torch.optim.SGD(network.parameters(), lr=problem.lr)
-    tasks, names, leaves = problem.tasks(), list(problem.theta), [*network.parameters(), *xi.values()]
+    network, xi = ordinary_module(problem), as_leaves(problem.xi)
+    features, moving = _parts(network, problem)
+    optimizer = torch.optim.SGD(moving.parameters(), lr=problem.lr)
+    tasks, names, leaves = problem.tasks(), problem.adapted(), [*network.parameters(), *xi.values()]
 
     def transformed(gradients: Sequence[Tensor]) -> list[Tensor]:
         return kfo_updates(xi, names, gradients)
@@ -173,7 +192,8 @@ def by_higher(problem: PeerProblem) -> MetaGradientFunction:
     def compute() -> Params:
         _forget_gradients(leaves)
         for support_x, support_y, query_x, query_y in tasks:
-            with higher.innerloop_ctx(network, optimizer, copy_initial_weights=False) as (fast, inner):
+            support_x, query_x = features(support_x, query_x)
+            with higher.innerloop_ctx(moving, optimizer, copy_initial_weights=False) as (fast, inner):
                 for _ in range(problem.num_steps):
                     support_loss = functional.cross_entropy(fast(support_x), support_y)
                     inner.step(support_loss, grad_callback=transformed if xi else None)
@@ -194,26 +214,28 @@ def by_torchopt(problem: PeerProblem) -> MetaGradientFunction:
     import torchopt
     from torch.func import functional_call
 
-    network, xi = ordinary_module(problem), _leaves(problem.xi)
-    theta, tasks = dict(network.named_parameters()), problem.tasks()
-    leaves = [*theta.values(), *xi.values()]
+    network, xi = ordinary_module(problem), as_leaves(problem.xi)
+    features, moving = _parts(network, problem)
+    theta, tasks = dict(moving.named_parameters()), problem.tasks()
+    leaves = [*network.parameters(), *xi.values()]
     optimizer = torchopt.sgd(problem.lr)
     if xi:
-        optimizer = torchopt.chain(_torchopt_kfo(xi, list(problem.theta)), optimizer)
+        optimizer = torchopt.chain(_torchopt_kfo(xi, problem.adapted()), optimizer)
 
     def compute() -> Params:
         _forget_gradients(leaves)
         for support_x, support_y, query_x, query_y in tasks:
+            support_x, query_x = features(support_x, query_x)
             fast: Params = dict(theta)
             state = optimizer.init(fast)
             for _ in range(problem.num_steps):
-                support_loss = functional.cross_entropy(functional_call(network, fast, (support_x,)), support_y)
+                support_loss = functional.cross_entropy(functional_call(moving, fast, (support_x,)), support_y)
                 gradients = torch.autograd.grad(support_loss, list(fast.values()), create_graph=True)
                 updates, state = optimizer.update(
                     dict(zip(fast, gradients, strict=True)), state, params=fast, inplace=False
                 )
                 fast = torchopt.apply_updates(fast, updates, inplace=False)
-            outputs = functional_call(network, fast, (query_x,))
+            outputs = functional_call(moving, fast, (query_x,))
             torch.autograd.backward(functional.cross_entropy(outputs, query_y) / len(tasks))
         return _gradients(problem, leaves)
 
@@ -238,32 +260,33 @@ def _forget_gradients(leaves: Sequence[Tensor]) -> None:
 
 def _gradients(problem: PeerProblem, leaves: Sequence[Tensor]) -> Params:
     gradients = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
-    return dict(zip(flat_names(problem), gradients, strict=True))
+    return dict(zip(problem.flat_names(), gradients, strict=True))
 
 
 # All of them --------------------------------------------------------------------------------------------------
 
-PLAIN_LOOP = "plain loop"
+PLAIN_LOOP, JAX = "plain loop", "jax"
 
 PEERS: dict[str, Callable[[PeerProblem], MetaGradientFunction]] = {
     PLAIN_LOOP: plain_loop,
     "higher": by_higher,
     "TorchOpt": by_torchopt,
+    JAX: by_jax,
 }
 
-# The package of each peer that is a library.
-_PACKAGES = {"higher": "higher", "TorchOpt": "torchopt"}
+# The package of each peer that is a library, and the extra that brings it.
+PACKAGES = {"higher": ("higher", "bench"), "TorchOpt": ("torchopt", "bench"), JAX: ("jax", "bench-jax")}
 
 
 def absent_peers() -> dict[str, str]:
     """Return the peers that cannot be used here, each with the reason in one line."""
     absent = {}
-    for name, package in _PACKAGES.items():
+    for name, (package, extra) in PACKAGES.items():
         try:
             importlib.import_module(package)
         except ModuleNotFoundError as error:
             missing = "" if error.name == package else f" ({error.name} is missing)"
-            absent[name] = f"{name} is not installed{missing}: pip install 'mamlcli[bench]'"
+            absent[name] = f"{name} is not installed{missing}: pip install 'mamlcli[{extra}]'"
         except Exception as error:  # whatever an old package does with a new torch, the others can be measured
             absent[name] = f"{name} cannot be imported: {type(error).__name__}: {error}".splitlines()[0]
     return absent

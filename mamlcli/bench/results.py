@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
+from mamlcli.bench.load import Load
 from mamlcli.engine.execution import Execution
 from mamlcli.training.tuned import TimeSpread
 
@@ -24,10 +25,14 @@ class BenchRow:
         float64_difference: largest error of any tensor beside the plain loop in float64.
         float32_difference: relative error of the whole, in float32.
         compile_s: seconds of compiling; None where nothing is compiled.
-        gflop: nominal floating-point operations of the meta-gradient, in 1e9.
+        gflop: nominal floating-point operations of what is timed, in 1e9.
         checked_tasks: tasks on which the differences were taken.
         seconds_per_meta_iteration: over the rounds.
         fraction_of_matmul: operations a second beside those of a large matrix product on as many threads.
+        traffic_gb: bytes that its operations read and write, in 1e9, as `traffic_counted` counts them; None where
+            they are not counted.
+        bandwidth_gb_per_s: traffic_gb a second.
+        fraction_of_copy: bandwidth beside that of copying a large tensor on as many threads; above 1 where caches help.
     """
 
     case: str
@@ -44,6 +49,9 @@ class BenchRow:
     checked_tasks: int
     seconds_per_meta_iteration: TimeSpread
     fraction_of_matmul: float
+    traffic_gb: float | None = None
+    bandwidth_gb_per_s: float | None = None
+    fraction_of_copy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,8 @@ class Machine:
         time: of the bench, UTC, ISO 8601.
         peers: the versions of the peers that are libraries, by package.
         matmul_gflop_per_s: of a large float32 matrix product, in 1e9 operations a second, by threads.
+        copy_gb_per_s: of copying a large tensor, in 1e9 bytes read and written a second, by threads.
+        load: what else the machine did.
     """
 
     device: str
@@ -80,6 +90,8 @@ class Machine:
     time: str
     peers: dict[str, str]
     matmul_gflop_per_s: dict[int, float]
+    copy_gb_per_s: dict[int, float] = field(default_factory=dict)
+    load: Load = field(default_factory=Load)
 
     def to_json(self) -> dict[str, object]:
         """Return the facts as primitives, all versions beside the rest."""
@@ -92,6 +104,8 @@ class Machine:
             "time": self.time,
             **self.peers,
             "matmul_gflop_per_s": {str(threads): rate for threads, rate in self.matmul_gflop_per_s.items()},
+            "copy_gb_per_s": {str(threads): rate for threads, rate in self.copy_gb_per_s.items()},
+            "load": asdict(self.load),
         }
 
 
@@ -101,9 +115,9 @@ class Conditions:
 
     Attributes:
         cases: what each case is, in words, by name.
-        shots, queries: support and query inputs of a class.
-        tasks: of the meta-batch.
-        inner_steps: of a case that does not say otherwise.
+        shots, queries: support and query inputs of a class, of a case that does not say otherwise.
+        tasks: of the meta-batch, likewise.
+        inner_steps: likewise.
         order: of the derivatives: 2, exact.
         dtype: of what is timed.
         reference: what every meta-gradient is compared with.
@@ -111,6 +125,8 @@ class Conditions:
         repeats: rounds of each case; None where time decides.
         seconds_per_case: what the rounds of a case may take; None where their number is given.
         tf32_convolutions, tf32_matmul: whether a GPU may round the factors of products to 10 bits.
+        kinds: what is timed of each case: a meta-gradient, a meta-iteration, or an evaluation.
+        tasks_of_cases: how many tasks it is timed on.
     """
 
     cases: dict[str, str]
@@ -126,6 +142,8 @@ class Conditions:
     seconds_per_case: float | None
     tf32_convolutions: bool
     tf32_matmul: bool
+    kinds: dict[str, str] = field(default_factory=dict)
+    tasks_of_cases: dict[str, int] = field(default_factory=dict)
 
 
 def ratios(rows: Sequence[BenchRow], ours: str) -> list[Ratio]:

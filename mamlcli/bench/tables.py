@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mamlcli.bench.results import BenchReport, BenchRow, Ratio
+from mamlcli.bench.load import Load
+from mamlcli.bench.results import BenchReport, BenchRow, Machine, Ratio
 from mamlcli.bench.tuning import TuningReport
 from mamlcli.common.tables import PERCENT, plain_table
 from mamlcli.training.tuned import TimeSpread
@@ -22,17 +23,16 @@ def bench_parts(report: BenchReport) -> list[RenderableType]:
         report: what `run_benchmark` returns.
     """
     machine, settings = report.machine, report.settings
-    rates = ", ".join(f"{rate:,.0f} with {_threads(threads)}" for threads, rate in machine.matmul_gflop_per_s.items())
     parts: list[RenderableType] = [
         Text(
-            f"One meta-gradient: {settings.tasks} tasks, {settings.shots}-shot, {settings.queries} queries, "
-            f"second order, {settings.dtype}"
+            f"One meta-gradient, if a case says no other: {settings.tasks} tasks, {settings.shots}-shot,\n"
+            f"{settings.queries} queries, second order, {settings.dtype}"
         ),
         Text(f"on {machine.device}, {machine.cpu}"),
-        Text(
-            f"torch {machine.versions['torch']}, higher {machine.peers['higher']}, TorchOpt {machine.peers['torchopt']}"
-        ),
-        Text(f"matrix product, float32, GFLOP/s: {rates}\n"),
+        Text(", ".join([f"torch {machine.versions['torch']}", *_peer_versions(machine)])),
+        Text(f"matrix product, float32, GFLOP/s: {_by_threads(machine.matmul_gflop_per_s)}"),
+        Text(f"copying memory, GB/s: {_by_threads(machine.copy_gb_per_s)}"),
+        Text(f"{_load_words(machine.load)}\n"),
     ]
     for case, words in settings.cases.items():
         rows = report.rows_of(case)
@@ -44,18 +44,40 @@ def bench_parts(report: BenchReport) -> list[RenderableType]:
 
 
 _NOTE = """\
-seconds: median of a meta-gradient over alternating rounds; memory: peak of a
-fresh process, interpreter and torch included; error: distance to the plain
-loop in float64, relative norm (it jumps where rounding crosses the kink of a
-ReLU); rate: nominal operations a second (9 forward passes an inner step, 3 for
-the query) as a share of the matrix product's on as many threads; speedup: of
-mamlcli (auto) over this peer"""
+seconds: median over alternating rounds; MB: peak memory of a fresh process,
+interpreter and torch included; flop %: nominal operations a second (of a
+meta-gradient: 9 forward passes an inner step, 3 for the query) as a share of
+the matrix product's on as many threads; GB/s: bytes a second that operations
+read and write, each tensor once an operation (above the rate of copying where
+caches help); speedup: of mamlcli (auto) over this peer; error: distance of
+float32 to the plain loop in float64, relative norm (it jumps where rounding
+crosses the kink of a ReLU)"""
+
+
+def _peer_versions(machine: Machine) -> list[str]:
+    names = {"torchopt": "TorchOpt"}
+    return [f"{names.get(name, name)} {version}" for name, version in machine.peers.items()]
+
+
+def _by_threads(rates: Mapping[int, float]) -> str:
+    return ", ".join(f"{rate:,.0f} with {_threads(threads)}" for threads, rate in rates.items()) or "not measured"
+
+
+def _load_words(load: Load) -> str:
+    """Return a line on what else the machine did."""
+    if load.before is None:
+        words = "load before: not known"
+    else:
+        words = f"load before: {', '.join(f'{value:.2f}' for value in load.before)} (1, 5, 15 minutes)"
+    if load.by_others is not None:
+        words += f"; others used {PERCENT * load.by_others:.0f} % of the cores"
+    return words
 
 
 def _case_table(rows: list[BenchRow], all_ratios: Sequence[Ratio]) -> Table:
     table = plain_table()
     table.add_column("", no_wrap=True)
-    for name in ("seconds", "min-max", "MB", "error", "rate %", "speedup"):
+    for name in ("seconds", "min-max", "MB", "flop %", "GB/s", "speedup"):
         table.add_column(name, justify="right", no_wrap=True)
     speedups = {(ratio.case, ratio.peer): ratio for ratio in all_ratios}
     for row in rows:
@@ -64,8 +86,8 @@ def _case_table(rows: list[BenchRow], all_ratios: Sequence[Ratio]) -> Table:
             row.implementation,
             *_spread_cells(row.seconds_per_meta_iteration),
             "-" if row.peak_memory_mb is None else f"{row.peak_memory_mb:.0f}",
-            f"{row.float32_difference:.0e}",
             f"{PERCENT * row.fraction_of_matmul:.1f}",
+            "-" if row.bandwidth_gb_per_s is None else f"{row.bandwidth_gb_per_s:.1f}",
             f"{ratio.speedup:.2f}" if ratio else "",
         )
     return table
@@ -76,14 +98,16 @@ def _case_note(rows: list[BenchRow]) -> str:
     threads = "; ".join(f"{row.implementation} {row.threads}" for row in rows)
     base = min((row.baseline_memory_mb for row in rows if row.baseline_memory_mb is not None), default=None)
     lines = [f"threads: {threads}"]
+    errors = "; ".join(f"{row.implementation} {row.float32_difference:.0e}" for row in rows)
+    lines.append(f"error: {errors}")
     if base is not None:
         lines.append(f"memory before the first meta-gradient: from {base:,.0f} MB")
     lines += [
         f"{row.implementation}: {', '.join(f'{key} {value}' for key, value in asdict(row.execution).items())}"
-        + (f"; compiled in {row.compile_s:.1f} s" if row.compile_s is not None else "")
         for row in rows
         if row.execution
     ]
+    lines += [f"{row.implementation}: compiled in {row.compile_s:.1f} s" for row in rows if row.compile_s is not None]
     return "\n".join(lines)
 
 

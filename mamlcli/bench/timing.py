@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from mamlcli.bench.implementations import Implementation
-from mamlcli.bench.peers import MetaGradientFunction
+from mamlcli.bench.peer_problem import MetaGradientFunction
 from mamlcli.common.errors import Interrupted
 from mamlcli.common.machine import synchronize
 from mamlcli.training.tuned import TimeSpread
@@ -83,6 +83,8 @@ def best_threads(runner: Runner, candidates: list[int]) -> int:
     seconds: dict[int, float] = {}
     for threads in candidates:
         runner.threads = threads
+        if runner.implementation.is_compiled:
+            runner.seconds()  # compiles for so many threads
         first = runner.seconds()
         calls = _calls_for(first)
         seconds[threads] = min(runner.seconds(calls) for _ in range(2)) if first < 1.0 else runner.seconds()
@@ -125,3 +127,42 @@ def matmul_flops_per_s(device: torch.device, threads: int) -> float:
         runner = Runner(Implementation("matmul"), lambda: {"product": a @ b}, device, threads)
         runner.seconds()
         return 2.0 * size**3 / min(runner.seconds() for _ in range(5))
+
+
+def copy_bytes_per_s(device: torch.device, threads: int) -> float:
+    """Return the bytes per second, read and written, of copying a tensor far larger than caches, the best of five."""
+    size = 2**30 if device.type == "cuda" else 2**27
+    source, target = (torch.ones(size // 4, device=device) for _ in range(2))
+    with threads_restored():
+        runner = Runner(Implementation("copy"), lambda: {"copy": target.copy_(source)}, device, threads)
+        runner.seconds()
+        return 2.0 * size / min(runner.seconds() for _ in range(5))
+
+
+class Rates:
+    """Measures the machine's rates of products and of copies, once for each number of threads that is asked for."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._flops: dict[int, float] = {}
+        self._bytes: dict[int, float] = {}
+
+    def flops_per_s(self, threads: int) -> float:
+        """Return the operations per second of matrix products."""
+        if threads not in self._flops:
+            self._flops[threads] = matmul_flops_per_s(self._device, threads)
+        return self._flops[threads]
+
+    def bytes_per_s(self, threads: int) -> float:
+        """Return the bytes per second of copies."""
+        if threads not in self._bytes:
+            self._bytes[threads] = copy_bytes_per_s(self._device, threads)
+        return self._bytes[threads]
+
+    def in_giga(self) -> tuple[dict[int, float], dict[int, float]]:
+        """Return both in 1e9 a second, by threads."""
+        flops, num_bytes = (
+            {threads: round(rate / 1e9, 1) for threads, rate in sorted(rates.items())}
+            for rates in (self._flops, self._bytes)
+        )
+        return flops, num_bytes

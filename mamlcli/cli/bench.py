@@ -31,10 +31,12 @@ CasesOption = Annotated[
     str | None,
     typer.Option(
         metavar="LIST",
-        help="What to measure: omniglot, cifar-fs, cifar-fs-release, logistic, kfo (the default), and steps "
-        "(1, 5, 25 and 100 inner steps; half an hour and more).",
+        help="What to measure: omniglot, cifar-fs, cifar-fs-release, logistic, anil, kfo, shallow (a whole "
+        "meta-iteration), evaluation (600 tasks): the default; and steps (1, 5, 25 and 100 inner steps; five minutes).",
         show_default=False,
-        autocompletion=complete.list_of("omniglot", "cifar-fs", "cifar-fs-release", "logistic", "kfo", "steps"),
+        autocompletion=complete.list_of(
+            "omniglot", "cifar-fs", "cifar-fs-release", "logistic", "anil", "kfo", "shallow", "evaluation", "steps"
+        ),
     ),
 ]
 
@@ -79,12 +81,13 @@ def bench(
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure time and memory of one meta-gradient, beside a hand-written loop, higher and TorchOpt.
+    """Measure time and memory of one meta-gradient, beside a hand-written loop, higher, TorchOpt and JAX.
 
-    All cases are 5-shot with 5 queries per class, 16 tasks, exact second order, on random patterns: speed depends on
-    shapes alone. Before anything is timed, every implementation must give the same meta-gradient, to 1e-8 in float64.
-    The implementations take turns within each round; peers get their best thread count; memory is the peak of a fresh
-    process. Peers that are not installed are left out: pip install 'mamlcli\\[bench]' brings them.
+    If they say nothing else, cases are 5-shot with 5 queries per class, 16 tasks, exact second order, on random
+    patterns: speed depends on shapes alone. Before anything is timed, every implementation must give the same
+    meta-gradient, to 1e-8 in float64. The implementations take turns within each round; peers get their best thread
+    count; memory is the peak of a fresh process. Peers that are not installed are left out:
+    pip install 'mamlcli\\[bench,bench-jax]' brings them.
 
     With --tune, ways to run a recipe are measured, be it of a plug-in's network and tasks; peers are not.
 

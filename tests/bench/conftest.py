@@ -22,5 +22,6 @@ def no_peers(monkeypatch):
     """Leave out the peers that are libraries."""
     for module in ("implementations", "benchmark"):
         monkeypatch.setattr(
-            f"mamlcli.bench.{module}.absent_peers", lambda: {"higher": "higher is gone", "TorchOpt": "so is TorchOpt"}
+            f"mamlcli.bench.{module}.absent_peers",
+            lambda: {"higher": "higher is gone", "TorchOpt": "so is TorchOpt", "jax": "and jax"},
         )

@@ -1,11 +1,13 @@
 """A whole bench of a tiny case: its report, and what is left out of it. Nothing here looks at a time."""
 
+import dataclasses
 import json
 
 import pytest
 import torch
 
 from mamlcli.bench.benchmark import BenchSettings, run_benchmark
+from mamlcli.bench.cases import EVALUATION, ITERATION
 from mamlcli.bench.implementations import (
     AUTO,
     LOOP,
@@ -26,6 +28,12 @@ def report_of(*cases, **settings):
 
 def test_report_has_the_form_that_programs_read(quick):
     report, lines = report_of(TINY_CASE)
+    assert (report["settings"]["kinds"], report["settings"]["tasks_of_cases"]) == (
+        {"tiny": "meta-gradient"},
+        {"tiny": 16},
+    )
+    assert set(report["machine"]["load"]) == {"before", "after", "by_others"}
+    assert report["machine"]["copy_gb_per_s"] == {"1": 1.0}
     assert set(report) >= {"machine", "settings", "rows", "ratios"}
     json.dumps(report, allow_nan=False)  # primitives and finite numbers only
     assert [row["implementation"] for row in report["rows"]][:3] == [AUTO, LOOP, PLAIN_LOOP]
@@ -37,6 +45,10 @@ def test_report_has_the_form_that_programs_read(quick):
         assert row["float64_difference"] < 1e-8
         assert row["threads"] == 1
         assert row["fraction_of_matmul"] > 0
+        # Its operations were counted on two tasks of 16; the rates of this bench are 1e9 a second.
+        median = row["seconds_per_meta_iteration"]["median"]
+        assert row["bandwidth_gb_per_s"] == pytest.approx(row["traffic_gb"] / median, rel=0.05)
+        assert row["fraction_of_copy"] == pytest.approx(row["bandwidth_gb_per_s"])
         assert (row["execution"] is not None) == row["is_ours"]
     peers = [row["implementation"] for row in report["rows"] if not row["is_ours"]]
     assert [(ratio["case"], ratio["mamlcli"], ratio["peer"]) for ratio in report["ratios"]] == [
@@ -49,8 +61,8 @@ def test_report_has_the_form_that_programs_read(quick):
 
 def test_absent_peers_are_left_out_with_a_line(quick, no_peers):
     report, lines = report_of(TINY_CASE)
-    assert report["notes"][:2] == ["higher is gone", "so is TorchOpt"]
-    assert lines[:2] == report["notes"][:2]
+    assert report["notes"][:3] == ["higher is gone", "so is TorchOpt", "and jax"]
+    assert lines[:3] == report["notes"][:3]
     assert [row["implementation"] for row in report["rows"]] == [AUTO, LOOP, PLAIN_LOOP]
 
 
@@ -79,3 +91,10 @@ def test_an_implementation_that_dies_is_left_out_with_the_reason(quick, no_peers
     report, lines = report_of(TINY_CASE)
     assert "tiny: mamlcli loop is left out: its process was killed" in lines
     assert LOOP not in [row["implementation"] for row in report["rows"]]
+
+
+@pytest.mark.parametrize(("kind", "tasks"), [(ITERATION, 3), (EVALUATION, 5)])
+def test_whole_iterations_and_evaluations_have_rows_of_ours_and_of_the_plain_loop(kind, tasks, quick, no_peers):
+    report, _ = report_of(dataclasses.replace(TINY_CASE, kind=kind, tasks=tasks, shots=1))
+    assert [row["implementation"] for row in report["rows"]] == [AUTO, LOOP, PLAIN_LOOP]
+    assert all(row["float64_difference"] < 1e-8 and row["traffic_gb"] > 0 for row in report["rows"])

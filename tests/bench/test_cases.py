@@ -5,15 +5,13 @@ import torch
 
 from mamlcli.bench.cases import (
     CASES,
-    case_flops,
+    EVALUATION,
     chosen_cases,
     experiment_of,
-    meta_gradient_flops,
     problem_of,
 )
 from mamlcli.common.errors import MamlError
-from mamlcli.engine.networks import cnn, linear
-from mamlcli.engine.sizes import forward_flops
+from mamlcli.recipe.files import load_recipe
 from tests.helpers.benches import TINY_CASE
 from tests.helpers.numerics import DOUBLE
 
@@ -34,13 +32,27 @@ def test_unknown_case_is_an_error_with_the_nearest_name():
 
 @pytest.mark.parametrize("name", CASES)
 def test_cases_are_what_they_say(name):
-    recipe = experiment_of(CASES[name], device="cpu").recipe
-    assert (recipe.outer.tasks, recipe.inner.algorithm, recipe.inner.first_order) == (16, "maml", False)
-    expected_steps = int(name.partition("-")[2]) if name.startswith("steps") else 5
+    case = CASES[name]
+    recipe = experiment_of(case, device="cpu").recipe
+    is_scored = case.kind == EVALUATION
+    assert case.tasks == (recipe.evaluation.tasks if is_scored else recipe.outer.tasks)
+    assert (recipe.inner.algorithm, recipe.inner.first_order) == ("anil" if name == "anil" else "maml", False)
+    expected_steps = int(name.partition("-")[2]) if name.startswith("steps") else 3 if case.shots == 1 else 5
     assert recipe.inner.steps == expected_steps
     assert recipe.inner.transform.name == ("kfo" if name == "kfo" else "none")
-    inputs = problem_of(CASES[name], device="cpu", num_tasks=1).episode.support_x
-    assert inputs.shape[1] == (10 if name == "logistic" else 25)
+    assert recipe.inner.joint_features == (name == "anil")
+    episode = problem_of(case, device="cpu", num_tasks=1).episode
+    of_class = 1 if name == "logistic" else case.ways  # the points of a logistic task are counted together
+    assert episode.support_x.shape[1] == recipe.tasks.shots * of_class
+    assert episode.query_x.shape[1] == recipe.tasks.queries * of_class
+
+
+def test_shallow_and_evaluation_are_the_recipe_as_shipped():
+    shipped = load_recipe("omniglot-5way-1shot")[1]
+    assert experiment_of(CASES["evaluation"], device="cpu").recipe.evaluation == shipped.evaluation
+    shallow = experiment_of(CASES["shallow"], device="cpu").recipe
+    assert (shallow.model.depth, shallow.model.width) == (1, shipped.model.width)
+    assert (shallow.tasks, shallow.inner, shallow.outer) == (shipped.tasks, shipped.inner, shipped.outer)
 
 
 def test_networks_of_the_cases():
@@ -53,6 +65,8 @@ def test_networks_of_the_cases():
     assert shapes("cifar-fs") == [(32, 3, 3, 3), *[(32, 32, 3, 3)] * 3, (5, 32)]
     assert shapes("cifar-fs-release") == [(32, 3, 3, 3), (32, 32, 3, 3), (5, 32)]
     assert shapes("logistic") == [(100, 100), (100, 100), (2, 100)]
+    assert shapes("anil") == shapes("cifar-fs-release")
+    assert shapes("shallow") == [(32, 1, 3, 3), (5, 32)]
     assert shapes("kfo") == shapes("cifar-fs")
     assert shapes("steps-25") == shapes("omniglot")
 
@@ -72,18 +86,3 @@ def test_kfo_starts_away_from_the_identity():
     meta = problem_of(CASES["kfo"], device="cpu", num_tasks=1).meta
     left = meta.transform["body.0.conv.weight/left"]
     assert not torch.equal(left, left.T)
-
-
-def test_operations_are_those_counted_by_hand():
-    # 5x4 image, stride 2, padding 1 -> 3x2 maps; 3 channels of 2 * 9 multiply-adds each: 6 * 3 * 18 = 324.
-    # Second block: 2x1 maps of 3 channels, 3 * 9 multiply-adds each: 2 * 3 * 27 = 162. Head 3 -> 4: 12.
-    network = cnn((2, 5, 4), 4, depth=2, width=3, stride=2)
-    assert forward_flops(network) == 2 * (324 + 162 + 12)
-    # 7 tasks of 6 support inputs, 5 steps of 9 forward passes, and 2 query inputs of 3.
-    count = meta_gradient_flops(network, num_support=6, num_query=2, num_steps=5, num_tasks=7)
-    assert count == 7 * 996 * (9 * 5 * 6 + 3 * 2)
-
-
-def test_operations_of_linear_layers_are_two_a_weight():
-    assert forward_flops(linear((10,), 2, depth=3, width=7)) == 2 * (70 + 49 + 14)
-    assert case_flops(CASES["logistic"]) == 16 * 2 * (10_000 + 10_000 + 200) * (9 * 5 * 10 + 3 * 10)

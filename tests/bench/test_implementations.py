@@ -19,7 +19,7 @@ from mamlcli.bench.implementations import (
     prepared,
     strict_difference,
 )
-from mamlcli.bench.peers import PLAIN_LOOP
+from mamlcli.bench.peers import JAX, PLAIN_LOOP
 from tests.helpers.benches import SAME, SMALL_CASES, TINY_CASE
 from tests.helpers.numerics import DOUBLE
 
@@ -45,6 +45,8 @@ def test_agreement_holds_for_everything_that_is_measured(name):
     measured, _ = implementations(SMALL_CASES[name], device="cpu")
     assert len(measured) >= 3
     for implementation in measured:
+        if implementation.name == JAX:  # takes long to compile; its tests are those of extras
+            continue
         differences = agreement.differences(implementation)
         assert differences.float64 < SAME, implementation.name
         # Float32 has 1e-7 of rounding; kinks of ReLUs that it crosses weigh more, and are few in tiny networks.
@@ -70,8 +72,10 @@ def test_differences_are_those_computed_by_hand():
 
 
 def test_large_cases_are_checked_on_their_first_tasks():
-    assert num_checked_tasks(2e11) == 16
-    assert num_checked_tasks(2.1e11) == 4
+    assert num_checked_tasks(2e11, 16) == 16
+    assert num_checked_tasks(2e11, 600) == 16
+    assert num_checked_tasks(2.1e11, 16) == 4
+    assert num_checked_tasks(2.1e11, 2) == 1
 
 
 def test_a_peer_may_use_one_thread_or_all_and_ours_what_a_run_gets():

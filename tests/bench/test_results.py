@@ -45,6 +45,8 @@ def test_json_of_a_report_is_primitives():
     assert read["machine"]["torch"] == "2.15.0"
     assert read["machine"]["torchopt"] == "not installed"
     assert read["machine"]["matmul_gflop_per_s"] == {"1": 80.1, "2": 163.4}
+    assert read["machine"]["copy_gb_per_s"] == {"1": 11.1, "2": 18.7}
+    assert read["machine"]["load"] == {"before": [0.52, 0.61, 0.7], "after": [1.9, 1.2, 0.9], "by_others": 0.034}
     assert read["rows"][0]["execution"]["path"] == "batched"
     assert read["notes"] == ["left out: x"]
 
@@ -52,4 +54,4 @@ def test_json_of_a_report_is_primitives():
 def test_rows_of_a_case_are_in_the_order_of_measurement():
     rows = made_up_report().rows_of("steps-1")
     assert {row.case for row in rows} == {"steps-1"}
-    assert [row.implementation for row in rows][-2:] == ["higher", "TorchOpt"]
+    assert [row.implementation for row in rows][-2:] == ["TorchOpt", "jax"]

@@ -108,6 +108,6 @@ def test_help_names_cases_and_options(cli):
         "--out",
         "--json",
         "cifar-fs-release",
-        "mamlcli[bench]",
+        "mamlcli[bench,bench-jax]",
     ):
         assert word in text

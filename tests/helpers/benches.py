@@ -9,8 +9,9 @@ from mamlcli.bench.cases import (
     Case,
 )
 from mamlcli.bench.implementations import AUTO
+from mamlcli.bench.load import Load
 from mamlcli.bench.memory import Memory
-from mamlcli.bench.peers import PLAIN_LOOP
+from mamlcli.bench.peers import PEERS
 from mamlcli.bench.results import BenchReport, BenchRow, Conditions, Machine, ratios
 from mamlcli.engine.execution import Execution
 from mamlcli.training.tuned import TimeSpread
@@ -31,6 +32,7 @@ SMALL_CASES = {
     "conv": CONV,
     "conv-stride-1": Case("conv-stride-1", "tiny", "cifar-fs-5way-5shot", IMAGES, (3, 4, 4), ways=3),
     "kfo": Case("kfo", "tiny", "cifar-fs-5way-5shot", (*CONV.overrides, "inner.transform=kfo"), (2, 7, 6), ways=3),
+    "anil": Case("anil", "tiny", "cifar-fs-5way-5shot-anil", IMAGES, (3, 4, 4), ways=3),
     "linear": Case("linear", "tiny", "logistic", ("model.depth=3", "model.width=5", "inner.steps=3"), (4,), ways=2),
 }
 
@@ -45,7 +47,8 @@ def make_bench_quick(monkeypatch):
     """Take one short sample, start no process for memory and multiply no large matrices."""
     make_samples_short(monkeypatch)
     monkeypatch.setattr("mamlcli.bench.benchmark.measure_memory", lambda request: MEMORY)
-    monkeypatch.setattr("mamlcli.bench.benchmark.matmul_flops_per_s", lambda device, threads: 1e9)
+    monkeypatch.setattr("mamlcli.bench.timing.matmul_flops_per_s", lambda device, threads: 1e9)
+    monkeypatch.setattr("mamlcli.bench.timing.copy_bytes_per_s", lambda device, threads: 1e9)
 
 
 def make_samples_short(monkeypatch):
@@ -67,17 +70,26 @@ def made_up_row(case, name, *, is_ours, seconds):
         baseline_memory_mb=512.5,
         float64_difference=1e-12,
         float32_difference=1.2e-5,
-        compile_s=61.2 if name == "mamlcli compiled" else None,
+        compile_s=61.2 if name in ("mamlcli compiled", "jax") else None,
         gflop=1.0,
         checked_tasks=16,
         seconds_per_meta_iteration=seconds,
         fraction_of_matmul=0.4321,
+        traffic_gb=12.3456,
+        bandwidth_gb_per_s=123.4 if name != "higher" else None,
+        fraction_of_copy=1.234,
     )
 
 
 def made_up_report():
     """A report of some cases, with numbers as long as they get."""
-    names = ["mamlcli (auto)", "mamlcli loop", "mamlcli compiled", "mamlcli constant", PLAIN_LOOP, "higher", "TorchOpt"]
+    names = [
+        "mamlcli (auto)",
+        "mamlcli loop",
+        "mamlcli compiled",
+        "mamlcli constant",
+        *PEERS,
+    ]
     cases = ["omniglot", "cifar-fs-release", "steps-1", "steps-100"]
     rows = tuple(
         made_up_row(case, name, is_ours=name.startswith("mamlcli"), seconds=TimeSpread(123.4 + i, 120.1, 140.2 + i, 3))
@@ -106,7 +118,9 @@ def made_up_report():
         2,
         {"mamlcli": "0.1.0", "torch": "2.15.0"},
         "2026-01-01T00:00:00+00:00",
-        {"higher": "0.2.1", "torchopt": "not installed"},
+        {"higher": "0.2.1", "torchopt": "not installed", "jax": "0.10.2"},
         {1: 80.1, 2: 163.4},
+        {1: 11.1, 2: 18.7},
+        Load((0.52, 0.61, 0.7), (1.9, 1.2, 0.9), 0.034),
     )
     return BenchReport(machine, conditions, rows, tuple(ratios(rows, AUTO)), ("left out: x",))

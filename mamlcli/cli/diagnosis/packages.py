@@ -27,6 +27,7 @@ _PACKAGE = Path(__file__).parents[2]
 
 EXTRAS = {
     "bench": "bench leaves these peers out",
+    "bench-jax": "bench leaves this peer out",
     "tensorboard": "logging=tensorboard does not work",
     "mlflow": "logging=mlflow does not work",
     "cluster": "--on slurm and --on tcp://HOST:PORT do not work",

@@ -38,7 +38,7 @@ def test_a_torchvision_of_another_build_than_torch_stops_only_what_needs_it(monk
 def test_extras_that_are_not_installed_are_lacking(monkeypatch):
     monkeypatch.setattr(packages.importlib.util, "find_spec", lambda _: None)
     found = {finding.name: finding for finding in packages.extras_findings()}
-    assert set(found) == {"bench", "tensorboard", "mlflow", "cluster"}
+    assert set(found) == {"bench", "bench-jax", "tensorboard", "mlflow", "cluster"}
     assert found["bench"].status == LACKING
     assert found["bench"].remedy == "pip install 'mamlcli[bench]'"
     assert "higher not installed" in found["bench"].found
@@ -49,7 +49,8 @@ def test_requirements_are_those_of_the_package():
     config.read(Path(mamlcli.__file__).parents[1] / "setup.cfg")
     wanted = config["options"]["install_requires"].split()
     assert [f"{needed.name}>={needed.smallest}" for needed in requirements() if needed.extra is None] == wanted
-    assert {needed.extra for needed in requirements()} == {None, "bench", "tensorboard", "mlflow", "cluster"}
+    found = {needed.extra for needed in requirements()}
+    assert found == {None, "bench", "bench-jax", "tensorboard", "mlflow", "cluster"}
 
 
 def test_requirements_of_an_installed_package(monkeypatch, tmp_path):
