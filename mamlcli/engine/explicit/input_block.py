@@ -83,7 +83,8 @@ class TaskInputBlock:
     def _moved(self, kept: Tensors, dfactor: Tensor) -> Tensor:
         """Return how the outputs move with the factor."""
         patches, y = kept
-        return _masked(torch.bmm(patches, dfactor.mT).view(y.shape), y, 0)
+        moved: Tensor = _masked(torch.bmm(patches, dfactor.mT).view(y.shape), y, 0)
+        return moved
 
     # What has the size of the filters ------------------------------------------------------------------------------
 
