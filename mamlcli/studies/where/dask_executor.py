@@ -25,6 +25,9 @@ _POLL_S = 0.2
 # How often it asks how many workers there are, and tells them to stop.
 _LOOK_S = 2.0
 
+# How long a cluster that gets no workers from us may be without any.
+_ALONE_S = 300.0
+
 # How long jobs may take to stop when the driver ends by an error.
 _PATIENCE_S = 10.0
 
@@ -47,7 +50,7 @@ class DaskExecutor:
         self._around = Surroundings.here(uuid.uuid4().hex)
         self._futures: dict[str, tuple[Future, float]] = {}
         self._num_begun, self._looked_s, self._told_s = 0, 0.0, 0.0
-        self._num_workers, self._num_slots = 0, 0
+        self._num_workers, self._num_slots, self._seen_s = 0, 0, time.monotonic()
 
     def has_room(self) -> bool:
         """Return whether the workers can take another job: those that are there, or will be if they are needed."""
@@ -67,6 +70,7 @@ class DaskExecutor:
     def ended(self, *, was_interrupted: bool) -> list[Outcome]:
         """Return how jobs ended."""
         self._check()
+        self._look()
         if not (keys := self._done()):
             time.sleep(_POLL_S)
             keys = self._done()
@@ -84,7 +88,6 @@ class DaskExecutor:
         try:
             outcome = unpacked(future.result())
             assert isinstance(outcome, Outcome)
-            self._look()
             return _with_workers(outcome, self._num_workers)
         except KilledWorker as error:
             num_lost = error.allowed_failures + 1
@@ -144,11 +147,20 @@ class DaskExecutor:
 
     def _look(self) -> None:
         """Count workers and how many jobs they can have at a time, now and then."""
-        if time.monotonic() - self._looked_s < _LOOK_S and self._num_slots:
+        if time.monotonic() - self._looked_s < _LOOK_S:
             return
         self._looked_s = time.monotonic()
         slots = self._client.nthreads()
         self._num_workers, self._num_slots = len(slots), sum(slots.values())
+        if slots or self._connection.num_processes is not None:
+            self._seen_s = time.monotonic()
+        elif time.monotonic() - self._seen_s > _ALONE_S:
+            raise MamlError(
+                "--on",
+                expected=f"workers until the end ({self._connection.words})",
+                got=f"none for {_ALONE_S / 60:g} minutes",
+                next_step="Start some and run the same command again: what was done is kept",
+            )
 
     def _check(self) -> None:
         """Raise MamlError where the scheduler is gone."""
