@@ -78,7 +78,7 @@ def test_an_interruption_stops_all_jobs_and_begins_no_more(executor, tmp_path, m
     found = executor.ended
 
     def ended(**how):
-        if all((tmp_path / f"{name}.begun").exists() for name in "ab") and not interrupted:
+        if any(tmp_path.glob("*.begun")) and not interrupted:
             interrupted.append(True)
             signal.raise_signal(signal.SIGINT)
         return found(**how)
@@ -87,7 +87,9 @@ def test_an_interruption_stops_all_jobs_and_begins_no_more(executor, tmp_path, m
     monkeypatch.setattr(executor, "ended", ended)
     with pytest.raises(Interrupted):
         run_jobs([Job(name, wait_for_word, str(tmp_path / name)) for name in names], executor=executor)
-    assert [(tmp_path / name).exists() for name in names] == [True, True, False]
+    begun = [name for name in names if (tmp_path / f"{name}.begun").exists()]
+    assert begun in (["a"], ["b"], ["a", "b"])  # the second one may still wait for its process
+    assert all((tmp_path / name).exists() for name in begun)
 
 
 DRIVER = """
