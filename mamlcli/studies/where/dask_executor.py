@@ -6,13 +6,11 @@ import contextlib
 import threading
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mamlcli.common.errors import MamlError
-from mamlcli.common.processes.jobs import LOST, Job, Outcome, failure, packed, unpacked
-from mamlcli.common.words import first_line
+from mamlcli.common.processes.jobs import LOST, Job, Outcome, failed, packed, unpacked
 from mamlcli.studies.where.connection import Connection
 from mamlcli.studies.where.on_worker import Surroundings, do_job, end_children, stop_jobs
 
@@ -95,7 +93,7 @@ class DaskExecutor:
             outcome = Outcome(key, "failed", reason=reason, error=LOST, attempts=num_lost, wall_s=wall_s)
         except Exception as error:  # of Dask itself: it was cancelled, or could not be read on the worker
             self._check()
-            outcome = Outcome(key, "failed", **failure(error), wall_s=wall_s)
+            outcome = replace(failed(key, error), wall_s=wall_s)
         finally:
             future.release()
         return Outcome(key, "interrupted", wall_s=wall_s) if was_interrupted else outcome
@@ -123,7 +121,7 @@ class DaskExecutor:
         # In a thread: a worker that does not answer keeps no other from being told, nor the driver from going on.
         threading.Thread(target=self._on_all, args=(stop_jobs, self._around.driver), daemon=True).start()
 
-    def _on_all(self, function: Callable[..., None], *words: str) -> None:
+    def _on_all(self, function: object, *words: str) -> None:
         with contextlib.suppress(Exception):  # what does not answer is told again, or is gone
             self._client.run(function, *words, on_error="ignore")
 
@@ -168,7 +166,7 @@ class DaskExecutor:
             raise MamlError(
                 "--on",
                 expected=f"a scheduler that is there until the end ({self._connection.words})",
-                got=f"one that does not answer any more ({first_line(self._client.status)})",
+                got=f"one that does not answer any more ({self._client.status})",
                 why="Its jobs stop and are saved",
                 next_step="Run the same command again, there or elsewhere: what was done is kept",
             )
