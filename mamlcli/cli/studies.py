@@ -41,6 +41,12 @@ if TYPE_CHECKING:
 LayersOption = Annotated[str, typer.Option(metavar="LIST", help="Values of model.linear_layers.")]
 
 
+GridDepthsOption = Annotated[
+    str | None,
+    typer.Option(metavar="LIST", help="Values of model.depth, for a grid of depth x optimizer.", show_default=False),
+]
+
+
 CollapseOption = Annotated[
     Path | None,
     typer.Option(
@@ -166,12 +172,7 @@ def meta_opt(
             autocompletion=complete.list_of(*TRANSFORMS),
         ),
     ] = "none,meta-sgd,meta-curvature,kfo,kfo-mlp",
-    depths: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LIST", help="Values of model.depth, for a grid of depth x optimizer.", show_default=False
-        ),
-    ] = None,
+    depths: GridDepthsOption = None,
     seeds: SeedsOption = 3,
     inner_lrs: InnerLrsOption = None,
     jobs: JobsOption = None,

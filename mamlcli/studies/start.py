@@ -13,7 +13,7 @@ from mamlcli.common.errors import MamlError
 from mamlcli.common.files import expanded
 from mamlcli.common.machine import num_cores
 from mamlcli.common.names import RUNS
-from mamlcli.common.processes.pool import Executor
+from mamlcli.common.processes.pool import Executor, LocalExecutor
 from mamlcli.recipe.given_schema import OutsideModel
 from mamlcli.recipe.tasks_schema import SyntheticKeys
 from mamlcli.runs.place import in_numbered_place
@@ -77,11 +77,7 @@ def run_study(
     wish, device = Wish(on, jobs, per_gpu), sweep.recipe.execution.device
     experiment = check_sweep(sweep, is_here=wish.place(device).is_here)
     check_start_width(sweep, experiment)
-    if with_capacity is None:
-        with_capacity = isinstance(sweep.recipe.tasks, SyntheticKeys) and not isinstance(
-            sweep.recipe.model, OutsideModel
-        )
-    check_capacity(sweep, with_capacity)
+    with_capacity = _has_capacity(sweep, with_capacity)
     num_cells = len(cells_of(sweep))
     place = RUNS if folder is None else expanded(folder)
     opened = executor_at(wish, device=device, num_default=lambda: default_jobs(sweep.recipe, num_cells), folder=place)
@@ -94,6 +90,14 @@ def run_study(
     result = add_closed_form(add_capacity(result, sweep, path), sweep, experiment)
     write_result(path, result)
     return result
+
+
+def _has_capacity(sweep: Sweep, asked: bool | None) -> bool:
+    """Return whether each value is also trained without meta-learning: as asked for, or where it can be."""
+    if asked is None:
+        return isinstance(sweep.recipe.tasks, SyntheticKeys) and not isinstance(sweep.recipe.model, OutsideModel)
+    check_capacity(sweep, asked)
+    return asked
 
 
 def _opened(
@@ -159,15 +163,8 @@ def reproduce(
     path = reproduction_path(folder, scale)
     with executor_of(Wish(on, jobs, per_gpu), path, plan_or_draft(path, request).families, device) as executor:
         on_open(executor)
-        machine = Machine(
-            executor,
-            device,
-            argv or sys.argv,
-            command(path),
-            on_family or (lambda family, sweep: None),
-            on_end or (lambda end: None),
-            on_look or (lambda done: None),
-        )
+        told = on_family or (lambda family, sweep: None), on_end or (lambda end: None), on_look or (lambda done: None)
+        machine = Machine(executor, device, argv or sys.argv, command(path), *told)
         return _timed(path, request, Extent(until_decided, max_seeds, deadline), machine)
 
 
@@ -236,7 +233,7 @@ def planned(made: Draft, path: Path, machine: Machine, deadline: float | None = 
     """Return the plan of a draft; pilots, of which none begins after the deadline, choose the rates that it lacks."""
     for family in made.families:
         sweep = sweep_of(family, first_seed=FIRST_SEED, num_seeds=1, device=machine.device)
-        check_sweep(sweep, is_here=machine.is_here)
+        check_sweep(sweep, is_here=isinstance(machine.executor, LocalExecutor))
     families, _ = run_pilots(
         made.families,
         path,

@@ -104,3 +104,15 @@ def test_a_table_is_shown_where_numpy_cannot_be_imported(tmp_path):
     command = [sys.executable, "-c", code]
     ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert (ended.returncode, "numpy" in ended.stdout) == (1, True), ended.stderr
+
+
+def test_a_place_of_on_is_looked_at_alone(cli, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert json.loads(cli("doctor", "--on", "gpus", "--json").out) == {"found": "2 of the GPUs 0, 1 of this machine"}
+    assert cli("doctor", "--on", "local").out == "processes of this machine\n"
+    refused = cli("doctor", "--on", "nowhere")
+    assert (refused.code, refused.out) == (1, "")
+    assert "expected local, gpus[:N], slurm[:PROFILE] or tcp://HOST:PORT, got 'nowhere'" in " ".join(
+        refused.err.split()
+    )

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, Pipe
 
 from mamlcli.common.errors import Interrupted, MamlError
 from mamlcli.common.processes.fresh import fresh_python
-from mamlcli.common.processes.jobs import DIED, IsStopped, Job, Outcome, failure
+from mamlcli.common.processes.jobs import DIED, IsStopped, Job, Outcome, failed
 from mamlcli.common.processes.lifeline import end_after
 from mamlcli.common.processes.signals import left_to_parent
 from mamlcli.common.words import first_line
@@ -164,5 +164,4 @@ def _outcome(job: Job, is_stopped: IsStopped) -> Outcome:
     except (Interrupted, KeyboardInterrupt):
         return Outcome(job.key, "interrupted")
     except Exception as error:
-        why = failure(error)
-        return Outcome(job.key, "failed", reason=why["reason"], error=why["error"], details=why.get("details", ""))
+        return failed(job.key, error)

@@ -103,6 +103,12 @@ def unpacked(outcome: Outcome) -> Outcome:
     return replace(outcome, value=pickle.loads(outcome.value)) if isinstance(outcome.value, bytes) else outcome
 
 
+def failed(key: str, error: BaseException) -> Outcome:
+    """Return the outcome of a job that ended by an error."""
+    why = failure(error)
+    return Outcome(key, "failed", reason=why["reason"], error=why["error"], details=why.get("details", ""))
+
+
 def failure(error: BaseException) -> dict[str, str]:
     """Return why a job failed, by the names of the fields of `Outcome`: reason, error and, for a bug, details."""
     name = type(error).__name__

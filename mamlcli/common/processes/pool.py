@@ -150,7 +150,8 @@ class LocalExecutor:
     ) -> None:
         self.num_processes = num_processes
         self.num_threads = num_threads
-        self._environments = [dict(environment) for environment in environments] or [{}] * num_processes
+        self._environments: list[dict[str, str | None]] = [{**environment} for environment in environments]
+        self._environments = self._environments or [{}] * num_processes
         self._children: list[Child] = []
 
     def has_room(self) -> bool:

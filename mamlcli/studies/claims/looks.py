@@ -83,11 +83,6 @@ class Machine:
     on_end: Callable[[CellEnd], None] = lambda end: None
     on_look: Callable[[Reproduction], None] = lambda done: None
 
-    @property
-    def is_here(self) -> bool:
-        """Whether its runs are made by processes of this machine."""
-        return isinstance(self.executor, LocalExecutor)
-
 
 def take_looks(opened: OpenedPlan, path: Path, extent: Extent, machine: Machine) -> Reproduction:
     """Run what is missing of a plan, look by look, and decide every claim.
@@ -139,7 +134,7 @@ class _Reproduction:
                 next_step=f"Go on with {code_words(self.opened.plan)}, or begin a new plan: name another --dir",
             )
         for family in families:
-            check_sweep(self._sweep(family, 1), is_here=self.machine.is_here)
+            check_sweep(self._sweep(family, 1), is_here=isinstance(self.machine.executor, LocalExecutor))
 
     def _sweep(self, family: Family, num_seeds: int) -> Sweep:
         plan = self.opened.plan

@@ -6,13 +6,11 @@ import contextlib
 import threading
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mamlcli.common.errors import MamlError
-from mamlcli.common.processes.jobs import LOST, Job, Outcome, failure, packed, unpacked
-from mamlcli.common.words import first_line
+from mamlcli.common.processes.jobs import LOST, Job, Outcome, failed, packed, unpacked
 from mamlcli.studies.where.connection import Connection
 from mamlcli.studies.where.on_worker import Surroundings, do_job, end_children, stop_jobs
 
@@ -24,6 +22,9 @@ _POLL_S = 0.2
 
 # How often it asks how many workers there are, and tells them to stop.
 _LOOK_S = 2.0
+
+# How long a cluster that gets no workers from us may be without any.
+_ALONE_S = 300.0
 
 # How long jobs may take to stop when the driver ends by an error.
 _PATIENCE_S = 10.0
@@ -47,7 +48,7 @@ class DaskExecutor:
         self._around = Surroundings.here(uuid.uuid4().hex)
         self._futures: dict[str, tuple[Future, float]] = {}
         self._num_begun, self._looked_s, self._told_s = 0, 0.0, 0.0
-        self._num_workers, self._num_slots = 0, 0
+        self._num_workers, self._num_slots, self._seen_s = 0, 0, time.monotonic()
 
     def has_room(self) -> bool:
         """Return whether the workers can take another job: those that are there, or will be if they are needed."""
@@ -67,6 +68,7 @@ class DaskExecutor:
     def ended(self, *, was_interrupted: bool) -> list[Outcome]:
         """Return how jobs ended."""
         self._check()
+        self._look()
         if not (keys := self._done()):
             time.sleep(_POLL_S)
             keys = self._done()
@@ -84,7 +86,6 @@ class DaskExecutor:
         try:
             outcome = unpacked(future.result())
             assert isinstance(outcome, Outcome)
-            self._look()
             return _with_workers(outcome, self._num_workers)
         except KilledWorker as error:
             num_lost = error.allowed_failures + 1
@@ -92,7 +93,7 @@ class DaskExecutor:
             outcome = Outcome(key, "failed", reason=reason, error=LOST, attempts=num_lost, wall_s=wall_s)
         except Exception as error:  # of Dask itself: it was cancelled, or could not be read on the worker
             self._check()
-            outcome = Outcome(key, "failed", **failure(error), wall_s=wall_s)
+            outcome = replace(failed(key, error), wall_s=wall_s)
         finally:
             future.release()
         return Outcome(key, "interrupted", wall_s=wall_s) if was_interrupted else outcome
@@ -120,7 +121,7 @@ class DaskExecutor:
         # In a thread: a worker that does not answer keeps no other from being told, nor the driver from going on.
         threading.Thread(target=self._on_all, args=(stop_jobs, self._around.driver), daemon=True).start()
 
-    def _on_all(self, function: Callable[..., None], *words: str) -> None:
+    def _on_all(self, function: object, *words: str) -> None:
         with contextlib.suppress(Exception):  # what does not answer is told again, or is gone
             self._client.run(function, *words, on_error="ignore")
 
@@ -144,11 +145,20 @@ class DaskExecutor:
 
     def _look(self) -> None:
         """Count workers and how many jobs they can have at a time, now and then."""
-        if time.monotonic() - self._looked_s < _LOOK_S and self._num_slots:
+        if time.monotonic() - self._looked_s < _LOOK_S:
             return
         self._looked_s = time.monotonic()
         slots = self._client.nthreads()
         self._num_workers, self._num_slots = len(slots), sum(slots.values())
+        if slots or self._connection.num_processes is not None:
+            self._seen_s = time.monotonic()
+        elif time.monotonic() - self._seen_s > _ALONE_S:
+            raise MamlError(
+                "--on",
+                expected=f"workers until the end ({self._connection.words})",
+                got=f"none for {_ALONE_S / 60:g} minutes",
+                next_step="Start some and run the same command again: what was done is kept",
+            )
 
     def _check(self) -> None:
         """Raise MamlError where the scheduler is gone."""
@@ -156,7 +166,7 @@ class DaskExecutor:
             raise MamlError(
                 "--on",
                 expected=f"a scheduler that is there until the end ({self._connection.words})",
-                got=f"one that does not answer any more ({first_line(self._client.status)})",
+                got=f"one that does not answer any more ({self._client.status})",
                 why="Its jobs stop and are saved",
                 next_step="Run the same command again, there or elsewhere: what was done is kept",
             )

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from mamlcli.common.errors import MamlError
 from mamlcli.common.files import CACHE_VARIABLE, DATA_VARIABLE
 from mamlcli.common.processes.child import Child, close_children
-from mamlcli.common.processes.jobs import LOST, Job, Outcome, failure
+from mamlcli.common.processes.jobs import LOST, Job, Outcome, failed
 
 # How often a task looks whether its job is to stop.
 _POLL_S = 0.2
@@ -94,7 +94,7 @@ def do_job(job: Job, around: Surroundings) -> Outcome:
     try:
         child = _CHILDREN.taken(around)
     except (MamlError, OSError) as error:  # the folder is not here, or no process can be started
-        return Outcome(job.key, "failed", **failure(error), where=place_words())
+        return replace(failed(job.key, error), where=place_words())
     child.begin(job)
     is_stopped = False
     while not child.connection.poll(_POLL_S):

@@ -6,14 +6,18 @@ study wait for ever.
 
 from __future__ import annotations
 
+import os
+import platform
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TypedDict
 
+import mamlcli
 from mamlcli.common.disk import write_error
 from mamlcli.common.errors import MamlError
 from mamlcli.common.machine import versions
@@ -119,13 +123,6 @@ def _check_python(connection: Connection) -> None:
 def _look() -> Callable[[str], Seen]:
     # A function within one is sent as it is here; the worker need not have this file.
     def look(file: str) -> Seen:
-        import os
-        import platform
-        from importlib import metadata
-        from pathlib import Path
-
-        import mamlcli
-
         names = ("torch", "numpy", "distributed")
         found = {name: metadata.version(name) for name in names} | {"mamlcli": mamlcli.__version__}
         path = Path(file)
@@ -142,8 +139,6 @@ def _look() -> Callable[[str], Seen]:
 
 
 def _check_versions(connection: Connection, worker: Seen) -> None:
-    from importlib import metadata
-
     here = versions() | {"distributed": metadata.version("distributed")}
     others = [name for name in _SAME if worker["versions"][name] != here[name]]
     if others:
