@@ -1,6 +1,6 @@
 """mamlcli: meta-train, adapt and study MAML, from the command line or from Python.
 
-The functions of `mamlcli.api` are here by name (`mamlcli.train`, `load`, `adapt`, `predict`, `sweep`, `reproduce`).
+The functions of `mamlcli.api` are here by name (`mamlcli.train`, `load`, `adapt`, `score`, `compare`, `sweep`).
 They are imported when they are first used: `import mamlcli` by itself loads no torch.
 """
 
@@ -14,10 +14,12 @@ if TYPE_CHECKING:
         Prediction,
         Run,
         adapt,
+        compare,
         few_shot_tasks,
         load,
         predict,
         reproduce,
+        score,
         sweep,
         train,
         with_batch_statistics,
@@ -36,10 +38,12 @@ __all__ = [
     "TransformKeys",
     "__version__",
     "adapt",
+    "compare",
     "few_shot_tasks",
     "load",
     "predict",
     "reproduce",
+    "score",
     "sweep",
     "train",
     "with_batch_statistics",

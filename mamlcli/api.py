@@ -24,13 +24,14 @@ from mamlcli.common.errors import Interrupted, MamlError
 from mamlcli.common.files import expanded
 from mamlcli.deploy.prediction import predict_run
 from mamlcli.deploy.report import PredictionRequest
-from mamlcli.deploy.tensors import adapted_network, class_probabilities, network_with
+from mamlcli.deploy.tensors import Prediction, adapted_network, class_probabilities, network_with
 from mamlcli.engine.foreign import with_batch_statistics
 from mamlcli.engine.networks import Params
 from mamlcli.engine.objective import MetaParams
 from mamlcli.engine.outer_loop import Record
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
+from mamlcli.runs.from_python import compare
 from mamlcli.runs.models import label_of
 from mamlcli.studies.from_python import sweep
 from mamlcli.studies.start import reproduce
@@ -39,6 +40,7 @@ from mamlcli.training.experiment import Experiment
 from mamlcli.training.given import Given, parts_given
 from mamlcli.training.placement import process_kept
 from mamlcli.training.planned import Progress
+from mamlcli.training.rescoring import adapt_run, protocol_words
 from mamlcli.training.scoring import finished_result
 from mamlcli.training.start import override_words, start_of
 from mamlcli.training.trained import num_inner_steps, open_trained, recipe_elsewhere
@@ -49,10 +51,12 @@ __all__ = [
     "Prediction",
     "Run",
     "adapt",
+    "compare",
     "few_shot_tasks",
     "load",
     "predict",
     "reproduce",
+    "score",
     "sweep",
     "train",
     "with_batch_statistics",
@@ -110,32 +114,6 @@ class Run:
     def __repr__(self) -> str:
         tasks, inner = self.recipe.tasks, self.recipe.inner
         return f"Run({label_of(self.path)!r}, {tasks.source}, {inner.algorithm}, {self.weights})"
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What was predicted for query images.
-
-    Attributes:
-        classes: of image folders the names of the class folders; of tensors "0", "1", ...
-        probabilities: [num_query, num_classes] float64 on the CPU.
-        report: of image folders all that `mamlcli adapt --support --query --json` prints: accuracy, leave-one-out
-            accuracy, warnings, skipped files; None for tensors.
-    """
-
-    classes: tuple[str, ...]
-    probabilities: Tensor
-    report: dict[str, Any] | None = None
-
-    @property
-    def indices(self) -> Tensor:
-        """The most probable class of each query image, [num_query] int64."""
-        return self.probabilities.argmax(dim=-1)
-
-    @property
-    def names(self) -> list[str]:
-        """The name of the most probable class of each query image."""
-        return [self.classes[index] for index in self.indices.tolist()]
 
 
 @process_kept()
@@ -308,6 +286,28 @@ def _predicted(
     predictions = predict_run(RunDirectory.open(opened.path), request)
     report = predictions.report
     return Prediction(report.classes, torch.from_numpy(predictions.probabilities), report.to_json())
+
+
+@process_kept()
+def score(run: Run | PathLike, *changes: Override, tasks: object = None) -> dict[str, Any]:
+    """Score a trained run again, as `mamlcli adapt RUN` does, and return the result; its files stay as they are.
+
+    Args:
+        run: a run, or its directory.
+        changes: keys of evaluation, as `"evaluation.steps=10"` or `{"evaluation.tasks": 2000}`; and tasks.path.
+        tasks: of a run whose tasks were given: those, or other data; what `train` returned has them still.
+
+    Returns:
+        What `run.report` holds.
+
+    Raises MamlError for other keys, and where tasks that were given are not at hand.
+    """
+    opened, where = _as_run(run), "mamlcli.score"
+    given = opened._given if tasks is None else Given(opened._given.network, tasks, opened._given.transform)
+    with parts_given(given):
+        words = protocol_words(override_words(changes, where=where), where=where)
+        _, report = adapt_run(RunDirectory.open(opened.path), device=str(opened._experiment.device), changes=words)
+    return report.to_json()
 
 
 def _as_run(run: Run | PathLike) -> Run:

@@ -12,7 +12,7 @@ import torch
 
 from mamlcli.bench.implementations import AUTO, OURS
 from mamlcli.bench.timing import Runner, best_threads, measure_rounds, spread, threads_restored
-from mamlcli.engine.execution import Execution, meta_gradients
+from mamlcli.engine.execution import Execution, meta_gradients, why_unmapped
 from mamlcli.recipe.schema import Recipe
 from mamlcli.tasks.episodes import Episode, sample_tasks
 from mamlcli.training.experiment import Experiment, build
@@ -97,7 +97,8 @@ def tune(name: str, recipe: Recipe, *, repeats: int | None = None, on_note: Call
         assert tasks is not None, "built with the split train"
         episode = sample_tasks(tasks, seed=recipe.seed, split="train", iteration=0, indices=range(num_tasks))
         auto = experiment.execution(num_tasks=num_tasks, num_steps=num_steps)
-        executions = candidates(auto, num_tasks, with_vmap=recipe.inner.memory == "unrolled")
+        with_vmap = recipe.inner.memory == "unrolled" and why_unmapped(experiment.objective()) is None
+        executions = candidates(auto, num_tasks, with_vmap=with_vmap)
         runners = _promising(experiment, episode, executions, on_note)
         measure_rounds([runner for _, runner in runners], repeats=repeats, budget_s=_BUDGET_S)
     spreads = [spread(runner.samples) for _, runner in runners]

@@ -86,6 +86,8 @@ def bench(
     The implementations take turns within each round; peers get their best thread count; memory is the peak of a fresh
     process. Peers that are not installed are left out: pip install 'mamlcli\\[bench]' brings them.
 
+    With --tune, ways to run a recipe are measured, be it of a plug-in's network and tasks; peers are not.
+
     Examples:
 
       mamlcli bench

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,32 @@ from mamlcli.deploy.classifier import as_inputs, support_classifier
 from mamlcli.engine.networks import Network
 from mamlcli.engine.objective import MetaParams
 from mamlcli.training.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was predicted for query images.
+
+    Attributes:
+        classes: of image folders the names of the class folders; of tensors "0", "1", ...
+        probabilities: [num_query, num_classes] float64 on the CPU.
+        report: of image folders all that `mamlcli adapt --support --query --json` prints: accuracy, leave-one-out
+            accuracy, warnings, skipped files; None for tensors.
+    """
+
+    classes: tuple[str, ...]
+    probabilities: Tensor
+    report: dict[str, Any] | None = None
+
+    @property
+    def indices(self) -> Tensor:
+        """The most probable class of each query image, [num_query] int64."""
+        return self.probabilities.argmax(dim=-1)
+
+    @property
+    def names(self) -> list[str]:
+        """The name of the most probable class of each query image."""
+        return [self.classes[index] for index in self.indices.tolist()]
 
 
 def network_with(network: Network, params: Mapping[str, Tensor]) -> Network:

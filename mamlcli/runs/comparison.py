@@ -225,10 +225,13 @@ def check_finished(run: RunEntry) -> None:
     if run.status in FINISHED:
         return
     where, expected = run.where, "a finished run"
-    got, next_step = f"one that is {run.status}", f"Run: {resume(run.path)}"
+    got = f"one that is {run.status}"
+    next_step: str | None = f"Run: {resume(run.path)}"
     if run.status == "damaged":
         expected, got = "a run that can be read", f"a damaged one: {run.reason}"
         next_step = f"If its result alone is, run: {adapt_again(run.path)}"
+    if run.status == "needs":
+        expected, got, next_step = "a run whose packages are installed", f"one that needs {run.reason}", None
     if run.status == "running":
         got, next_step = f"one at work, at iteration {run.iteration}", "Wait for it to end"
     raise RunError(where, expected=expected, got=got, next_step=next_step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from mamlcli.common.errors import RecipeError, RunError
+from mamlcli.common.plugins import installed
 from mamlcli.common.statistics import Score
 from mamlcli.common.words import one_line
+from mamlcli.recipe.plugins import GROUPS
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.manifest import FINISHED, Manifest
@@ -24,8 +27,9 @@ from mamlcli.runs.search import MANIFEST
 _Content = TypeVar("_Content")
 
 
-# How a run can stand. "cut": it says that it runs, and no process does; "damaged": it cannot be read.
-STATUSES = (*FINISHED, "running", "interrupted", "failed", "created", "cut", "damaged")
+# How a run can stand. "cut": it says that it runs, and no process does; "damaged": it cannot be read; "needs": it is
+# of plug-ins of a package that is not installed.
+STATUSES = (*FINISHED, "running", "interrupted", "failed", "created", "cut", "damaged", "needs")
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class RunEntry:
         path: the folder.
         name: its path below the folder that was searched, printable in one line.
         status: one of `STATUSES`.
-        reason: why it is damaged or failed; None otherwise.
+        reason: why it is damaged or failed, or what it needs; None otherwise.
         manifest: what the run notes of itself; empty if it cannot be read.
         recipe: resolved; None if it cannot be read.
         report: its result; None unless the run is finished and it can be read.
@@ -116,7 +120,8 @@ def read_run(path: Path, base: Path | None = None, *, is_listed: bool = False) -
     problems: list[str] = []
     run = RunDirectory(path)
     manifest = _read(lambda: run.manifest, problems) or Manifest({})
-    recipe = _recipe(run, manifest, problems, is_listed=is_listed)
+    missing = missing_packages(manifest)
+    recipe = None if missing else _recipe(run, manifest, problems, is_listed=is_listed)
     status, reason = manifest.status, manifest.reason
     if status in ("running", "created"):
         status = _standing(status, run.is_held())
@@ -133,6 +138,9 @@ def read_run(path: Path, base: Path | None = None, *, is_listed: bool = False) -
         wall_s = (wall_s or 0.0) + (elapsed_s if is_new and math.isfinite(elapsed_s) else 0.0)
     if problems:
         status, reason = "damaged", "; ".join(problems)
+    elif missing:
+        of_run = ", ".join(f"{name} {version}" for name, version in missing.items())
+        status, reason = "needs", f"{of_run}, not installed here. Run: {shlex.join(['pip', 'install', *missing])}"
     return RunEntry(
         path=path,
         name=name,
@@ -144,6 +152,16 @@ def read_run(path: Path, base: Path | None = None, *, is_listed: bool = False) -
         iteration=iteration or 0,
         wall_s=wall_s,
     )
+
+
+def missing_packages(manifest: Manifest) -> dict[str, str]:
+    """Return the packages whose plug-ins a run names, and that are not installed: versions by name."""
+    noted = {path: plugin for path, plugin in manifest.plugins.items() if path in GROUPS}
+    return {
+        str(plugin.get("package")): str(plugin.get("version"))
+        for path, plugin in noted.items()
+        if plugin.get("name") not in installed(GROUPS[path])
+    }
 
 
 def _noted(manifest: Manifest, problems: list[str]) -> Recipe | None:

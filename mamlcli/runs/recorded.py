@@ -56,9 +56,6 @@ def listed_recipe(manifest: Manifest) -> Recipe:
         return Recipe.model_validate(manifest.recipe_keys)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        if (plugin := manifest.plugins.get(".".join(map(str, first["loc"])))) is not None:
-            package = f"{plugin.get('package')} {plugin.get('version')}"
-            raise ValueError(f"{plugin.get('name')} of the package {package}, which is not installed") from error
         raise wrong(".".join(map(str, ("recipe.keys", *first["loc"]))), "a recipe's value", first["input"]) from error
 
 

@@ -16,7 +16,7 @@ from mamlcli.common.tables import PERCENT, duration, number_text, plain_table, s
 from mamlcli.common.words import one_line
 from mamlcli.runs.catalogue import changed_keys, recipe_base
 from mamlcli.runs.curve import curve_table, verdict
-from mamlcli.runs.entry import RunEntry, notices_of
+from mamlcli.runs.entry import RunEntry, missing_packages, notices_of
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.manifest import Manifest
 from mamlcli.runs.parts import part_words
@@ -72,6 +72,8 @@ def runs_table(runs: Sequence[RunEntry], now: datetime | None = None) -> Table:
 
 
 def _status(run: RunEntry) -> Text:
+    if run.status == "needs":
+        return Text(one_line(f"needs {', '.join(missing_packages(run.manifest))}"), style="red")
     style = {"damaged": "red", "failed": "red", "running": "green"}.get(run.status, "")
     is_partial = run.status in ("running", "cut", "interrupted") and run.num_iterations
     share = f" {100 * run.iteration // (run.num_iterations or 1)} %" if is_partial else ""
@@ -87,8 +89,8 @@ def score_text(run: RunEntry) -> str:
 
 
 def problems_text(runs: Iterable[RunEntry]) -> Text | None:
-    """Return why runs are damaged or failed, one line each; None if no run is."""
-    lines = [f"{run.name}: {run.status}: {run.reason}" for run in runs if run.status in ("damaged", "failed")]
+    """Return why runs are damaged or failed, or what they need, one line each; None if no run is."""
+    lines = [f"{run.name}: {run.status}: {run.reason}" for run in runs if run.status in ("damaged", "failed", "needs")]
     return Text("\n".join(lines)) if lines else None
 
 

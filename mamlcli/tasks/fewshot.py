@@ -16,6 +16,9 @@ from mamlcli.tasks.images.packs import Pack, select_classes
 
 NEAREST_NEIGHBOUR = "nearest neighbour on pixels"
 
+# The same where inputs are no images, but vectors, say.
+NEAREST_INPUT = "nearest neighbour on inputs"
+
 # The recipe keys that messages name, unless others set the sizes of a task.
 TASK_KEYS = {name: f"tasks.{name}" for name in ("ways", "shots", "queries")}
 
@@ -145,12 +148,13 @@ class FewShotTasks:
         return labels.expand(num_tasks, -1)
 
     def references(self, episode: Episode) -> dict[str, ReferenceScores]:
-        """Score the baseline that learns nothing: the class of the support image nearest in L2 on pixels."""
+        """Score the baseline that learns nothing: the class of the support image nearest in L2, on pixels as a rule."""
         distance = torch.cdist(episode.query_x.flatten(2), episode.support_x.flatten(2))
         nearest = distance.argmin(dim=-1)
         predicted = torch.gather(episode.support_y, 1, nearest)
         accuracy = in_float64(predicted == episode.query_y).mean(dim=1).cpu()
-        return {NEAREST_NEIGHBOUR: ReferenceScores(loss=None, accuracy=accuracy)}
+        name = NEAREST_NEIGHBOUR if len(self.input_shape) == 3 else NEAREST_INPUT
+        return {name: ReferenceScores(loss=None, accuracy=accuracy)}
 
 
 def _some(members: Tensor, num: int, generator: torch.Generator) -> Tensor:

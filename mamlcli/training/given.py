@@ -33,6 +33,13 @@ Made = TypeVar("Made")
 # The key of a recipe that says that a part is given from Python, by the argument that it is given by.
 _KEYS = {"network": "model.kind", "tasks": "tasks.source", "transform": "inner.transform.name"}
 
+# The same parts in words of messages.
+_PARTS = {
+    "network": "the network that was given",
+    "tasks": "the tasks that were given",
+    "transform": "the transform that was given",
+}
+
 
 @dataclass(frozen=True, eq=False)
 class Given:
@@ -134,7 +141,7 @@ def part_of(recipe: Recipe, name: str) -> object:
         to_load = f" or mamlcli.load(run, {of_load})" if of_load else ""
         raise MamlError(
             f"{_KEYS[name]}=python",
-            expected=f"the {name} that is given from Python",
+            expected=f"{_PARTS[name]} from Python",
             got="none",
             why="A recipe and a run hold no code",
             next_step=f"Use it from Python, where the object is: mamlcli.train(..., {arguments}){to_load}",

@@ -35,6 +35,7 @@ from mamlcli.training.manifest import (
 from mamlcli.training.placement import use_threads
 from mamlcli.training.planned import PlannedRun
 from mamlcli.training.scoring import evaluation_report, write_evaluation
+from mamlcli.training.trackers.process import Patience
 from mamlcli.training.trackers.told import ToldTrackers
 from mamlcli.training.trained import best_weights
 
@@ -154,10 +155,11 @@ class OngoingRuns:
 
     def start_all(self, plans: Sequence[PlannedRun], num_workers: int) -> None:
         """Open every run; one that cannot be opened ends by its error."""
+        patience = Patience()
         for index, plan in enumerate(plans):
             stack = ExitStack()
             try:
-                run = stack.enter_context(opened(plan, num_workers, len(plans)))
+                run = stack.enter_context(opened(plan, num_workers, len(plans), patience))
             except BaseException as error:
                 self.ends[index] = error
                 if not isinstance(error, Exception):
@@ -200,7 +202,9 @@ class OngoingRuns:
 
 
 @contextmanager
-def opened(plan: PlannedRun, num_workers: int = 1, num_runs: int = 1) -> Iterator[OngoingRun]:
+def opened(
+    plan: PlannedRun, num_workers: int = 1, num_runs: int = 1, patience: Patience | None = None
+) -> Iterator[OngoingRun]:
     """Hold a run's lock, with its state and its manifest; at its end write to the manifest how it ended.
 
     An error that ends training saves the state, and says so.
@@ -209,6 +213,7 @@ def opened(plan: PlannedRun, num_workers: int = 1, num_runs: int = 1) -> Iterato
         plan: the run.
         num_workers: processes that share its tasks.
         num_runs: runs that are computed together, itself included.
+        patience: of the end with trackers, which these runs share.
 
     Raises:
         RunError: the run is in use, damaged, of another recipe, or was trained on other data; its manifest stays as it
@@ -235,7 +240,7 @@ def opened(plan: PlannedRun, num_workers: int = 1, num_runs: int = 1) -> Iterato
             directory.rewind_metrics(state.iteration, state.last_validated)
             if plan.progress.on_start:
                 plan.progress.on_start(experiment, directory, state.iteration)
-            trackers = ToldTrackers(directory, experiment.recipe, state.iteration, _warning_of(plan))
+            trackers = ToldTrackers(directory, experiment.recipe, state.iteration, _warning_of(plan), patience)
             noted = state.iteration, state.last_validated
             run = OngoingRun(plan, state, outer, record.how, trackers, time.monotonic(), noted, state.iteration)
             with trackers.until_the_end(lambda: state.is_stopped), _saved_at_an_error(run):

@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from mamlcli.common.errors import MamlError
+from mamlcli.common.names import PATH_KEY
 from mamlcli.engine.evaluation import Evaluation
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.report import RunReport
 from mamlcli.training.scoring import ScoredTasks, evaluation_report, score
 from mamlcli.training.trained import num_inner_steps, open_trained, recipe_elsewhere
+
+
+def protocol_words(words: Sequence[str], *, where: str) -> list[str]:
+    """Return words KEY=VALUE once each is a key of evaluation, or tasks.path."""
+    for word in words:
+        key = word.partition("=")[0].strip()
+        if not key.startswith("evaluation.") and key != PATH_KEY:
+            raise MamlError(where, expected=f"keys of evaluation, or {PATH_KEY}", got=repr(key))
+    return list(words)
 
 
 def adapt_run(

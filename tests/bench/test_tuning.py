@@ -12,6 +12,7 @@ from mamlcli.bench.tuning import candidates, tune
 from mamlcli.engine.execution import Execution
 from mamlcli.recipe.files import load_recipe
 from mamlcli.training.tuned import TimeSpread, load_tuned, tuned_path
+from tests.helpers.plugins import ONE_FILE, POINTS, forget, install
 from tests.helpers.running import TINY
 
 
@@ -75,3 +76,23 @@ def test_a_stored_choice_is_no_candidate_by_itself(seconds_of_paths):
     # Else a second tuning would call `auto` what the first one chose.
     first, second = tuned(), tuned()
     assert [choice.execution for choice in first.candidates] == [choice.execution for choice in second.candidates]
+
+
+def test_a_recipe_of_a_plugin_is_tuned_without_vmap_where_that_does_not_take_its_network(monkeypatch, tmp_path):
+    recurrent = ONE_FILE.replace("nn.Tanh()", "Recurrent(keys.width)").replace("    from torch import nn\n", _RECURRENT)
+    install(monkeypatch, tmp_path / "site", recurrent, **POINTS)
+    recipe = load_recipe("sinusoid", ["model={kind: net}", "inner.steps=1", "outer.tasks=2"])[1]
+    report = tune("sinusoid", recipe, repeats=1, on_note=lambda line: None)
+    forget()
+    assert {choice.execution.path for choice in report.candidates} == {"loop"}
+
+
+_RECURRENT = """    from torch import nn
+
+    class Recurrent(nn.LSTM):
+        def __init__(self, width):
+            super().__init__(width, width, batch_first=True)
+
+        def forward(self, x):
+            return super().forward(x[:, None])[0][:, 0]
+"""

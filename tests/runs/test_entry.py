@@ -143,3 +143,13 @@ def test_ages_are_counted_from_now(runs):
 def test_a_run_without_a_time_has_no_age(runs):
     change_manifest(runs / "one", started_at="yesterday")
     assert read_run(runs / "one").age_s() is None
+
+
+def test_a_run_whose_package_is_not_installed_needs_it(runs):
+    plugins = {"model": {"name": "net", "package": "one-file", "version": "1.5"}}
+    RunDirectory(runs / "one").update_manifest({"plugins": plugins})
+    for is_listed in (True, False):
+        run = read_run(runs / "one", is_listed=is_listed)
+        assert (run.status, run.recipe) == ("needs", None)
+        assert run.reason == "one-file 1.5, not installed here. Run: pip install one-file"
+    assert run.final("loss") is not None

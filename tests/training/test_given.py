@@ -74,7 +74,7 @@ def test_run_of_given_parts_is_an_ordinary_run(tmp_path: Path) -> None:
     run = trained(tmp_path / "run", network=network(), tasks=data())
     assert run.report is not None
     assert run.report["protocol"]["ways"] == 3
-    assert set(run.report["references"]) == {"nearest neighbour on pixels"}
+    assert set(run.report["references"]) == {"nearest neighbour on inputs"}
     assert (run.recipe.model.kind, run.recipe.tasks.source) == ("python", "python-classes")
     [entry] = find_runs(tmp_path)
     assert entry.report is not None
@@ -126,9 +126,22 @@ def test_run_is_loaded_and_used_where_its_network_is_given_again(tmp_path: Path)
         mamlcli.predict(loaded, (x, torch.arange(6)), x)
 
 
+def test_run_is_scored_again_where_its_tasks_are_given_again(tmp_path: Path) -> None:
+    run = trained(tmp_path / "run", network=network(), tasks=data())
+    assert mamlcli.score(run)["final"] == run.report["final"]
+    loaded = mamlcli.load(run.path, network=network())
+    assert mamlcli.score(loaded, tasks=data())["final"] == run.report["final"]
+    again = mamlcli.score(loaded, "evaluation.steps=2", {"evaluation.tasks": 5}, tasks=data())
+    assert (len(again["curve"]), again["protocol"]["num_tasks"]) == (3, 5)
+    with pytest.raises(MamlError, match=r"tasks that were given from Python, got none"):
+        mamlcli.score(loaded)
+    with pytest.raises(MamlError, match=r"expected keys of evaluation, or tasks\.path, got 'inner\.lr'"):
+        mamlcli.score(run, "inner.lr=1")
+
+
 def test_run_is_refused_with_one_sentence_where_the_network_is_not_at_hand(tmp_path: Path) -> None:
     run = trained(tmp_path / "run", network=network(), tasks=data())
-    words = r"network that is given from Python, got none.*mamlcli.load\(run, network=...\)"
+    words = r"network that was given from Python, got none.*mamlcli.load\(run, network=...\)"
     with pytest.raises(MamlError, match=words):
         mamlcli.load(run.path)
     with pytest.raises(RunError, match=r"parameters of the same names and shapes, got .*with other parameters"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 
 from mamlcli.cli.diagnosis.findings import LACKING, OK, Finding
 from mamlcli.common.plugins import OWN_TRACKERS, TRACKERS, installed, package_of
@@ -11,6 +12,7 @@ from mamlcli.recipe.plugins import GROUPS, PluginError, own_names, plugin_keys
 
 def plugin_findings() -> Iterator[Finding]:
     """Look at every plug-in; the modules of their keys are imported, their code is not."""
+    import_module("mamlcli.recipe.schema")  # `own_names` are there once it is imported
     for path, group in GROUPS.items():
         for name in installed(group):
             yield _finding(group, name, own_names(path))

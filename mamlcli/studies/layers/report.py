@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mamlcli.common.commands import command
+from mamlcli.common.errors import MamlError
 from mamlcli.common.statistics import estimate, paired_difference
 from mamlcli.engine.evaluation import Array, TaskStream
 from mamlcli.engine.execution import Execution
@@ -14,6 +16,7 @@ from mamlcli.engine.linear_stack import COLLAPSE_TOLERANCE, parameter_counts
 from mamlcli.engine.networks import Network
 from mamlcli.engine.objective import MetaObjective, MetaParams
 from mamlcli.engine.sizes import count_parameters
+from mamlcli.recipe.given_schema import OutsideModel
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.layers import movement, operators
@@ -60,11 +63,13 @@ def layers_report(
         changes: words `tasks.path=PLACE`: where its data are now.
 
     Raises:
-        RunError: the run has no checkpoint; MamlError: a bad split or device; DataError: a split is missing.
+        RunError: the run has no checkpoint; MamlError: a bad split or device, or a network that is not
+            mamlcli's; DataError: a split is missing.
     """
     recipe = recipe_elsewhere(run, where="mamlcli layers", device=device, split=split, changes=changes)
     if recipe.execution.device == "mps":  # which has no float64
         recipe = recipe_elsewhere(run, where="mamlcli layers", device="cpu", split=split, changes=changes)
+    _check_known(recipe)
     split, steps = recipe.evaluation.split, num_inner_steps(recipe)
     trained = open_trained(run, recipe, splits=tuple(dict.fromkeys((split, "train"))))
     experiment = trained.experiment
@@ -87,6 +92,16 @@ def layers_report(
         bottom=_bottom(objective, meta, tasks, fit_tasks, how),
         collapse=_collapse(objective, meta, tasks, how),
     )
+
+
+def _check_known(recipe: Recipe) -> None:
+    if isinstance(recipe.model, OutsideModel):
+        raise MamlError(
+            f"model.kind={recipe.model.kind}",
+            expected="a run of a network of mamlcli's own, whose layers and their order are known",
+            got="one whose code is not mamlcli's",
+            next_step=f"Networks of its own: {command('recipes', 'ls')}",
+        )
 
 
 def _tasks(

@@ -11,10 +11,12 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
+from mamlcli.common.commands import command
 from mamlcli.common.errors import MamlError, RecipeError, RunError
 from mamlcli.common.names import TRANSFORMS
 from mamlcli.common.words import nearest
 from mamlcli.recipe.changes import recipe_difference
+from mamlcli.recipe.given_schema import OutsideModel
 from mamlcli.recipe.plugins import plugin_names
 from mamlcli.recipe.schema import Recipe
 from mamlcli.runs.folder import RunDirectory
@@ -28,6 +30,7 @@ def depth_sweep(
 ) -> Sweep:
     """Return the study of model depth: conv blocks, hidden layers, or linear layers of a linear model."""
     _check_values(depths, "--depths")
+    _check_has(recipe, DEPTH, "no depth that is known")
     values = tuple(AxisValue(depth, f"depth {depth}", {DEPTH: depth}, f"--depths {depth}") for depth in depths)
     return Sweep(
         "sweep-depth",
@@ -56,6 +59,7 @@ def linear_sweep(
         RunError: the run to start from has such layers already, or the recipe is not the run's.
     """
     _check_values(layers, "--layers")
+    _check_has(recipe, LAYERS, "none that layers are appended to")
     if started_from is not None:
         _check_start(RunDirectory.open(started_from), recipe)
     values = tuple(
@@ -92,6 +96,7 @@ def optimizer_sweep(
     _check_values(optimizers, "--optimizers")
     if depths:
         _check_values(depths, "--depths")
+        _check_has(recipe, DEPTH, "no depth that is known")
     names = (*TRANSFORMS, *plugin_names("inner.transform"), *(["python"] if given_now().transform is not None else []))
     if unknown := [name for name in optimizers if name not in names]:
         known = ", ".join(names)
@@ -161,6 +166,18 @@ def _check_values(values: Sequence[object], option: str) -> None:
     repeated = [value for index, value in enumerate(values) if value in values[:index]]
     if repeated:
         raise MamlError(option, expected="each value once", got=f"{repeated[0]} twice")
+
+
+def _check_has(recipe: Recipe, axis: str, got: str) -> None:
+    """Raise a MamlError where the code of the network is not mamlcli's, and its keys have not the one of the axis."""
+    model = recipe.model
+    if isinstance(model, OutsideModel) and axis.rpartition(".")[2] not in type(model).model_fields:
+        raise MamlError(
+            f"model.kind={model.kind}",
+            expected=f"a network with the key {axis}, which this study varies",
+            got=f"{got}: its code is not mamlcli's",
+            next_step=f"Compare transforms on it: {command('meta-opt', '--optimizers', 'none,kfo')}",
+        )
 
 
 def _neighbours_and_first(num_values: int) -> tuple[tuple[int, int], ...]:

@@ -21,6 +21,9 @@ from mamlcli.training.trackers.interface import TrackedRun, Tracker
 # How long the end of a run waits for its tracker to have written all.
 PATIENCE_S = 30.0
 
+# How long it waits once another tracker, of this run or of one that is trained together with it, has not answered.
+LEAST_S = 2.0
+
 # Calls that may wait for a slow tracker, some 30 MB of them.
 MOST_WAITING = 100_000
 
@@ -31,15 +34,37 @@ class TrackerError(Exception):
     """A tracker has ended by itself, or does not answer; the message says what came of it."""
 
 
+class Patience:
+    """How long trackers are waited for: once one has not answered, not long any more."""
+
+    def __init__(self) -> None:
+        self._most_s = PATIENCE_S
+
+    def wait(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait for the process of a tracker to end.
+
+        Raises:
+            TrackerError: it has not ended in time.
+        """
+        most_s = self._most_s
+        try:
+            process.wait(most_s)
+        except subprocess.TimeoutExpired:
+            self._most_s = LEAST_S
+            raise TrackerError(f"it has not taken all within {most_s:.0f} seconds of the run's end") from None
+
+
 class ProcessTracker(Tracker):
     """Hands the calls of a tracker on to its process; each raises TrackerError once that is found to have ended.
 
     Args:
         name: of the tracker.
+        patience: of the end with it; by default its own.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, patience: Patience | None = None) -> None:
         self._name = name
+        self._patience = patience or Patience()
 
     def begin(self, run: TrackedRun) -> None:
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 (what it prints, until `close`)
@@ -66,14 +91,11 @@ class ProcessTracker(Tracker):
         self._call("figure", name, str(path.absolute()))
 
     def end(self, status: str) -> None:
-        """Wait until the tracker has written all, for half a minute at most; then its process is ended."""
+        """Wait until the tracker has written all, as long as there is patience; then its process is ended."""
         try:
             self._call("end", status)
             self._calls.put(None)
-            try:
-                self._process.wait(PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                raise TrackerError(f"it has not taken all within {PATIENCE_S:.0f} seconds of the run's end") from None
+            self._patience.wait(self._process)
             if self._process.returncode:
                 raise self._ended()
         finally:

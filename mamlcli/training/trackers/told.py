@@ -20,7 +20,7 @@ from mamlcli.runs.search import STUDY_MARK
 from mamlcli.training.trackers.csv_files import CsvFiles
 from mamlcli.training.trackers.event_files import EventFiles
 from mamlcli.training.trackers.interface import TrackedRun, Tracker, Value, values_of
-from mamlcli.training.trackers.process import ProcessTracker
+from mamlcli.training.trackers.process import Patience, ProcessTracker
 
 # Of a score in a report, its name in trackers.
 _SCORES = {
@@ -42,10 +42,19 @@ class ToldTrackers:
         recipe: resolved.
         iteration: meta-iterations done at the checkpoint that training goes on from, 0 for none.
         warn: takes the warning of a tracker that is off from then on.
+        patience: how long the end waits for trackers; runs that are trained together share it.
     """
 
-    def __init__(self, run: RunDirectory, recipe: Recipe, iteration: int, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        run: RunDirectory,
+        recipe: Recipe,
+        iteration: int,
+        warn: Callable[[str], None],
+        patience: Patience | None = None,
+    ) -> None:
         self._run = run
+        self._patience = patience or Patience()
         self._warn = warn
         self._on: dict[str, Tracker] = {}
         for name in named_trackers(recipe.logging):
@@ -57,7 +66,7 @@ class ToldTrackers:
                 raise LookupError(f"expected one of {', '.join(tracker_names())}, each of one installed package")
             tracked = tracked_run(self._run, recipe, iteration, name)
             tracked.folder.mkdir(parents=True, exist_ok=True)
-            self._on[name] = made = tracker(name)
+            self._on[name] = made = tracker(name, self._patience)
             made.begin(tracked)
 
     def take(self, line: Mapping[str, object]) -> None:
@@ -106,13 +115,21 @@ class ToldTrackers:
             with suppress(Exception):  # it may not have begun
                 if isinstance(failed, ProcessTracker | EventFiles):
                     failed.close()
+            with suppress(OSError):  # there is something in it
+                for folder in (tracker_folder(self._run.path, name), self._run.path / TRACKER_FILES):
+                    folder.rmdir()
             self._warn(_warning(name, error))
 
 
-def tracker(name: str) -> Tracker:
+def tracker_folder(run: Path, name: str) -> Path:
+    """Return the folder in a run's folder that a tracker has for itself."""
+    return run / TRACKER_FILES / name
+
+
+def tracker(name: str, patience: Patience | None = None) -> Tracker:
     """Return a new tracker; one that is not ours, or that may wait for a server, in a process of its own."""
     own: dict[str, type[Tracker]] = {"csv": CsvFiles, "tensorboard": EventFiles}
-    return own[name]() if name in own else ProcessTracker(name)
+    return own[name]() if name in own else ProcessTracker(name, patience)
 
 
 def tracked_run(run: RunDirectory, recipe: Recipe, iteration: int, name: str) -> TrackedRun:
@@ -122,7 +139,7 @@ def tracked_run(run: RunDirectory, recipe: Recipe, iteration: int, name: str) ->
     is_cell = path.parent.name == CELLS and (study / STUDY_MARK).is_file()
     settings = {key: _setting(value) for key, value in flat_recipe(recipe).items()}
     num_bytes = run.metrics_path.stat().st_size if run.metrics_path.is_file() else 0
-    folder = path / TRACKER_FILES / name
+    folder = tracker_folder(path, name)
     return TrackedRun(
         path.name, run.name, path, folder, study.name if is_cell else None, settings, iteration, num_bytes
     )

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
+import mamlcli
 from mamlcli.cli.diagnosis.findings import LACKING, OK
 from mamlcli.cli.diagnosis.plugins import plugin_findings
 from tests.helpers.plugins import ONE_FILE, forget, install
@@ -34,3 +40,15 @@ def test_every_plugin_is_a_finding(monkeypatch, tmp_path):
 
 def test_nothing_installed_is_nothing_found():
     assert not list(plugin_findings())
+
+
+def test_plugins_are_found_by_a_process_that_has_read_no_recipe(monkeypatch, tmp_path):
+    install(monkeypatch, tmp_path / "site", ONE_FILE, networks="net = one_file:Net\nmlp = one_file:Net")
+    code = (
+        "from mamlcli.cli.diagnosis.plugins import plugin_findings\n"
+        "print([(finding.name, finding.status) for finding in plugin_findings()])"
+    )
+    paths = os.pathsep.join([str(tmp_path / "site"), str(Path(mamlcli.__file__).parents[1])])
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
+    assert done.stdout.strip() == f"[('mlp', {LACKING!r}), ('net', {OK!r})]", done.stderr

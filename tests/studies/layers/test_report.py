@@ -4,7 +4,11 @@ import json
 
 import pytest
 
+import mamlcli
+from mamlcli.common.errors import MamlError
+from mamlcli.runs.folder import RunDirectory
 from mamlcli.studies.layers.report import layers_report
+from tests.helpers.plugins import one_file_fixture  # noqa: F401
 from tests.helpers.running import TINY_IMAGES, train_tiny
 
 
@@ -56,3 +60,10 @@ def test_an_output_layer_that_is_not_learned_in_full_is_studied_like_any_other(t
     if head == "zero":
         # Behind an output layer at zero no other layer has a gradient: the output layer is all of the movement.
         assert report["operator"]["layers"][0]["share"] == 0.0
+
+
+def test_a_network_of_a_plugin_is_refused_before_anything_is_computed(one_file):
+    small = {"outer.iterations": 1, "outer.tasks": 1, "validation.every": None, "evaluation.tasks": 2}
+    run = mamlcli.train("sinusoid", "model={kind: net}", small, run_dir=one_file / "run")
+    with pytest.raises(MamlError, match=r"^model\.kind=net: expected a run of a network of mamlcli's own"):
+        layers_report(RunDirectory(run.path))

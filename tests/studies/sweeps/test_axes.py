@@ -4,8 +4,10 @@ import pytest
 
 from mamlcli.common.errors import MamlError, RecipeError, RunError
 from mamlcli.common.names import TRANSFORMS
+from mamlcli.recipe.files import load_recipe
 from mamlcli.studies.sweeps.axes import depth_sweep, linear_sweep, optimizer_sweep
 from mamlcli.studies.sweeps.sweep import cells_of, check_sweep
+from tests.helpers.plugins import one_file_fixture  # noqa: F401
 from tests.helpers.studies import recipe_of, start_of
 
 # Axes ---------------------------------------------------------------------------------------------------------
@@ -52,6 +54,18 @@ def test_a_grid_compares_optimizers_at_the_same_depth_and_depths_with_the_same_o
         ((2, "none"), (1, "none")),
         ((2, "kfo"), (1, "kfo")),
     }
+
+
+# Networks of plug-ins -------------------------------------------------------------------------------------------
+
+
+def test_a_plugin_has_the_axes_that_are_its_keys(one_file):
+    recipe = load_recipe("sinusoid", ["model={kind: net}"])[1]
+    assert len(optimizer_sweep("sinusoid", recipe, optimizers=["none", "kfo"], num_seeds=1).values) == 2
+    with pytest.raises(MamlError, match=r"^model\.kind=net: expected a network with the key model\.depth.*meta-opt"):
+        depth_sweep("sinusoid", recipe, depths=[1, 2], num_seeds=1)
+    with pytest.raises(MamlError, match=r"^model\.kind=net: expected a network with the key model\.linear_layers"):
+        linear_sweep("sinusoid", recipe, layers=[0, 1], num_seeds=1)
 
 
 # Appended layers ------------------------------------------------------------------------------------------------

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 
 import pytest
 
 from mamlcli.training.trackers import process
-from mamlcli.training.trackers.process import ProcessTracker, TrackerError
+from mamlcli.training.trackers.process import Patience, ProcessTracker, TrackerError
 from tests.helpers.trackers import install_tracker, tracked
 
 CODE = """
@@ -79,6 +80,24 @@ def test_tracker_that_waits_forever_holds_up_no_call_and_its_end_for_a_bounded_t
         tracker.end("done")
     assert time.monotonic() - started < 20  # of 600; the machine may be busy
     assert tracker._process.poll() is not None
+
+
+def test_after_a_tracker_that_hangs_others_are_not_waited_for_long(monkeypatch):
+    monkeypatch.setattr(process, "PATIENCE_S", 0.4)
+    monkeypatch.setattr(process, "LEAST_S", 0.1)
+    waited: list[float] = []
+
+    class Hung:
+        def wait(self, seconds):
+            waited.append(seconds)
+            time.sleep(seconds)
+            raise subprocess.TimeoutExpired("hung", seconds)
+
+    patience = Patience()
+    for _ in range(3):
+        with pytest.raises(TrackerError, match="not taken all"):
+            patience.wait(Hung())
+    assert waited == [0.4, 0.1, 0.1]
 
 
 def test_calls_that_pile_up_end_the_tracker(begun, monkeypatch):

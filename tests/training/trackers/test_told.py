@@ -97,6 +97,7 @@ def test_tracker_whose_package_is_missing_says_how_to_have_it(monkeypatch, tmp_p
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
     [warning] = trained(tmp_path / "run", "logging=tensorboard")
     assert warning.endswith("To have it: pip install 'mamlcli[tensorboard]'")
+    assert not (tmp_path / "run" / "trackers").exists()
     assert_same_results(plain, tmp_path / "run")
 
 
