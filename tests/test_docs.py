@@ -289,8 +289,8 @@ def test_every_python_block_runs(document, here, monkeypatch, one_thread):
 
 def test_the_interface_that_is_documented_is_the_one_there_is():
     text = (ROOT / "docs" / "python.md").read_text()
-    functions = (mamlcli.train, mamlcli.load, mamlcli.adapt, mamlcli.predict, mamlcli.sweep, mamlcli.reproduce)
-    for function in functions:
+    runs = (mamlcli.train, mamlcli.load, mamlcli.adapt, mamlcli.predict, mamlcli.score, mamlcli.compare)
+    for function in (*runs, mamlcli.sweep, mamlcli.reproduce):
         call = next(line for line in text.splitlines() if line.startswith(f"| `{function.__name__}("))
         documented = re.findall(r"[(*, ](\w+)(?:=[^,)]+)?(?=[,)])", call.split("->")[0])
         assert documented == list(inspect.signature(function).parameters), function.__name__

@@ -35,6 +35,11 @@ def next_commands(
         words: that mean the run's recipe on the command line.
         num_inner_steps: of the run's result.
     """
+    from mamlcli.training.given import parts_needed
+
+    if parts_needed(recipe):  # which no command has
+        yield command("runs", "show", path), "all about the run; from Python, mamlcli.score and load go on with it"
+        return
     yield command("adapt", path, "--steps", str(2 * num_inner_steps)), "more inner steps than in training"
     for key, value, purpose in _changes(recipe):
         others = [str(word) for word in words[1:] if not str(word).startswith(f"{key}=")]

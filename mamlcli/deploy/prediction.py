@@ -141,11 +141,13 @@ def _recipe(run: RunDirectory, request: PredictionRequest) -> tuple[Recipe, Imag
         raise DataError("--invert", expected=f"one of {', '.join(INVERT_CHOICES)}", got=repr(request.invert))
     recipe = recipe_elsewhere(run, where="mamlcli adapt", device=request.device, changes=request.places)
     if not isinstance(recipe.tasks, ImageTasks | FolderTasks):
+        tensors = "give tensors: mamlcli.predict(run, (x, y), query)" if recipe.is_classification else None
         raise MamlError(
             run.label,
-            expected="a run that was trained on images",
+            expected="a run that was trained on images of a pack or a folder",
             got=f"tasks.source={recipe.tasks.source}",
-            next_step="Use a run on images, as this makes one: mamlcli train glyphs-5way-1shot",
+            next_step=f"Use such a run, as this makes one: {command('train', 'glyphs-5way-1shot')}"
+            + (f"; or from Python {tensors}" if tensors else ""),
         )
     return recipe, recipe.tasks
 

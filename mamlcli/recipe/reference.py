@@ -39,10 +39,10 @@ cost. The same overrides work
 [from Python](python.md): `mamlcli.train("sinusoid", "inner.steps=5")`. `recipes verify` runs a recipe with several
 seeds and tests whether it [reproduces](algorithms.md#is-a-number-reproduced) the number in its section `reference`.
 
-Networks (`model.kind`), tasks (`tasks.source`), gradient transforms (`inner.transform`) and trackers (`logging`) may also be
-names that [installed packages](plugins.md) add, with keys of their own: `recipes show NAME --resolved` has them for a recipe,
-completion and `mamlcli recipes schema` for all. `tasks={source: NAME}` and `model={kind: NAME, depth: 2}` on the command line
-replace a whole section, whose other keys belong to what was there before.
+Networks (`model.kind`), tasks (`tasks.source`), gradient transforms (`inner.transform`) and trackers (`logging`) may
+also be names that [installed packages](plugins.md) add, with keys of their own: completion and `mamlcli recipes schema`
+have those of all. On the command line `tasks={source: NAME}` and `model={kind: NAME, depth: 2}` replace a whole
+section, whose other keys belong to what was there before.
 
 ## In an editor
 

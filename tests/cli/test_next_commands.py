@@ -43,3 +43,9 @@ def test_what_the_run_has_already_or_its_recipe_cannot_have_is_not_suggested() -
 def test_the_default_recipe_and_the_device_are_named() -> None:
     assert typed_recipe(None) == ["glyphs-5way-1shot"]
     assert typed_recipe(["seed=1"], "cpu") == ["glyphs-5way-1shot", "seed=1", "execution.device=cpu"]
+
+
+def test_a_run_of_parts_from_python_has_no_command_that_would_need_them() -> None:
+    recipe = load_recipe("sinusoid", ["inner.transform=python"])[1]
+    commands = [line for line, _ in next_commands(recipe, Path("runs/one"), ["sinusoid"], num_inner_steps=1)]
+    assert commands == ["mamlcli runs show runs/one"]

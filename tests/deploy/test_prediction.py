@@ -340,7 +340,8 @@ def test_run_that_kept_no_preprocessing_needs_its_data(run, folders, tmp_path):
 
 def test_run_of_synthetic_tasks_is_refused(folders, tmp_path):
     run = train_tiny(tmp_path / "run", "sinusoid")
-    assert "expected a run that was trained on images, got tasks.source=sinusoid" in refused(MamlError, run, folders)
+    words = "expected a run that was trained on images of a pack or a folder, got tasks.source=sinusoid"
+    assert words in refused(MamlError, run, folders)
 
 
 def test_run_without_weights_is_refused(run, folders, tmp_path):
