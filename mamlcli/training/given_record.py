@@ -23,8 +23,8 @@ def path_notes(objective: MetaObjective) -> list[str]:
     """Say how the tasks of a network or transform that was given are computed, and what that costs."""
     if (why := why_unmapped(objective)) is not None:
         return [
-            f"Tasks are computed one by one, not together: {why}. That takes 2 to 3 times as long with 8 tasks of images, "
-            "14 times with 25 tasks of a network of two small layers."
+            f"Tasks are computed one by one, not together: {why}. That takes 2 to 3 times as long with 8 tasks of "
+            "images, 14 times with 25 tasks of a network of two small layers."
         ]
     if isinstance(objective.network, ForeignNetwork):
         return [
