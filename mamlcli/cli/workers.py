@@ -19,7 +19,7 @@ from mamlcli.common.processes.ending import ENDING
 from mamlcli.common.processes.fresh import program
 from mamlcli.common.processes.launch import end_with_parent, run_workers
 from mamlcli.common.processes.lifeline import EXIT_LOST
-from mamlcli.common.processes.place import Place, place_in
+from mamlcli.common.processes.place import Place, half_set, place_in
 
 if TYPE_CHECKING:
     from mamlcli.engine.sharing import WorkerGroup
@@ -55,6 +55,8 @@ def own_group(workers: str | None) -> Iterator[WorkerGroup | None]:
     """
     place = place_in(os.environ, workers)
     if place is None:
+        if words := half_set(os.environ, workers):
+            console.note(words)
         yield None
         return
     end_with_parent(os.environ)

@@ -23,13 +23,14 @@ import torch.distributed as dist
 from mamlcli.common.errors import DeviceError, WorkerError
 from mamlcli.common.processes.place import Place
 from mamlcli.engine.execution import MetaGradient
+from mamlcli.engine.signs import Invitation, Signs
 from mamlcli.engine.waiting import STOP_S, Waiting
 
 Value = TypeVar("Value")
 
 
-# For a worker that never comes, or whose machine is lost without a word. One that ends, or is killed, is noticed at
-# once. Minutes, because worker 0 may read a large folder of images while the others wait for it.
+# For a worker that never comes. Minutes, because worker 0 may read a large folder of images before it leads the others.
+# From then on one whose machine is lost is noticed by `signs`, and one that ends, or is killed, at once.
 TIMEOUT = timedelta(minutes=15)
 
 
@@ -50,6 +51,7 @@ class WorkerGroup:
     waiting: Waiting = field(default_factory=Waiting)
     _is_asked: Callable[[], bool] = bool
     _gpus: dist.ProcessGroup | None = None
+    _signs: Signs | None = None
 
     @property
     def rank(self) -> int:
@@ -86,19 +88,40 @@ class WorkerGroup:
             )
         torch.cuda.set_device(self.place.local_rank)
 
-    def lead(self, plan: object, device: torch.device) -> None:
-        """As worker 0, send the plan of the run to the others; then all are connected by their devices, too."""
+    def lead(self, plan: object, device: torch.device, *, lost_after_s: float) -> None:
+        """As worker 0, send the plan of the run to the others; then all are connected by their devices, too.
+
+        Args:
+            plan: that `follow` returns.
+            device: that the workers compute on.
+            lost_after_s: a worker is lost that gives no sign of life for so many seconds from now on.
+        """
         if self.place is None:
             return
-        self._broadcast(plan)
+        signs = Signs.leading(self.place, lost_after_s)
+        self._broadcast((plan, signs.invitation))
         self.has_led = True
+        self._give(signs)
         self.connect(device)
 
     def follow(self, kind: type[Value]) -> Value | None:
         """As another worker, wait for worker 0's plan, of the given type; None if there is no run. Then `connect`."""
-        plan: object = self._broadcast(None)
-        assert plan is None or isinstance(plan, kind), "worker 0 led with another type"
+        led: tuple[object, Invitation] | None = self._broadcast(None)
+        if led is None or self.place is None:
+            return None
+        plan, invitation = led
+        assert isinstance(plan, kind), "worker 0 led with another type"
+        self._give(Signs.following(self.place, invitation))
         return plan
+
+    def _give(self, signs: Signs) -> None:
+        self._signs, self.waiting.check = signs, signs.check
+        signs.start()
+
+    def end(self) -> None:
+        """Leave the other workers: give no signs of life any more."""
+        if self._signs is not None:
+            self._signs.stop()
 
     def connect(self, device: torch.device) -> None:
         """Connect the workers' devices, all at the same time."""
@@ -234,6 +257,7 @@ def joined(place: Place, waiting: Waiting | None = None) -> Iterator[WorkerGroup
     try:
         yield group
     finally:
+        group.end()
         # What is left of a failed exchange between GPUs could be waited for without end; the process ends anyway.
         if group._gpus is None and not group.waiting.is_given_up:
             dist.destroy_process_group()

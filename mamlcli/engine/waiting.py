@@ -1,4 +1,4 @@
-"""A worker waits for others here: in steps, so that it hears signals, which torch's own waiting does not."""
+"""A worker waits for others here, in steps: so it hears signals and of lost workers, which torch's waiting does not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import torch.distributed as dist
 
-from mamlcli.common.errors import Interrupted
+from mamlcli.common.errors import Interrupted, WorkerError
 
 # How often a worker that waits looks whether it was told to stop; how long the others then have to answer.
 _LOOK_S = 0.5
@@ -26,11 +26,13 @@ class Waiting:
 
     Attributes:
         is_asked: whether this worker was told to stop.
+        check: raises where another worker is lost.
         is_given_up: whether something was not waited for to its end. It goes on in a thread of torch, which the end of
             Python would wait for.
     """
 
     is_asked: Callable[[], bool] = bool
+    check: Callable[[], object] = bool
     is_given_up: bool = False
 
     def call(self, function: Callable[[], object], *, most_s: float | None = None) -> None:
@@ -42,6 +44,7 @@ class Waiting:
 
         Raises:
             Interrupted: this worker was told to stop, and the others did not answer.
+            WorkerError: another worker is lost.
         """
         errors: list[BaseException] = []
 
@@ -67,6 +70,7 @@ class Waiting:
 
         Raises:
             Interrupted: this worker was told to stop, and the others did not answer.
+            WorkerError: another worker is lost.
         """
 
         def is_over(wait_s: float) -> bool:
@@ -95,6 +99,7 @@ class Waiting:
                     if most_s is None:
                         raise Interrupted("interrupted while waiting for the other workers. Continue with --resume")
                     return
-        except KeyboardInterrupt:
+                self.check()
+        except (KeyboardInterrupt, WorkerError):
             self.is_given_up = True
             raise

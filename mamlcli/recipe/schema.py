@@ -193,6 +193,11 @@ class Execution(Section):
     threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None, description="CPU threads; by default 1 for tiny models, else torch's choice"
     )
+    worker_timeout: Annotated[int, Field(ge=1, le=86_400)] = Field(
+        60,
+        description="seconds without a sign of life after which a worker, of --workers or torchrun, is lost and the "
+        "run ends; it can be resumed",
+    )
 
     @field_validator("compile", mode="before")
     @classmethod

@@ -26,7 +26,7 @@ ROUNDING = tuple(f"execution.{key}" for key in ("device", "path", "chunk", "comp
 # What a change is noted under of which no key of the recipe tells.
 _CODE = ("versions.", "git.", "device")
 
-_FREE = (*ROUNDING, PATH_KEY, "outer.checkpoint_every", "logging")
+_FREE = (*ROUNDING, PATH_KEY, "outer.checkpoint_every", "execution.worker_timeout", "logging")
 
 
 def recipe_changes(

@@ -262,6 +262,8 @@ def _saved_at_an_error(run: OngoingRun) -> Iterator[None]:
             run.save()  # where this fails, the run is not saved as the interruption says, and ends by that
         raise
     except BaseException as error:
+        if run.is_trained and isinstance(error, WorkerError):
+            raise _with_next_step(error, way_on(run.plan.directory, "The run is trained")) from error
         if run.is_trained:
             raise
         is_saved = run.save_if_possible()

@@ -103,7 +103,9 @@ def _either(first: Callable[[], bool], second: Callable[[], bool]) -> Callable[[
 def _lead(ongoing: OngoingRuns, group: WorkerGroup) -> None:
     """Tell the other workers, where there are any, what the run is."""
     first = next(iter(ongoing.runs.values()))
-    group.lead(SharedRun.of(first.plan.experiment, first.state, first.how), first.plan.experiment.device)
+    experiment = first.plan.experiment
+    plan, lost_after_s = SharedRun.of(experiment, first.state, first.how), experiment.recipe.execution.worker_timeout
+    group.lead(plan, experiment.device, lost_after_s=lost_after_s)
 
 
 def _train_and_evaluate(

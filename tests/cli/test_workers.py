@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -168,6 +169,40 @@ def test_torchruns_environment_gives_the_bits_of_the_option_even_if_that_was_cut
     assert_same_results(tmp_path / "run", cut.run)
 
 
+def all_stop_for_a_while(processes, seconds):
+    """As Ctrl-Z and fg do."""
+    for number, wait_s in ((signal.SIGSTOP, seconds), (signal.SIGCONT, 0.0)):
+        for process in processes:
+            process.send_signal(number)
+        time.sleep(wait_s)
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_worker_that_falls_silent_without_a_word_ends_the_run_and_is_named(program, tmp_path, monkeypatch, lost):
+    """A stopped process closes no connection, as a machine that is lost."""
+    port, processes = free_port(), []
+    for rank in range(2):
+        set_torchruns(monkeypatch, port, rank=rank, num_workers=2)
+        keys = ("outer.iterations=100000", "execution.worker_timeout=3")
+        processes.append(program.start("train", *WORDS, *keys, "--run-dir", "run"))
+    wait_for(lambda: iterations_done(tmp_path / "run") >= 2)
+    all_stop_for_a_while(processes, 4)
+    before = iterations_done(tmp_path / "run")
+    wait_for(lambda: iterations_done(tmp_path / "run") > before + 2)
+    processes[lost].send_signal(signal.SIGSTOP)
+    ended = end_of(processes[1 - lost])
+    assert ended.code == 1
+    [error] = ended.errors
+    silent = f"got no sign of life of worker {lost} on {socket.gethostname()} for 3 s (execution.worker_timeout)."
+    assert silent in error
+    if lost:
+        assert error.startswith("workers: expected an answer of all 2, ")
+        assert "Go on: mamlcli train --resume --run-dir run" in error
+    else:
+        assert error.startswith("worker 1: expected an answer of worker 0, ")
+        assert error.endswith("The run goes on from its last checkpoint with --resume.")
+
+
 # What is refused -----------------------------------------------------------------------------------------------
 
 
@@ -197,6 +232,12 @@ def test_torchruns_variables_half_set_are_one_line(cli, tmp_path, monkeypatch):
     assert ended.code == 1
     assert "got RANK, WORLD_SIZE without MASTER_ADDR, MASTER_PORT" in ended.errors[0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_address_alone_is_a_note(cli, monkeypatch):
+    monkeypatch.setenv("MASTER_ADDR", "10.0.0.1")
+    assert "MASTER_ADDR without RANK and WORLD_SIZE: this" in cli("train", "linear-regression", "--dry-run").err
+    assert "MASTER_ADDR" not in cli("train", "linear-regression", "--dry-run", "--workers", 1).err
 
 
 def test_another_number_than_torchruns_is_one_line(program, tmp_path, monkeypatch):

@@ -29,6 +29,9 @@ RENDEZVOUS, LIFELINE = "MAMLCLI_RENDEZVOUS", "MAMLCLI_LIFELINE"
 # How often the parent looks at its workers.
 _POLL_S = 0.05
 
+# Said of a run whose worker 0, which knows its place, is lost.
+_GO_ON = "The run goes on from its last checkpoint with --resume."
+
 # Lines of a worker's own words that are shown.
 _NUM_LAST_WORDS = 12
 
@@ -179,7 +182,7 @@ def _ending(workers: Sequence[_Worker], *, is_stopped: bool) -> Ending:
     for worker in sorted(at_fault, key=lambda worker: (worker.process.returncode > 0, worker.rank == 0)):
         return Ending(max(worker.process.returncode, 1), tuple(worker.problems()))
     if workers[0].is_killed_here:
-        return Ending(1, ("worker 0: expected it to end with the others, got no answer from it.",))
+        return Ending(1, (f"worker 0: expected it to end with the others, got no answer from it. {_GO_ON}",))
     return Ending(code)
 
 

@@ -63,6 +63,24 @@ def place_in(environment: Mapping[str, str], asked: str | None = None) -> Place 
     return None
 
 
+def half_set(environment: Mapping[str, str], asked: str | None = None) -> str | None:
+    """Return what to say where a process works alone though an address to meet at is set; None where that is meant.
+
+    It is no error: images and job scripts set the address for all that runs there.
+
+    Args:
+        environment: of the process, which has no place among workers.
+        asked: what `--workers` says.
+    """
+    address = [name for name in ("MASTER_ADDR", "MASTER_PORT") if environment.get(name)]
+    if asked or not address or environment.get("WORLD_SIZE"):
+        return None
+    return (
+        f"{' and '.join(address)} without RANK and WORLD_SIZE: this process is a run of its own, not a worker of one. "
+        "To share a run: torchrun, or all four variables; --workers 1 says that one is meant"
+    )
+
+
 def _place_of_torchrun(environment: Mapping[str, str]) -> Place:
     if missing := [name for name in VARIABLES if not environment.get(name)]:
         raise MamlError(

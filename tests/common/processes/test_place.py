@@ -6,7 +6,7 @@ import pytest
 
 from mamlcli.common.errors import MamlError
 from mamlcli.common.processes.launch import RENDEZVOUS
-from mamlcli.common.processes.place import Place, place_in
+from mamlcli.common.processes.place import Place, half_set, place_in
 
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
 ADDRESS = "localhost:29500"
@@ -44,6 +44,25 @@ def test_process_without_torchruns_variables_is_alone():
 )
 def test_variables_that_name_no_worker_are_nothing(environment):
     assert place_in(environment) is None
+
+
+@pytest.mark.parametrize("names", [["MASTER_ADDR"], ["MASTER_PORT"], ["MASTER_ADDR", "MASTER_PORT"]], ids=" ".join)
+def test_an_address_without_a_worker_is_named(names):
+    said = half_set({name: TORCHRUN[name] for name in names})
+    assert said.startswith(f"{' and '.join(names)} without RANK and WORLD_SIZE: this process is a run of its own")
+
+
+@pytest.mark.parametrize(
+    ("environment", "asked"),
+    [
+        ({"MASTER_ADDR": ""}, None),
+        ({"MASTER_ADDR": "10.0.0.1"}, "1"),
+        ({"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500", "WORLD_SIZE": "1"}, None),
+    ],
+)
+def test_nothing_is_said_of_an_address_where_one_worker_is_meant(environment, asked):
+    assert place_in(environment, asked) is None
+    assert half_set(environment, asked) is None
 
 
 def test_launcher_of_one_process_on_each_machine_needs_no_local_rank():
