@@ -90,7 +90,9 @@ def imports(tree: ast.AST) -> set[str]:
     return names
 
 
-IMPORTS = {name: imports(ast.parse(path.read_text())) for name, path in MODULES.items()}
+# Every file is parsed once: some of the checks below look at all files for each file.
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
+IMPORTS = {name: imports(tree) for name, tree in TREES.items()}
 
 
 def ours(module: str) -> set[str]:
@@ -117,10 +119,11 @@ def test_a_folder_opens_with_one_line_that_says_what_is_in_it(folder):
     assert len(text.splitlines()) == 1
 
 
-@pytest.mark.parametrize("module", modules_in(ORDER))
-def test_imports_point_down(module):
-    above = set(ORDER[ORDER.index(folder_of(module)) + 1 :])
-    assert not [name for name in ours(module) if folder_of(name) in above]
+@pytest.mark.parametrize("folder", ORDER)
+def test_imports_point_down(folder):
+    above, modules = set(ORDER[ORDER.index(folder) + 1 :]), modules_in([folder])
+    assert modules
+    assert not [(module, name) for module in modules for name in ours(module) if folder_of(name) in above]
 
 
 def test_no_circle_of_files():
@@ -128,18 +131,20 @@ def test_no_circle_of_files():
     assert len(list(graphlib.TopologicalSorter(graph).static_order())) == len(graph)
 
 
-@pytest.mark.parametrize("module", modules_in(COMPUTING))
-def test_what_computes_knows_no_recipe_no_run_and_no_terminal(module):
-    of_common = {name.removeprefix("mamlcli.common.") for name in ours(module) if folder_of(name) == "common"}
-    assert not [name for name in ours(module) if folder_of(name) in ("recipe", "runs")]
-    assert of_common <= OF_COMMON_FOR_COMPUTING
-    assert not packages(module) & PACKAGES_NOT_FOR_COMPUTING
+@pytest.mark.parametrize("folder", COMPUTING)
+def test_what_computes_knows_no_recipe_no_run_and_no_terminal(folder):
+    for module in modules_in([folder]):
+        of_common = {name.removeprefix("mamlcli.common.") for name in ours(module) if folder_of(name) == "common"}
+        assert not [name for name in ours(module) if folder_of(name) in ("recipe", "runs")], module
+        assert of_common <= OF_COMMON_FOR_COMPUTING, module
+        assert not packages(module) & PACKAGES_NOT_FOR_COMPUTING, module
 
 
-@pytest.mark.parametrize("module", sorted(set(modules_in(WITHOUT_TORCH)) - COMPUTING_FILES_OF_COMMON))
-def test_what_lists_and_checks_imports_no_torch(module):
-    assert not packages(module) & {"torch", "torchvision"}
-    assert not ours(module) & COMPUTING_FILES_OF_COMMON
+@pytest.mark.parametrize("folder", WITHOUT_TORCH)
+def test_what_lists_and_checks_imports_no_torch(folder):
+    for module in set(modules_in([folder])) - COMPUTING_FILES_OF_COMMON:
+        assert not packages(module) & {"torch", "torchvision"}, module
+        assert not ours(module) & COMPUTING_FILES_OF_COMMON, module
 
 
 def test_training_alone_turns_a_recipe_into_an_inner_loop():
@@ -148,18 +153,18 @@ def test_training_alone_turns_a_recipe_into_an_inner_loop():
     assert {folder_of(name) for name in with_transforms} == {"training"}
 
 
-def private_imports(path: Path) -> list[str]:
+def private_imports(tree: ast.AST) -> list[str]:
     """Return the private names that a file imports from another module of the project."""
     names = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in ("mamlcli", "tests"):
             names += [alias.name for alias in node.names if alias.name.startswith("_")]
     return names
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_no_private_name_is_imported_from_another_module(module):
-    assert not private_imports(MODULES[module])
+def test_no_private_name_is_imported_from_another_module():
+    assert not {module: names for module, tree in TREES.items() if (names := private_imports(tree))}
+    assert private_imports(ast.parse("from mamlcli.api import train, _train")) == ["_train"]
 
 
 # An import inside a function has one reason: the start-up time of commands that do not need it. Below are the folders
@@ -192,30 +197,36 @@ SLOW_FOLDERS = {"tasks", "engine", "training", "deploy", "bench", "studies", "ap
 def late_imports(module: str) -> set[str]:
     """Return what a module imports inside its functions."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+    for node in ast.walk(TREES[module]):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             names |= imports(node)
     return names
 
 
+def top_imports(tree: ast.Module) -> set[str]:
+    """Return what loading a module loads."""
+    body = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom | ast.Try)]
+    return set().union(*map(imports, body))
+
+
+AT_TOP = {name: top_imports(tree) for name, tree in TREES.items()}
+LATE = {name: late_imports(name) for name in MODULES}
+
+
 def reaches(start: str) -> set[str]:
     """Return all modules of the package that loading one of them at its top loads."""
-    at_top = {}
-    for name, path in MODULES.items():
-        body = [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.Import | ast.ImportFrom | ast.Try)]
-        at_top[name] = set().union(*map(imports, body)) if body else set()
     seen, rest = set(), [start]
     while rest:
         name = rest.pop()
         if name not in seen:
             seen.add(name)
-            rest += at_top.get(name, set())
+            rest += AT_TOP.get(name, set())
     return seen
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if late_imports(name)])
+@pytest.mark.parametrize("module", [name for name in MODULES if LATE[name]])
 def test_imports_inside_functions_are_for_start_up_time(module):
-    for name in late_imports(module):
+    for name in LATE[module]:
         if folder_of(name) in SLOW_FOLDERS or name.partition(".")[0] in SLOW_PACKAGES | OF_SOME_SYSTEMS:
             continue
         loaded = {loaded.partition(".")[0] for loaded in reaches(name)}
@@ -224,16 +235,15 @@ def test_imports_inside_functions_are_for_start_up_time(module):
 
 def test_the_package_itself_imports_its_python_interface_alone_and_only_when_asked():
     assert ours("mamlcli") == {"mamlcli.api", "mamlcli.recipe.plugin_schema"}
-    body = ast.parse(MODULES["mamlcli"].read_text()).body
-    at_import = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
+    at_import = [node for node in TREES["mamlcli"].body if isinstance(node, ast.Import | ast.ImportFrom)]
     assert not at_import
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_click_is_never_imported(module):
-    assert not {name for name in IMPORTS[module] if name.partition(".")[0] == "click"}
+def test_click_is_never_imported():
     documented = {"typer.testing", "typer.core", "typer.core.TyperGroup"}
-    assert not {name for name in IMPORTS[module] if name.startswith("typer.")} - documented
+    for module, names in IMPORTS.items():
+        assert not {name for name in names if name.partition(".")[0] == "click"}, module
+        assert not {name for name in names if name.startswith("typer.")} - documented, module
 
 
 def test_yaml_is_known_to_the_files_of_recipes_and_to_what_reads_them_alone():
@@ -244,46 +254,45 @@ def test_typer_is_known_to_the_command_line_alone():
     assert {folder_of(name) for name in MODULES if "typer" in packages(name)} == {"cli"}
 
 
-def writes(path: Path) -> list[str]:
+def writes(module: str) -> list[str]:
     """Return the calls in a file that write to the terminal."""
     calls = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(TREES[module]):
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func)
         is_print = called in ("print", "rich.print", "typer.echo", "typer.secho", "Console", "rich.console.Console")
         is_print = is_print or called == "telling"  # makes what writes to stdout
         if is_print or called.startswith(("sys.stdout.write", "sys.stderr.write", "warnings.warn")):
-            calls.append(f"{path.name}:{node.lineno}: {called}")
+            calls.append(f"{module}:{node.lineno}: {called}")
     return calls
 
 
 def test_console_is_the_only_module_that_writes():
-    calls = {name: writes(path) for name, path in MODULES.items()}
+    calls = {name: writes(name) for name in MODULES}
     assert calls.pop("mamlcli.cli.console")
     assert not [line for lines in calls.values() for line in lines]
 
 
-def commands(path: Path) -> list[ast.FunctionDef]:
+def commands(module: str) -> list[ast.FunctionDef]:
     """Return the commands of a file: those it registers, and the function that is named as the file."""
-    functions = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
+    functions = [node for node in TREES[module].body if isinstance(node, ast.FunctionDef)]
     return [
         function
         for function in functions
-        if function.name == path.stem or any(".command(" in ast.unparse(d) for d in function.decorator_list)
+        if function.name == MODULES[module].stem or any(".command(" in ast.unparse(d) for d in function.decorator_list)
     ]
 
 
-@pytest.mark.parametrize("module", modules_in(["cli"]))
-def test_command_bodies_are_short(module):
-    for function in commands(MODULES[module]):
+def test_command_bodies_are_short():
+    for function in (function for module in modules_in(["cli"]) for function in commands(module)):
         statements = [part for part in function.body if not isinstance(part, ast.ImportFrom)]
         assert len(statements) - 1 <= 15, function.name  # less the docstring
 
 
 def test_commands_are_found():
-    assert [function.name for function in commands(MODULES["mamlcli.cli.train"])] == ["train"]
-    assert {function.name for function in commands(MODULES["mamlcli.cli.recipes"])} >= {"ls", "show", "cp"}
+    assert [function.name for function in commands("mamlcli.cli.train")] == ["train"]
+    assert {function.name for function in commands("mamlcli.cli.recipes")} >= {"ls", "show", "cp"}
 
 
 @pytest.mark.parametrize(
@@ -317,9 +326,8 @@ def test_every_module_has_its_test_file():
 
 def test_files_and_functions_are_of_a_size_to_read():
     for name, path in MODULES.items():
-        text = path.read_text()
-        assert len(text.splitlines()) <= 320, name
-        for node in ast.walk(ast.parse(text)):
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 320, name
+        for node in ast.walk(TREES[name]):
             if isinstance(node, ast.FunctionDef):
                 assert node.end_lineno - node.lineno < 55, f"{name}: {node.name}"
 
@@ -345,10 +353,10 @@ def test_calls_are_formatted_by_the_formatter():
     assert not skips
 
 
-def unnamed_encodings(path: Path) -> list[str]:
+def unnamed_encodings(module: str) -> list[str]:
     """Return the calls of a file that read or write text in whatever encoding the place has."""
-    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
-    return [f"{path.name}:{call.lineno}: {ast.unparse(call)}" for call in calls if leaves_encoding_open(call)]
+    calls = [node for node in ast.walk(TREES[module]) if isinstance(node, ast.Call)]
+    return [f"{module}:{call.lineno}: {ast.unparse(call)}" for call in calls if leaves_encoding_open(call)]
 
 
 def leaves_encoding_open(call: ast.Call) -> bool:
@@ -374,9 +382,8 @@ def leaves_encoding_open(call: ast.Call) -> bool:
     return isinstance(mode, str) and mode[:1] in ("r", "w", "a", "x") and "b" not in mode and not is_binary_by_default
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_every_text_file_is_read_and_written_in_a_named_encoding(module):
-    assert unnamed_encodings(MODULES[module]) == []
+def test_every_text_file_is_read_and_written_in_a_named_encoding():
+    assert [line for module in MODULES for line in unnamed_encodings(module)] == []
 
 
 @pytest.mark.parametrize(
