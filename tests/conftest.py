@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import sys
 
 import pytest
 
 from mamlcli.common.processes.signals import ASKED, WARNED
+from tests.helpers.curves import undrawn_curve
+from tests.helpers.long_files import in_order
 from tests.helpers.running import Finished, Program
 
 # A shell without job control starts background jobs deaf to Ctrl-C, and so would be the tests of it.
@@ -15,11 +18,46 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_configure(config):
+    """Let processes of pytest-xdist take files in the order below; it would begin with those of the most tests."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(config, items):
+    """Begin with the files that take longest where several processes share them, so that all end at about one time."""
+    if hasattr(config, "workerinput"):
+        in_order(items, config.rootpath)
+
+
+_UNUSED = itertools.count()
+
+
 @pytest.fixture(autouse=True)
-def own_folders(tmp_path, monkeypatch):
-    """Keep every test away from the user's packs and cache."""
-    monkeypatch.setenv("MAMLCLI_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def own_folders(request, tmp_path_factory, monkeypatch):
+    """Keep every test away from the user's packs and cache; no folder is made for tests that have no use for one."""
+    if "tmp_path" in request.fixturenames:
+        own = request.getfixturevalue("tmp_path")
+    else:
+        own = tmp_path_factory.getbasetemp() / f"unused-{next(_UNUSED)}"
+    monkeypatch.setenv("MAMLCLI_DATA", str(own / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(own / "cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def undrawn_curves():
+    """Leave the curves of runs undrawn: they take most of the time of a tiny run. `drawn_curves` is for the others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mamlcli.training.scoring.save_curve", undrawn_curve)
+        yield
+
+
+@pytest.fixture
+def drawn_curves(monkeypatch):
+    """Draw the curves of runs, for a test that looks at them or at what drawing does."""
+    from mamlcli.runs.curve_figure import save_curve
+
+    monkeypatch.setattr("mamlcli.training.scoring.save_curve", save_curve)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ import pytest
 
 import mamlcli
 from tests.helpers.house_map import with_map
+from tests.helpers.long_files import LONGEST
 
 ROOT = Path(mamlcli.__file__).parent
 
@@ -322,6 +323,10 @@ def test_every_module_has_its_test_file():
     files = [path.relative_to(ROOT) for path in MODULES.values() if path.name not in ("__init__.py", "__main__.py")]
     missing = [str(file) for file in files if not (tests / file.parent / f"test_{file.name}").is_file()]
     assert not missing
+
+
+def test_long_files_of_tests_are_there():
+    assert not [name for name in LONGEST if not (ROOT.parent / name).is_file()]
 
 
 def test_files_and_functions_are_of_a_size_to_read():

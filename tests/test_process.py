@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import mamlcli
+from mamlcli.runs.curve_figure import save_curve
 from tests.helpers.image_files import class_folders
 from tests.helpers.models import GLYPHS
 from tests.helpers.process_state import process_state, small_numbers
@@ -43,6 +44,14 @@ def unchanged(call):
 @pytest.fixture(autouse=True)
 def own_threads(one_thread):
     """Leave torch's number of threads to the next test as it was."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drawn_curves_of_all():
+    """Draw the curves of runs: drawing must leave the process as it was, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mamlcli.training.scoring.save_curve", save_curve)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def shows(cli):
     return run
 
 
-def test_recipes_and_runs_with_hostile_names(shows):
+def test_recipes_and_runs_with_hostile_names(shows, drawn_curves):
     recipe, run = f"{MARKUP.replace('/', '')}.yaml", f"runs/{MARKUP.replace('/', '')}"
     name = Path(recipe).stem
     shows("recipes", "cp", "sinusoid", recipe, texts=(f"Written: {recipe}",))

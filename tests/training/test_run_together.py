@@ -27,12 +27,6 @@ from tests.helpers.together import TOLERANCE, assert_equal_up_to_rounding, small
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(autouse=True)
-def no_figures(monkeypatch):
-    """Leave out the adaptation curves: they take more time than all else here."""
-    monkeypatch.setattr("mamlcli.training.scoring.save_curve", lambda report, path: None)
-
-
 def replicas_in(folder, recipe, seeds=(0, 1, 2), progress=None):
     """Return replicas with their run directories, made or opened."""
     experiment = build(recipe, splits=splits_of_training(recipe))

@@ -55,13 +55,11 @@ SAME_SUMS = 1e-10
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """One run on each path."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mamlcli.training.scoring.save_curve", lambda report, path: None)
-        folder = tmp_path_factory.mktemp("runs")
-        return {
-            path: train_tiny(folder / str(number), "sinusoid", *KEYS, *words).path
-            for number, (path, words) in enumerate(PATHS.items())
-        }
+    folder = tmp_path_factory.mktemp("runs")
+    return {
+        path: train_tiny(folder / str(number), "sinusoid", *KEYS, *words).path
+        for number, (path, words) in enumerate(PATHS.items())
+    }
 
 
 def stop_at(iteration):

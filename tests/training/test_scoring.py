@@ -31,9 +31,9 @@ def test_without_validation_the_last_weights_are_scored(regression):
     assert not (regression / "checkpoints" / "best.safetensors").exists()
 
 
-def test_curve_is_a_picture(logistic, regression):
-    for run in (logistic, regression):
-        with Image.open(run / "curve.png") as picture:
+def test_curve_is_a_picture(tmp_path, drawn_curves):
+    for recipe in ("logistic", "sinusoid"):
+        with Image.open(train_tiny(tmp_path / recipe, recipe).curve_path) as picture:
             picture.load()
             assert min(picture.size) > 300
 

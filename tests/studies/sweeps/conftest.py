@@ -9,15 +9,7 @@ from tests.helpers.running import train_run
 from tests.helpers.studies import recipe_of, run_here, tiny_sweep
 
 
-@pytest.fixture(scope="package", autouse=True)
-def no_curves():
-    """Leave out the adaptation curves of cells: they take more time than all else here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mamlcli.training.scoring.save_curve", lambda report, path: None)
-        yield
-
-
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def study(tmp_path_factory):
     """A sweep over two depths and two seeds, and its folder; it is only read."""
     path = tmp_path_factory.mktemp("studies") / "study"
@@ -26,7 +18,7 @@ def study(tmp_path_factory):
     return sweep, path
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def shallow(tmp_path_factory):
     """A trained run of one linear layer; it is only read."""
     recipe = recipe_of("logistic")

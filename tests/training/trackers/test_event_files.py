@@ -143,7 +143,7 @@ def test_what_is_written_can_be_read_at_once(tmp_path):
     }
 
 
-def test_settings_and_the_picture_of_the_curve_are_there(tmp_path):
+def test_settings_and_the_picture_of_the_curve_are_there(tmp_path, drawn_curves):
     run = train_tiny(tmp_path / "run", "logistic", *LOGGED)
     reader = EventAccumulator(str(run.path / "tensorboard"))
     reader.Reload()
