@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import signal
 import sys
 
 import pytest
+import typer
 
 from mamlcli.common.processes.signals import ASKED, WARNED
 from tests.helpers.curves import undrawn_curve
@@ -88,12 +90,17 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+# Typer makes the commands anew for each command line, which takes longer than most of them.
+_command_of = functools.cache(typer.main.get_command)
+
+
 @pytest.fixture
 def cli(tmp_path, monkeypatch, capsys, one_thread):
     """Run a command line in this process, in the test's own folder: `cli("train", ...)` -> `Finished`."""
     from mamlcli.__main__ import main
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(typer.main, "get_command", _command_of)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # typer sets its own
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     handlers = {number: signal.getsignal(number) for number in (*ASKED, *WARNED)}

@@ -6,6 +6,7 @@ every rule. What cannot run here is in `NOT_RUN`, with the reason, and is only p
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import inspect
 import os
@@ -21,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer
 from typer.main import get_command
 
 import mamlcli
@@ -81,7 +81,7 @@ def prose(text: str) -> str:
 
 def command_of(words: list[str]) -> tuple[Any, list[str]]:
     """Return the command, or the group of commands, that words name, and the words after its name."""
-    command: Any = get_command(_app())
+    command: Any = _root()
     rest = words
     while rest and hasattr(command, "commands"):
         assert rest[0] in command.commands, f"{' '.join(words)}: no command {rest[0]!r}"
@@ -89,10 +89,11 @@ def command_of(words: list[str]) -> tuple[Any, list[str]]:
     return command, rest
 
 
-def _app() -> typer.Typer:
+@functools.cache
+def _root() -> Any:
     from mamlcli.cli.app import app
 
-    return app
+    return get_command(app)
 
 
 def parse(words: list[str]) -> None:

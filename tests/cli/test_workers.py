@@ -36,9 +36,9 @@ from tests.helpers.running import (
 KEYS = (
     "execution.dtype=float64",
     "outer.tasks=5",
-    "outer.iterations=800",
-    "outer.checkpoint_every=300",
-    "validation={every: 400, tasks: 3}",
+    "outer.iterations=400",
+    "outer.checkpoint_every=150",
+    "validation={every: 200, tasks: 3}",
 )
 WORDS = ("linear-regression", *TINY, *KEYS)
 
@@ -117,7 +117,7 @@ def test_killed_worker_ends_the_run_and_is_named(cut):
 def test_killed_worker_costs_no_iteration(cut):
     assert cut.manifest["status"] == "failed"
     assert cut.manifest["execution"]["workers"] == 2
-    assert cut.iteration == cut.manifest["iterations_done"] == cut.metrics_until < 800
+    assert cut.iteration == cut.manifest["iterations_done"] == cut.metrics_until < 400
 
 
 def test_resumed_workers_give_the_results_of_one_process(cut, alone):

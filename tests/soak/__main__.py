@@ -36,7 +36,8 @@ from tests.soak.processes import (
     shortened,
 )
 
-FUZZ = Path(__file__).parents[1] / "fuzz"
+TESTS = Path(__file__).parents[1]
+FUZZ = ("fuzz", "runs/test_one_bad_run.py", "training/test_random_recipes.py")
 # A command that is started anew at every point takes seconds: one point in so many is tried.
 _STEP = {True: 8, False: 2}
 
@@ -117,10 +118,11 @@ def long_runs(soak: Soak) -> Iterator[Tally]:
 
 
 def fuzz(soak: Soak) -> Iterator[Tally]:
-    """Run the fuzz of hostile files with its large sizes."""
-    if not FUZZ.is_dir():
+    """Run the fuzz of hostile files, and random recipes, with their large sizes."""
+    files = [str(TESTS / name) for name in FUZZ if (TESTS / name).exists()]
+    if not files:
         return
-    words = [sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", str(FUZZ)]
+    words = [sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", *files]
     environment = os.environ | {"MAMLCLI_FUZZ": "soak", "PYTHONPATH": str(ROOT)}
     left_s = max(soak.until - time.monotonic(), 60.0)
     try:
@@ -129,7 +131,7 @@ def fuzz(soak: Soak) -> Iterator[Tally]:
         fault = None if ended.returncode == 0 else " ".join(lines[-5:])
     except subprocess.TimeoutExpired:
         lines, fault = ["not over"], f"not over after {left_s:.0f} s"
-    tally = Tally(f"hostile files, large sizes: {lines[-1]}")
+    tally = Tally(f"hostile files and random recipes, large sizes: {lines[-1]}")
     tally.add(fault, "fuzz")
     yield tally
 

@@ -1,6 +1,7 @@
 """Random recipes: each is refused in words that name a key, or it is built, takes a step and is scored.
 
-Of more seeds, of rarer values: `outcome_of(random_tree(random.Random(SEED), wildness=1.0))` of the helpers.
+`make soak` has more of them. Of rarer values: `outcome_of(random_tree(random.Random(SEED), wildness=1.0))` of the
+helpers.
 """
 
 import random
@@ -9,9 +10,10 @@ import re
 import pytest
 
 from mamlcli.common.names import IMAGE_SHAPES
+from tests.fuzz.bounds import IS_SOAK
 from tests.helpers.random_recipes import outcome_of, pack_of, random_tree
 
-NUM_GROUPS, NUM_RECIPES = 8, 30
+NUM_GROUPS, NUM_RECIPES = 80 if IS_SOAK else 3, 30
 
 # `<place>: <key>: expected <what>`; what the data alone can tell names the data after the key.
 REFUSED = re.compile(r"(recipe: )?[a-z_]+(\.[a-z_]+)*( \+ [a-z_.]+)?( \(noise, .*?\))?: expected .*\.")
