@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import signal
 import sys
 
 import pytest
 import typer
+from filelock import FileLock
 
 from mamlcli.common.processes.signals import ASKED, WARNED
+from mamlcli.tasks.images.glyphs import GLYPHS_VERSION, render_glyphs
+from mamlcli.tasks.images.packs import load_pack, save_pack
 from tests.helpers.curves import undrawn_curve
 from tests.helpers.long_files import in_order
 from tests.helpers.running import Finished, Program
@@ -62,15 +66,33 @@ def drawn_curves(monkeypatch):
     monkeypatch.setattr("mamlcli.training.scoring.save_curve", save_curve)
 
 
+def glyphs_drawn_once(tmp_path_factory):
+    """Return a cache folder that holds the glyphs, drawn once for all tests, of all processes of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "glyphs-cache"
+    pack = folder / "mamlcli" / f"glyphs-v{GLYPHS_VERSION}-seed0.npz"
+    with FileLock(f"{folder}.lock"):
+        if not pack.exists():
+            save_pack(render_glyphs(), pack)
+    return folder, pack
+
+
 @pytest.fixture(scope="session")
 def glyphs_cache(tmp_path_factory):
-    """A cache folder that holds the glyphs, drawn once for all tests."""
-    from mamlcli.tasks.images.glyphs import GLYPHS_VERSION, render_glyphs
-    from mamlcli.tasks.images.packs import save_pack
+    """A cache folder that holds the glyphs."""
+    return glyphs_drawn_once(tmp_path_factory)[0]
 
-    folder = tmp_path_factory.mktemp("cache")
-    save_pack(render_glyphs(), folder / "mamlcli" / f"glyphs-v{GLYPHS_VERSION}-seed0.npz")
-    return folder
+
+@pytest.fixture(scope="session", autouse=True)
+def drawn_glyphs(tmp_path_factory):
+    """Give a test whose cache is empty the glyphs that are drawn already, where it would draw all of them."""
+
+    def drawn(seed=0, **part):
+        return render_glyphs(seed, **part) if seed or part else load_pack(glyphs_drawn_once(tmp_path_factory)[1])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mamlcli.tasks.images.glyphs.render_glyphs", drawn)
+        yield
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ def pool(monkeypatch):
     pool = Pool()
     for module in ("sweeps.run", "claims.pilots"):
         monkeypatch.setattr(f"mamlcli.studies.{module}.run_jobs", pool)
+    monkeypatch.setattr("mamlcli.studies.claims.costs.run_jobs", Pool())  # what is measured is no run
     return pool
 
 
