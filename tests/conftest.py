@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import itertools
 import os
 import signal
@@ -23,6 +24,8 @@ from tests.helpers.running import Finished, Program
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+IS_SHARED = "PYTEST_XDIST_WORKER" in os.environ
+
 
 def pytest_configure(config):
     """Let processes of pytest-xdist take files in the order below; it would begin with those of the most tests."""
@@ -32,8 +35,14 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     """Begin with the files that take longest where several processes share them, so that all end at about one time."""
-    if hasattr(config, "workerinput"):
+    if IS_SHARED:
         in_order(items, config.rootpath)
+
+
+def pytest_collection_finish(session):
+    """Leave what is there now, the tests and all that they import, out of every search for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 _UNUSED = itertools.count()
@@ -69,7 +78,7 @@ def drawn_curves(monkeypatch):
 def glyphs_drawn_once(tmp_path_factory):
     """Return a cache folder that holds the glyphs, drawn once for all tests, of all processes of pytest-xdist."""
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "glyphs-cache"
+    folder = (base.parent if IS_SHARED else base) / "glyphs-cache"
     pack = folder / "mamlcli" / f"glyphs-v{GLYPHS_VERSION}-seed0.npz"
     with FileLock(f"{folder}.lock"):
         if not pack.exists():

@@ -60,13 +60,15 @@ def test_resumed_run_must_be_of_the_same_recipe(run, tmp_path):
 
 def test_run_that_goes_on_has_its_own_recipe_with_changes(run):
     (run / "manifest.json").write_text(json.dumps({**manifest_of(run), "status": "interrupted"}))
-    start = start_of(None, ["execution.path=loop", "execution.threads=2"], run, is_resumed=True)
+    words = ["execution.path=loop", "execution.threads=2", "execution.worker_timeout=9"]
+    start = start_of(None, words, run, is_resumed=True)
     assert start.recipe.outer.tasks == 2
-    assert [line.partition(":")[0] for line in start.notes()] == ["execution.path", "execution.threads"]
+    keys = [word.partition("=")[0] for word in words]
+    assert [line.partition(":")[0] for line in start.notes()] == keys
     train(start)
     manifest = manifest_of(run)
     assert (manifest["execution"]["path"], manifest["execution"]["threads"]) == ("loop", 2)
-    assert [change["key"] for change in manifest["changes"]] == ["execution.path", "execution.threads"]
+    assert [change["key"] for change in manifest["changes"]] == keys
     assert "path: loop" in (run / "recipe.yaml").read_text()
 
 
