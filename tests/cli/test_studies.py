@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.helpers.reproductions import Pool
 from tests.helpers.studies import TINY
 
 SHORT = ("--seeds", "1", "--jobs", "1")
@@ -46,7 +47,8 @@ def test_a_study_prints_json_in_the_form_that_is_documented_and_writes_its_files
     assert "--collapse small-2.safetensors" in twice.err
 
 
-def test_a_cell_that_diverges_is_reported_with_exit_1_and_the_other_is_shown(cli):
+def test_a_cell_that_diverges_is_reported_with_exit_1_and_the_other_is_shown(cli, monkeypatch):
+    monkeypatch.setattr("mamlcli.studies.sweeps.run.run_jobs", Pool())
     done = cli("sweep-depth", "linear-regression", *TINY, "inner.lr=1e30", "--depths", "1", *SHORT, "--no-capacity")
     assert done.code == 1
     assert "expected every cell to finish, got 1 that failed" in done.err

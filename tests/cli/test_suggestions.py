@@ -12,6 +12,7 @@ import pytest
 
 from mamlcli.runs.models import shipped_models
 from tests.helpers.image_files import noise
+from tests.helpers.reproductions import Pool
 from tests.helpers.running import TINY, TINY_IMAGES
 
 RECIPE = "my exp's $HOME [b].yaml"
@@ -98,7 +99,8 @@ def test_own_images_with_more_classes_than_the_run_has(cli, accepted, tmp_path):
     assert found == [["train", f"{RUN}/recipe.yaml", "tasks.ways=3"]]
 
 
-def test_a_study_with_other_keys_than_the_one_that_is_there(cli):
+def test_a_study_with_other_keys_than_the_one_that_is_there(cli, monkeypatch):
+    monkeypatch.setattr("mamlcli.studies.sweeps.run.run_jobs", Pool())
     assert cli("recipes", "cp", "sinusoid", RECIPE).code == 0
     words = ("sweep-depth", RECIPE, *TINY, "--depths", "1", "--seeds", 1, "--jobs", 1, "--no-capacity", "--dir")
     assert cli(*words, "runs/my $study").code == 0
