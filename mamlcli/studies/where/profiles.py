@@ -97,7 +97,7 @@ class Profile(Section):
         [], description="more options of sbatch"
     )
     prologue: Annotated[list[Line], Field(max_length=50)] = Field([], description="lines of shell before the worker")
-    python: Word | None = Field(None, description="Python of the workers; by default the one that runs the command")
+    python: Line | None = Field(None, description="Python of the workers; by default the one that runs the command")
     max_jobs: Annotated[int, Field(ge=1, le=1000)] = Field(8, description="most jobs at once")
     wait: Annotated[int, Field(ge=1, le=10_080)] = Field(60, description="minutes to wait for a first worker")
     interface: Word | None = Field(

@@ -22,7 +22,6 @@ from distributed import Security, Status
 from distributed.deploy.spec import ProcessInterface
 
 from mamlcli.common.errors import MamlError
-from mamlcli.common.words import first_line
 from mamlcli.studies.where.profiles import WARNING_S, Profile
 from mamlcli.studies.where.slurm_queue import (
     QueuedJob,
@@ -288,7 +287,7 @@ def last_words(log: Path) -> str:
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
-        return f"no output ({first_line(error)})"
+        return f"no output ({error.strerror})"
     said = [line.strip() for line in lines if line.strip()]
     errors = [line for line in said if "rror" in line or "not found" in line]
     return repr((errors or said or ["no output"])[-1][:300])

@@ -89,7 +89,7 @@ def queued(printed: str) -> dict[str, QueuedJob]:
     """Return the jobs, by their ids, that `queue_command` has printed and that have not ended."""
     found = {}
     for line in printed.splitlines():
-        job, state, reason = (line.strip().split("|") + ["", ""])[:3]
+        job, state, reason = [*line.strip().split("|"), "", ""][:3]
         if job and state in ("PENDING", "RUNNING", "CONFIGURING", "SUSPENDED", "REQUEUED", "RESIZING"):
             found[job] = QueuedJob(job, state, reason.strip("()").split(",")[0])
     return found
