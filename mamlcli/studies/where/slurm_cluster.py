@@ -179,7 +179,8 @@ class SlurmWorkers(SLURMCluster):  # type: ignore[misc]
     async def _fit(self) -> None:
         """Ask for jobs, or end some, so that there are as many as there is work for."""
         unfinished = sum(task.state in _UNFINISHED for task in self.scheduler.tasks.values())
-        wanted = min(self.profile.max_jobs, unfinished)
+        # Before there is work, a first worker is looked at.
+        wanted = min(self.profile.max_jobs, max(unfinished, 0 if self._seen else 1))
         can_ask = time.monotonic() - self.submissions.refused_at >= _REFUSED_S
         if wanted > len(self.worker_spec) and can_ask and len(self.submissions.false_starts) < _MOST_FALSE_STARTS:
             self.scale(wanted)

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-distributed = pytest.importorskip("distributed", reason="the package distributed is not installed (extra cluster)")
-
 from mamlcli.studies.where.slurm_worker import dask_setup
+
+distributed = pytest.importorskip("distributed", reason="the package distributed is not installed (extra cluster)")
 
 
 def saved_when_told(seconds: float) -> str:
