@@ -42,6 +42,9 @@ _IDLE_S = 30.0
 # How long Slurm is left alone after it has refused a job while others run.
 _REFUSED_S = 60.0
 
+# How many jobs Slurm may refuse, one after the other, where it has taken some before: it may be away for a while.
+_MOST_REFUSED = 10
+
 # How long a worker looks for its scheduler.
 _DEATH_S = 60
 
@@ -58,6 +61,7 @@ class Submissions:
     Attributes:
         refused: what sbatch said to the last one that it refused; empty after one that it took.
         refused_at: when, on the clock of `time.monotonic`.
+        num_refused: how many it refused since the last one that it took.
         false_starts: logs of jobs that ended before their workers were there, since the last that was.
         jobs: what Slurm's queue has said last.
         silence: why it said nothing the last time.
@@ -65,6 +69,7 @@ class Submissions:
 
     refused: str = ""
     refused_at: float = -_REFUSED_S
+    num_refused: int = 0
     false_starts: list[Path] = field(default_factory=list)
     jobs: dict[str, QueuedJob] = field(default_factory=dict)
     silence: str = ""
@@ -79,9 +84,10 @@ class WorkerJob(SLURMJob):  # type: ignore[misc]  # dask-jobqueue has no types
         """Ask Slurm for the job."""
         try:
             await super().start()
-            self.submissions.refused = ""
+            self.submissions.refused, self.submissions.num_refused = "", 0
         except (RuntimeError, OSError, ValueError) as error:
             self.submissions.refused, self.submissions.refused_at = refusal(str(error)), time.monotonic()
+            self.submissions.num_refused += 1
             await ProcessInterface.start(self)  # without a job, so that it can be closed
 
     @staticmethod
@@ -129,7 +135,8 @@ class SlurmWorkers(SLURMCluster):  # type: ignore[misc]
         """
         now = self.submissions
         if not self._workers():
-            _check_refused(now)
+            if not self._seen or now.num_refused >= _MOST_REFUSED:
+                _check_refused(now)
             _check_false_starts(now)
             check_hope(list(now.jobs.values()))
         if now.silence:
