@@ -90,6 +90,13 @@ class Slurm:
         lines = [line.split() for line in self("squeue", "--noheader", "--format=%i %T").splitlines()]
         return [job for job, state in lines if not states or state in states]
 
+    def empty(self) -> None:
+        """End all jobs at once, and wait for that."""
+        with contextlib.suppress(subprocess.CalledProcessError, SlurmMissing):
+            self("scancel", "--user=root", "--signal=KILL", "--full")
+            self("scancel", "--user=root")
+            _wait_until(lambda: not self.jobs(), 30)
+
     def logs(self) -> str:
         """Return the last lines of the daemons' logs."""
         paths = sorted(self.folder.glob("*.log"))
@@ -162,10 +169,7 @@ def slurm_in(folder: Path, root: Path) -> Iterator[Slurm]:
         except SlurmMissing as error:
             raise SlurmMissing(f"{error}\n{slurm.logs()}") from error
         yield slurm
-        with contextlib.suppress(subprocess.CalledProcessError, SlurmMissing):
-            slurm("scancel", "--user=root", "--signal=KILL", "--full")
-            slurm("scancel", "--user=root")
-            _wait_until(lambda: not slurm.jobs(), 20)
+        slurm.empty()
     finally:
         _end(daemons)
 
