@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 help:
 	@echo "make train     install into $(VENV) and run bare mamlcli train"
 	@echo "make test      install into $(VENV) and run the test suite"
-	@echo "make test-extras  install MLflow beside it, and run the tests that read its stores back"
+	@echo "make test-extras  install MLflow and Dask beside it; run the tests of MLflow's stores, and studies on a true Slurm,"
+	@echo "               which is unpacked and started here (Debian, as root)"
 	@echo "make soak      kill, signal, fill and fuzz for an hour (2 free cores); less by ARGS: make soak ARGS='--only walk signals'"
 	@echo "make verify    run the recipes that take under a minute, and compare them with their references"
 	@echo "make same-bits OLD=COMMIT  compare the bits of an older commit with those of the working tree (3 minutes)"
@@ -49,8 +50,10 @@ test: $(VENV)/installed-test
 
 # What cannot be installed here is left out, by name; the tests that are skipped say why.
 test-extras: $(VENV)/installed-test
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mlflow]' || \
-	  echo "left out: mlflow, which could not be installed"
+	@for extra in mlflow cluster; do \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$$extra]" || \
+	    echo "left out: $$extra, which could not be installed"; \
+	done
 	$(BIN)/python -m pytest -rs tests/extras
 
 # Nothing new is begun after 60 minutes; the seed is printed. docs/RELIABILITY.md says what each part promises.

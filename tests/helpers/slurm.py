@@ -7,6 +7,7 @@ root, on ports and with a key of their own, and end with the `with` block, their
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import secrets
@@ -35,7 +36,6 @@ SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket
-CryptoType=crypto/munge
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 PluginDir={plugins}
 StateSaveLocation={folder}/state
@@ -113,7 +113,7 @@ def unpacked(folder: Path) -> Path:
         raise SlurmMissing("Slurm's daemons are started as root, and these tests do not run as root")
     if there := os.environ.get(UNPACKED_VARIABLE):
         return Path(there)
-    if all(Path("/usr/sbin", name).exists() for name in ("munged", "slurmctld-wlm", "slurmd-wlm")):
+    if all(_program(Path("/"), name).exists() for name in ("munged", "slurmctld", "slurmd")):
         return Path("/")
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
         raise SlurmMissing("Slurm is taken from Debian's packages, and there is no apt-get here")
@@ -127,6 +127,12 @@ def unpacked(folder: Path) -> Path:
     for archive in archives.glob("*.deb"):
         subprocess.run(["dpkg", "--extract", archive, root], check=True)
     return root
+
+
+def _program(root: Path, name: str) -> Path:
+    """Return the path of a daemon; Debian's names of Slurm's end in -wlm, to tell them from another package."""
+    path = root / "usr" / "sbin" / f"{name}-wlm"
+    return path if path.exists() else path.with_name(name)
 
 
 def _needed() -> list[str]:
@@ -151,14 +157,20 @@ def slurm_in(folder: Path, root: Path) -> Iterator[Slurm]:
         folder: for its key, its socket, its logs and what it spools; the path must be short, as those of sockets are.
         root: as `unpacked` returns it.
     """
-    programs, environment = _configured(folder, root)
+    environment = _configured(folder, root)
     daemons: list[subprocess.Popen[bytes]] = []
     try:
-        for command in _daemons(folder, programs):
+        for command in _daemons(folder, root):
             with (folder / f"{Path(command[0]).name}.log").open("ab") as log:
                 daemons.append(
                     subprocess.Popen(
-                        command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                        command,
+                        env=environment,
+                        cwd=folder,
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        preexec_fn=_end_with_parent,
                     )
                 )
             if len(daemons) == 1:
@@ -174,9 +186,9 @@ def slurm_in(folder: Path, root: Path) -> Iterator[Slurm]:
         _end(daemons)
 
 
-def _configured(folder: Path, root: Path) -> tuple[Path, dict[str, str]]:
-    """Write the key and the configuration; return the folder of the daemons and the environment of the cluster."""
-    libraries = next(root.glob("usr/lib/*/slurm-wlm"))
+def _configured(folder: Path, root: Path) -> dict[str, str]:
+    """Write the key and the configuration; return the environment of the cluster."""
+    libraries = next(path for name in ("slurm-wlm", "slurm") for path in root.glob(f"usr/lib/*/{name}"))
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(1024))
     key.chmod(0o600)
@@ -194,15 +206,19 @@ def _configured(folder: Path, root: Path) -> tuple[Path, dict[str, str]]:
             num_cpus=NUM_CPUS,
         )
     )
-    environment = os.environ | {
+    return os.environ | {
         "SLURM_CONF": str(folder / "slurm.conf"),
         "LD_LIBRARY_PATH": f"{libraries}:{libraries.parent}",
         "PATH": f"{root}/usr/bin:{os.environ['PATH']}",
     }
-    return root / "usr/sbin", environment
 
 
-def _daemons(folder: Path, programs: Path) -> list[list[str]]:
+def _end_with_parent() -> None:
+    """Ask the kernel to end this process when its parent ends, however that ends (prctl, PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def _daemons(folder: Path, root: Path) -> list[list[str]]:
     """Return the commands of the daemons, in the order in which they start; each stays in the foreground."""
     munge = {
         name: f"--{name}={folder}/munge.{suffix}"
@@ -214,9 +230,9 @@ def _daemons(folder: Path, programs: Path) -> list[list[str]]:
         }.items()
     }
     return [
-        [f"{programs}/munged", "--foreground", "--force", "--num-threads=2", *munge.values()],
-        [f"{programs}/slurmctld-wlm", "-D", "-c"],
-        [f"{programs}/slurmd-wlm", "-D", "-c", "-d", f"{programs}/slurmstepd-wlm"],
+        [str(_program(root, "munged")), "--foreground", "--force", "--num-threads=2", *munge.values()],
+        [str(_program(root, "slurmctld")), "-D", "-c"],
+        [str(_program(root, "slurmd")), "-D", "-c", "-d", str(_program(root, "slurmstepd"))],
     ]
 
 
