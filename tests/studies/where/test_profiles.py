@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+import mamlcli
 from mamlcli.common.errors import MamlError
 from mamlcli.studies.where.profiles import Profile, profile_named, seconds_of, user_file
 
@@ -116,3 +120,18 @@ def test_what_is_no_profile_is_refused_in_words(text, words, folders):
 )
 def test_times_are_read_as_slurm_reads_them(time, seconds):
     assert seconds_of(time) == seconds
+
+
+def test_the_documentation_has_every_key_with_its_default():
+    text = (Path(mamlcli.__file__).parents[1] / "docs" / "cluster.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", text, re.MULTILINE))
+    assert list(rows) == list(Profile.model_fields)
+    for name, field in Profile.model_fields.items():
+        assert field.default is None or rows[name] == str(field.default), name
+
+
+def test_the_profiles_of_the_documentation_are_valid(folders):
+    text = (Path(mamlcli.__file__).parents[1] / "docs" / "cluster.md").read_text()
+    (example,) = re.findall(r"^```yaml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    folders.write_text(example)
+    assert (profile_named(None).partition, profile_named("gpu").gres) == ("cpu", "gpu:1")
