@@ -111,6 +111,7 @@ class SlurmWorkers(SLURMCluster):  # type: ignore[misc]
         self._seen: set[str] = set()
         self._idle_since: dict[str, float] = {}
         self._asked = 0.0
+        self._bug: Exception | None = None
         job_class = type("StudyJob", (WorkerJob,), {"submissions": self.submissions})
         super().__init__(
             job_cls=job_class,
@@ -134,6 +135,8 @@ class SlurmWorkers(SLURMCluster):  # type: ignore[misc]
             MamlError: no worker is there, and none will be.
         """
         now = self.submissions
+        if self._bug is not None and self.status == Status.running:
+            raise self._bug
         if not self._workers():
             if not self._seen or now.num_refused >= _MOST_REFUSED:
                 _check_refused(now)
@@ -147,11 +150,14 @@ class SlurmWorkers(SLURMCluster):  # type: ignore[misc]
         return {worker.name for worker in self.scheduler.workers.values()}
 
     async def _keep_fitting(self) -> None:
-        while self.status == Status.running:
-            await self._ask()
-            self._forget_lost()
-            await self._fit()
-            await asyncio.sleep(_FIT_S)
+        try:
+            while self.status == Status.running:
+                await self._ask()
+                self._forget_lost()
+                await self._fit()
+                await asyncio.sleep(_FIT_S)
+        except Exception as error:  # a bug: without this loop no job comes any more, and the study is told so
+            self._bug = error
 
     async def _ask(self) -> None:
         """Ask Slurm about the jobs."""
@@ -177,6 +183,8 @@ class SlurmWorkers(SLURMCluster):  # type: ignore[misc]
                 self.submissions.false_starts.append(log_of(self.folder, job.job_id))
             self.workers.pop(name, None)
             self.worker_spec.pop(name, None)
+            # One that Slurm requeued is not in the queue for a moment, and then is again.
+            self._futures.add(asyncio.ensure_future(job.close()))
 
     def _is_queued(self, job: WorkerJob) -> bool:
         """Return whether Slurm has a job; one that was submitted since it was asked is taken for one that it has."""
