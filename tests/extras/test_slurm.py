@@ -33,9 +33,10 @@ default:
 # How long a study may take where the machine is busy; on two idle cores it takes half a minute.
 _LONG_S = 900.0
 
-# 12 cells, four jobs, in each of which three seeds are trained together.
+# 12 cells, each by itself: seeds that are trained together have results that differ by rounding, and how many are
+# together depends on the number of processes.
 STUDY = (
-    *("sweep-depth", "logistic", "--depths", "1,2,3,4", "--seeds", 3, "--inner-lrs", 0.5, "--no-capacity"),
+    *("sweep-depth", "logistic", "--depths", "1,2,3,4", "--seeds", 1, "--inner-lrs", "0.25,0.5,1", "--no-capacity"),
     *("outer.iterations=60", "outer.tasks=2", "outer.checkpoint_every=4", "validation.every=20"),
     *("validation.tasks=4", "evaluation.tasks=10", "execution.threads=1", "execution.device=cpu"),
 )
@@ -124,7 +125,7 @@ def test_a_driver_that_is_a_slurm_job_itself_passes_on_nothing_of_its_own(slurm,
     slurm("sbatch", "--wait", "--mem=1G", "--output=driver.log", "--chdir", tmp_path, script)
     assert "Figure: study/figure.png" in (tmp_path / "driver.log").read_text()
     manifests = [json.loads((tmp_path / "study" / run / "manifest.json").read_text()) for run in runs_in(Path("study"))]
-    assert [manifest["status"] for manifest in manifests] == ["done"] * 3
+    assert [manifest["status"] for manifest in manifests] == ["done"] * 3, "one depth, three rates"
 
 
 def test_at_the_wall_time_a_job_is_saved_and_goes_on_in_another(slurm, tmp_path):
