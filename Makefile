@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 help:
 	@echo "make train     install into $(VENV) and run bare mamlcli train"
 	@echo "make test      install into $(VENV) and run the test suite"
-	@echo "make test-extras  install MLflow and JAX beside it, and run the tests that need them"
+	@echo "make test-extras  install MLflow, JAX and Dask beside it; run the tests that need them, and studies on a true"
+	@echo "               Slurm, which is unpacked and started here (Debian, as root)"
 	@echo "make device-check OUT=FOLDER  check the GPU against the CPU, and time it there: 4 minutes, results in FOLDER"
 	@echo "make soak      kill, signal, fill and fuzz for an hour (2 free cores); less by ARGS: make soak ARGS='--only walk signals'"
 	@echo "make verify    run the recipes that take under a minute, and compare them with their references"
@@ -50,10 +51,10 @@ test: $(VENV)/installed-test
 
 # What cannot be installed here is left out, by name; the tests that are skipped say why.
 test-extras: $(VENV)/installed-test
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mlflow]' || \
-	  echo "left out: mlflow, which could not be installed"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench-jax]' || \
-	  echo "left out: jax, which could not be installed"
+	@for extra in mlflow bench-jax cluster; do \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$$extra]" || \
+	    echo "left out: $$extra, which could not be installed"; \
+	done
 	$(BIN)/python -m pytest -rs tests/extras
 
 # Every part is bounded in time; without a GPU it takes a small form, and says what it could not see.

@@ -46,7 +46,9 @@ def doctor(on: PlaceOption = None, as_json: JsonOption = False) -> None:
     if on is not None:
         from mamlcli.studies.where.places import look_at
 
-        console.show(look_at(on, Path.cwd()), lambda words: [Text(words)], to_json=lambda words: {"found": words})
+        console.show(
+            look_at(on, Path.cwd(), console.note), lambda words: [Text(words)], to_json=lambda words: {"found": words}
+        )
         return
     findings = diagnose()
     console.show(findings, diagnosis_parts, to_json=diagnosis_to_json)

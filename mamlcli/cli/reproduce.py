@@ -183,6 +183,7 @@ def run_all(request: Request, path: Path, hours: float | None, wish: Wish, devic
         **vars(wish),
         device=device,
         command=again,
+        on_wait=console.note,
         on_open=open_place,
         on_family=display.begin,
         on_end=display.show,
@@ -204,7 +205,7 @@ def cost_at(request: Request, path: Path, wish: Wish, device: str | None) -> Cos
     from mamlcli.studies.claims.registration import plan_or_draft
     from mamlcli.studies.start import executor_of
 
-    with executor_of(wish, path, plan_or_draft(path, request).families, device) as executor:
+    with executor_of(wish, path, plan_or_draft(path, request).families, device, console.note) as executor:
         return show_cost(request, path, executor, device)
 
 

@@ -59,6 +59,7 @@ def study(sweep: Sweep, directory: Path | None, wish: Wish, *, with_capacity: bo
             **vars(wish),
             with_capacity=with_capacity,
             command=again,
+            on_wait=console.note,
             on_begin=begin,
             on_end=lambda end: progress[0].show(end),
         )

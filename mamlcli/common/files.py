@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, JSON without NaN; the folders of packs and of the cache are named here."""
+"""Files are written whole or not at all, JSON without NaN; the folders of packs, cache and settings are named here."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def user_path(text: str, where: str) -> Path:
 
 # Folders ----------------------------------------------------------------------------------------------------------
 
-DATA_VARIABLE, CACHE_VARIABLE = "MAMLCLI_DATA", "XDG_CACHE_HOME"
+DATA_VARIABLE, CACHE_VARIABLE, CONFIG_VARIABLE = "MAMLCLI_DATA", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"
 
 
 def data_dir() -> Path:
@@ -197,6 +197,18 @@ def cache_dir() -> Path:
     if home is not None:
         return home / ".cache" / "mamlcli"
     return (temporary_dir() or Path(os.sep, "tmp")) / f"mamlcli-{getattr(os, 'getuid', int)()}"
+
+
+def config_dir() -> Path | None:
+    """Return the user's folder of settings for mamlcli: $XDG_CONFIG_HOME/mamlcli, by default ~/.config/mamlcli.
+
+    It is None for a user without a home.
+    """
+    base = os.path.expanduser(os.environ.get(CONFIG_VARIABLE, ""))
+    if os.path.isabs(base):
+        return Path(base) / "mamlcli"
+    home = home_dir()
+    return home / ".config" / "mamlcli" if home is not None else None
 
 
 def home_dir() -> Path | None:

@@ -64,7 +64,7 @@ def problem(draft: Draft, item: ErrorDetails) -> str:
         choices = [*_NAMED.findall(str(context["expected"])), *more]
         context = {**context, "expected": f"{', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}"}
     hint = _hint(path, got, _NAMED.findall(str(context["expected"])) if kind == "literal_error" else [], tags)
-    return f"{place}: expected {_expected(kind, context, item['msg'])}, got {brief(got)}.{hint}"
+    return f"{place}: expected {expected_value(kind, context, item['msg'])}, got {brief(got)}.{hint}"
 
 
 def _hint(path: KeyPath, got: object, names: list[str], tags: Mapping[str, str]) -> str:
@@ -94,7 +94,7 @@ def _problem_of_tag(draft: Draft, section: KeyPath, got: object, expected_tags: 
     return f"{draft.place(path)}: expected one of {', '.join(names)}, got {got_text}.{hint}{group}"
 
 
-def _expected(kind: str, context: Mapping[str, object], message: str) -> str:
+def expected_value(kind: str, context: Mapping[str, object], message: str) -> str:
     """Return what was expected, by the kind of an error of pydantic."""
     names = {
         "int": "an integer",

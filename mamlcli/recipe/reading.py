@@ -105,13 +105,17 @@ _VALUE = rf"(?:{_WORD}|{_WORDS}|\[(?:{_WORD}(?:, {_WORD})*)?\])"
 _PLAIN = re.compile(rf"(?: {{0,12}}(?:#[ -~]*|(?:- {_VALUE}|[a-z_]+:(?: {_VALUE})?)(?: +#[ -~]*)?)?\n)*")
 
 
-def tree_of(text: str) -> tuple[object, dict[KeyPath, int]]:
+def tree_of(text: str, kinds: Kinds | None = None) -> tuple[object, dict[KeyPath, int]]:
     """Return the values of a recipe in YAML, typed as its keys want them, and the line of every key.
+
+    Args:
+        text: of the file.
+        kinds: what the keys hold, for a file that is no recipe.
 
     Raises:
         yaml.YAMLError: it is no YAML; ValueError: a value that cannot be read; RecursionError: too many levels.
     """
-    return _loaded(text, (), None)
+    return _loaded(text, (), kinds)
 
 
 def value_of(raw: str, path: KeyPath, tags: Mapping[str, str] | None = None) -> object:

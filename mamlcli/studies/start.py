@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from mamlcli.common.errors import MamlError
@@ -33,6 +34,7 @@ from mamlcli.studies.sweeps.run import CellEnd, default_jobs, run_sweep
 from mamlcli.studies.sweeps.sweep import Sweep, cells_of, check_sweep
 from mamlcli.studies.where.local import local_executor
 from mamlcli.studies.where.places import Wish, executor_at
+from mamlcli.studies.where.probe import OnWait
 from mamlcli.training.placement import process_kept
 
 
@@ -47,6 +49,7 @@ def run_study(
     with_capacity: bool | None = None,
     command: Callable[[Path], str] = str,
     argv: Sequence[str] = (),
+    on_wait: OnWait = lambda words: None,
     on_begin: Callable[[Path, int, bool], None] = lambda path, num_processes, was_there: None,
     on_end: Callable[[CellEnd], None] | None = None,
 ) -> StudyResult:
@@ -62,8 +65,8 @@ def run_study(
         with_capacity: whether each value is also trained without meta-learning; by default for synthetic tasks.
         command: what continues the study in a folder, for its study.json.
         argv: the command line, for the manifests; by default that of this process.
-        on_begin: called with the folder, the number of processes and whether the study was there.
-        on_end: called when a cell ends.
+        on_wait, on_begin, on_end: called with what a cluster's first worker waits for; with the folder, the number of
+            processes and whether the study was there; when a cell ends.
 
     Returns:
         The result, of the cells that are done; `failures` names those that are not.
@@ -78,9 +81,9 @@ def run_study(
     experiment = check_sweep(sweep, is_here=wish.place(device).is_here)
     check_start_width(sweep, experiment)
     with_capacity = _has_capacity(sweep, with_capacity)
-    num_cells = len(cells_of(sweep))
+    num_default = partial(default_jobs, sweep.recipe, len(cells_of(sweep)))
     place = RUNS if folder is None else expanded(folder)
-    opened = executor_at(wish, device=device, num_default=lambda: default_jobs(sweep.recipe, num_cells), folder=place)
+    opened = executor_at(wish, device=device, num_default=num_default, folder=place, on_wait=on_wait)
     with opened as at:
         path, was_there = _opened(folder, sweep, command, experiment.data_digest)
         extra = capacity_jobs(sweep, path, num_threads=at.num_threads) if with_capacity else []
@@ -131,6 +134,7 @@ def reproduce(
     device: str | None = None,
     command: Callable[[Path], str] = str,
     argv: Sequence[str] = (),
+    on_wait: OnWait = lambda words: None,
     on_open: Callable[[Executor], None] = lambda executor: None,
     on_family: Callable[[Family, Sweep], None] | None = None,
     on_end: Callable[[CellEnd], None] | None = None,
@@ -150,7 +154,7 @@ def reproduce(
         choose_rates: whether inner rates are chosen by pilots first, even where the scale has them.
         jobs, on, per_gpu: as in `run_study`.
         device: where to compute; by default what the recipes say.
-        command, argv: as in `run_study`.
+        command, argv, on_wait: as in `run_study`.
         on_open: called with what does the runs, before any.
         on_family, on_end, on_look: called when a study is gone through, when a cell or a pilot ends, after each look.
 
@@ -161,7 +165,8 @@ def reproduce(
     deadline = None if hours is None else time.monotonic() + 3600 * hours
     request = Request(scale, seeds, until_decided, max_seeds, first_seed, tuple(families), choose_rates)
     path = reproduction_path(folder, scale)
-    with executor_of(Wish(on, jobs, per_gpu), path, plan_or_draft(path, request).families, device) as executor:
+    first = plan_or_draft(path, request).families
+    with executor_of(Wish(on, jobs, per_gpu), path, first, device, on_wait) as executor:
         on_open(executor)
         told = on_family or (lambda family, sweep: None), on_end or (lambda end: None), on_look or (lambda done: None)
         machine = Machine(executor, device, argv or sys.argv, command(path), *told)
@@ -169,12 +174,16 @@ def reproduce(
 
 
 def executor_of(
-    wish: Wish, path: Path, families: Sequence[Family], device: str | None
+    wish: Wish, path: Path, families: Sequence[Family], device: str | None, on_wait: OnWait = lambda words: None
 ) -> AbstractContextManager[Executor]:
     """Open the place where the runs of a reproduction are made."""
     recipe = sweep_of(families[0], first_seed=FIRST_SEED, num_seeds=1, device=device).recipe
     return executor_at(
-        wish, device=recipe.execution.device, num_default=lambda: default_jobs(recipe, num_cores()), folder=path
+        wish,
+        device=recipe.execution.device,
+        num_default=lambda: default_jobs(recipe, num_cores()),
+        folder=path,
+        on_wait=on_wait,
     )
 
 

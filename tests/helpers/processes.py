@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds; fail after three minutes."""
-    deadline = time.monotonic() + 180
+def wait_for(condition: Callable[[], bool], *, timeout_s: float = 180.0) -> None:
+    """Wait until a condition holds; fail after three minutes, or as long as is said."""
+    deadline = time.monotonic() + timeout_s
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert condition()

@@ -106,8 +106,8 @@ class Program:
         return end_of(self.start(*words))
 
 
-def end_of(process: subprocess.Popen[str]) -> Finished:
-    out, err = process.communicate(timeout=120)
+def end_of(process: subprocess.Popen[str], *, timeout_s: float = 120.0) -> Finished:
+    out, err = process.communicate(timeout=timeout_s)
     return Finished(process.returncode, out, err)
 
 

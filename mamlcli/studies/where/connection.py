@@ -21,6 +21,7 @@ class Connection:
             workers it could use. None for as many as the workers that are there have room for.
         num_threads: cores that each job may use. None for what each worker says of itself.
         pending: says what a worker that does not come waits for, in the words of the batch system; empty if unknown.
+            It raises MamlError where no worker is there and none will come.
         timeout_s: seconds within which the first worker is to be there.
     """
 

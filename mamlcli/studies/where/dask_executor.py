@@ -161,7 +161,7 @@ class DaskExecutor:
             )
 
     def _check(self) -> None:
-        """Raise MamlError where the scheduler is gone."""
+        """Raise MamlError where the scheduler is gone, or no worker is there and none will come."""
         if self._client.status != "running":
             raise MamlError(
                 "--on",
@@ -170,6 +170,7 @@ class DaskExecutor:
                 why="Its jobs stop and are saved",
                 next_step="Run the same command again, there or elsewhere: what was done is kept",
             )
+        self._connection.pending()
 
 
 def _with_workers(outcome: Outcome, num_workers: int) -> Outcome:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import platform
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from mamlcli.common.errors import MamlError
 from mamlcli.common.files import CACHE_VARIABLE, DATA_VARIABLE
 from mamlcli.common.processes.child import Child, close_children
-from mamlcli.common.processes.jobs import LOST, Job, Outcome, failed
+from mamlcli.common.processes.jobs import DIED, LOST, Job, Outcome, failed
 
 # How often a task looks whether its job is to stop.
 _POLL_S = 0.2
@@ -102,6 +103,8 @@ def do_job(job: Job, around: Surroundings) -> Outcome:
             is_stopped = True
             child.interrupt()
     outcome = child.finish(was_interrupted=is_stopped)
+    if outcome.error == DIED and _holds_soon(is_left):  # a batch system tells both processes, and the child was faster
+        outcome = replace(outcome, status="interrupted")
     if job.has_hope(outcome) or child.process.poll() is not None:
         close_children([child])
     else:
@@ -109,6 +112,14 @@ def do_job(job: Job, around: Surroundings) -> Outcome:
     if outcome.status == "interrupted" and around.driver not in _CHILDREN.stopped:
         outcome = Outcome(job.key, "failed", reason="its worker was told to leave", error=LOST, wall_s=outcome.wall_s)
     return replace(outcome, where=place_words())
+
+
+def _holds_soon(condition: Callable[[], bool]) -> bool:
+    """Return whether a condition holds within a second."""
+    deadline = time.monotonic() + 1.0
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(_POLL_S / 10)
+    return condition()
 
 
 def stop_jobs(driver: str) -> None:

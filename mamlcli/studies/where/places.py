@@ -17,7 +17,7 @@ from mamlcli.studies.where import slurm, tcp
 from mamlcli.studies.where.connection import Connection
 from mamlcli.studies.where.dask_executor import DaskExecutor
 from mamlcli.studies.where.local import gpus_executor, gpus_here, has_several_gpus, local_executor
-from mamlcli.studies.where.probe import Probed, probe, words_of
+from mamlcli.studies.where.probe import OnWait, Probed, probe, words_of
 
 LOCAL, GPUS = "local", "gpus"
 
@@ -30,7 +30,7 @@ CLUSTERS: dict[str, Callable[[str], AbstractContextManager[Connection]]] = {
 FORMS = "local, gpus[:N], slurm[:PROFILE] or tcp://HOST:PORT"
 
 # What each cluster needs beside mamlcli's own packages, by the name that it is imported by.
-_PACKAGES = {"slurm": ("distributed", "dask_jobqueue"), "tcp": ("distributed",)}
+_PACKAGES = {"slurm": ("distributed", "dask_jobqueue", "cryptography"), "tcp": ("distributed",)}
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,14 @@ def place_of(text: str) -> Place:
 
 
 @contextmanager
-def executor_at(wish: Wish, *, device: str, num_default: Callable[[], int], folder: Path) -> Iterator[Executor]:
+def executor_at(
+    wish: Wish,
+    *,
+    device: str,
+    num_default: Callable[[], int],
+    folder: Path,
+    on_wait: OnWait = lambda words: None,
+) -> Iterator[Executor]:
     """Yield what does jobs at a place; a cluster is probed before, and left with nothing at work.
 
     Args:
@@ -108,6 +115,7 @@ def executor_at(wish: Wish, *, device: str, num_default: Callable[[], int], fold
         device: what the recipe computes on.
         num_default: returns how many processes there are here where none are asked for.
         folder: of the study.
+        on_wait: called with what a first worker of a cluster waits for.
 
     Raises:
         MamlError: there is no such place, it cannot be used, or a package for it is missing.
@@ -121,7 +129,7 @@ def executor_at(wish: Wish, *, device: str, num_default: Callable[[], int], fold
         if is_lock_held(folder):  # before a cluster is asked for anything
             raise taken_error(folder)
         with _connected(place) as connection:
-            probed = probe(connection, folder)
+            probed = probe(connection, folder, on_wait)
             executor = _dask_executor(connection, probed, wish.jobs)
             try:
                 yield executor
@@ -169,7 +177,7 @@ def _quiet(*names: str) -> Iterator[None]:
             logger.setLevel(level)
 
 
-def look_at(on: str, folder: Path) -> str:
+def look_at(on: str, folder: Path, on_wait: OnWait = lambda words: None) -> str:
     """Return in words what is at a place, as a study would find it that is written to a folder.
 
     Raises:
@@ -182,4 +190,4 @@ def look_at(on: str, folder: Path) -> str:
         executor = gpus_executor(place.argument, device="auto")
         return f"{executor.num_processes} of the GPUs {', '.join(gpus_here())} of this machine"
     with _connected(place) as connection:
-        return f"{connection.words}: {words_of(probe(connection, folder))}"
+        return f"{connection.words}: {words_of(probe(connection, folder, on_wait))}"

@@ -6,9 +6,11 @@ study wait for ever.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +28,11 @@ from mamlcli.studies.where.connection import Connection
 
 # Versions that have to be the driver's: results depend on them, or what is sent could not be read.
 _SAME = ("mamlcli", "torch", "numpy", "distributed")
+
+# How often it is asked, while no worker is there, whether one will come.
+_LOOK_S = 2.0
+
+OnWait = Callable[[str], None]
 
 _OTHER_DIR = "Name a --dir on a disk that all machines share"
 
@@ -57,17 +64,18 @@ class Probed:
     places: tuple[str, ...]
 
 
-def probe(connection: Connection, folder: Path) -> Probed:
+def probe(connection: Connection, folder: Path, on_wait: OnWait = lambda words: None) -> Probed:
     """Wait for a worker, look at those that are there, and return what they are.
 
     Args:
         connection: to the cluster.
         folder: that workers have to see, too: the study's, or the one where it will be.
+        on_wait: called with what a first worker waits for, each time that it is something else.
 
     Raises:
         MamlError: no worker comes in time, one has other versions, or one does not see the folder.
     """
-    _wait_for_first(connection)
+    _wait_for_first(connection, on_wait)
     _check_python(connection)
     client = connection.client
     with _token_in(folder) as (file, token):
@@ -98,16 +106,24 @@ def probe(connection: Connection, folder: Path) -> Probed:
     return Probed(len(seen), sum(slots.values()), min(threads), tuple(sorted(places)))
 
 
-def _wait_for_first(connection: Connection) -> None:
-    try:
-        connection.client.wait_for_workers(1, timeout=connection.timeout_s)
-    except TimeoutError as error:
-        raise MamlError(
-            f"--on {connection.words}",
-            expected=f"a worker within {connection.timeout_s:g} s",
-            got="none" + (f": {pending}" if (pending := connection.pending()) else ""),
-            next_step="Start one, or wait for the cluster and run the same command again",
-        ) from error
+def _wait_for_first(connection: Connection, on_wait: OnWait) -> None:
+    told = ""
+    deadline = time.monotonic() + connection.timeout_s
+    while True:
+        pending = connection.pending()
+        if pending and pending != told:
+            told = pending
+            on_wait(pending)
+        with contextlib.suppress(TimeoutError):
+            connection.client.wait_for_workers(1, timeout=min(_LOOK_S, connection.timeout_s))
+            return
+        if time.monotonic() >= deadline:
+            raise MamlError(
+                f"--on {connection.words}",
+                expected=f"a worker within {connection.timeout_s:g} s",
+                got="none" + (f": {pending}" if pending else ""),
+                next_step="Start one, or wait for the cluster and run the same command again",
+            )
 
 
 def _check_python(connection: Connection) -> None:
