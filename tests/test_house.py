@@ -249,7 +249,11 @@ def test_click_is_never_imported():
 
 
 def test_yaml_is_known_to_the_files_of_recipes_and_to_what_reads_them_alone():
-    assert [name for name in MODULES if "yaml" in packages(name)] == ["mamlcli.recipe.files", "mamlcli.recipe.reading"]
+    assert [name for name in MODULES if "yaml" in packages(name)] == [
+        "mamlcli.recipe.files",
+        "mamlcli.recipe.reading",
+        "mamlcli.studies.where.profiles",
+    ]
 
 
 def test_typer_is_known_to_the_command_line_alone():

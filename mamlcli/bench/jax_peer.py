@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
 from mamlcli.bench.peer_problem import (
     GradientsOfTasks,
@@ -63,9 +64,9 @@ def jax_gradients(problem: PeerProblem, theta: Params, xi: Params) -> GradientsO
 
     def compute(tasks: Sequence[Task]) -> list[Tensor]:
         arguments = (_arrays(theta), _arrays(xi), [_array(part) for part in _parts(tasks)])
-        of_theta, of_xi = _run(_static(problem, "gradient"), arguments)
+        of_theta, of_xi = cast("tuple[Arrays, Arrays]", _run(_static(problem, "gradient"), arguments))
         found = [*(of_theta[name] for name in theta), *(of_xi[name] for name in xi)]
-        return [torch.from_dlpack(value) for value in found]
+        return [from_dlpack(value) for value in found]
 
     return compute
 
@@ -74,8 +75,12 @@ def jax_scores(problem: PeerProblem) -> ScoresOfTasks:
     """Return the scores at every inner step by JAX, the tasks of a call by `vmap`."""
 
     def compute(tasks: Sequence[Task]) -> Tensor:
-        arguments = (_arrays(problem.theta), {}, [_array(part) for part in _parts(tasks)])
-        return torch.from_dlpack(_run(_static(problem, "scores"), arguments))
+        arguments: tuple[Arrays, Arrays, list[Array]] = (
+            _arrays(problem.theta),
+            {},
+            [_array(part) for part in _parts(tasks)],
+        )
+        return from_dlpack(_run(_static(problem, "scores"), arguments))
 
     return compute
 

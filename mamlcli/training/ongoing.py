@@ -1,7 +1,4 @@
-"""Keeps runs in work: each takes its lock, saves checkpoints, stops at a signal, and notes how it ended.
-
-`OngoingRuns` holds the runs that are trained together; what ends one of them leaves the others as they are.
-"""
+"""Keeps runs in work: each takes its lock, saves checkpoints, stops at a signal, and notes how it ended."""
 
 from __future__ import annotations
 
@@ -139,7 +136,7 @@ class OngoingRun:
 
 
 class OngoingRuns:
-    """The runs in work, each with its context, which it leaves by its error or at its end.
+    """The runs in work that are trained together, each with its context, which it leaves by its error or at its end.
 
     Attributes:
         runs: those in work, by index.
