@@ -41,7 +41,7 @@ def traffic_counted() -> Iterator[Traffic]:
     traffic = Traffic()
     token = _counted.set(traffic)
     try:
-        with _Counter():
+        with _Counter():  # type: ignore[no-untyped-call]
             yield traffic
     finally:
         _counted.reset(token)
@@ -54,7 +54,7 @@ def add_traffic(num_bytes: float) -> None:
         traffic.num_bytes += num_bytes
 
 
-class _Counter(TorchDispatchMode):
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self,
         func: Callable[..., object],
