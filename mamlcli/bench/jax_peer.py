@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -42,6 +42,8 @@ class _Static:
     num_steps: int
     stride: int
     head_only: bool
+    names: tuple[str, ...]  # JAX sorts the keys of dictionaries
+    xi_names: tuple[str, ...]
     adapted: tuple[str, ...]
     is_single: bool
 
@@ -63,9 +65,7 @@ def jax_gradients(problem: PeerProblem, theta: Params, xi: Params) -> GradientsO
     """Return JAX's meta-gradient as a function of the tasks, at tensors that may change between calls."""
 
     def compute(tasks: Sequence[Task]) -> list[Tensor]:
-        arguments = (_arrays(theta), _arrays(xi), [_array(part) for part in _parts(tasks)])
-        of_theta, of_xi = cast("tuple[Arrays, Arrays]", _run(_static(problem, "gradient"), arguments))
-        found = [*(of_theta[name] for name in theta), *(of_xi[name] for name in xi)]
+        found = _run(_static(problem, "gradient"), _arrays(theta), _arrays(xi), _parts(tasks))
         return [from_dlpack(value) for value in found]
 
     return compute
@@ -75,12 +75,9 @@ def jax_scores(problem: PeerProblem) -> ScoresOfTasks:
     """Return the scores at every inner step by JAX, the tasks of a call by `vmap`."""
 
     def compute(tasks: Sequence[Task]) -> Tensor:
-        arguments: tuple[Arrays, Arrays, list[Array]] = (
-            _arrays(problem.theta),
-            {},
-            [_array(part) for part in _parts(tasks)],
-        )
-        return from_dlpack(_run(_static(problem, "scores"), arguments))
+        [found] = _run(_static(problem, "scores"), _arrays(problem.theta), {}, _parts(tasks))
+        scores: Tensor = from_dlpack(found)
+        return scores
 
     return compute
 
@@ -98,8 +95,9 @@ def _parts(tasks: Sequence[Task]) -> Sequence[Tensor]:
 
 
 def _static(problem: PeerProblem, what: str) -> _Static:
-    names, is_single = tuple(problem.adapted()), torch.get_num_threads() == 1
-    return _Static(what, problem.lr, problem.num_steps, problem.stride, problem.head_only, names, is_single)
+    names = (tuple(problem.theta), tuple(problem.xi), tuple(problem.adapted()))
+    is_single = torch.get_num_threads() == 1
+    return _Static(what, problem.lr, problem.num_steps, problem.stride, problem.head_only, *names, is_single)
 
 
 def _array(tensor: Tensor) -> Array:
@@ -116,24 +114,25 @@ def _arrays(tensors: Params) -> Arrays:
 
 
 # What was compiled, by what it was made for and the shapes, with the bytes that it reads and writes.
-_COMPILED: dict[tuple[object, ...], tuple[Callable[..., object], float]] = {}
+_COMPILED: dict[tuple[object, ...], tuple[Callable[..., list[Array]], float]] = {}
 
 
-def _run(static: _Static, arguments: tuple[Arrays, Arrays, list[Array]]) -> object:
+def _run(static: _Static, theta: Arrays, xi: Arrays, tensors: Sequence[Tensor]) -> list[Array]:
     """Compute on the arguments, and compile before where they have new shapes; return when all is computed."""
     import jax
 
-    theta, xi, data = arguments
+    data = [_array(tensor) for tensor in tensors]
     arrays = [*theta.values(), *xi.values(), *data]
     key = (static, *theta, *xi, *((array.shape, str(array.dtype)) for array in arrays))
     if key not in _COMPILED:
         options = {"xla_cpu_multi_thread_eigen": False} if static.is_single and _is_on_cpu() else None
-        compiled = jax.jit(_function(static), compiler_options=options).lower(*arguments).compile()
+        compiled = jax.jit(_function(static), compiler_options=options).lower(theta, xi, data).compile()
         costs = compiled.cost_analysis() or {}
         _COMPILED[key] = compiled, float(costs.get("bytes accessed", 0.0))
     function, num_bytes = _COMPILED[key]
     add_traffic(num_bytes)
-    return jax.block_until_ready(function(*arguments))
+    found: list[Array] = jax.block_until_ready(function(theta, xi, data))
+    return found
 
 
 def _is_on_cpu() -> bool:
@@ -145,8 +144,8 @@ def _is_on_cpu() -> bool:
 # The network and the objective ------------------------------------------------------------------------------------
 
 
-def _function(static: _Static) -> Callable[..., object]:
-    """Return the function of (theta, xi, data) that is compiled."""
+def _function(static: _Static) -> Callable[..., list[Array]]:
+    """Return the function of (theta, xi, data) that is compiled: the gradients in the order of both, or the scores."""
     import jax
 
     over_tasks = {"in_axes": (None, None, 0, 0, 0, 0)}
@@ -155,8 +154,13 @@ def _function(static: _Static) -> Callable[..., object]:
         return jax.vmap(lambda *a: _outer_loss(static, *a), **over_tasks)(*parameters, *data).mean()
 
     if static.what == "scores":
-        return lambda theta, xi, data: jax.vmap(lambda *a: _scores(static, *a), **over_tasks)(theta, xi, *data)
-    return lambda theta, xi, data: jax.grad(mean_loss)((theta, xi), data)
+        return lambda theta, xi, data: [jax.vmap(lambda *a: _scores(static, *a), **over_tasks)(theta, xi, *data)]
+
+    def gradients(theta: Arrays, xi: Arrays, data: list[Array]) -> list[Array]:
+        of_theta, of_xi = jax.grad(mean_loss)((theta, xi), data)
+        return [*(of_theta[name] for name in static.names), *(of_xi[name] for name in static.xi_names)]
+
+    return gradients
 
 
 def _outer_loss(static: _Static, theta: Arrays, xi: Arrays, *task: Array) -> Array:

@@ -18,8 +18,8 @@ class Load:
         by_others: share of all cores that other processes used while it ran, 0 to 1; None likewise.
     """
 
-    before: tuple[float, ...] | None = None
-    after: tuple[float, ...] | None = None
+    before: list[float] | None = None
+    after: list[float] | None = None
     by_others: float | None = None
 
 
@@ -54,8 +54,8 @@ class LoadWatch:
         return sum(ticks) / per_s, (sum(ticks) - idle) / per_s, own
 
 
-def _averages() -> tuple[float, ...] | None:
+def _averages() -> list[float] | None:
     try:
-        return tuple(round(value, 2) for value in os.getloadavg())
+        return [round(value, 2) for value in os.getloadavg()]
     except (OSError, AttributeError):
         return None

@@ -30,7 +30,7 @@ def machine(tmp_path, monkeypatch):
 def test_what_others_used_is_what_was_busy_and_not_ours(machine):
     watch = LoadWatch(machine(100, 10, 1000, 5.0))
     machine(130, 20, 1060, 35.0)  # 100 seconds of cores, 40 of them busy, 30 of these ours
-    assert watch.load() == Load((0.51, 0.4, 0.3), (0.51, 0.4, 0.3), 0.1)
+    assert watch.load() == Load([0.51, 0.4, 0.3], [0.51, 0.4, 0.3], 0.1)
 
 
 def test_a_system_that_does_not_tell_is_said_so(tmp_path, monkeypatch):

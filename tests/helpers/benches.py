@@ -121,6 +121,6 @@ def made_up_report():
         {"higher": "0.2.1", "torchopt": "not installed", "jax": "0.10.2"},
         {1: 80.1, 2: 163.4},
         {1: 11.1, 2: 18.7},
-        Load((0.52, 0.61, 0.7), (1.9, 1.2, 0.9), 0.034),
+        Load([0.52, 0.61, 0.7], [1.9, 1.2, 0.9], 0.034),
     )
     return BenchReport(machine, conditions, rows, tuple(ratios(rows, AUTO)), ("left out: x",))
