@@ -47,7 +47,7 @@ reproduce: $(VENV)/installed
 	$(BIN)/mamlcli reproduce $(ARGS)
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/extras
 
 # What cannot be installed here is left out, by name; the tests that are skipped say why.
 test-extras: $(VENV)/installed-test

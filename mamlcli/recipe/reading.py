@@ -102,7 +102,7 @@ _WORDS = r"[A-Za-z][A-Za-z0-9_./+~();,-]*(?: [A-Za-z0-9_./+~();,-]+)+"
 _VALUE = rf"(?:{_WORD}|{_WORDS}|\[(?:{_WORD}(?:, {_WORD})*)?\])"
 
 # What is plain: on each line a key with a value, an entry of a list, or a comment, on a few levels, in ASCII.
-_PLAIN = re.compile(rf"(?: {{0,12}}(?:#[ -~]*|(?:- {_VALUE}|[a-z_]+:(?: {_VALUE})?)(?: +#[ -~]*)?)?\n)*")
+_PLAIN = re.compile(rf"(?: {{0,12}}(?:#[ -~]*|(?:- {_VALUE}|[a-z_][a-z0-9_]*:(?: {_VALUE})?)(?: +#[ -~]*)?)?\n)*")
 
 
 def tree_of(text: str, kinds: Kinds | None = None) -> tuple[object, dict[KeyPath, int]]:

@@ -39,7 +39,7 @@ def seconds_of_paths(monkeypatch):
     seconds = {"explicit": 1.0, "batched": 1.0, "loop": 1.0}
     called = []
 
-    def meta_gradients(objective, metas, episode, execution):
+    def meta_gradients(objective, metas, episode, execution, *, graphs):
         called.append(execution)
         return [SimpleNamespace(gradients={})]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import subprocess
 import sys
@@ -232,6 +233,7 @@ def test_completion_is_installed_for_a_shell(cli, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     # So that the shell is the one named, not the one that runs the tests.
     monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    monkeypatch.setattr(typer.main, "get_command", inspect.unwrap(typer.main.get_command))  # it is made for that
     assert cli("--install-completion", "bash").code == 0
     assert "_MAMLCLI_COMPLETE=complete_bash" in (tmp_path / ".bash_completions" / "mamlcli.sh").read_text()
     assert "mamlcli.sh" in (tmp_path / ".bashrc").read_text()

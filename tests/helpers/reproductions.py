@@ -96,7 +96,7 @@ class Scores:
         self._done = {}
         monkeypatch.setattr(looks, "run_sweep", self.run_sweep)
         monkeypatch.setattr(looks, "study_of_family", self.study_of_family)
-        monkeypatch.setattr(looks, "check_sweep", lambda sweep: None)
+        monkeypatch.setattr(looks, "check_sweep", lambda sweep, **_: None)
         monkeypatch.setattr(
             costs, "seconds_of_values", lambda study: {"depth 1": 10.0, "depth 2": 20.0, "depth 3": 30.0}
         )

@@ -46,5 +46,5 @@ def test_parts_that_other_processes_cannot_have_are_refused(tmp_path: Path) -> N
     given = {"network": Local(6, 3), "tasks": tasks}
     with pytest.raises(MamlError, match=r"network, tasks: expected parts that other processes can import"):
         mamlcli.sweep("glyphs-5way-1shot", KEYS, optimizers=["none", "kfo"], seeds=1, folder=tmp_path / "a", **given)
-    with pytest.raises(MamlError, match=r"model.depth: expected a known key"):
+    with pytest.raises(MamlError, match=r"expected a network with the key model.depth, which this study varies"):
         mamlcli.sweep("glyphs-5way-1shot", KEYS, depths=[1, 2], seeds=1, folder=tmp_path / "b", **given)

@@ -177,13 +177,17 @@ def can_share(recipe: Recipe) -> bool:
     return how.path == "explicit" and numbers * recipe.outer.tasks < NUMBERS_WORTH_THREADS
 
 
-def group_sizes(num_runs: int, num_values: int, num_processes: int) -> list[int]:
-    """Return how many runs of one axis value are trained together in each job.
+# Seeds of one value that are trained together, at most: more of them save little, and leave other processes idle.
+MOST_TOGETHER = 4
 
-    As many as can be while the jobs of all values still spread evenly over the processes: with one value, 8 seeds
-    and 2 processes 4 and 4; with two values 8.
+
+def group_sizes(num_runs: int) -> list[int]:
+    """Return how many runs of one axis value are trained together in each job: at most 4, as evenly as can be.
+
+    The number of processes has no part in it: runs that are trained together differ by rounding from those trained
+    alone, and a study is to have the same results wherever its cells are trained.
     """
-    num_jobs = min(num_processes // math.gcd(num_values, num_processes), num_runs)
+    num_jobs = math.ceil(num_runs / MOST_TOGETHER)
     smaller, larger = divmod(num_runs, num_jobs)
     return [smaller + (job < larger) for job in range(num_jobs)]
 

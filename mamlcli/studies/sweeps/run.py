@@ -100,7 +100,7 @@ def run_sweep(
     with RunDirectory(path).lock():
         wait_for_orphans(path / "cells" / cell.name for cell in wanted)
         missing = [cell for cell in wanted if not ends.tell_if_done_before(cell)]
-        groups = cell_groups(missing, executor.num_processes)
+        groups = cell_groups(cells, missing)
         names = {group[0].name: [cell.name for cell in group] for group in groups}
         jobs = [cell_job(sweep, path, group, argv=argv, num_threads=executor.num_threads) for group in groups]
 
@@ -174,21 +174,25 @@ def _done_before(sweep: Sweep, folder: Path) -> RunReport | None:
     return finished_report(RunDirectory(folder)) if can_read_extras(sweep, folder) else None
 
 
-def cell_groups(cells: Sequence[Cell], num_processes: int) -> list[list[Cell]]:
-    """Return which cells share a job: the seeds of one value, where the model is so small that it pays.
+def cell_groups(cells: Sequence[Cell], missing: Sequence[Cell]) -> list[list[Cell]]:
+    """Return which missing cells share a job: seeds of one value, where the model is so small that it pays.
 
-    In the order of the first cell of each.
+    Which seeds are together depends on all cells of the study, not on those that are missing. In the order of the first
+    cell of each.
     """
     by_value: dict[tuple[str, float], list[Cell]] = {}
     for cell in cells:
         by_value.setdefault((cell.value.label, cell.inner_lr), []).append(cell)
-    small = [key for key, seeds in by_value.items() if len(seeds) > 1 and can_share(seeds[0].recipe)]
+    names = [cell.name for cell in missing]
     groups = []
-    for key, seeds in by_value.items():
-        sizes = group_sizes(len(seeds), len(small), num_processes) if key in small else [1] * len(seeds)
+    for seeds in by_value.values():
+        wanted = [cell.name in names for cell in seeds]
+        is_shared = any(wanted) and len(seeds) > 1 and can_share(seeds[0].recipe)
+        sizes = group_sizes(len(seeds)) if is_shared else [1] * len(seeds)
         starts = [sum(sizes[:i]) for i in range(len(sizes))]
-        groups += [seeds[start : start + size] for start, size in zip(starts, sizes, strict=True)]
-    return sorted(groups, key=lambda group: cells.index(group[0]))
+        for start, size in zip(starts, sizes, strict=True):
+            groups.append([cell for cell in seeds[start : start + size] if cell.name in names])
+    return sorted(filter(None, groups), key=lambda group: names.index(group[0].name))
 
 
 def cell_job(sweep: Sweep, path: Path, cells: Sequence[Cell], *, argv: Sequence[str], num_threads: int) -> Job:

@@ -37,13 +37,16 @@ def test_a_damaged_evaluation_is_written_again_from_the_checkpoint(study, tmp_pa
     assert json.loads(file.read_text()) == before
 
 
-def test_seeds_of_a_small_model_are_shared_out_evenly_over_the_processes():
-    assert group_sizes(8, 1, 2) == [4, 4]
-    assert group_sizes(8, 2, 2) == [8]
-    assert group_sizes(8, 3, 2) == [4, 4]
-    assert group_sizes(3, 1, 2) == [2, 1]
-    assert group_sizes(2, 1, 8) == [1, 1]
-    assert group_sizes(8, 2, 8) == [2, 2, 2, 2]
+def test_seeds_of_a_small_model_are_shared_out_evenly_four_at_most():
+    assert [group_sizes(number) for number in (1, 2, 4, 5, 8, 9, 10)] == [
+        [1],
+        [2],
+        [4],
+        [3, 2],
+        [4, 4],
+        [3, 3, 3],
+        [4, 3, 3],
+    ]
 
 
 def test_only_small_models_on_the_explicit_path_of_the_cpu_share_a_job():

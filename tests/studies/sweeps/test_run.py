@@ -23,7 +23,8 @@ from tests.helpers.together import TOLERANCE, assert_equal_up_to_rounding
 
 def test_a_study_with_shared_jobs_has_the_results_of_one_without(tmp_path):
     sweep = small_sweep(3)
-    assert [len(group) for group in cell_groups(cells_of(sweep), 1)] == [3, 3]
+    cells = cells_of(sweep)
+    assert [len(group) for group in cell_groups(cells, cells)] == [3, 3]
     for way in ("together", "alone"):
         open_study(tmp_path / way, sweep, "command")
     started, ends = [], []
@@ -212,3 +213,12 @@ def test_a_changed_evaluation_is_left_out_and_named(study, tmp_path):
     assert "mean loss of tasks.csv" in reason
     assert "mamlcli adapt" in reason
     assert [cell.seeds for cell in outcome.cells] == [(0,)]
+
+
+def test_which_seeds_are_together_depends_on_the_study_and_not_on_what_is_missing():
+    cells = cells_of(small_sweep(5))
+    groups = [[cell.name for cell in group] for group in cell_groups(cells, cells)]
+    assert [len(group) for group in groups] == [3, 2, 3, 2]
+    missing = [cell for cell in cells if cell.name not in (groups[0][0], *groups[1])]
+    found = [[cell.name for cell in group] for group in cell_groups(cells, missing)]
+    assert sorted(found) == sorted([groups[0][1:], *groups[2:]])

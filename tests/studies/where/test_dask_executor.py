@@ -59,6 +59,7 @@ def test_a_job_whose_worker_is_killed_is_done_by_another_and_its_child_does_not_
 
 
 def test_errors_are_tried_as_often_as_here_and_no_worker_is_lost_by_them(executor, tmp_path, cluster):
+    wait_for(lambda: len(cluster.scheduler_info["workers"]) == 2)  # one that was killed comes again
     workers = set(cluster.scheduler_info["workers"])
     jobs = [
         Job("dead", end_itself, None),

@@ -66,7 +66,7 @@ def test_a_number_for_each_gpu_is_refused_elsewhere(tmp_path):
 
 def test_packages_that_a_cluster_needs_are_named_where_they_are_missing(monkeypatch, tmp_path):
     monkeypatch.setattr("mamlcli.studies.where.places.find_spec", lambda name: None)
-    words = r"no distributed and no dask-jobqueue. Run: pip install 'mamlcli\[cluster\]'"
+    words = r"no distributed and no dask-jobqueue and no cryptography. Run: pip install 'mamlcli\[cluster\]'"
     with pytest.raises(MamlError, match=words), opened(tmp_path, on="slurm"):
         pass
 
