@@ -33,8 +33,7 @@ default:
 # How long a study may take where the machine is busy; on two idle cores it takes half a minute.
 _LONG_S = 900.0
 
-# 12 cells, each by itself: seeds that are trained together have results that differ by rounding, and how many are
-# together depends on the number of processes.
+# 12 cells, each a job of its own.
 STUDY = (
     *("sweep-depth", "logistic", "--depths", "1,2,3,4", "--seeds", 1, "--inner-lrs", "0.25,0.5,1", "--no-capacity"),
     *("outer.iterations=60", "outer.tasks=2", "outer.checkpoint_every=4", "validation.every=20"),
