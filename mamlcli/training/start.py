@@ -25,7 +25,7 @@ from mamlcli.runs.search import is_run, newest_run_path, next_run_path
 from mamlcli.training.data_place import check_found, located, note_place
 from mamlcli.training.experiment import build
 from mamlcli.training.from_run import first_weights, save_first_weights
-from mamlcli.training.functions import splits_of_training
+from mamlcli.training.functions import splits_of_training, training_execution
 from mamlcli.training.given import with_given_parts
 from mamlcli.training.lengthening import check_length, extra_validation
 from mamlcli.training.placement import resolve_device
@@ -133,6 +133,7 @@ class Start:
         if self.is_resumed:
             check_found(RunDirectory.open(self.path), self.recipe)
         experiment = build(self.recipe, splits=splits_of_training(self.recipe))
+        training_execution(experiment, group.num_workers)  # refuses what this machine has no way to do
         first = None if self.source is None else first_weights(self.source, experiment)
         if self.is_resumed:
             run = RunDirectory.open(self.path)

@@ -41,6 +41,12 @@ def test_new_run_is_trained_and_scored(tmp_path):
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["argv"] == ["mamlcli", "train"]
 
 
+def test_what_this_machine_cannot_do_leaves_no_folder(tmp_path):
+    with pytest.raises(MamlError, match=r"execution\.cuda_graphs: expected auto or off on cpu"):
+        train(start(tmp_path / "run", "execution.device=cpu", "execution.cuda_graphs=on"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_new_run_takes_no_folder_with_files(run):
     with pytest.raises(RunError, match="expected a new or empty folder"):
         start(run).finished()
