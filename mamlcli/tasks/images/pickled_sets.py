@@ -39,25 +39,34 @@ class PickledPart:
 
 @dataclass
 class _Growing:
-    """The images of the parts so far; one copy of them is in memory, beside the part that is being read."""
+    """The images of the parts so far, as they were read: one copy of them is in memory, joined at the end."""
 
-    images: NDArray[np.uint8] | None = None
+    parts: list[NDArray[np.uint8]] = field(default_factory=list)
     names: list[NDArray[np.int64]] = field(default_factory=list)
     index: dict[str, int] = field(default_factory=dict)
     split_of: dict[str, str | None] = field(default_factory=dict)
     nameless: list[tuple[str | None, dict[int, str]]] = field(default_factory=list)
 
     def add(self, images: NDArray[np.uint8], where: str) -> None:
-        shape = images.shape[1:]
-        if self.images is None:
-            self.images = np.empty((0, *shape), dtype=np.uint8)
-        if self.images.shape[1:] != shape:
-            got = " x ".join(map(str, shape))
-            raise DataError(where, expected=f"images of {self.images.shape[1:]}, as in the other files", got=got)
-        start = len(self.images)
-        # Grown in place: the system moves the pages, so that no second copy is made.
-        self.images.resize((start + len(images), *shape), refcheck=False)
-        self.images[start:] = images
+        expected = (self.parts or [images])[0].shape[1:]
+        if images.shape[1:] != expected:
+            got = " x ".join(map(str, images.shape[1:]))
+            raise DataError(where, expected=f"images of {expected}, as in the other files", got=got)
+        self.parts.append(images)
+
+    def joined(self) -> NDArray[np.uint8]:
+        """Return the images of all parts, which this gives up one by one.
+
+        The system gives memory to a new array where it is written, so that beside the set there is one part more, not
+        a second copy of all.
+        """
+        images = np.empty((sum(map(len, self.parts)), *self.parts[0].shape[1:]), dtype=np.uint8)
+        start = 0
+        while self.parts:
+            part = self.parts.pop(0)
+            images[start : start + len(part)] = part
+            start += len(part)
+        return images
 
     def rename(self, new: dict[str, str]) -> None:
         self.index = {new.get(name, name): number for name, number in self.index.items()}
@@ -110,7 +119,7 @@ def read_pickled(
     file the numbers are exactly those of its split.
 
     Args:
-        parts: the files; each is read by itself, so that memory holds the set once and the part that is read.
+        parts: the files; memory holds the set once, and one part more.
         numbered: for each split the names that numbers stand for, by number; None where numbers say nothing.
         progress: is called with (files read, files in all).
 
@@ -283,8 +292,7 @@ def _name_images(
 
 
 def _finished(growing: _Growing, skipped: list[tuple[str, str]], *, is_nameless: bool) -> ImageSet:
-    images = growing.images
-    assert images is not None
+    images = growing.joined()
     height, width, channels = images.shape[1:]
     names = sorted(growing.index)
     place = np.empty(len(names), dtype=np.int64)
