@@ -135,8 +135,11 @@ def open_table(rows: Sequence[Row], done: Reproduction) -> Table:
 def result_parts(done: Reproduction, path: Path) -> Iterator[console.Part]:
     """Yield the verdicts on all claims, what is open, the deviations, the time it took, and where the report is."""
     from mamlcli.studies.claims.calls import elapsed_words
+    from mamlcli.studies.claims.registration import command_of
 
     yield from look_parts(done)
+    if done.next_hours is not None:
+        yield f"To take it: {command_of(done.plan, path)}"
     if done.not_done:
         yield console.Note(f"not done yet: {'; '.join(done.not_done)}")
     for words in done.deviations:

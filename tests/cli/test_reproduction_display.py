@@ -61,6 +61,14 @@ def test_nothing_open_shows_no_table_of_what_is_open():
     assert "next look" not in text
 
 
+def test_the_end_names_the_command_that_takes_the_next_look(tmp_path):
+    text = printed([part for part in result_parts(reproduction(), tmp_path) if isinstance(part, str)], 200)
+    scale = reproduction().plan.scale
+    assert f"To take it: mamlcli reproduce --scale {scale} --dir {tmp_path} --until-decided" in text
+    done = reproduction(next_seeds=None, next_hours=None)
+    assert "--until-decided" not in " ".join(part for part in result_parts(done, tmp_path) if isinstance(part, str))
+
+
 def test_a_new_plan_is_named_where_the_looks_of_this_one_are_spent():
     plan = NewPlan(16, 102, 0.5, "mamlcli reproduce --scale tiny --seeds 16 --first-seed 102 --dir NEW")
     words = " ".join(printed(look_parts(reproduction(next_seeds=None, next_hours=None, new_plan=plan)), 120).split())
