@@ -91,8 +91,6 @@ def bench(
 
     With --tune, ways to run a recipe are measured, be it of a plug-in's network and tasks; peers are not.
 
-    With --tune, ways to run a recipe are measured, be it of a plug-in's network and tasks; peers are not.
-
     Examples:
 
       mamlcli bench
