@@ -76,7 +76,8 @@ class Case:
         return self.tasks if self.kind == META_GRADIENT else 1
 
 
-_COMMON = (f"outer.tasks={NUM_TASKS}", "inner.algorithm=maml", "inner.first_order=false")
+# The peers adapt every parameter, whatever the recipe leaves out.
+_COMMON = (f"outer.tasks={NUM_TASKS}", "inner.algorithm=maml", "inner.first_order=false", "inner.adapt=null")
 
 _IMAGES = (*_COMMON, "tasks.ways=5", f"tasks.shots={SHOTS}", f"tasks.queries={QUERIES}")
 

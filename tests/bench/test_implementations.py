@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from mamlcli.bench.cases import problem_of
+from mamlcli.bench.cases import CASES, problem_of
 from mamlcli.bench.implementations import (
     AUTO,
     Agreement,
@@ -51,6 +51,14 @@ def test_agreement_holds_for_everything_that_is_measured(name):
         assert differences.float64 < SAME, implementation.name
         # Float32 has 1e-7 of rounding; kinks of ReLUs that it crosses weigh more, and are few in tiny networks.
         assert 0 < differences.float32 < 1e-2, implementation.name
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_peers_have_the_problem_of_each_case_as_its_recipe_ships_now(name):
+    """A key that a recipe gets later, and that peers know nothing of, is seen here: they must agree on every case."""
+    case = dataclasses.replace(CASES[name], overrides=(*CASES[name].overrides, "inner.steps=2"))
+    agreement = Agreement.of(case, device="cpu", num_tasks=1)
+    assert agreement.differences(Implementation(AUTO)).float64 < SAME
 
 
 def test_agreement_sees_a_wrong_meta_gradient():
