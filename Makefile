@@ -13,7 +13,7 @@ help:
 	@echo "make soak      kill, signal, fill and fuzz for an hour (2 free cores); less by ARGS: make soak ARGS='--only walk signals'"
 	@echo "make verify    run the recipes that take under a minute, and compare them with their references"
 	@echo "make same-bits OLD=COMMIT  compare the bits of an older commit with those of the working tree (3 minutes)"
-	@echo "make reproduce decide every claim of the paper and write a report (2 free cores, about 25 minutes, no download);"
+	@echo "make reproduce decide every claim of the paper and write a report (2 free cores, about 20 minutes, no download);"
 	@echo "               more by ARGS: make reproduce ARGS='--until-decided --hours 2 --dir runs/decided'"
 	@echo "make check     lint, types and format; changes nothing"
 	@echo "make fix       mend what lint and format can mend"

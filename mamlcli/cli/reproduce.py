@@ -114,7 +114,7 @@ def reproduce(
 ) -> None:
     """Check every claim of the paper: register a plan, run what it needs, decide by stated rules, write a report.
 
-    smoke (a minute or two) shows that everything runs; laptop (2 cores, about 25 minutes, no download) decides what it
+    smoke (a minute or two) shows that everything runs; laptop (2 cores, about 20 minutes, no download) decides what it
     can on synthetic tasks and glyphs; evening (about 3 hours) adds Omniglot, if its pack is here; paper has the
     release's settings, for a GPU. plan.json is written first and never changed. The same command again goes on.
 

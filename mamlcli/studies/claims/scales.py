@@ -154,7 +154,7 @@ def smoke() -> Scale:
 
 
 def laptop() -> Scale:
-    """Return the scale of bare `make reproduce`: two cores, about 25 minutes, no download."""
+    """Return the scale of bare `make reproduce`: two cores, about 20 minutes, no download."""
     return Scale(
         "laptop",
         "1,000 meta-iterations of 4 tasks on glyphs and short synthetic runs, four seeds, two cores",
