@@ -23,6 +23,8 @@ from tests.helpers.running import Finished, Program
 # A shell without job control starts background jobs deaf to Ctrl-C, and so would be the tests of it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # of nohup
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 IS_SHARED = "PYTEST_XDIST_WORKER" in os.environ
 
