@@ -57,7 +57,8 @@ def fetch(
     with _download_folder() as folder:
         with _download_errors(source):
             _download(source, folder, downloading)
-        return import_source(source, folder, target, force=force, progress=progress).path
+        # What is there by now, another fetch has made of the same files.
+        return import_source(source, folder, target, force=True, progress=progress).path
 
 
 def _download(source: str, folder: Path, progress: Progress | None) -> None:

@@ -193,6 +193,20 @@ def test_a_silent_server_is_given_up(tmp_path, server, monkeypatch):
     server.barrier.set()
 
 
+def test_a_pack_that_another_fetch_made_meanwhile_is_no_error(server, monkeypatch):
+    whole_pack, download = fetch("cifar-fs", data_dir()), downloads._download
+    content = whole_pack.read_bytes()
+    whole_pack.unlink()
+
+    def download_beside_another(*arguments):
+        download(*arguments)
+        whole_pack.write_bytes(content)
+
+    monkeypatch.setattr(downloads, "_download", download_beside_another)
+    assert fetch("cifar-fs", data_dir()) == whole_pack
+    assert load_pack(whole_pack).num_classes == 4
+
+
 def test_two_that_fetch_together_both_get_the_whole_pack(server):
     server.barrier = threading.Barrier(2)
     with ThreadPoolExecutor(2) as pool:
