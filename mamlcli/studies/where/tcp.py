@@ -24,14 +24,22 @@ def connected(address: str, *, patience_s: float = 15.0) -> Iterator[Connection]
     from distributed import Client
 
     url = f"tcp:{address}"
+    client = Client.__new__(Client)
     try:
-        client = Client(url, timeout=patience_s, set_as_default=False)
-    except (OSError, ValueError) as error:
+        client.__init__(url, timeout=patience_s, set_as_default=False)  # type: ignore[misc]
+    except (OSError, ValueError, AssertionError) as error:
+        # A client that never was connected still closes itself when it is collected as garbage, and waits for ever
+        # where that happens while the next one starts its thread.
+        client.close()
         raise MamlError(
             "--on",
             expected="the address of a Dask scheduler that answers",
-            got=f"{url}: {first_line(error)}",
+            got=f"{url}: {first_line(error) if str(error) else _NO_THREAD}",
             next_step=f"Start one: dask scheduler; then workers: dask worker {url} --nthreads 1",
         ) from error
     with client:
         yield Connection(client, url)
+
+
+# What Dask's assertion without a word means.
+_NO_THREAD = "the connection's thread did not start within 10 seconds; the machine may be busy"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
+import traceback
 
 import pytest
 
 pytest.importorskip("distributed")
+from distributed.utils import LoopRunner
+
 from mamlcli.common.errors import MamlError
 from mamlcli.studies.where.tcp import connected
 
@@ -23,4 +26,21 @@ def test_an_address_where_no_scheduler_answers_is_named_with_how_to_start_one():
 @pytest.mark.parametrize("address", ["//nonsense", "//127.0.0.1:port"])
 def test_an_address_that_is_none_is_refused(address):
     with pytest.raises(MamlError, match="the address of a Dask scheduler"), connected(address, patience_s=0.3):
+        pass
+
+
+def test_a_client_that_could_not_connect_is_closed_while_it_still_is_there():
+    with pytest.raises(MamlError) as caught, connected("//nonsense", patience_s=0.3):
+        pass
+    frames = [frame.f_locals for frame, _ in traceback.walk_tb(caught.value.__cause__.__traceback__)]
+    [client] = {id(client): client for client in (names.get("client") for names in frames) if client}.values()
+    assert client.status == "closed"
+
+
+def test_a_client_whose_thread_does_not_start_is_told_in_words(monkeypatch):
+    def starve(_):
+        raise AssertionError
+
+    monkeypatch.setattr(LoopRunner, "start", starve)
+    with pytest.raises(MamlError, match="thread did not start within 10 seconds"), connected("//127.0.0.1:8786"):
         pass
