@@ -27,6 +27,10 @@ SupportLoss = Callable[[Params], Tensor]
 SupportGradient = Callable[[Params, Params], Params]
 
 
+# (fast weights, context) -> the fast weights after a step of rate alpha along their untransformed gradient.
+PlainStep = Callable[[Params, Params], Params]
+
+
 # (fast weights, context) -> what is observed of them.
 Observe = Callable[[Params, Params], Tensor]
 
@@ -155,16 +159,45 @@ def unroll(
     No known deviation.
     """
     state = _State({name: params[name] for name in inner.adapted}, dict(xi), {})
-    surroundings = dict(context or {})
-    is_recomputed = inner.recompute and torch.is_grad_enabled()
-    if observe is not None and is_recomputed:
-        observe = partial(_recomputed_observation, observe)
-    take_step = _recomputed_step if is_recomputed else _step
-    observations = [observe(state.fast, surroundings)] if observe is not None and observes_start else []
+    step = partial(_step, support_gradient, inner)
+    return _unrolled(step, state, inner, dict(context or {}), observe, observes_start=observes_start)
+
+
+def unroll_plainly(
+    plain_step: PlainStep,
+    params: Mapping[str, Tensor],
+    inner: InnerLoop,
+    *,
+    context: Mapping[str, Tensor],
+    observe: Observe | None = None,
+    observes_start: bool = True,
+) -> Adaptation:
+    """Do as `unroll` without a transform, by steps that are taken as a whole; all of `params` move.
+
+    What a gradient is made of may be added to the weights without the gradient itself ever being there.
+    """
+
+    def step(index: int, state: _State, context: Params) -> _State:
+        return _State(plain_step(state.fast, context), {}, {})
+
+    return _unrolled(step, _State(dict(params), {}, {}), inner, dict(context), observe, observes_start=observes_start)
+
+
+# (index of the step, state before it, context) -> state after it.
+_TakeStep = Callable[[int, _State, Params], _State]
+
+
+def _unrolled(
+    step: _TakeStep, state: _State, inner: InnerLoop, context: Params, observe: Observe | None, *, observes_start: bool
+) -> Adaptation:
+    if inner.recompute and torch.is_grad_enabled():
+        step = partial(_recomputed_step, step, is_xi_adapted=inner.adapt_transform)
+        observe = None if observe is None else partial(_recomputed_observation, observe)
+    observations = [observe(state.fast, context)] if observe is not None and observes_start else []
     for index in range(inner.num_inner_steps):
-        state = take_step(support_gradient, inner, index, state, surroundings)
+        state = step(index, state, context)
         if observe is not None:
-            observations.append(observe(state.fast, surroundings))
+            observations.append(observe(state.fast, context))
     return Adaptation(state.fast, observations)
 
 
@@ -193,20 +226,20 @@ def _adapted_xi(inner: InnerLoop, xi: Params, previous: Params, gradients: Param
 
 
 def _recomputed_step(
-    support_gradient: SupportGradient, inner: InnerLoop, index: int, state: _State, context: Params
+    take_step: _TakeStep, index: int, state: _State, context: Params, *, is_xi_adapted: bool
 ) -> _State:
     """Return the state after a step of which only the state before it is kept."""
-    is_xi_changed = bool(inner.adapt_transform and state.previous)
+    is_xi_changed = bool(is_xi_adapted and state.previous)
 
     def step(groups: list[Params]) -> tuple[Tensor, ...]:
         *parts, context = groups
-        after = _step(support_gradient, inner, index, _State(*parts), context)
+        after = take_step(index, _State(*parts), context)
         return (*after.fast.values(), *(after.xi.values() if is_xi_changed else ()), *after.previous.values())
 
     outputs = iter(_recomputed(step, [state.fast, state.xi, state.previous, context]))
     fast = {name: next(outputs) for name in state.fast}
     xi = {name: next(outputs) for name in state.xi} if is_xi_changed else state.xi
-    previous = {name: next(outputs) for name in state.fast} if inner.adapt_transform and state.xi else {}
+    previous = {name: next(outputs) for name in state.fast} if is_xi_adapted and state.xi else {}
     return _State(fast, xi, previous)
 
 

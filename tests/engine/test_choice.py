@@ -48,3 +48,17 @@ def test_network_that_is_not_covered_is_mapped_instead():
     covered = mlp((4,), WAYS, depth=1, width=5)
     network = Network(torch.nn.Sequential(*covered.body, Doubled()), covered.head, (4,))
     assert choose_execution(problem(network)[0], **SIZES).path == "batched"
+
+
+def test_threads_have_chunks_only_where_the_work_is_more_than_the_handing_over():
+    def parallel(network, num_tasks, num_support):
+        sizes = {**SIZES, "num_threads": 2, "num_tasks": num_tasks, "num_support": num_support}
+        return choose_execution(objective_of(network), **sizes).parallel
+
+    deep, shallow = (cnn((1, 28, 28), 5, depth=depth, width=32, stride=2) for depth in (2, 1))
+    assert [parallel(deep, num_tasks, 5) for num_tasks in (4, 8)] == [1, 2]
+    # A block that is one product costs less.
+    assert [parallel(shallow, num_tasks, 5) for num_tasks in (8, 16, 32)] == [1, 1, 2]
+    # So do weights in the span of a few inputs.
+    wide = mlp((1000,), 5, depth=1, width=100)
+    assert [parallel(wide, 8, num_support) for num_support in (10, 999)] == [1, 2]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mamlcli.engine.explicit.gradients import Gradients
 from mamlcli.engine.explicit.layers import Saved, Tensors, sum_of
 
 _backward = torch.ops.aten.convolution_backward
@@ -29,20 +30,35 @@ class TaskConv:
 
     def unfold(self, x: Tensor) -> Tensor:
         """Return the patches, [num_tasks, n * height_out * width_out, 9 * in]."""
+        view = self._windows(x)
+        num_tasks, n, high, wide = view.shape[:4]
+        return view.reshape(num_tasks, n * high * wide, -1)
+
+    def patch_rows(self, x: Tensor) -> Tensor:
+        """Return the patches and a row of ones, [num_tasks, 9 * in + 1, n * height_out * width_out].
+
+        With few channels, copying a pixel of all patches at a time takes half as long as patch after patch.
+        """
+        view = self._windows(x).permute(0, 4, 5, 6, 1, 2, 3)
+        rows = x.new_ones(len(x), view[0, :, :, :, 0, 0, 0].numel() + 1, view[0, 0, 0, 0].numel())
+        rows[:, :-1].view(view.shape).copy_(view)
+        return rows
+
+    def _windows(self, x: Tensor) -> Tensor:
+        """Return a view of every patch, [num_tasks, n, height_out, width_out, 3, 3, in]."""
         num_tasks, n, height, width, channels = x.shape
         padded = functional.pad(x, (0, 0, 1, 1, 1, 1))
         a, b, row, column, c = padded.stride()
-        high, wide = self._output_size(height, width)
-        patches = padded.as_strided(
+        high, wide = self.output_size(height, width)
+        return padded.as_strided(
             (num_tasks, n, high, wide, 3, 3, channels),
             (a, b, row * self.stride, column * self.stride, row, column, c),
         )
-        return patches.reshape(num_tasks, n * high * wide, 9 * channels)
 
     def _fold(self, patches: Tensor, shape: torch.Size) -> Tensor:
         """Return the sum of all patches at their places: the transpose of `unfold`."""
         num_tasks, n, height, width, channels = shape
-        high, wide = self._output_size(height, width)
+        high, wide = self.output_size(height, width)
         parts = patches.view(num_tasks, n, high, wide, 3, 3, channels)
         x = patches.new_empty(shape)
         # Entries 1 to `stride` of the patches reach every pixel once: these are copied, and the rest added.
@@ -66,7 +82,8 @@ class TaskConv:
         last = min(size_out - 1, (size - entry) // self.stride)
         return slice(start, last * self.stride + entry, self.stride), slice(first, last + 1)
 
-    def _output_size(self, height: int, width: int) -> tuple[int, int]:
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width of the outputs."""
         return (height - 1) // self.stride + 1, (width - 1) // self.stride + 1
 
     def _multiply(self, x: Tensor, weight: Tensor, onto: Tensor | None = None) -> Tensor:
@@ -113,7 +130,7 @@ class TaskConv:
     def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Saved]:
         """Return (y, saved); x may be the patches already, [num_tasks, n, height_out, width_out, 9 * in]."""
         num_tasks, n, height, width, channels = x.shape
-        high, wide = self._output_size(height, width)
+        high, wide = self.output_size(height, width)
         if not self.is_unfolded:
             factor = x
         elif channels == 9 * p[0].shape[-1]:
@@ -128,7 +145,7 @@ class TaskConv:
         if not self.is_unfolded:
             return x
         num_tasks, n, height, width, _ = x.shape
-        return self.unfold(x).view(num_tasks, n, *self._output_size(height, width), -1)
+        return self.unfold(x).view(num_tasks, n, *self.output_size(height, width), -1)
 
     def _bias_gradient(self, gy: Tensor, p: Tensors) -> Tensor:
         return gy.flatten(1, -2).sum(1) if self.has_bias else torch.zeros_like(p[1])
@@ -150,7 +167,7 @@ class TaskConv:
             moved = (self.unfold(dx) if self.is_unfolded else dx,)
             dy = self._multiply(moved[0], p[0], onto=dy)
         num_tasks, n, height, width, channels = shape
-        size = (height, width) if channels == 9 * p[0].shape[-1] else self._output_size(height, width)
+        size = (height, width) if channels == 9 * p[0].shape[-1] else self.output_size(height, width)
         dy = dy.view(num_tasks, n, *size, p[0].shape[1])
         return dy.add_(dp[1][:, None, None, None]) if self.has_bias else dy, moved
 
@@ -161,7 +178,7 @@ class TaskConv:
         saved: Saved,
         moved: Tensors,
         gy: Tensor,
-        gp: Tensors,
+        gp: Gradients,
         dgy: Tensor,
         with_input: bool,
     ) -> tuple[Tensor | None, Tensors]:

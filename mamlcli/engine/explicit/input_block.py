@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mamlcli.engine.explicit.convolution import TaskConv
+from mamlcli.engine.explicit.gradients import Gradients, multiplied_out
 from mamlcli.engine.explicit.layers import Saved, TaskGlobalMean, TaskLayer, Tensors
 from mamlcli.engine.networks import NORM_EPSILON
 
@@ -19,16 +20,29 @@ class _Filters(NamedTuple):
     """The filters of a block, [num_tasks, out, k], and how its batch norm scales each, [num_tasks, out, 1].
 
     Attributes:
+        covariance: C, [num_tasks, k, k].
         w: of the convolution.
         weight: of the batch norm.
         r: 1 / sqrt(w^T C w + epsilon).
+        scale: weight r.
         spread: C w, as w.
     """
+
+    covariance: Tensor
+    w: Tensor
+    weight: Tensor
+    r: Tensor
+    scale: Tensor
+    spread: Tensor
+
+
+class _Directions(NamedTuple):
+    """The directions of what `_Filters` has under the same names."""
 
     w: Tensor
     weight: Tensor
     r: Tensor
-    spread: Tensor
+    scale: Tensor
 
 
 @dataclass(frozen=True)
@@ -61,11 +75,11 @@ class TaskInputBlock:
 
     def prepared(self, x: Tensor) -> Tensor:
         """Return what `forward` takes of images: centred patches and a one, [num_tasks, n, height, width, k + 1]."""
-        patches = self.convolution.prepared(x)
-        flat = patches.flatten(1, 3)
-        centred = patches.new_ones(*patches.shape[:-1], patches.shape[-1] + 1)
-        torch.sub(flat, flat.mean(1, keepdim=True), out=centred.flatten(1, 3)[..., :-1])
-        return centred
+        num_tasks, n, height, width, _ = x.shape
+        rows = self.convolution.patch_rows(x)
+        patches = rows[:, :-1]
+        patches -= patches.mean(2, keepdim=True)
+        return rows.mT.contiguous().view(num_tasks, n, *self.convolution.output_size(height, width), -1)
 
     # What passes over the activations, the factor being a and bias side by side, [num_tasks, out, k + 1] ----------
 
@@ -88,44 +102,38 @@ class TaskInputBlock:
 
     # What has the size of the filters ------------------------------------------------------------------------------
 
-    def _filters(self, p: Tensors, covariance: Tensor) -> _Filters:
-        w = p[0].flatten(2)
-        spread = torch.bmm(w, covariance)
-        variance = (w * spread).sum(-1, keepdim=True)
-        return _Filters(w, p[2].unsqueeze(-1), variance.add_(NORM_EPSILON).rsqrt_(), spread)
-
-    def _directions(self, dp: Tensors, filters: _Filters) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the directions of w, of the norm's weight, and of r."""
-        dw = dp[0].flatten(2)
-        dr = -filters.r.pow(3) * (filters.spread * dw).sum(-1, keepdim=True)
-        return dw, dp[2].unsqueeze(-1), dr
-
     def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Saved]:
         centred = x.flatten(1, 3)[..., :-1]
         covariance = torch.bmm(centred.mT, centred).div_(centred.shape[1])
-        w, weight, r, _ = self._filters(p, covariance)
-        y, kept = self._outputs(x, torch.cat([w * (r * weight), p[3].unsqueeze(-1)], dim=-1))
-        return y, Saved((covariance, *kept), x.shape)
+        w, weight = p[0].flatten(2), p[2].unsqueeze(-1)
+        spread = torch.bmm(w, covariance)
+        r = (w * spread).sum(-1, keepdim=True).add_(NORM_EPSILON).rsqrt_()
+        filters = _Filters(covariance, w, weight, r, weight * r, spread)
+        y, kept = self._outputs(x, torch.cat([w * filters.scale, p[3].unsqueeze(-1)], dim=-1))
+        return y, Saved((*filters, *kept), x.shape)
+
+    def _saved(self, saved: Saved) -> tuple[_Filters, Tensors]:
+        number = len(_Filters._fields)
+        return _Filters(*saved.tensors[:number]), saved.tensors[number:]
 
     def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[None, Tensors]:
         """Return None, the gradients of the parameters, and G and <w, G>, which `tangent_backward` takes with them."""
         assert not with_input, "the images are given"
-        covariance, *kept = saved.tensors
-        w, weight, r, spread = self._filters(p, covariance)
-        gradient = self._factor_gradient(tuple(kept), gy)
+        of, kept = self._saved(saved)
+        gradient = self._factor_gradient(kept, gy)
         g, total = gradient[..., :-1], gradient[..., -1]
-        along = (w * g).sum(-1, keepdim=True)
-        gw = weight * r * (g - r.square() * along * spread)
-        return None, (gw.view(p[0].shape), torch.zeros_like(p[1]), (r * along).squeeze(-1), total, g, along)
+        along = (of.w * g).sum(-1, keepdim=True)
+        gw = of.scale * torch.addcmul(g, of.r.square() * along, of.spread, value=-1)
+        return None, (gw.view(p[0].shape), torch.zeros_like(p[1]), (of.r * along).squeeze(-1), total, g, along)
 
     def tangent(self, p: Tensors, dp: Tensors, saved: Saved, dx: Tensor | None) -> tuple[Tensor, Tensors]:
         assert dx is None, "the images are given"
-        covariance, *kept = saved.tensors
-        filters = self._filters(p, covariance)
-        w, weight, r, _ = filters
-        dw, dweight, dr = self._directions(dp, filters)
-        da = (dweight * r + weight * dr) * w + weight * r * dw
-        return self._moved(tuple(kept), torch.cat([da, dp[3].unsqueeze(-1)], dim=-1)), ()
+        of, kept = self._saved(saved)
+        dw, dweight = dp[0].flatten(2), dp[2].unsqueeze(-1)
+        dr = -of.r.pow(3) * (of.spread * dw).sum(-1, keepdim=True)
+        d = _Directions(dw, dweight, dr, dweight * of.r + of.weight * dr)
+        da = (d.scale * of.w).addcmul_(of.scale, dw)
+        return self._moved(kept, torch.cat([da, dp[3].unsqueeze(-1)], dim=-1)), d
 
     def tangent_backward(
         self,
@@ -134,23 +142,21 @@ class TaskInputBlock:
         saved: Saved,
         moved: Tensors,
         gy: Tensor,
-        gp: Tensors,
+        gp: Gradients,
         dgy: Tensor,
         with_input: bool,
     ) -> tuple[None, Tensors]:
         assert not with_input, "the images are given"
-        covariance, *kept = saved.tensors
-        filters = self._filters(p, covariance)
-        w, weight, r, spread = filters
-        dw, dweight, dr = self._directions(dp, filters)
-        *_, g, along = gp
-        gradient = self._factor_gradient(tuple(kept), dgy)
+        (of, kept), d = self._saved(saved), _Directions(*moved)
+        g, along = (multiplied_out(value) for value in gp[-2:])
+        gradient = self._factor_gradient(kept, dgy)
         dg, dtotal = gradient[..., :-1], gradient[..., -1]
-        h, dalong = r.square() * along, (dw * g + w * dg).sum(-1, keepdim=True)
-        dh = 2 * r * dr * along + r.square() * dalong
-        dgw = (dweight * r + weight * dr) * (g - h * spread)
-        dgw += weight * r * (dg - dh * spread - h * torch.bmm(dw, covariance))
-        dnorm = (dr * along + r * dalong).squeeze(-1)
+        h, dalong = of.r.square() * along, (d.w * g).addcmul_(of.w, dg).sum(-1, keepdim=True)
+        dh = 2 * of.r * d.r * along + of.r.square() * dalong
+        dgw = d.scale * torch.addcmul(g, h, of.spread, value=-1)
+        moving = torch.addcmul(dg, dh, of.spread, value=-1).addcmul_(h, torch.bmm(d.w, of.covariance), value=-1)
+        dgw.addcmul_(of.scale, moving)
+        dnorm = (d.r * along + of.r * dalong).squeeze(-1)
         return None, (dgw.view(p[0].shape), torch.zeros_like(p[1]), dnorm, dtotal)
 
 

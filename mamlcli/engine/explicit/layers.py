@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-_masked = torch.ops.aten.threshold_backward
+from mamlcli.engine.explicit.gradients import Gradients, Product
 
+_masked = torch.ops.aten.threshold_backward
 
 Tensors = tuple[Tensor, ...]
 
@@ -61,7 +62,7 @@ class TaskLayer(Protocol):
         """Return (y, saved)."""
         ...
 
-    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
+    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Gradients]:
         """Return (gradient of the input, or None unless `with_input`; gradients of the parameters)."""
         ...
 
@@ -76,10 +77,10 @@ class TaskLayer(Protocol):
         saved: Saved,
         moved: Tensors,
         gy: Tensor,
-        gp: Tensors,
+        gp: Gradients,
         dgy: Tensor,
         with_input: bool,
-    ) -> tuple[Tensor | None, Tensors]:
+    ) -> tuple[Tensor | None, Gradients]:
         """Return the derivatives of what `backward` returned, `gp` being its gradients of the parameters."""
         ...
 
@@ -102,9 +103,12 @@ class TaskLinear:
         y = torch.bmm(x, p[0].mT)
         return y if len(p) == 1 else y.add_(p[1].unsqueeze(1))
 
-    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
+    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Gradients]:
         gx = torch.bmm(gy, p[0]) if with_input else None
-        return gx, (torch.bmm(gy.mT, saved.tensors[0]), gy.sum(1))[: len(p)]
+        return gx, self._gradients(p, gy, (gy, saved.tensors[0]))
+
+    def _gradients(self, p: Tensors, gy: Tensor, *terms: tuple[Tensor, Tensor]) -> Gradients:
+        return (Product(terms),) if len(p) == 1 else (Product(terms), gy.sum(1))
 
     def tangent(self, p: Tensors, dp: Tensors, saved: Saved, dx: Tensor | None) -> tuple[Tensor | None, Tensors]:
         dy = self._map(dp, saved.tensors[0])
@@ -117,16 +121,12 @@ class TaskLinear:
         saved: Saved,
         moved: Tensors,
         gy: Tensor,
-        gp: Tensors,
+        gp: Gradients,
         dgy: Tensor,
         with_input: bool,
-    ) -> tuple[Tensor | None, Tensors]:
-        dgx, dgp = self.backward(p, saved, dgy, with_input)
-        if dgx is not None:
-            dgx.baddbmm_(gy, dp[0])
-        if moved:
-            dgp = (dgp[0].baddbmm_(gy.mT, moved[0]), *dgp[1:])
-        return dgx, dgp
+    ) -> tuple[Tensor | None, Gradients]:
+        dgx = torch.bmm(dgy, p[0]).baddbmm_(gy, dp[0]) if with_input else None
+        return dgx, self._gradients(p, dgy, (dgy, saved.tensors[0]), *((gy, dx) for dx in moved))
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class TaskReLU:
         y = x.relu_()  # the layer before keeps none of its output
         return y, Saved((y,), y.shape)
 
-    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
+    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Gradients]:
         return _masked(gy, saved.tensors[0], 0), ()
 
     def tangent(self, p: Tensors, dp: Tensors, saved: Saved, dx: Tensor | None) -> tuple[Tensor | None, Tensors]:
@@ -152,10 +152,10 @@ class TaskReLU:
         saved: Saved,
         moved: Tensors,
         gy: Tensor,
-        gp: Tensors,
+        gp: Gradients,
         dgy: Tensor,
         with_input: bool,
-    ) -> tuple[Tensor | None, Tensors]:
+    ) -> tuple[Tensor | None, Gradients]:
         return _masked(dgy, saved.tensors[0], 0), ()
 
 
@@ -169,7 +169,7 @@ class TaskTanh:
         y = x.tanh_()
         return y, Saved((y,), y.shape)
 
-    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
+    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Gradients]:
         return torch.ops.aten.tanh_backward(gy, saved.tensors[0]), ()
 
     def tangent(self, p: Tensors, dp: Tensors, saved: Saved, dx: Tensor | None) -> tuple[Tensor | None, Tensors]:
@@ -185,10 +185,10 @@ class TaskTanh:
         saved: Saved,
         moved: Tensors,
         gy: Tensor,
-        gp: Tensors,
+        gp: Gradients,
         dgy: Tensor,
         with_input: bool,
-    ) -> tuple[Tensor | None, Tensors]:
+    ) -> tuple[Tensor | None, Gradients]:
         (y,) = saved.tensors
         dgx = torch.ops.aten.tanh_backward(dgy, y)
         return dgx - 2 * gy * y * moved[0] if moved else dgx, ()
@@ -202,7 +202,7 @@ class _LinearMap:
     def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Saved]:
         raise NotImplementedError
 
-    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
+    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Gradients]:
         raise NotImplementedError
 
     def tangent(self, p: Tensors, dp: Tensors, saved: Saved, dx: Tensor | None) -> tuple[Tensor | None, Tensors]:
@@ -215,10 +215,10 @@ class _LinearMap:
         saved: Saved,
         moved: Tensors,
         gy: Tensor,
-        gp: Tensors,
+        gp: Gradients,
         dgy: Tensor,
         with_input: bool,
-    ) -> tuple[Tensor | None, Tensors]:
+    ) -> tuple[Tensor | None, Gradients]:
         return self.backward(p, saved, dgy, with_input)
 
 
@@ -238,7 +238,7 @@ class TaskMaxPool(_LinearMap):
         y, places = functional.max_pool2d(images, self.size, return_indices=True)
         return _by_task(y.permute(0, 2, 3, 1), x.shape), Saved((places,), x.shape)
 
-    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
+    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Gradients]:
         (places,), shape = saved
         gradient = gy.new_zeros(places.shape[0], places.shape[1], shape[2] * shape[3])
         gradient.scatter_(2, places.flatten(2), gy.flatten(0, 1).permute(0, 3, 1, 2).flatten(2))
@@ -259,7 +259,7 @@ class TaskGlobalMean(_LinearMap):
     def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Saved]:
         return x.mean((2, 3)), Saved((), x.shape)
 
-    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
+    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Gradients]:
         shape = saved.shape
         return (gy / (shape[2] * shape[3]))[:, :, None, None].expand(shape), ()
 
@@ -270,6 +270,6 @@ class TaskFlatten(_LinearMap):
     def forward(self, p: Tensors, x: Tensor) -> tuple[Tensor, Saved]:
         return x.permute(0, 1, 4, 2, 3).flatten(2), Saved((), x.shape)
 
-    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Tensors]:
+    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Gradients]:
         num_tasks, n, height, width, channels = saved.shape
         return gy.view(num_tasks, n, channels, height, width).permute(0, 1, 3, 4, 2).contiguous(), ()

@@ -50,13 +50,21 @@ class Layout:
             named[name] = value.movedim(-1, -3) if len(shape) == 4 else value
         return named
 
-    def views(self, flat: Tensor) -> dict[str, Tensor]:
-        """Return the named tensors as a `TaskLayer` takes them, views of the vector."""
+    def views(self, flat: Tensor) -> list[Tensor]:
+        """Return the tensors, in the order of the names, as a `TaskLayer` takes them: views of the vector."""
+        if not self.names:
+            return []
         parts = torch.split_with_sizes(flat, self.sizes, dim=-1)
-        return {
-            name: part.reshape(*part.shape[:-1], *_inner_shape(shape))
-            for name, shape, part in zip(self.names, self.shapes, parts, strict=True)
-        }
+        return [
+            part.reshape(*part.shape[:-1], *_inner_shape(shape)) for shape, part in zip(self.shapes, parts, strict=True)
+        ]
+
+    def values(self, tensors: Mapping[str, Tensor]) -> list[Tensor]:
+        """Return the tensors, in the order of the names, as a `TaskLayer` takes them: views of those that are given."""
+        return [
+            tensors[name].movedim(-3, -1) if len(shape) == 4 else tensors[name]
+            for name, shape in zip(self.names, self.shapes, strict=True)
+        ]
 
 
 def _inner_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mamlcli.engine.explicit.gradients import Gradients, multiplied_out
 from mamlcli.engine.explicit.layers import Saved, Tensors
 from mamlcli.engine.networks import NORM_EPSILON
 
@@ -72,7 +73,7 @@ class TaskBatchNorm:
         saved: Saved,
         moved: Tensors,
         gy: Tensor,
-        gp: Tensors,
+        gp: Gradients,
         dgy: Tensor,
         with_input: bool,
     ) -> tuple[Tensor | None, Tensors]:
@@ -85,7 +86,7 @@ class TaskBatchNorm:
         if not with_input:
             return None, gradients
         weight, dweight = p[0].unsqueeze(1), dp[0].unsqueeze(1)
-        g_along, g_total = (value.unsqueeze(1) for value in gp)
+        g_along, g_total = (multiplied_out(value).unsqueeze(1) for value in gp)
         # Q(dweight gy + weight dgy - r along weight gy), then the terms in which x_hat itself moves.
         turn = dweight - r * along * weight
         on_x_hat = turn * g_along + weight * (dg_along + g_moved)
@@ -151,7 +152,7 @@ class TaskGroupNorm:
         saved: Saved,
         moved: Tensors,
         gy: Tensor,
-        gp: Tensors,
+        gp: Gradients,
         dgy: Tensor,
         with_input: bool,
     ) -> tuple[Tensor | None, Tensors]:

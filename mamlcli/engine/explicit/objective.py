@@ -2,50 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
 
+from mamlcli.engine.explicit.autograd import Features, GradientStep, LossGradient
+from mamlcli.engine.explicit.chunk_problem import (
+    QUERY,
+    REST,
+    SUPPORT,
+    ChunkProblem,
+    beside,
+    each_per_task,
+    per_task,
+    repeated,
+)
+from mamlcli.engine.explicit.coverage import NotCoveredError
 from mamlcli.engine.explicit.flat_transform import FAST, FlatTransform, flat_scales
+from mamlcli.engine.explicit.input_linear import in_span, with_input_in_span
 from mamlcli.engine.explicit.layout import Layout
 from mamlcli.engine.explicit.losses import task_accuracies, task_losses
-from mamlcli.engine.explicit.network import Features, LossGradient, NotCoveredError, TaskNetwork
-from mamlcli.engine.inner_loop import Adaptation, Observe, unroll
+from mamlcli.engine.explicit.network import TaskNetwork
+from mamlcli.engine.inner_loop import Adaptation, Observe, unroll, unroll_plainly
 from mamlcli.engine.multi_step import StepWeights, weighted_scores
 from mamlcli.engine.networks import Params
 from mamlcli.engine.objective import MetaObjective, adapts_head_only
 from mamlcli.engine.rates import LearnedRates
 from mamlcli.engine.support_statistics import with_statistics_of_first
-from mamlcli.engine.transforms import prepared
-
-# The names under which the inner loop carries what the fast weights stand beside.
-_REST, _SUPPORT, _QUERY = "other parameters", "support inputs", "query inputs"
-
-
-@dataclass(frozen=True)
-class _ChunkProblem:
-    """What a chunk's outputs depend on beside the fast weights.
-
-    Attributes:
-        start: phi_0, [num_tasks, num_adapted].
-        rest: other parameters of the part that adapts, [num_tasks, ...]; may be empty.
-        support, query: inputs of that part, prepared.
-        num_runs: runs trained together, each with meta-parameters of its own; None where all tasks share them.
-    """
-
-    start: Tensor
-    rest: Tensor
-    support: Tensor
-    query: Tensor
-    num_runs: int | None
-
-    @property
-    def context(self) -> Params:
-        """Return what gradients and scores depend on beside the fast weights, by name."""
-        return {_REST: self.rest, _SUPPORT: self.support, _QUERY: self.query}
+from mamlcli.engine.transforms import Identity, prepared
 
 
 class ExplicitObjective:
@@ -77,24 +65,59 @@ class ExplicitObjective:
         layout, num = self.adapting.layout, len(inner.adapted)
         self.fast_layout = Layout(layout.names[:num], layout.shapes[:num])
         self.rest_layout = Layout(layout.names[num:], layout.shapes[num:])
+        # Steps of a whole network without a transform are taken parameter by parameter.
+        self.is_plain = isinstance(inner.transform, Identity) and not self.rest_layout.names
+        is_fixed = self.body is None or not self.body.layout.names  # what comes before, if anything, only flattens
+        self._has_linear_input = is_fixed and with_input_in_span(self.adapting.layers) is not None
+        self._is_compiled = is_compiled
         self._by_support: dict[tuple[str, int], TaskNetwork] = {}
 
-    def _problem(self, theta: Params, support_x: Tensor, query_x: Tensor) -> _ChunkProblem:
+    def _problem(self, theta: Params, support_x: Tensor, query_x: Tensor) -> ChunkProblem:
         num_tasks, model = len(support_x), self.objective.start(theta)
-        first = self.adapting.layout
-        value = model[first.names[0]]
-        num_runs = len(value) if value.ndim > len(first.shapes[0]) else None
-
-        def expanded(layout: Layout) -> Tensor:
-            if not layout.names:
-                return support_x.new_empty(num_tasks, 0)
-            return _per_task(layout, model, num_tasks)
-
+        layout = self.adapting.layout
+        value = model[layout.names[0]]
+        num_runs = len(value) if value.ndim > len(layout.shapes[0]) else None
+        if self.is_in_span(support_x.shape[1]):
+            return self._problem_in_span(model, support_x, query_x, num_runs)
         if self.body is None:
             support, query = self.adapting.prepared(support_x), self.adapting.prepared(query_x)
         else:
             support, query = self.features(model, support_x, query_x)
-        return _ChunkProblem(expanded(self.fast_layout), expanded(self.rest_layout), support, query, num_runs)
+        if self.is_plain:
+            start, rest = each_per_task(layout, model, num_tasks), support_x.new_empty(num_tasks, 0)
+            return ChunkProblem(
+                self.adapting, dict(zip(layout.names, start, strict=True)), rest, support, query, num_runs
+            )
+        flat, rest = (per_task(part, model, num_tasks) for part in (self.fast_layout, self.rest_layout))
+        return ChunkProblem(self.adapting, {FAST: flat}, rest, support, query, num_runs)
+
+    def is_in_span(self, num_support: int) -> bool:
+        """Return whether the first layer's weights move in the span of so many support inputs: see `input_linear`.
+
+        They do where the layer is linear, its steps are those of the gradient, and its inputs have more dimensions.
+        """
+        num_inputs = math.prod(self.objective.network.input_shape)
+        return self.is_plain and self._has_linear_input and num_inputs > num_support
+
+    def _problem_in_span(self, model: Params, support_x: Tensor, query_x: Tensor, num_runs: int | None) -> ChunkProblem:
+        """Return the problem in which the first layer's weights move in the span of the support inputs."""
+        num_tasks, layout = len(support_x), self._in_span.layout
+        [name, *_] = self._in_span.layers[0].names
+        start = dict(zip(layout.names, each_per_task(layout, model, num_tasks), strict=True))
+        start[name] = support_x.new_zeros(*support_x.shape[:2], model[name].shape[-2])
+        support, query = (in_span(model[name], support_x, x) for x in (support_x, query_x))
+        return ChunkProblem(self._in_span, start, support_x.new_empty(num_tasks, 0), support, query, num_runs)
+
+    @cached_property
+    def _in_span(self) -> TaskNetwork:
+        return TaskNetwork(
+            self.objective.network,
+            part="all",
+            first=(),
+            device_type=self.device_type,
+            is_compiled=self._is_compiled,
+            in_span=True,
+        )
 
     def features(self, model: Params, support_x: Tensor, query_x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features of support and query sets, [num_tasks, n, num_features] each, without adaptation."""
@@ -134,22 +157,24 @@ class ExplicitObjective:
     def _features(self, model: Params, x: Tensor, body: TaskNetwork | None = None) -> Tensor:
         body = body or self._body
         if not body.layout.names:  # it only flattens its input
-            return body.outputs(x, body.prepared(x))
-        features: Tensor = Features.apply(body, _per_task(body.layout, model, len(x)), body.prepared(x))
+            return body.outputs([], body.prepared(x))
+        features: Tensor = Features.apply(body, body.prepared(x), *each_per_task(body.layout, model, len(x)))
         return features
 
-    def _query_outputs(self, problem: _ChunkProblem, support_x: Tensor, query_x: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return a function of flat parameters that gives the outputs of the query sets; no derivative is kept."""
+    def _query_outputs(
+        self, problem: ChunkProblem, support_x: Tensor, query_x: Tensor
+    ) -> Callable[[list[Tensor]], Tensor]:
+        """Return a function of the parameters that gives the outputs of the query sets; no derivative is kept."""
         if self.body is not None or not self.objective.inner.support_statistics:
-            return lambda flat: self.adapting.outputs(flat, problem.query)
+            return lambda values: problem.network.outputs(values, problem.query)
         num_support = support_x.shape[1]
         network = self._normalised_by_support("all", num_support)
         both = network.prepared(torch.cat([support_x, query_x], dim=1))
-        return lambda flat: network.outputs(flat, both)[:, num_support:]
+        return lambda values: network.outputs(values, both)[:, num_support:]
 
     def _adapt(
         self,
-        problem: _ChunkProblem,
+        problem: ChunkProblem,
         xi: Params,
         support_y: Tensor,
         observe: Observe | None = None,
@@ -157,8 +182,9 @@ class ExplicitObjective:
         observes_start: bool = True,
     ) -> Adaptation:
         inner = self.objective.inner
-        num_tasks, num_adapted = problem.start.shape
-        num_runs = problem.num_runs
+        if self.is_plain:
+            return self._adapt_plainly(problem, support_y, observe, observes_start=observes_start)
+        (num_tasks, num_adapted), num_runs = problem.start[FAST].shape, problem.num_runs
         of_names, scales = inner.transform, dict[str, Tensor]()
         if isinstance(of_names, LearnedRates):
             rates, xi = of_names.split(xi)
@@ -166,21 +192,41 @@ class ExplicitObjective:
         if not inner.adapt_transform:
             of_names, xi = prepared(of_names, xi)
         else:
-            xi = {name: _repeated(value, num_tasks, num_runs) for name, value in xi.items()}
+            xi = {name: repeated(value, num_tasks, num_runs) for name, value in xi.items()}
 
         def gradient(fast: Params, context: Params) -> Params:
-            flat = _beside(fast[FAST], context[_REST])
+            flat = beside(fast[FAST], context[REST])
             with torch.set_grad_enabled(torch.is_grad_enabled() and not inner.first_order):
-                gradients: Tensor = LossGradient.apply(self.adapting, flat, context[_SUPPORT], support_y)
+                gradients: Tensor = LossGradient.apply(problem.network, flat, context[SUPPORT], support_y)
             return {FAST: gradients[:, :num_adapted] if problem.rest.shape[1] else gradients}
 
         shared_by = None if inner.adapt_transform else num_runs
         transform = FlatTransform(of_names, self.fast_layout, inner.adapt_transform, shared_by, len(scales))
         return unroll(
             gradient,
-            {FAST: problem.start},
+            problem.start,
             {**xi, **scales},
             replace(inner, adapted=(FAST,), transform=transform),
+            context=problem.context,
+            observe=observe,
+            observes_start=observes_start,
+        )
+
+    def _adapt_plainly(
+        self, problem: ChunkProblem, support_y: Tensor, observe: Observe | None, *, observes_start: bool
+    ) -> Adaptation:
+        inner = self.objective.inner
+
+        def step(fast: Params, context: Params) -> Params:
+            values: tuple[Tensor, ...] = GradientStep.apply(
+                problem.network, context[SUPPORT], support_y, inner.lr, inner.first_order, *fast.values()
+            )
+            return dict(zip(fast, values, strict=True))
+
+        return unroll_plainly(
+            step,
+            problem.start,
+            inner,
             context=problem.context,
             observe=observe,
             observes_start=observes_start,
@@ -202,7 +248,7 @@ class ExplicitObjective:
         problem = self._problem(model, support_x, query_x)
 
         def scores(fast: Params, context: Params) -> tuple[Tensor, Tensor]:
-            outputs: Tensor = Features.apply(self.adapting, _beside(fast[FAST], context[_REST]), context[_QUERY])
+            outputs: Tensor = Features.apply(problem.network, context[QUERY], *problem.values(fast, context))
             return task_losses(outputs, query_y), task_accuracies(outputs.detach(), query_y)
 
         if step_weights is None:
@@ -226,34 +272,16 @@ class ExplicitObjective:
         of_query = self._query_outputs(problem, support_x, query_x)
 
         def scores(fast: Params, context: Params) -> Tensor:
-            flat = _beside(fast[FAST], context[_REST])
+            values = problem.values(fast, context)
             columns = []
             for outputs, y in (
-                (self.adapting.outputs(flat, context[_SUPPORT]), support_y),
-                (of_query(flat), query_y),
+                (problem.network.outputs(values, context[SUPPORT]), support_y),
+                (of_query(values), query_y),
             ):
                 columns += [task_losses(outputs, y), task_accuracies(outputs, y)]
             return torch.stack(columns, dim=1)
 
         return torch.stack(self._adapt(problem, xi, support_y, scores).observations, dim=1)
-
-
-def _per_task(layout: Layout, model: Params, num_tasks: int) -> Tensor:
-    """Return the parameters as one row per task, [num_tasks, num_parameters]."""
-    flat = layout.flat(model)
-    return _repeated(flat, num_tasks, len(flat) if flat.ndim == 2 else None)
-
-
-def _beside(fast: Tensor, rest: Tensor) -> Tensor:
-    """Return all parameters of the part that adapts, [num_tasks, num_parameters]."""
-    return torch.cat([fast, rest], dim=1) if rest.shape[1] else fast
-
-
-def _repeated(value: Tensor, num_tasks: int, num_runs: int | None) -> Tensor:
-    """Return a value for each task, [num_tasks, ...], from one for all, or one for each run."""
-    if num_runs is None:
-        return value.expand(num_tasks, *value.shape)
-    return value.repeat_interleave(num_tasks // num_runs, dim=0)
 
 
 @lru_cache(maxsize=16)

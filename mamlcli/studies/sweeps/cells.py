@@ -11,7 +11,6 @@ import torch
 
 from mamlcli.common.errors import Interrupted, NonFiniteError, RunError
 from mamlcli.common.processes.jobs import IsStopped, Outcome, failure
-from mamlcli.engine.choice import NUMBERS_WORTH_THREADS
 from mamlcli.engine.sizes import activation_size, count_parameters
 from mamlcli.recipe.schema import Recipe
 from mamlcli.recipe.tasks_schema import SyntheticKeys
@@ -158,11 +157,15 @@ def _open_cell(cell: PlannedCell) -> RunDirectory:
     return RunDirectory.create(cell.path, cell.recipe, cell.recipe_name)
 
 
+# With fewer activations and parameters in a meta-batch, several runs as one batch take less time than one by one.
+_MOST_NUMBERS_SHARED = 500_000
+
+
 def can_share(recipe: Recipe) -> bool:
     """Return whether runs of this recipe are so small that training several at once pays.
 
     That is so for synthetic tasks on the explicit path of the CPU, where the activations and parameters of a
-    meta-batch are fewer than what a thread of its own would pay for. Depends on shapes alone.
+    meta-batch are few. Depends on shapes alone.
     """
     if not isinstance(recipe.tasks, SyntheticKeys) or recipe.execution.compile is True:
         return False
@@ -174,7 +177,7 @@ def can_share(recipe: Recipe) -> bool:
     how = experiment.execution(num_tasks=recipe.outer.tasks, num_steps=recipe.inner.steps)
     num_parameters = count_parameters(dict(experiment.network.named_parameters()))
     numbers = activation_size(experiment.network) * recipe.tasks.shots + num_parameters
-    return how.path == "explicit" and numbers * recipe.outer.tasks < NUMBERS_WORTH_THREADS
+    return how.path == "explicit" and numbers * recipe.outer.tasks < _MOST_NUMBERS_SHARED
 
 
 # Seeds of one value that are trained together, at most: more of them save little, and leave other processes idle.

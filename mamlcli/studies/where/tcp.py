@@ -26,7 +26,7 @@ def connected(address: str, *, patience_s: float = 15.0) -> Iterator[Connection]
     url = f"tcp:{address}"
     client = Client.__new__(Client)
     try:
-        client.__init__(url, timeout=patience_s, set_as_default=False)  # type: ignore[misc]
+        client.__init__(url, timeout=patience_s, set_as_default=False)
     except (OSError, ValueError, AssertionError) as error:
         # A client that never was connected still closes itself when it is collected as garbage, and waits for ever
         # where that happens while the next one starts its thread.

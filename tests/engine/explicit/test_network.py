@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from torch.func import grad, vjp
+from torch.func import grad
 
+from mamlcli.engine.explicit.coverage import NotCoveredError
 from mamlcli.engine.explicit.layers import TaskReLU, TaskTanh
-from mamlcli.engine.explicit.network import Features, LossGradient, NotCoveredError, TaskNetwork
+from mamlcli.engine.explicit.network import TaskNetwork
 from mamlcli.engine.networks import Network, apply_network, mlp
 from mamlcli.engine.objective import example_loss
 from tests.helpers.numerics import derivative_along, normal
@@ -13,6 +14,7 @@ from tests.helpers.problems import NETWORKS, NUM_TASKS, WAYS, Doubled, problem
 
 # Sums in another order, grown through a batch norm of few pixels.
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-11}
+LR = 0.3
 EVERY_NETWORK = pytest.mark.parametrize("name", NETWORKS)
 
 
@@ -38,29 +40,36 @@ def loss_gradients(outputs, x, y):
 @EVERY_NETWORK
 def test_outputs_are_those_of_each_task(name):
     network, flat, x, _, outputs = case(name)
-    torch.testing.assert_close(network.outputs(flat, network.prepared(x)), outputs(flat, x), **TOLERANCE)
+    torch.testing.assert_close(
+        network.outputs(network.layout.views(flat), network.prepared(x)), outputs(flat, x), **TOLERANCE
+    )
+
+
+def joined(tensors):
+    """Return tensors in the order of a layout as one vector for each task."""
+    return torch.cat([value.flatten(1) for value in tensors], dim=1)
 
 
 @EVERY_NETWORK
 def test_gradient_and_hessian_times_a_vector_are_torchs(name):
     network, flat, x, y, outputs = case(name)
     gradient_of, v = loss_gradients(outputs, x, y), normal(*flat.shape, key="v")
-    found, saved = network.gradient(flat, network.prepared(x), y)
-    torch.testing.assert_close(found, gradient_of(flat), **TOLERANCE)
+    found, saved = network.gradient(network.layout.views(flat), network.prepared(x), y)
+    torch.testing.assert_close(joined(found), gradient_of(flat), **TOLERANCE)
     expected = derivative_along(gradient_of, [flat], [v])
-    torch.testing.assert_close(network.hessian_vector(saved, v, with_input=False)[0], expected, **TOLERANCE)
+    product, _ = network.hessian_vector(saved, network.layout.views(v), with_input=False)
+    torch.testing.assert_close(joined(product), expected, **TOLERANCE)
 
 
 @EVERY_NETWORK
-def test_functions_of_autograd_give_these_derivatives(name):
+def test_gradient_step_and_its_derivative_are_torchs(name):
     network, flat, x, y, outputs = case(name)
-    tracked, inputs = flat.clone().requires_grad_(True), network.prepared(x)
-    gy, v = normal(NUM_TASKS, x.shape[1], WAYS, key="gy"), normal(*flat.shape, key="v")
-    (of_features,) = torch.autograd.grad(Features.apply(network, tracked, inputs), tracked, gy)
-    torch.testing.assert_close(of_features, vjp(lambda values: outputs(values, x), flat)[1](gy)[0], **TOLERANCE)
-    (of_gradient,) = torch.autograd.grad(LossGradient.apply(network, tracked, inputs, y), tracked, v)
-    expected = derivative_along(loss_gradients(outputs, x, y), [flat], [v])
-    torch.testing.assert_close(of_gradient, expected, **TOLERANCE)
+    gradient_of, v = loss_gradients(outputs, x, y), normal(*flat.shape, key="v")
+    found, saved = network.step(network.layout.views(flat), network.prepared(x), y, LR)
+    torch.testing.assert_close(joined(found), flat - LR * gradient_of(flat), **TOLERANCE)
+    expected = v - LR * derivative_along(gradient_of, [flat], [v])
+    pulled, _ = network.step_vector(saved, network.layout.views(v), LR, with_input=False)
+    torch.testing.assert_close(joined(pulled), expected, **TOLERANCE)
 
 
 def test_parameters_that_adapt_come_first_in_the_vector():
