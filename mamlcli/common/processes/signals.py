@@ -136,3 +136,14 @@ def left_to_parent() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def ctrl_c_unchanged() -> Iterator[None]:
+    """Leave SIGINT to whoever handles it now, also where other code, a package that is imported, takes it over."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if before is not None and signal.getsignal(signal.SIGINT) is not before:
+            signal.signal(signal.SIGINT, before)

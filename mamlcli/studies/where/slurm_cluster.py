@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dask_jobqueue.slurm import SLURMCluster, SLURMJob
 from distributed import Security, Status
 from distributed.deploy.spec import ProcessInterface
 
 from mamlcli.common.errors import MamlError
+from mamlcli.common.processes.signals import ctrl_c_unchanged
 from mamlcli.studies.where.profiles import WARNING_S, Profile
 from mamlcli.studies.where.slurm_queue import (
     QueuedJob,
@@ -32,6 +32,9 @@ from mamlcli.studies.where.slurm_queue import (
     refusal,
     waiting_words,
 )
+
+with ctrl_c_unchanged():  # from this import on it would end the process without a word
+    from dask_jobqueue.slurm import SLURMCluster, SLURMJob
 
 # How often the number of jobs is looked at, and how often Slurm is asked about them: in many clusters it answers many.
 _FIT_S, _ASK_S = 1.0, 5.0

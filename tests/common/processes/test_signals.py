@@ -7,7 +7,13 @@ import threading
 
 import pytest
 
-from mamlcli.common.processes.signals import handle_all, interruption_flag, left_to_parent, signals_handled
+from mamlcli.common.processes.signals import (
+    ctrl_c_unchanged,
+    handle_all,
+    interruption_flag,
+    left_to_parent,
+    signals_handled,
+)
 
 NUMBERS = tuple(
     getattr(signal, name)
@@ -154,3 +160,14 @@ def test_signal_that_other_code_than_python_handles_is_left_to_it(monkeypatch):
     with interruption_flag(), left_to_parent(), signals_handled():
         assert set(changed) == set(NUMBERS) - {signal.SIGINT}
     monkeypatch.undo()
+
+
+@pytest.mark.parametrize("before", [signal.default_int_handler, signal.SIG_IGN])
+def test_a_package_that_takes_ctrl_c_over_has_it_no_longer_after_its_import(before):
+    at_first = signal.signal(signal.SIGINT, before)
+    try:
+        with ctrl_c_unchanged():
+            signal.signal(signal.SIGINT, lambda *_: None)
+        assert signal.getsignal(signal.SIGINT) == before
+    finally:
+        signal.signal(signal.SIGINT, at_first)

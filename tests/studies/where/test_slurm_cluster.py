@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import subprocess
+import sys
 
 import pytest
 
@@ -84,3 +85,9 @@ def test_the_last_words_of_a_job_are_those_that_tell_of_an_error(tmp_path):
     assert last_words(log) == "no output (No such file or directory)"
     log.write_text("line 3: module: command not found\nthe end\n\n")
     assert last_words(log) == "'line 3: module: command not found'"
+
+
+def test_importing_the_package_leaves_ctrl_c_to_whoever_handles_it():
+    code = "import signal; import mamlcli.studies.where.slurm_cluster; signal.raise_signal(signal.SIGINT)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "KeyboardInterrupt" in done.stderr, done.stderr
