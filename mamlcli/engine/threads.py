@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import lru_cache
 from threading import Barrier
 
@@ -45,13 +44,21 @@ def flush_denormals() -> None:
     torch.set_flush_denormal(True)
 
 
+def can_renew_operation_threads() -> bool:
+    """Return whether OpenMP is there and knows how: from its version 5.0 on, and so with torch 2.6 not everywhere."""
+    try:
+        return hasattr(ctypes.CDLL(None), "omp_pause_resource_all")
+    except (OSError, TypeError):
+        return False
+
+
 def renew_operation_threads() -> None:
     """End the threads that share one operation, so that the next operation starts new ones.
 
     A thread deals with denormal numbers as the one that started it did then, and can be told otherwise by nobody else.
-    Does nothing where OpenMP is not there or is older than 5.0.
+    Does nothing where it cannot.
     """
-    with suppress(AttributeError, OSError, TypeError):
+    if can_renew_operation_threads():
         ctypes.CDLL(None).omp_pause_resource_all(_OMP_PAUSE_SOFT)
 
 

@@ -288,7 +288,8 @@ def process_kept() -> Iterator[None]:
 
 def _on_cpu_by_default() -> AbstractContextManager[object]:
     # Only where it changes something: every call of torch goes through this context.
-    return torch.device("cpu") if torch.get_default_device().type != "cpu" else nullcontext()
+    # A tensor is asked, as torch.get_default_device of 2.6 does not know of `with torch.device(...)`.
+    return torch.device("cpu") if torch.empty(0).device.type != "cpu" else nullcontext()
 
 
 def _set_by_packages() -> dict[str, str]:

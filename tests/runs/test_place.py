@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+import mamlcli
 from mamlcli.common.errors import RunError, TakenError
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
 from mamlcli.runs.lock import held_lock
 from mamlcli.runs.place import check_free, check_idle, in_numbered_place
 
+ROOT = Path(mamlcli.__file__).parents[1]
 RECIPE = load_recipe("linear-regression")[1].without_reference()
 
 
@@ -34,6 +36,7 @@ import os, signal, sys
 from pathlib import Path
 from mamlcli.recipe.files import load_recipe
 from mamlcli.runs.folder import RunDirectory
+from tests.soak.points import patch_pathlib_of_3_10
 base, is_forced = Path(sys.argv[1]), sys.argv[2] == "forced"
 recipe = load_recipe("linear-regression")[1]
 num_left = 0
@@ -59,6 +62,7 @@ while status == signal.SIGKILL:
     num_left = at
     for name in ("mkdir", "open", "replace", "fsync", "unlink", "rmdir", "ftruncate", "pwrite"):
         setattr(os, name, killing(getattr(os, name)))
+    patch_pathlib_of_3_10({name: getattr(os, name) for name in ("mkdir", "replace", "unlink", "rmdir")})
     RunDirectory.create(path, recipe, "a", is_forced=is_forced)
     os._exit(0)
 sys.exit(status)
@@ -68,7 +72,7 @@ sys.exit(status)
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
 @pytest.mark.parametrize("how", ["new", "forced"])
 def test_making_a_run_that_is_killed_anywhere_goes_on_with_the_same_call(tmp_path, how):
-    subprocess.run([sys.executable, "-c", KILL, str(tmp_path), how], check=True)
+    subprocess.run([sys.executable, "-c", KILL, str(tmp_path), how], cwd=ROOT, check=True)
     killed = [path for path in tmp_path.iterdir() if path.name.startswith("run-")]
     assert len(killed) >= 10
     for path in killed:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import builtins
 import io
 import os
+import pathlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 # Functions of `os` that change files, with the number of the argument that names the file.
@@ -48,6 +49,7 @@ class Points:
         for name, place in _CALLS.items():
             setattr(os, name, self._counted(name, place))
         io.open = builtins.open = self._opened(io.open)  # type: ignore[assignment]
+        patch_pathlib_of_3_10({**{name: getattr(os, name) for name in _CALLS}, "open": io.open})
 
     def reach(self, what: str, path: object) -> bool:
         """Count a point; return whether this process is to be killed at it."""
@@ -92,6 +94,14 @@ class Points:
             return write(data)
 
         return call
+
+
+def patch_pathlib_of_3_10(functions: Mapping[str, Callable[..., object]]) -> None:
+    """Put functions in the places of those that pathlib of Python 3.10 took from `os` and `io` when it was imported."""
+    accessor = getattr(pathlib, "_NormalAccessor", None)
+    for name, function in functions.items():
+        if hasattr(accessor, name):
+            setattr(accessor, name, staticmethod(function))
 
 
 def kill() -> None:

@@ -24,8 +24,10 @@ def test_method_reaches_the_numbers_of_its_trace(name, tmp_path):
     assert found["validation"] == pytest.approx(kept["validation"], rel=TOLERANCE)
     assert found["meta_params"].keys() == kept["meta_params"].keys()
     for key, numbers in kept["meta_params"].items():
-        # A sum of entries of both signs may be small, and is as exact as the norm.
-        assert found["meta_params"][key] == pytest.approx(numbers, rel=TOLERANCE, abs=TOLERANCE * numbers[0]), key
+        # A sum of entries of both signs may be small, and is as exact as the norm. A bias before a batch norm has no
+        # effect, and moves from zero by rounding alone.
+        least = TOLERANCE * max(numbers[0], 1.0)
+        assert found["meta_params"][key] == pytest.approx(numbers, rel=TOLERANCE, abs=least), key
 
 
 def test_every_method_has_a_trace_of_its_own():
