@@ -44,7 +44,6 @@ NETWORKS = {
     # More dimensions than support inputs.
     "mlp-of-long-inputs": lambda: mlp((20,), WAYS, depth=2, width=5),
     "linear-of-larger-images": lambda: linear((1, 5, 4), WAYS, depth=2, bias=False),
-    "linear-of-long-inputs": lambda: linear((20,), WAYS, depth=1),
 }
 
 
