@@ -71,21 +71,21 @@ def choose_execution(
         return Execution("batched", int(chunk))
     if device_type != "cpu":
         return Execution("explicit", int(chunk))
-    work = _work(explicit, num_support, numbers) * num_tasks
+    work = _work(explicit, num_support, num_query, numbers) * num_tasks
     parallel = min(num_threads, num_tasks) if work >= _WORK_WORTH_THREADS else 1
     chunk = max(1, min(chunk, _CHUNK_NUMBERS // numbers, math.ceil(num_tasks / parallel)))
     return Execution("explicit", int(chunk), min(parallel, math.ceil(num_tasks / chunk)))
 
 
-def _work(explicit: ExplicitObjective, num_support: int, numbers: int) -> int:
+def _work(explicit: ExplicitObjective, num_support: int, num_query: int, numbers: int) -> int:
     """Return the activations and parameters of an inner step of one task, less what its first layer saves of them.
 
     Args:
         explicit: the objective.
-        num_support: inputs of the support set.
+        num_support, num_query: inputs of the two sets.
         numbers: of the step, all layers computed in the ordinary way.
     """
-    if explicit.is_in_span(num_support):
+    if explicit.is_in_span(num_support, num_query):
         num_outputs, num_inputs = explicit.adapting.layout.shapes[0]
         return numbers - num_outputs * (num_inputs - num_support)
     first = (explicit.body or explicit.adapting).layers[0]

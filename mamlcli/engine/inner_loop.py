@@ -1,7 +1,7 @@
 """The inner loop adapts parameters to the support set of a task: a support loss and a transform -> fast weights.
 
 MAML, FOMAML, ANIL, Meta-SGD, Meta-Curvature and KFO differ in which parameters move, which transform is applied and
-how gradients flow; each is a setting of `InnerLoop`, and `adapt` is the only loop there is.
+how gradients flow; each is a setting of `InnerLoop`, and `_unrolled` is the only loop there is.
 """
 
 from __future__ import annotations

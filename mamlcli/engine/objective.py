@@ -1,7 +1,7 @@
 """Compute the outer loss of one task: adapt to its support set, and score its query set.
 
 MAML, FOMAML, ANIL and BOIL are the same objective with other settings of the inner loop; `inner_loop_for` names them.
-An inner update goes from here (`adapt_to`) to `inner_loop.unroll`, and from there to a gradient transform.
+An inner update goes from here (`adapt_to`) to `inner_loop`, and from there to a gradient transform.
 """
 
 from __future__ import annotations

@@ -97,8 +97,8 @@ def test_meta_gradient_at_the_start_is_that_without_rates(rates, transform, firs
         return meta_gradient(objective, meta, EPISODE, Execution(path, 2))
 
     fixed, started = result(transform), result(learned(rates, transform))
-    # Products with one are exact; sums may come in another order: those of the routes to one tensor, and on the explicit
-    # path those of a step without a transform.
+    # Products with one are exact; sums may come in another order: those of the routes to one tensor, and those of
+    # a step without a transform on the explicit path.
     assert torch.allclose(started.outer_loss, fixed.outer_loss, rtol=1e-13, atol=0)
     for name, value in fixed.gradients.items():
         assert torch.allclose(started.gradients[name], value, rtol=1e-13, atol=1e-15)

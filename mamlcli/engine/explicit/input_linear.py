@@ -27,7 +27,7 @@ class TaskInputLinear:
     and its derivative takes a vector v to v - alpha (X X^T) d, with d the derivative of gy along the direction in
     which y moves by v itself. This is why `tangent` moves y by the direction of S.
 
-    The parameter S stands in place of W, under its name, [num_tasks, n, out]; the inputs are those of `in_span`.
+    The parameter S stands in place of W, under its name, [num_tasks, n, out]; the inputs are those of `span_inputs`.
     """
 
     names: tuple[str, ...]
@@ -75,7 +75,7 @@ def _parts(p: Tensors, x: Tensor) -> tuple[Tensor, Tensor]:
     return x[..., :num_outputs], x[..., num_outputs:]
 
 
-def in_span(weight: Tensor, support_x: Tensor, x: Tensor) -> Tensor:
+def span_inputs(weight: Tensor, support_x: Tensor, x: Tensor) -> Tensor:
     """Return what `TaskInputLinear` takes of inputs x: x W_0^T and x X^T side by side, [num_tasks, m, out + n].
 
     Args:

@@ -23,7 +23,7 @@ from mamlcli.engine.explicit.chunk_problem import (
 )
 from mamlcli.engine.explicit.coverage import NotCoveredError
 from mamlcli.engine.explicit.flat_transform import FAST, FlatTransform, flat_scales
-from mamlcli.engine.explicit.input_linear import in_span, with_input_in_span
+from mamlcli.engine.explicit.input_linear import span_inputs, with_input_in_span
 from mamlcli.engine.explicit.layout import Layout
 from mamlcli.engine.explicit.losses import task_accuracies, task_losses
 from mamlcli.engine.explicit.network import TaskNetwork
@@ -65,10 +65,11 @@ class ExplicitObjective:
         layout, num = self.adapting.layout, len(inner.adapted)
         self.fast_layout = Layout(layout.names[:num], layout.shapes[:num])
         self.rest_layout = Layout(layout.names[num:], layout.shapes[num:])
-        # Steps of a whole network without a transform are taken parameter by parameter.
+        # Steps without a transform, of all parameters of the part that adapts, are taken parameter by parameter.
         self.is_plain = isinstance(inner.transform, Identity) and not self.rest_layout.names
         is_fixed = self.body is None or not self.body.layout.names  # what comes before, if anything, only flattens
-        self._has_linear_input = is_fixed and with_input_in_span(self.adapting.layers) is not None
+        is_linear = is_fixed and with_input_in_span(self.adapting.layers) is not None
+        self._has_linear_input = self.is_plain and is_linear
         self._is_compiled = is_compiled
         self._by_support: dict[tuple[str, int], TaskNetwork] = {}
 
@@ -77,7 +78,7 @@ class ExplicitObjective:
         layout = self.adapting.layout
         value = model[layout.names[0]]
         num_runs = len(value) if value.ndim > len(layout.shapes[0]) else None
-        if self.is_in_span(support_x.shape[1]):
+        if self.is_in_span(support_x.shape[1], query_x.shape[1]):
             return self._problem_in_span(model, support_x, query_x, num_runs)
         if self.body is None:
             support, query = self.adapting.prepared(support_x), self.adapting.prepared(query_x)
@@ -91,25 +92,30 @@ class ExplicitObjective:
         flat, rest = (per_task(part, model, num_tasks) for part in (self.fast_layout, self.rest_layout))
         return ChunkProblem(self.adapting, {FAST: flat}, rest, support, query, num_runs)
 
-    def is_in_span(self, num_support: int) -> bool:
+    def is_in_span(self, num_support: int, num_query: int) -> bool:
         """Return whether the first layer's weights move in the span of so many support inputs: see `input_linear`.
 
-        They do where the layer is linear, its steps are those of the gradient, and its inputs have more dimensions.
+        They do where the layer is linear, its steps are those of the gradient, its inputs have more dimensions, and the
+        products of support and query inputs, which are computed once, cost less than the steps save.
         """
-        num_inputs = math.prod(self.objective.network.input_shape)
-        return self.is_plain and self._has_linear_input and num_inputs > num_support
+        inner = self.objective.inner
+        if not self._has_linear_input or inner.support_statistics:
+            return False
+        num_outputs, num_inputs = self.adapting.layout.shapes[0][0], math.prod(self.objective.network.input_shape)
+        return num_inputs > num_support and num_support + num_query <= inner.num_inner_steps * num_outputs
 
     def _problem_in_span(self, model: Params, support_x: Tensor, query_x: Tensor, num_runs: int | None) -> ChunkProblem:
         """Return the problem in which the first layer's weights move in the span of the support inputs."""
-        num_tasks, layout = len(support_x), self._in_span.layout
-        [name, *_] = self._in_span.layers[0].names
-        start = dict(zip(layout.names, each_per_task(layout, model, num_tasks), strict=True))
-        start[name] = support_x.new_zeros(*support_x.shape[:2], model[name].shape[-2])
-        support, query = (in_span(model[name], support_x, x) for x in (support_x, query_x))
-        return ChunkProblem(self._in_span, start, support_x.new_empty(num_tasks, 0), support, query, num_runs)
+        num_tasks, layout = len(support_x), self._spanned.layout
+        [name, *_] = self._spanned.layers[0].names
+        rest = Layout(layout.names[1:], layout.shapes[1:])
+        start = {name: support_x.new_zeros(*support_x.shape[:2], model[name].shape[-2])}
+        start.update(zip(rest.names, each_per_task(rest, model, num_tasks), strict=True))
+        support, query = (span_inputs(model[name], support_x, x) for x in (support_x, query_x))
+        return ChunkProblem(self._spanned, start, support_x.new_empty(num_tasks, 0), support, query, num_runs)
 
     @cached_property
-    def _in_span(self) -> TaskNetwork:
+    def _spanned(self) -> TaskNetwork:
         return TaskNetwork(
             self.objective.network,
             part="all",

@@ -28,8 +28,8 @@ def connected(address: str, *, patience_s: float = 15.0) -> Iterator[Connection]
     try:
         client.__init__(url, timeout=patience_s, set_as_default=False)
     except (OSError, ValueError, AssertionError) as error:
-        # A client that never was connected still closes itself when it is collected as garbage, and waits for ever
-        # where that happens while the next one starts its thread.
+        # The client of an address that is none closes itself when it is collected as garbage, and waits for ever where
+        # that happens while the next one starts its thread. One that found no scheduler has closed itself already.
         client.close()
         raise MamlError(
             "--on",

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mamlcli.engine.execution import Execution, trajectories
-from mamlcli.engine.explicit.input_linear import TaskInputLinear, in_span, with_input_in_span
+from mamlcli.engine.explicit.input_linear import TaskInputLinear, span_inputs, with_input_in_span
 from mamlcli.engine.explicit.layers import TaskFlatten, TaskLinear, TaskReLU
 from mamlcli.engine.explicit.network import TaskNetwork
 from mamlcli.engine.explicit.objective import explicit_objective
@@ -20,19 +20,21 @@ TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}
 LR = 0.3
 LONG = {
     **{name: NETWORKS[name] for name in ("mlp-of-long-inputs", "linear-of-larger-images")},
-    "linear-of-long-inputs": lambda: linear((20,), WAYS, depth=1),
+    "linear-of-long-inputs": lambda: linear((20,), WAYS, depth=2, width=8),
 }
 EVERY_LONG = pytest.mark.parametrize("name", LONG)
 
 
 @EVERY_LONG
 def test_long_inputs_without_a_transform_are_computed_in_the_span_and_others_are_not(name):
-    def is_in_span(objective, num_support):
-        return explicit_objective(objective, "cpu").is_in_span(num_support)
+    def is_in_span(objective, num_support, num_query=1):
+        return explicit_objective(objective, "cpu").is_in_span(num_support, num_query)
 
-    objective = problem(LONG[name]())[0]
-    assert is_in_span(objective, 19)
+    objective, _, episode = problem(LONG[name]())
+    assert is_in_span(objective, episode.support_x.shape[1], episode.query_x.shape[1])
+    # As many inputs as dimensions, or more products of inputs than the steps save.
     assert not is_in_span(objective, 20)
+    assert not is_in_span(objective, 5, 1000)
     assert not is_in_span(problem(LONG[name](), transform=KFO())[0], 5)
     assert not is_in_span(problem(cnn((1, 5, 5), WAYS, depth=1, width=3))[0], 5)
     assert not is_in_span(problem(LONG["mlp-of-long-inputs"](), "anil")[0], 5)
@@ -51,7 +53,7 @@ def test_step_and_its_derivative_are_those_of_the_weights(name):
 
     # S is moved away from zero: x W_0^T + (x X^T) S is x W^T with W = W_0 + S^T X.
     s = normal(*x.shape[:2], len(meta.model[first]), key="S")
-    inputs = in_span(meta.model[first], x, x)
+    inputs = span_inputs(meta.model[first], x, x)
     after, kept = spanned.step([s, *start[1:]], inputs, y, LR)
     expected, kept_plainly = plain.step([weights(s), *start[1:]], plain.prepared(x), y, LR)
     torch.testing.assert_close([weights(after[0]), *after[1:]], expected, **TOLERANCE)
@@ -91,6 +93,14 @@ def test_scores_are_the_loops_for_one_run_and_for_several(name):
     for chunk in (1, 4, 10):
         found = trajectories(objective, [meta, moved], episode, Execution("explicit", chunk))
         torch.testing.assert_close(found, expected, **TOLERANCE)
+
+
+@EVERY_LONG
+def test_scores_by_statistics_of_the_support_set_are_the_loops(name):
+    objective, meta, episode = problem(LONG[name]())
+    scored = MetaObjective(objective.network, replace(objective.inner, support_statistics=True))
+    expected, found = (trajectories(scored, [meta], episode, how) for how in (LOOP, Execution("explicit", 2)))
+    torch.testing.assert_close(found, expected, **TOLERANCE)
 
 
 @EVERY_LONG

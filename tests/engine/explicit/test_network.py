@@ -4,13 +4,12 @@ import pytest
 import torch
 from torch.func import grad
 
-from mamlcli.engine.explicit.coverage import NotCoveredError
 from mamlcli.engine.explicit.layers import TaskReLU, TaskTanh
 from mamlcli.engine.explicit.network import TaskNetwork
-from mamlcli.engine.networks import Network, apply_network, mlp
+from mamlcli.engine.networks import apply_network, mlp
 from mamlcli.engine.objective import example_loss
 from tests.helpers.numerics import derivative_along, normal
-from tests.helpers.problems import NETWORKS, NUM_TASKS, WAYS, Doubled, problem
+from tests.helpers.problems import NETWORKS, NUM_TASKS, WAYS, problem
 
 # Sums in another order, grown through a batch norm of few pixels.
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-11}
@@ -86,10 +85,3 @@ def test_part_of_a_network_has_its_layers_alone():
     assert head.layout.names == ("head.0.weight", "head.0.bias")
     assert [type(layer) for layer in body.layers[1:]] == [TaskTanh]
     assert TaskReLU not in [type(layer) for layer in body.layers]
-
-
-def test_layer_without_written_derivatives_is_named():
-    covered = mlp((4,), WAYS, depth=1, width=5)
-    network = Network(torch.nn.Sequential(*covered.body, Doubled()), covered.head, (4,))
-    with pytest.raises(NotCoveredError, match=r"body\.2: Doubled"):
-        TaskNetwork(network, part="all", first=(), device_type="cpu")
