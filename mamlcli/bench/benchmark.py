@@ -43,7 +43,7 @@ Note = Callable[[str], None]
 # What the rounds of one case may take, in seconds, where --repeats does not say how many there are.
 CASE_BUDGET_S = 45.0
 
-# The same of a case of long inner loops: all four of `steps` together take five minutes.
+# The same of a case of long inner loops: those of `steps` together take under five minutes.
 _STEPS_BUDGET_S = 10.0
 
 # Tasks on which threads are chosen and traffic is counted, and inner steps above which it is not.

@@ -32,7 +32,7 @@ CasesOption = Annotated[
     typer.Option(
         metavar="LIST",
         help="What to measure: omniglot, cifar-fs, cifar-fs-release, logistic, anil, kfo, shallow (a whole "
-        "meta-iteration), evaluation (600 tasks): the default; and steps (1, 5, 25 and 100 inner steps; five minutes).",
+        "meta-iteration), evaluation (600 tasks): the default; steps (1, 5 and 25 inner steps) and steps-100.",
         show_default=False,
         autocompletion=complete.list_of(
             "omniglot", "cifar-fs", "cifar-fs-release", "logistic", "anil", "kfo", "shallow", "evaluation", "steps"
