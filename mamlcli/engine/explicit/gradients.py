@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -24,11 +25,23 @@ Gradient = Tensor | Product
 Gradients = tuple[Gradient, ...]
 
 
-def plus(value: Tensor, gradient: Gradient, factor: float) -> Tensor:
-    """Return a tensor [num_tasks, *shape] plus `factor` times the gradient of a parameter of that shape."""
-    if not isinstance(gradient, Product):
-        return torch.add(value, gradient, alpha=factor)
-    (a, b), *rest = gradient.terms
+def all_plus(values: Sequence[Tensor], gradients: Sequence[Gradient], factor: float) -> list[Tensor]:
+    """Return tensors [num_tasks, *shape] plus `factor` times the gradients of parameters of those shapes."""
+    # Tensors are added by one call for all: with a call for each, threads wait for the interpreter.
+    pairs = [
+        (value, of_value) for value, of_value in zip(values, gradients, strict=True) if isinstance(of_value, Tensor)
+    ]
+    added = iter(
+        torch._foreach_add([value for value, _ in pairs], [g for _, g in pairs], alpha=factor) if pairs else ()
+    )
+    return [
+        _plus_product(value, gradient, factor) if isinstance(gradient, Product) else next(added)
+        for value, gradient in zip(values, gradients, strict=True)
+    ]
+
+
+def _plus_product(value: Tensor, product: Product, factor: float) -> Tensor:
+    (a, b), *rest = product.terms
     total = torch.baddbmm(value, a.mT, b, alpha=factor)
     for a, b in rest:
         total.baddbmm_(a.mT, b, alpha=factor)

@@ -15,7 +15,7 @@ from torch import Tensor
 from mamlcli.engine.explicit.compilation import compiled
 from mamlcli.engine.explicit.convolution import TaskConv
 from mamlcli.engine.explicit.coverage import layers_of
-from mamlcli.engine.explicit.gradients import Gradient, Gradients, multiplied_out, plus
+from mamlcli.engine.explicit.gradients import Gradient, Gradients, all_plus, multiplied_out
 from mamlcli.engine.explicit.input_block import TaskInputBlock
 from mamlcli.engine.explicit.input_linear import TaskInputLinear, with_input_in_span
 from mamlcli.engine.explicit.layers import Saved, TaskFlatten, Tensors
@@ -164,8 +164,7 @@ class TaskNetwork:
 
     def _plus(self, values: Sequence[Tensor], gradients: Sequence[Gradients], factor: float) -> list[Tensor]:
         """Return tensors in the order of the layout plus `factor` times the gradients of each layer's parameters."""
-        by_parameter = self._by_parameter(gradients)
-        return [plus(value, gradient, factor) for value, gradient in zip(values, by_parameter, strict=True)]
+        return all_plus(values, self._by_parameter(gradients), factor)
 
     def _gradient_pass(self, values: Sequence[Tensor], x: Tensor, y: Tensor) -> GradientPass:
         parameters = self._by_layer(values)
