@@ -42,8 +42,8 @@ NETWORKS = {
     "linear-of-images": lambda: linear((1, 3, 2), WAYS, depth=2, bias=False),
     "linear": lambda: linear((4,), WAYS, depth=2, width=5),
     # More dimensions than support inputs.
-    "mlp-of-long-inputs": lambda: mlp((20,), WAYS, depth=2, width=8),
-    "linear-of-larger-images": lambda: linear((1, 5, 4), WAYS, depth=2, bias=False),
+    "mlp-of-long-inputs": lambda: mlp((20,), WAYS, depth=2, width=12),
+    "linear-of-larger-images": lambda: linear((1, 5, 4), WAYS, depth=2, width=12, bias=False),
 }
 
 

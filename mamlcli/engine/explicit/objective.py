@@ -96,13 +96,13 @@ class ExplicitObjective:
         """Return whether the first layer's weights move in the span of so many support inputs: see `input_linear`.
 
         They do where the layer is linear, its steps are those of the gradient, its inputs have more dimensions, and the
-        products of support and query inputs, which are computed once, cost less than the steps save.
+        products of support and query inputs, which are computed once, cost less than a step saves. How many steps there
+        are makes no difference, so that more of them begin with the same numbers.
         """
-        inner = self.objective.inner
-        if not self._has_linear_input or inner.support_statistics:
+        if not self._has_linear_input or self.objective.inner.support_statistics:
             return False
         num_outputs, num_inputs = self.adapting.layout.shapes[0][0], math.prod(self.objective.network.input_shape)
-        return num_inputs > num_support and num_support + num_query <= inner.num_inner_steps * num_outputs
+        return num_inputs > num_support and num_support + num_query <= num_outputs
 
     def _problem_in_span(self, model: Params, support_x: Tensor, query_x: Tensor, num_runs: int | None) -> ChunkProblem:
         """Return the problem in which the first layer's weights move in the span of the support inputs."""

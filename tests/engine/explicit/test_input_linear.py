@@ -20,7 +20,7 @@ TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}
 LR = 0.3
 LONG = {
     **{name: NETWORKS[name] for name in ("mlp-of-long-inputs", "linear-of-larger-images")},
-    "linear-of-long-inputs": lambda: linear((20,), WAYS, depth=2, width=8),
+    "linear-of-long-inputs": lambda: linear((20,), WAYS, depth=2, width=12),
 }
 EVERY_LONG = pytest.mark.parametrize("name", LONG)
 
@@ -32,7 +32,7 @@ def test_long_inputs_without_a_transform_are_computed_in_the_span_and_others_are
 
     objective, _, episode = problem(LONG[name]())
     assert is_in_span(objective, episode.support_x.shape[1], episode.query_x.shape[1])
-    # As many inputs as dimensions, or more products of inputs than the steps save.
+    # As many inputs as dimensions, or more products of inputs than a step saves.
     assert not is_in_span(objective, 20)
     assert not is_in_span(objective, 5, 1000)
     assert not is_in_span(problem(LONG[name](), transform=KFO())[0], 5)
