@@ -37,15 +37,12 @@ class TaskInputLinear:
         y = torch.baddbmm(start, products, p[0])
         return y if len(p) == 1 else y.add_(p[1].unsqueeze(1)), Saved((x,), x.shape)
 
-    def _gradients(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Gradients]:
+    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Gradients]:
         _, products = _parts(p, saved.tensors[0])
         of_s = Product(((products, gy),))
         # The products of inputs are given, and have no gradient.
         gx = functional.pad(gy, (0, products.shape[-1])) if with_input else None
         return gx, (of_s,) if len(p) == 1 else (of_s, gy.sum(1))
-
-    def backward(self, p: Tensors, saved: Saved, gy: Tensor, with_input: bool) -> tuple[Tensor | None, Gradients]:
-        return self._gradients(p, saved, gy, with_input)
 
     def update(self, gy: Tensor, gp: Gradients) -> Gradients:
         """Return what S and b move by in a gradient step of W and b: the gradient of the support outputs, and of b."""
@@ -66,7 +63,7 @@ class TaskInputLinear:
         dgy: Tensor,
         with_input: bool,
     ) -> tuple[Tensor | None, Gradients]:
-        return self._gradients(p, saved, dgy, with_input)
+        return self.backward(p, saved, dgy, with_input)
 
 
 def _parts(p: Tensors, x: Tensor) -> tuple[Tensor, Tensor]:
